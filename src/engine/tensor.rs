@@ -1,0 +1,1 @@
+/*! Candle tensors in and out of the engine. */

@@ -1,0 +1,19 @@
+/*!
+The network as a graph.
+
+What may live here: the graph and its typed ops, shape inference with a symbolic batch, ONNX import
+and export, simplification and fusion, the layer table with its legal cuts and costs, and the
+networks built in. Nothing here runs a network, starts a thread or draws; only `onnx` touches files.
+*/
+
+pub mod build;
+pub mod constant;
+pub mod graph;
+pub mod op;
+pub mod shape;
+
+pub use build::Builder;
+pub use constant::{Constant, DType, Data};
+pub use graph::{Graph, Node, Value, ValueId};
+pub use op::{Activation, Op};
+pub use shape::{Dim, Shape};
