@@ -154,6 +154,7 @@ pub enum Binary {
     Pow,
     Min,
     Max,
+    /// Floats: sign of the dividend (C's `fmod`). Integers: sign of the divisor.
     Mod,
     Equal,
     Greater,
@@ -208,7 +209,8 @@ pub enum Op {
         /// Fused clamp.
         activation: Activation,
     },
-    /// `alpha · a' · b' + beta · (c)`, a' and b' transposed if asked; 2-D. The classifier's op.
+    /// `a, b, (c)`: `alpha · a' · b' + beta · c`, a' and b' transposed if asked; 2-D, c broadcast.
+    /// The classifier's op.
     Gemm {
         /// Transpose `a`.
         trans_a: bool,
@@ -257,10 +259,11 @@ pub enum Op {
     Pool {
         /// Maximum or mean.
         kind: PoolKind,
-        /// The window, with any extra padding that `ceil_mode` asks for already in `pads`' end.
+        /// The window, with the cells that `ceil_mode` adds already in `pads`' end.
         window: Window,
-        /// `ceil_mode`: cells added at the end by rounding up don't count in a mean.
-        ceil: bool,
+        /// How many cells at the end of each spatial axis only `ceil_mode` added (part of `pads`):
+        /// they never count in a mean, even where the padding does.
+        extra: Vec<usize>,
         /// Indices count columns first (`storage_order` 1).
         column_major: bool,
     },
@@ -336,7 +339,10 @@ pub enum Op {
         /// Times, one an axis.
         repeats: Vec<usize>,
     },
-    /// Nearest or linear resampling of the spatial axes.
+    /// Nearest or linear resampling of the spatial axes (all but the first two), the scale being
+    /// output extent / input extent. Other modes come in as `Gather` or `MatMul` by constants.
+    /// Source coordinate of `i`: half pixel `(i + ½)·in/out − ½`, asymmetric `i·in/out`; clamped to
+    /// the edge. Nearest takes the floor when asymmetric, and rounds (half down) for half pixel.
     Resize {
         /// Output extents of the spatial axes.
         to: Vec<usize>,
