@@ -1,1 +1,1 @@
-/*! */
+/*! The commands. The only room that prints. One file a subcommand. */

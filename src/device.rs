@@ -1,1 +1,82 @@
-/*! */
+/*!
+Measuring a device: the time and memory of each layer, of heads and of assembled parts; resident
+memory; what the machine is. The link between two devices is measured here too.
+*/
+
+use serde::{Deserialize, Serialize};
+
+/// A sample of durations, summarised. Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Stats {
+    pub min: f64,
+    pub median: f64,
+    pub mean: f64,
+    pub p95: f64,
+}
+
+/// Time and memory of one layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerProfile {
+    /// Name of the layer.
+    pub name: String,
+    /// Time at the profile's batch.
+    pub ms: Stats,
+    /// Bytes this layer holds while it runs: packed parameters, input and output.
+    pub bytes: usize,
+}
+
+/// A head's time on the target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeadProfile {
+    /// Layer behind which it stands.
+    pub after: String,
+    /// Hash of its rendered source.
+    pub hash: String,
+    /// Time at the profile's batch.
+    pub ms: Stats,
+    /// Bytes of its packed parameters and arena.
+    pub bytes: usize,
+}
+
+/// What was measured of one network on one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Which target, in words: the agent's machine.
+    pub target: String,
+    /// CPU model or device name.
+    pub device: String,
+    /// Clock in GHz where known, for billing.
+    pub ghz: Option<f64>,
+    /// Threads used.
+    pub threads: usize,
+    /// Batch size.
+    pub batch: usize,
+    /// Factor by which the times were stretched; other than 1 means emulated.
+    pub slowdown: f64,
+    /// The whole network, measured as a whole.
+    pub total_ms: Stats,
+    /// One entry a row of the layer table.
+    pub layers: Vec<LayerProfile>,
+    /// Heads that were measured.
+    pub heads: Vec<HeadProfile>,
+    /// Whole-network samples in order (milliseconds), for replaying percentiles.
+    pub samples_ms: Vec<f64>,
+    /// Packed weights of the whole network.
+    pub weight_bytes: usize,
+    /// Arena at this batch size.
+    pub arena_bytes: usize,
+    /// Peak resident memory of the process that measured.
+    pub resident_bytes: usize,
+}
+
+/// Round-trip time against payload between two targets, after idle and warm.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LinkProfile {
+    /// `(payload bytes, round trip ms)` after an idle pause, ascending.
+    pub idle: Vec<(usize, f64)>,
+    /// Likewise on a warm connection.
+    pub warm: Vec<(usize, f64)>,
+    /// Whether the link is emulated.
+    pub emulated: bool,
+}

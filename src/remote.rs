@@ -1,1 +1,51 @@
-/*! */
+/*!
+The wire between workbench, edge and cloud: messages, tensor encoding, the client. Both sides of
+every exchange are described here once; `agent` serves it, `cli` and `tui` call it.
+*/
+
+use serde::{Deserialize, Serialize};
+
+/// How the elements of the split tensor travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Element {
+    #[default]
+    F32,
+    F16,
+    /// Affine, scale and zero point per sample.
+    U8,
+}
+
+/// Compression of the split tensor's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+}
+
+/// How the split tensor travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wire {
+    /// Element type on the wire.
+    pub tensor: Element,
+    /// Compression on top.
+    pub compression: Compression,
+}
+
+/// The link between edge and cloud, as the session writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub enum Link {
+    /// As it is.
+    #[default]
+    Measured,
+    /// Every byte paced, every round trip delayed; labelled emulated everywhere.
+    Emulated {
+        /// Megabits a second.
+        mbit: f64,
+        /// Round trip in milliseconds.
+        rtt_ms: f64,
+    },
+}

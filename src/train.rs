@@ -1,1 +1,1 @@
-/*! */
+/*! Training: heads on cached features, backbones, both together. */
