@@ -1,1 +1,41 @@
-/*! The commands. The only room that prints. One file a subcommand. */
+/*!
+The commands, one file a subcommand. The only room that prints: results to standard output, progress
+and errors to standard error. With `--json` standard output holds one document and nothing else.
+*/
+
+pub mod error;
+pub mod interrupt;
+pub mod progress;
+
+pub use error::CliError;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Distributed and progressive inference for the edge-cloud continuum: where to cut a network
+/// between edge and cloud, where to put early exits, at which threshold, and what that gives.
+#[derive(Debug, Parser)]
+#[command(name = "edgelesspart", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
+pub fn main(cli: Cli) -> ExitCode {
+    match cli.command {}
+}
+
+#[allow(dead_code)]
+fn report(outcome: Result<(), CliError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edgelesspart: {error}");
+            error.exit_code()
+        }
+    }
+}

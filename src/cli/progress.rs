@@ -1,0 +1,98 @@
+/*!
+Progress on standard error: a bar a stage on a terminal, a plain line every few seconds elsewhere
+(a log of a script should stay readable).
+*/
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of one stage.
+#[derive(Debug)]
+pub struct Stage {
+    name: String,
+    started: Instant,
+    total: u64,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+}
+
+impl Stage {
+    /// Starts a stage of `total` steps (0: unknown).
+    pub fn start(name: &str, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = if total > 0 {
+                ProgressBar::new(total)
+            } else {
+                ProgressBar::new_spinner()
+            };
+            bar.set_style(style(total));
+            bar.set_prefix(name.to_string());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let now = Instant::now();
+        Stage {
+            name: name.to_string(),
+            started: now,
+            total,
+            bar,
+            last_line: now,
+        }
+    }
+
+    /// How far it is, how much there is (0: unknown), and a word about it.
+    pub fn set(&mut self, position: u64, total: u64, note: &str) {
+        match &self.bar {
+            Some(bar) => {
+                if total != self.total {
+                    bar.set_style(style(total));
+                    bar.set_length(total);
+                }
+                bar.set_position(position);
+                bar.set_message(note.to_string());
+            }
+            None if self.last_line.elapsed() >= LINE_EVERY => {
+                self.last_line = Instant::now();
+                let of = if total > 0 {
+                    format!("/{total}")
+                } else {
+                    String::new()
+                };
+                eprintln!("{}: {position}{of} {note}", self.name);
+            }
+            None => {}
+        }
+        self.total = total;
+    }
+
+    /// A sentence that stays: a fallback taken, a dropped target.
+    pub fn say(&self, sentence: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("  {sentence}")),
+            None => eprintln!("{}: {sentence}", self.name),
+        }
+    }
+
+    /// Ends the stage with what came of it.
+    pub fn done(self, outcome: &str) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let seconds = self.started.elapsed().as_secs_f64();
+        eprintln!("{:<22} {outcome} ({seconds:.1} s)", self.name);
+    }
+}
+
+fn style(total: u64) -> ProgressStyle {
+    let template = match total {
+        0 => "{prefix:<22} {spinner} {pos} {wide_msg}",
+        _ => "{prefix:<22} [{bar:24}] {pos}/{len} {eta:>4} {wide_msg}",
+    };
+    // Both templates are constants known to parse; the default style is a harmless way out.
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
