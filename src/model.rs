@@ -9,11 +9,13 @@ networks built in. Nothing here runs a network, starts a thread or draws; only `
 pub mod build;
 pub mod constant;
 pub mod graph;
+pub mod infer;
 pub mod op;
 pub mod shape;
 
 pub use build::Builder;
 pub use constant::{Constant, DType, Data};
 pub use graph::{Graph, Node, Value, ValueId};
+pub use infer::{Operand, ShapeError, infer};
 pub use op::{Activation, Op};
 pub use shape::{Dim, Shape};
