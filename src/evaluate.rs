@@ -3,6 +3,9 @@ From confidence tables to answers: the exit policy, the replay of a plan, the sw
 the bill, the report. Pure; a replay takes milliseconds, so that it can follow a key held down.
 */
 
+pub mod policy;
+pub mod table;
+
 use crate::data::Set;
 use serde::{Deserialize, Serialize};
 
