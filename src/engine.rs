@@ -7,11 +7,17 @@ What may live here: lowering a graph to steps, the arena, the thread pool, per-s
 house; it meets candle tensors only at its edge (`tensor`) and in training-mode ops (`training`).
 */
 
+mod general;
+pub(crate) mod kernels;
+mod program;
 pub mod tensor;
 
-use crate::model::{Constant, Graph};
-use std::sync::Arc;
+use crate::model::{Constant, DType, Data, Dim, Graph};
+use kernels::memory::Memory;
+use program::{Program, constant_bytes};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What can go wrong in the engine.
@@ -31,6 +37,16 @@ pub enum EngineError {
         /// Name of the graph input.
         name: String,
         /// What it takes.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A buffer that doesn't fit an output of the graph.
+    #[error("output `{name}` is {expected}, and was given {found}")]
+    Output {
+        /// Name of the graph output, or of the network.
+        name: String,
+        /// What it is.
         expected: String,
         /// What was given.
         found: String,
@@ -77,12 +93,30 @@ pub struct Options {
     pub threads: usize,
 }
 
-/// A network (or segment, or head) ready to run at any batch size: owns the graph, the packed
-/// weights (once, shared between batch sizes) and one compiled [`Program`] for each batch size
-/// seen. Cheap to clone; clones share everything but the arenas. `Send + Sync`.
-#[derive(Debug, Clone)]
+/// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
+/// program for each batch size seen. Cheap to clone; clones share the programs, and each run takes
+/// an arena of its own. `Send + Sync`.
+#[derive(Clone)]
 pub struct Engine {
     graph: Arc<Graph>,
+    programs: Arc<Mutex<HashMap<usize, Arc<Compiled>>>>,
+}
+
+/// A program and the arenas that wait for its next run.
+struct Compiled {
+    program: Program,
+    arenas: Mutex<Vec<Memory>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Engine({}, {} nodes)",
+            self.graph.name,
+            self.graph.nodes.len()
+        )
+    }
 }
 
 /// Time of one step, as measured inside the program.
@@ -94,12 +128,33 @@ pub struct StepTime {
     pub time: Duration,
 }
 
+/// What a program does for one node.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StepInfo {
+    /// Name of the graph node the step came from.
+    pub node: String,
+    /// The kernel chosen for it.
+    pub kernel: String,
+}
+
+/// What an engine holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EngineMemory {
+    /// Weights as the kernels read them.
+    pub weight_bytes: usize,
+    /// Arena of activations.
+    pub arena_bytes: usize,
+}
+
 impl Engine {
     /// Compiles `graph`, which should be fused. Fails on what no kernel covers.
     pub fn new(graph: Graph, _options: &Options) -> Result<Engine, EngineError> {
-        Ok(Engine {
+        let engine = Engine {
             graph: Arc::new(graph),
-        })
+            programs: Arc::default(),
+        };
+        engine.compiled(1)?;
+        Ok(engine)
     }
 
     /// The graph it runs.
@@ -107,54 +162,268 @@ impl Engine {
         &self.graph
     }
 
+    fn compiled(&self, batch: usize) -> Result<Arc<Compiled>, EngineError> {
+        // A panic while the lock was held left no half-made entry: entries go in whole.
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(compiled) = programs.get(&batch) {
+            return Ok(compiled.clone());
+        }
+        let compiled = Arc::new(Compiled {
+            program: Program::compile(&self.graph, batch)?,
+            arenas: Mutex::default(),
+        });
+        programs.insert(batch, compiled.clone());
+        Ok(compiled)
+    }
+
+    fn wrong_input(&self, at: usize, expected: String, found: String) -> EngineError {
+        let name = self.graph.inputs.get(at).map(|&id| self.graph.value(id));
+        EngineError::Input {
+            name: name.map_or_else(|| format!("#{at}"), |v| v.name.clone()),
+            expected,
+            found,
+        }
+    }
+
+    /// Every input a float tensor as long as the graph's at `batch`, as bytes.
+    fn float_inputs<'a>(
+        &self,
+        batch: usize,
+        inputs: &[&'a [f32]],
+    ) -> Result<Vec<&'a [u8]>, EngineError> {
+        let ids = &self.graph.inputs;
+        if inputs.len() != ids.len() {
+            let (expected, found) = (ids.len(), inputs.len());
+            let found = format!("one of {found} inputs");
+            return Err(self.wrong_input(0, format!("{expected} inputs"), found));
+        }
+        for (at, (&id, input)) in ids.iter().zip(inputs).enumerate() {
+            let value = self.graph.value(id);
+            let expected = format!("{:?} {} (batch {batch})", value.dtype, value.shape);
+            if value.dtype != DType::F32 {
+                return Err(self.wrong_input(at, expected, "F32".to_string()));
+            }
+            if value.shape.elements(batch) != input.len() {
+                let found = format!("{} elements", input.len());
+                return Err(self.wrong_input(at, expected, found));
+            }
+        }
+        Ok(inputs.iter().map(|x| bytemuck::cast_slice(x)).collect())
+    }
+
+    fn execute(
+        &self,
+        compiled: &Compiled,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        cancel: &Cancel,
+        times: Option<&mut Vec<StepTime>>,
+    ) -> Result<(), EngineError> {
+        let lock = || {
+            compiled
+                .arenas
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let kept = lock().pop();
+        let mut arena = kept.unwrap_or_else(|| compiled.program.arena());
+        let result = compiled
+            .program
+            .run(&mut arena, inputs, outputs, cancel, times);
+        lock().push(arena);
+        result
+    }
+
+    /// Runs on float inputs (row-major, in the graph's own axis order, NCHW for images) at batch
+    /// size `batch`, into buffers of the caller's: one for each output of the graph, of its length.
+    pub fn run_into(
+        &self,
+        batch: usize,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        self.fill_buffers(batch, inputs, outputs, cancel, None)
+    }
+
+    fn fill_buffers(
+        &self,
+        batch: usize,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        cancel: &Cancel,
+        times: Option<&mut Vec<StepTime>>,
+    ) -> Result<(), EngineError> {
+        let inputs = self.float_inputs(batch, inputs)?;
+        let compiled = self.compiled(batch)?;
+        let ids = &self.graph.outputs;
+        if ids.len() != outputs.len() {
+            return Err(EngineError::Output {
+                name: self.graph.name.clone(),
+                expected: format!("{} outputs", ids.len()),
+                found: format!("{} buffers", outputs.len()),
+            });
+        }
+        for ((&id, info), buffer) in ids.iter().zip(compiled.program.outputs()).zip(&*outputs) {
+            if info.dtype != DType::F32 || info.len() != buffer.len() {
+                return Err(EngineError::Output {
+                    name: self.graph.value(id).name.clone(),
+                    expected: format!("{:?} {:?}", info.dtype, info.dims),
+                    found: format!("a buffer of {} floats", buffer.len()),
+                });
+            }
+        }
+        let mut outputs: Vec<&mut [u8]> = outputs
+            .iter_mut()
+            .map(|y| bytemuck::cast_slice_mut(y))
+            .collect();
+        self.execute(&compiled, &inputs, &mut outputs, cancel, times)
+    }
+
     /// Runs on float inputs (row-major, in the graph's own axis order, NCHW for images) at
     /// batch size `batch`, and returns the graph's outputs in the same form.
     pub fn run_f32(
         &self,
-        _batch: usize,
-        _inputs: &[&[f32]],
-        _cancel: &Cancel,
+        batch: usize,
+        inputs: &[&[f32]],
+        cancel: &Cancel,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        todo_engine()
+        let mut outputs = self.buffers(batch);
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        self.fill_buffers(batch, inputs, &mut slices, cancel, None)?;
+        Ok(outputs)
     }
 
-    /// Runs on inputs of any element type; the batch size is read off the shapes.
-    pub fn run(
-        &self,
-        _inputs: &[Constant],
-        _cancel: &Cancel,
-    ) -> Result<Vec<Constant>, EngineError> {
-        todo_engine()
+    fn buffers(&self, batch: usize) -> Vec<Vec<f32>> {
+        let ids = self.graph.outputs.iter();
+        ids.map(|&id| vec![0.0; self.graph.value(id).shape.elements(batch)])
+            .collect()
     }
 
     /// Like [`Engine::run_f32`], and the time of each step in order.
     pub fn run_timed(
         &self,
-        _batch: usize,
-        _inputs: &[&[f32]],
-        _cancel: &Cancel,
+        batch: usize,
+        inputs: &[&[f32]],
+        cancel: &Cancel,
     ) -> Result<(Vec<Vec<f32>>, Vec<StepTime>), EngineError> {
-        todo_engine()
+        let mut times = vec![];
+        let mut outputs = self.buffers(batch);
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+        self.fill_buffers(batch, inputs, &mut slices, cancel, Some(&mut times))?;
+        Ok((outputs, times))
     }
 
-    /// Bytes of packed weights, and of the arena at this batch size.
-    pub fn memory(&self, _batch: usize) -> Result<EngineMemory, EngineError> {
-        todo_engine()
+    /// Runs on inputs of any element type; the batch size is read off the shapes.
+    pub fn run(&self, inputs: &[Constant], cancel: &Cancel) -> Result<Vec<Constant>, EngineError> {
+        let ids = &self.graph.inputs;
+        if inputs.len() != ids.len() {
+            let found = format!("one of {} inputs", inputs.len());
+            return Err(self.wrong_input(0, format!("{} inputs", ids.len()), found));
+        }
+        let batch = self.batch_of(inputs);
+        for (at, (&id, input)) in ids.iter().zip(inputs).enumerate() {
+            let value = self.graph.value(id);
+            let whole = constant_bytes(&input.data).len() == input.len() * input.dtype().bytes();
+            if value.dtype != input.dtype() || value.shape.at(batch) != input.shape || !whole {
+                return Err(self.wrong_input(
+                    at,
+                    format!("{:?} {}", value.dtype, value.shape),
+                    format!("{:?} {:?}", input.dtype(), input.shape),
+                ));
+            }
+        }
+        let compiled = self.compiled(batch)?;
+        let inputs: Vec<&[u8]> = inputs.iter().map(|c| constant_bytes(&c.data)).collect();
+        // Buffers of the right element type from the start: bytes alone would not be aligned.
+        let mut outputs: Vec<(Vec<usize>, Buffer)> = compiled
+            .program
+            .outputs()
+            .map(|info| (info.dims.clone(), Buffer::new(info.dtype, info.len())))
+            .collect();
+        let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|(_, b)| b.bytes()).collect();
+        self.execute(&compiled, &inputs, &mut slices, cancel, None)?;
+        let outputs = outputs.into_iter();
+        Ok(outputs
+            .map(|(shape, buffer)| Constant {
+                shape,
+                data: buffer.into(),
+            })
+            .collect())
+    }
+
+    /// The batch size at which the first symbolic extent fits; 1 where there is none.
+    fn batch_of(&self, inputs: &[Constant]) -> usize {
+        for (&id, input) in self.graph.inputs.iter().zip(inputs) {
+            for (dim, &extent) in self.graph.value(id).shape.0.iter().zip(&input.shape) {
+                if let Dim::Batch(k) = dim {
+                    return extent / (*k).max(1);
+                }
+            }
+        }
+        1
+    }
+
+    /// The kernel chosen for each node at this batch size.
+    pub fn steps(&self, batch: usize) -> Result<Vec<StepInfo>, EngineError> {
+        Ok(self.compiled(batch)?.program.describe())
+    }
+
+    /// Bytes of weights, and of the arena at this batch size.
+    pub fn memory(&self, batch: usize) -> Result<EngineMemory, EngineError> {
+        let constants = self.graph.constants.values();
+        Ok(EngineMemory {
+            weight_bytes: constants.map(|c| constant_bytes(&c.data).len()).sum(),
+            arena_bytes: self.compiled(batch)?.program.arena_bytes(),
+        })
     }
 }
 
-/// What an engine holds in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct EngineMemory {
-    /// Packed weights.
-    pub weight_bytes: usize,
-    /// Arena of activations.
-    pub arena_bytes: usize,
+/// An output in the making.
+enum Buffer {
+    F32(Vec<f32>),
+    I64(Vec<i64>),
+    I32(Vec<i32>),
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+    Bool(Vec<u8>),
 }
 
-fn todo_engine<T>() -> Result<T, EngineError> {
-    Err(EngineError::Unsupported {
-        node: "all".into(),
-        what: "running".into(),
-    })
+impl Buffer {
+    fn new(dtype: DType, len: usize) -> Buffer {
+        match dtype {
+            DType::F32 => Buffer::F32(vec![0.0; len]),
+            DType::I64 => Buffer::I64(vec![0; len]),
+            DType::I32 => Buffer::I32(vec![0; len]),
+            DType::U8 => Buffer::U8(vec![0; len]),
+            DType::I8 => Buffer::I8(vec![0; len]),
+            DType::Bool => Buffer::Bool(vec![0; len]),
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::F32(v) => bytemuck::cast_slice_mut(v),
+            Buffer::I64(v) => bytemuck::cast_slice_mut(v),
+            Buffer::I32(v) => bytemuck::cast_slice_mut(v),
+            Buffer::U8(v) | Buffer::Bool(v) => v,
+            Buffer::I8(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
 }
+
+impl From<Buffer> for Data {
+    fn from(buffer: Buffer) -> Data {
+        match buffer {
+            Buffer::F32(v) => Data::F32(Arc::new(v)),
+            Buffer::I64(v) => Data::I64(Arc::new(v)),
+            Buffer::I32(v) => Data::I32(Arc::new(v)),
+            Buffer::U8(v) => Data::U8(Arc::new(v)),
+            Buffer::I8(v) => Data::I8(Arc::new(v)),
+            Buffer::Bool(v) => Data::Bool(Arc::new(v)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+/*! Matrix products. */
+
+use super::elementwise::{broadcast, broadcast_strides, clamp};
+use super::view::{Number, View, ViewMut, by_number};
+use super::{Info, Work, expect_dims, expect_floats, expect_type};
+use crate::engine::kernels::matmul::{Matrix, product};
+use crate::model::{Activation, DType};
+
+pub(super) fn gemm(
+    trans_a: bool,
+    trans_b: bool,
+    alpha: f32,
+    beta: f32,
+    activation: Activation,
+    ins: &[Info],
+    outs: &[Info],
+) -> Result<Work, String> {
+    let all: Vec<&Info> = ins.iter().chain(outs).collect();
+    expect_floats("an operand", &all)?;
+    let ([a0, a1], [b0, b1]) = (two(&ins[0])?, two(&ins[1])?);
+    let (m, k) = if trans_a { (a1, a0) } else { (a0, a1) };
+    let (k2, n) = if trans_b { (b1, b0) } else { (b0, b1) };
+    if k != k2 {
+        return Err(format!(
+            "a product of {:?} and {:?}",
+            ins[0].dims, ins[1].dims
+        ));
+    }
+    expect_dims("a result", &outs[0], &[m, n])?;
+    let offset = match ins.get(2) {
+        None => None,
+        Some(c) if broadcast(&c.dims, &[m, n])? == [m, n] => {
+            Some(broadcast_strides(&c.dims, &[m, n]))
+        }
+        Some(c) => return Err(format!("an offset of extents {:?}", c.dims)),
+    };
+    let stride = |transposed, row| if transposed { (1, row) } else { (row, 1) };
+    let (a_stride, b_stride) = (stride(trans_a, a1), stride(trans_b, b1));
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let y = outs[0].of::<f32>();
+        let a = Matrix::new(ins[0].of(), m, k, a_stride);
+        let b = Matrix::new(ins[1].of(), k, n, b_stride);
+        product(a, b, y);
+        let c = offset.as_ref().map(|s| (ins[2].of::<f32>(), s[0], s[1]));
+        for (i, y) in y.iter_mut().enumerate() {
+            let sum = c.map_or(0.0, |(c, rows, columns)| {
+                beta * c[i / n * rows + i % n * columns]
+            });
+            *y = clamp(alpha * *y + sum, activation.low, activation.high);
+        }
+        Ok(())
+    }))
+}
+
+fn two(info: &Info) -> Result<[usize; 2], String> {
+    <[usize; 2]>::try_from(info.dims.as_slice())
+        .map_err(|_| format!("a matrix of extents {:?}", info.dims))
+}
+
+pub(super) fn matmul(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+    let (a, b, y) = (&ins[0], &ins[1], &outs[0]);
+    expect_type("an operand", b, a.dtype)?;
+    expect_type("a result", y, a.dtype)?;
+    if a.dims.is_empty() || b.dims.is_empty() {
+        return Err("a product with a scalar".to_string());
+    }
+    // A vector on the left is a row, on the right a column; that axis is then gone again.
+    let mut ad = a.dims.clone();
+    let mut bd = b.dims.clone();
+    let (row, column) = (ad.len() == 1, bd.len() == 1);
+    if row {
+        ad.insert(0, 1);
+    }
+    if column {
+        bd.push(1);
+    }
+    let (a_outer, a_inner) = ad.split_at(ad.len() - 2);
+    let (b_outer, b_inner) = bd.split_at(bd.len() - 2);
+    let (m, k, n) = (a_inner[0], a_inner[1], b_inner[1]);
+    if k != b_inner[0] {
+        return Err(format!("a product of {:?} and {:?}", a.dims, b.dims));
+    }
+    let outer = broadcast(a_outer, b_outer)?;
+    let mut dims = outer.clone();
+    if !row {
+        dims.push(m);
+    }
+    if !column {
+        dims.push(n);
+    }
+    expect_dims("a result", y, &dims)?;
+    let (a_step, b_step) = (
+        broadcast_strides(a_outer, &outer),
+        broadcast_strides(b_outer, &outer),
+    );
+    // Which matrix of a and of b each matrix of the result is made of.
+    let pairs: Vec<(usize, usize)> = (0..outer.iter().product())
+        .map(|at: usize| {
+            let (mut left, mut pa, mut pb) = (at, 0, 0);
+            for axis in (0..outer.len()).rev() {
+                let i = left % outer[axis];
+                left /= outer[axis];
+                pa += i * a_step[axis];
+                pb += i * b_step[axis];
+            }
+            (pa, pb)
+        })
+        .collect();
+    if a.dtype == DType::F32 {
+        return Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+            let (a, b, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
+            if m * n == 0 {
+                return Ok(());
+            }
+            for (&(pa, pb), y) in pairs.iter().zip(y.chunks_exact_mut(m * n)) {
+                let a = Matrix::new(&a[pa * m * k..][..m * k], m, k, (k, 1));
+                let b = Matrix::new(&b[pb * k * n..][..k * n], k, n, (n, 1));
+                product(a, b, y);
+            }
+            Ok(())
+        }));
+    }
+    by_number!(a.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let (a, b, y) = (ins[0].of::<T>(), ins[1].of::<T>(), outs[0].of::<T>());
+        for (&(pa, pb), y) in pairs.iter().zip(y.chunks_exact_mut((m * n).max(1))) {
+            for (i, y) in y.iter_mut().enumerate() {
+                let (a, b) = (&a[pa * m * k + i / n * k..], &b[pb * k * n + i % n..]);
+                *y = (0..k).fold(T::ZERO, |sum, j| {
+                    Number::add(sum, Number::mul(a[j], b[j * n]))
+                });
+            }
+        }
+        Ok(())
+    })))
+}

@@ -1,0 +1,186 @@
+/*! Normalisations and softmax, over floats. Sums run in double precision. */
+
+use super::view::{View, ViewMut};
+use super::{Info, Work, around, expect_axis, expect_dims, expect_floats};
+
+fn floats(ins: &[Info], outs: &[Info]) -> Result<(), String> {
+    let all: Vec<&Info> = ins.iter().chain(outs).collect();
+    expect_floats("a tensor", &all)?;
+    expect_dims("a result", &outs[0], &ins[0].dims)
+}
+
+/// `[samples, channels, positions]` of an image-like tensor.
+fn channels(x: &Info) -> Result<[usize; 3], String> {
+    expect_axis(1, x)?;
+    Ok(around(&x.dims, 1))
+}
+
+pub(super) fn batch(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+    floats(ins, outs)?;
+    let [_, c, inner] = channels(&ins[0])?;
+    for parameter in &ins[1..] {
+        expect_dims("a parameter", parameter, &[c])?;
+    }
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|i| ins[i].of::<f32>());
+        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
+        let planes = x
+            .chunks_exact(inner.max(1))
+            .zip(y.chunks_exact_mut(inner.max(1)));
+        for (plane, (x, y)) in planes.enumerate() {
+            let i = plane % c;
+            let factor = scale[i] / (variance[i] + epsilon).sqrt();
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - mean[i]) * factor + shift[i];
+            }
+        }
+        Ok(())
+    }))
+}
+
+/// Mean, and one over the standard deviation.
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let square = x
+        .iter()
+        .map(|&x| (f64::from(x) - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    (
+        mean as f32,
+        (1.0 / (square + f64::from(epsilon)).sqrt()) as f32,
+    )
+}
+
+pub(super) fn layer(
+    axis: usize,
+    epsilon: f32,
+    ins: &[Info],
+    outs: &[Info],
+) -> Result<Work, String> {
+    floats(ins, outs)?;
+    expect_axis(axis, &ins[0])?;
+    if outs.len() > 1 {
+        return Err("a second output".to_string());
+    }
+    let inner: usize = ins[0].dims[axis..].iter().product();
+    for parameter in &ins[1..] {
+        if parameter.len() != inner {
+            return Err(format!("a parameter of extents {:?}", parameter.dims));
+        }
+    }
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let (x, scale, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
+        let shift = ins.get(2).map(|v| v.of::<f32>());
+        for (x, y) in x
+            .chunks_exact(inner.max(1))
+            .zip(y.chunks_exact_mut(inner.max(1)))
+        {
+            let (mean, factor) = moments(x, epsilon);
+            for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                *y = (x - mean) * factor * scale[i] + shift.map_or(0.0, |s| s[i]);
+            }
+        }
+        Ok(())
+    }))
+}
+
+pub(super) fn instance(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+    floats(ins, outs)?;
+    let [_, c, inner] = channels(&ins[0])?;
+    for parameter in &ins[1..] {
+        expect_dims("a parameter", parameter, &[c])?;
+    }
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let [x, scale, shift] = [0, 1, 2].map(|i| ins[i].of::<f32>());
+        let y = outs[0].of::<f32>();
+        let planes = x
+            .chunks_exact(inner.max(1))
+            .zip(y.chunks_exact_mut(inner.max(1)));
+        for (plane, (x, y)) in planes.enumerate() {
+            let (mean, factor) = moments(x, epsilon);
+            let (scale, shift) = (scale[plane % c], shift[plane % c]);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = (x - mean) * factor * scale + shift;
+            }
+        }
+        Ok(())
+    }))
+}
+
+pub(super) fn lrn(
+    alpha: f32,
+    beta: f32,
+    bias: f32,
+    size: usize,
+    ins: &[Info],
+    outs: &[Info],
+) -> Result<Work, String> {
+    floats(ins, outs)?;
+    let [_, c, inner] = channels(&ins[0])?;
+    if size == 0 {
+        return Err("a window of no channels".to_string());
+    }
+    // An even window has its longer half behind, as the specification has it.
+    let (before, after) = ((size - 1) / 2, size / 2);
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
+        let sample = (c * inner).max(1);
+        for (x, y) in x.chunks_exact(sample).zip(y.chunks_exact_mut(sample)) {
+            for (i, y) in y.iter_mut().enumerate() {
+                let (channel, position) = (i / inner, i % inner);
+                let near = channel.saturating_sub(before)..=(channel + after).min(c - 1);
+                let square: f32 = near.map(|k| x[k * inner + position].powi(2)).sum();
+                *y = x[i] / (bias + alpha / size as f32 * square).powf(beta);
+            }
+        }
+        Ok(())
+    }))
+}
+
+pub(super) fn softmax(
+    axis: usize,
+    flatten: bool,
+    log: bool,
+    ins: &[Info],
+    outs: &[Info],
+) -> Result<Work, String> {
+    floats(ins, outs)?;
+    let dims = &ins[0].dims;
+    let (n, inner) = if flatten {
+        if axis > dims.len() {
+            return Err(format!("axis {axis} of {} axes", dims.len()));
+        }
+        (dims[axis..].iter().product(), 1)
+    } else {
+        expect_axis(axis, &ins[0])?;
+        let [_, n, inner] = around(dims, axis);
+        (n, inner)
+    };
+    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
+        let block = (n * inner).max(1);
+        for (x, y) in x.chunks_exact(block).zip(y.chunks_exact_mut(block)) {
+            for lane in 0..inner {
+                let at = |i: usize| lane + i * inner;
+                let top = (0..n).fold(f32::NEG_INFINITY, |m, i| m.max(x[at(i)]));
+                let mut sum = 0.0f64;
+                for i in 0..n {
+                    let e = (x[at(i)] - top).exp();
+                    y[at(i)] = e;
+                    sum += f64::from(e);
+                }
+                let (factor, offset) = ((1.0 / sum) as f32, top + sum.ln() as f32);
+                for i in 0..n {
+                    y[at(i)] = if log {
+                        x[at(i)] - offset
+                    } else {
+                        y[at(i)] * factor
+                    };
+                }
+            }
+        }
+        Ok(())
+    }))
+}

@@ -1,0 +1,89 @@
+/*! Aligned memory, and disjoint pieces of it borrowed at once. */
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// Alignment of every buffer: a cache line, and the widest vector.
+pub(crate) const ALIGN: usize = 64;
+
+/// A zeroed, aligned block of bytes.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the block is owned, and all access goes through `&self` or `&mut self`.
+unsafe impl Send for Memory {}
+// SAFETY: as above; `&self` only reads.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// `len` zeroed bytes.
+    pub(crate) fn zeroed(len: usize) -> Memory {
+        let layout = Self::layout(len);
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(start) {
+            Some(start) => Memory { start, len },
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let size = len.max(1).next_multiple_of(ALIGN);
+        match Layout::from_size_align(size, ALIGN) {
+            Ok(layout) => layout,
+            // More bytes than an address space has: no allocator can serve that.
+            Err(_) => handle_alloc_error(Layout::new::<u64>()),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: start points to `len` initialised bytes, owned by self.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and self is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Borrows `shared` to read and `exclusive` to write at once. Panics where a range lies
+    /// outside, or an exclusive one overlaps any other; plans are made so that none does.
+    pub(crate) fn split(
+        &mut self,
+        shared: &[Range<usize>],
+        exclusive: &[Range<usize>],
+    ) -> (Vec<&[u8]>, Vec<&mut [u8]>) {
+        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        for (i, range) in exclusive.iter().enumerate() {
+            let mut others = shared.iter().chain(&exclusive[..i]);
+            assert!(
+                !others.any(|other| overlap(range, other)),
+                "overlapping tensors"
+            );
+        }
+        let all = shared.iter().chain(exclusive);
+        assert!(all.clone().all(|r| r.start <= r.end && r.end <= self.len));
+        let start = self.start.as_ptr();
+        let read = shared.iter().map(|r| {
+            // SAFETY: within the block, and no exclusive range overlaps it (checked above); both
+            // borrows end with the borrow of self.
+            unsafe { std::slice::from_raw_parts(start.add(r.start), r.end - r.start) }
+        });
+        let write = exclusive.iter().map(|r| {
+            // SAFETY: within the block, and no other range overlaps it (checked above).
+            unsafe { std::slice::from_raw_parts_mut(start.add(r.start), r.end - r.start) }
+        });
+        (read.collect(), write.collect())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this very layout.
+        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+    }
+}

@@ -1,0 +1,200 @@
+use super::*;
+use crate::model::op::{Op, PoolKind, Window};
+use crate::model::{Activation, Builder, Shape};
+use pretty_assertions::assert_eq;
+
+fn single(op: Op, inputs: &[Constant], out: (DType, &[usize])) -> Result<Constant, EngineError> {
+    let mut b = Builder::new("one");
+    let ids: Vec<_> = (0..inputs.len())
+        .map(|i| {
+            b.value(
+                &format!("x{i}"),
+                inputs[i].dtype(),
+                Shape::fixed(&inputs[i].shape),
+            )
+        })
+        .collect();
+    let y = b.node("y", op, &ids, Shape::fixed(out.1), 0);
+    b.output(y);
+    let mut graph = b.finish();
+    graph.inputs = ids;
+    graph.values[y.0 as usize].dtype = out.0;
+    let engine = Engine::new(graph, &Options::default())?;
+    Ok(engine.run(inputs, &Cancel::new())?.remove(0))
+}
+
+/// Small whole numbers, so that sums are exact in any order.
+fn numbers(shape: &[usize], seed: u32) -> Constant {
+    let n = shape.iter().product::<usize>() as u32;
+    let value = |i: u32| ((i.wrapping_add(seed).wrapping_mul(2654435761) >> 20) % 9) as f32 - 4.0;
+    Constant::f32(shape, (0..n).map(value).collect())
+}
+
+#[test]
+fn a_grouped_dilated_uneven_convolution_matches_its_definition() {
+    let (x, w) = (numbers(&[2, 4, 7, 6], 1), numbers(&[6, 2, 3, 2], 2));
+    let bias = numbers(&[6], 3);
+    let window = Window {
+        kernel: vec![3, 2],
+        strides: vec![2, 1],
+        dilations: vec![1, 2],
+        pads: vec![(1, 0), (0, 2)],
+    };
+    let op = Op::Conv {
+        window,
+        groups: 2,
+        bias: true,
+        residual: false,
+        activation: Activation::RELU,
+    };
+    let y = single(
+        op,
+        &[x.clone(), w.clone(), bias.clone()],
+        (DType::F32, &[2, 6, 3, 6]),
+    )
+    .unwrap();
+    let (x, w, b) = (
+        x.floats().unwrap(),
+        w.floats().unwrap(),
+        bias.floats().unwrap(),
+    );
+    for (i, &got) in y.floats().unwrap().iter().enumerate() {
+        let (ox, oy, o, n) = (i % 6, i / 6 % 3, i / 18 % 6, i / 108);
+        let mut want = b[o];
+        for c in 0..2 {
+            for ky in 0..3 {
+                for kx in 0..2 {
+                    let (iy, ix) = ((oy * 2 + ky) as i64 - 1, ox + kx * 2);
+                    if (0..7).contains(&iy) && ix < 6 {
+                        let at = ((n * 4 + o / 3 * 2 + c) * 7 + iy as usize) * 6 + ix;
+                        want += x[at] * w[((o * 2 + c) * 3 + ky) * 2 + kx];
+                    }
+                }
+            }
+        }
+        assert_eq!(got, want.max(0.0), "element {i}");
+    }
+}
+
+#[test]
+fn quantising_rounds_half_to_even_and_saturates() {
+    let x = Constant::f32(&[6], vec![0.5, 1.5, 2.5, -300.0, 300.0, -0.5]);
+    let scale = Constant::f32(&[], vec![1.0]);
+    let zero = Constant {
+        shape: vec![],
+        data: Data::U8(vec![2].into()),
+    };
+    let op = Op::Quantize {
+        axis: 1,
+        to: DType::U8,
+    };
+    let y = single(op, &[x, scale, zero], (DType::U8, &[6])).unwrap();
+    assert_eq!(y.data, Data::U8(vec![2, 4, 4, 0, 255, 2].into()));
+}
+
+#[test]
+fn a_mean_counts_padding_only_when_asked_and_never_what_rounding_up_added() {
+    let x = Constant::f32(&[1, 1, 4], vec![1.0, 2.0, 3.0, 4.0]);
+    let pool = |count_include_pad| Op::Pool {
+        kind: PoolKind::Average { count_include_pad },
+        window: Window {
+            kernel: vec![3],
+            strides: vec![2],
+            dilations: vec![1],
+            pads: vec![(1, 2)],
+        },
+        extra: vec![1],
+        column_major: false,
+    };
+    let with = single(
+        pool(true),
+        std::slice::from_ref(&x),
+        (DType::F32, &[1, 1, 3]),
+    )
+    .unwrap();
+    assert_eq!(with.floats().unwrap(), [1.0, 3.0, 2.0]);
+    let without = single(pool(false), &[x], (DType::F32, &[1, 1, 3])).unwrap();
+    assert_eq!(without.floats().unwrap(), [1.5, 3.0, 4.0]);
+}
+
+#[test]
+fn a_product_broadcasts_its_outer_axes() {
+    let (a, b) = (numbers(&[2, 1, 2, 3], 5), numbers(&[4, 3, 2], 6));
+    let y = single(
+        Op::MatMul,
+        &[a.clone(), b.clone()],
+        (DType::F32, &[2, 4, 2, 2]),
+    )
+    .unwrap();
+    let (a, b) = (a.floats().unwrap(), b.floats().unwrap());
+    for (i, &got) in y.floats().unwrap().iter().enumerate() {
+        let (n, m, q, p) = (i % 2, i / 2 % 2, i / 4 % 4, i / 16);
+        let want: f32 = (0..3)
+            .map(|k| a[p * 6 + m * 3 + k] * b[q * 6 + k * 2 + n])
+            .sum();
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused_when_compiling() {
+    let x = numbers(&[2, 3], 1);
+    let transpose = Op::Transpose { perm: vec![1, 0] };
+    let err = single(transpose, &[x], (DType::F32, &[2, 3])).unwrap_err();
+    assert!(matches!(err, EngineError::Unsupported { .. }), "{err}");
+}
+
+#[test]
+fn a_bad_index_is_an_error_of_the_run() {
+    let (x, i) = (numbers(&[3], 1), Constant::i64(&[2], vec![-1, 3]));
+    let err = single(Op::Gather { axis: 0 }, &[x, i], (DType::F32, &[2])).unwrap_err();
+    assert_eq!(err.to_string(), "node `y`: index 3 on an axis of 3");
+}
+
+fn chain() -> Graph {
+    let mut b = Builder::new("chain");
+    let x = b.input("x", Shape::batched(&[3, 8, 8]));
+    let w = |n, s| numbers(&[n], s).floats().unwrap().to_vec();
+    let a = b.conv_with("a", x, w(20 * 27, 1), 20, 3, 1, 1, Activation::RELU);
+    let c = b.conv_with("c", a, w(33 * 180, 2), 33, 3, 2, 1, Activation::RELU6);
+    let d = b.conv_with("d", c, w(7 * 33, 3), 7, 1, 1, 0, Activation::NONE);
+    b.output(d);
+    b.finish()
+}
+
+#[test]
+fn prefix_and_suffix_equal_the_whole_at_any_batch() {
+    let g = chain();
+    let cut = g.find("c").unwrap();
+    let first = g.subgraph(&g.inputs, &[cut]).unwrap();
+    let second = g.subgraph(&[cut], &g.outputs).unwrap();
+    let [whole, first, second] =
+        [g, first, second].map(|g| Engine::new(g, &Options::default()).unwrap());
+    let cancel = Cancel::new();
+    for batch in [1, 3, 8] {
+        let x: Vec<f32> = (0..batch * 192).map(|i| (i as f32 * 0.37).sin()).collect();
+        let want = whole.run_f32(batch, &[&x], &cancel).unwrap();
+        let middle = first.run_f32(batch, &[&x], &cancel).unwrap();
+        let got = second.run_f32(batch, &[&middle[0]], &cancel).unwrap();
+        assert_eq!(want, got);
+    }
+}
+
+#[test]
+fn a_raised_flag_stops_the_run() {
+    let engine = Engine::new(chain(), &Options::default()).unwrap();
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let err = engine.run_f32(1, &[&[0.0; 192]], &cancel).unwrap_err();
+    assert!(matches!(err, EngineError::Cancelled));
+}
+
+#[test]
+fn an_input_of_the_wrong_length_is_named() {
+    let engine = Engine::new(chain(), &Options::default()).unwrap();
+    let err = engine
+        .run_f32(2, &[&[0.0; 192]], &Cancel::new())
+        .unwrap_err();
+    let text = err.to_string();
+    assert!(text.contains("`x`") && text.contains("192"), "{text}");
+}
