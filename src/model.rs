@@ -10,6 +10,7 @@ pub mod build;
 pub mod constant;
 pub mod graph;
 pub mod infer;
+pub mod onnx;
 pub mod op;
 pub mod shape;
 

@@ -1,0 +1,469 @@
+/*!
+ONNX import: a file becomes a [`Graph`] *as imported*, its batch norms and activations still
+separate.
+
+Opsets 7 to 22. Every default and opset difference is settled here, constants and shape arithmetic
+are folded, and nodes that change nothing are gone. A file may say anything: whatever doesn't fit is
+an error that names file, node and op, and nothing is allocated on the word of a header alone.
+*/
+
+mod attributes;
+mod ints;
+mod name;
+mod node;
+mod tensor;
+
+use super::constant::{Constant, DType};
+use super::graph::{Graph, Node, Value, ValueId};
+use super::infer::infer;
+use super::op::Op;
+use super::shape::{Dim, Shape};
+use candle_onnx::onnx as proto;
+use ints::Ints;
+use prost::Message;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
+
+/// Why a file can't be imported. Each message names the file and, where there is one, the node.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file can't be read.
+    #[error("{file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not an ONNX file, or one this importer can't take as a whole.
+    #[error("{file}: {what}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A tensor stored in the file is broken.
+    #[error("{file}: tensor `{tensor}`: {what}")]
+    Tensor {
+        /// The file.
+        file: String,
+        /// Its name.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An op the importer doesn't know.
+    #[error("{file}: node `{node}`: the op {op} is not supported")]
+    UnknownOp {
+        /// The file.
+        file: String,
+        /// The node.
+        node: String,
+        /// Its op, with its domain if it is not ONNX's own.
+        op: String,
+    },
+    /// A node whose inputs or settings don't fit.
+    #[error("{file}: node `{node}` ({op}): {what}")]
+    Node {
+        /// The file.
+        file: String,
+        /// The node.
+        node: String,
+        /// Its op.
+        op: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// What the first axis of the network's inputs is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Batch {
+    /// Symbolic where the file leaves it open; where it fixes it at 1 on an image-like (4-D) input,
+    /// symbolic if the rest of the network allows it. Anything else stays as the file has it.
+    #[default]
+    Auto,
+    /// Exactly as the file has it; an open extent is the batch.
+    AsFile,
+}
+
+/// Imports a file.
+pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| ImportError::Read {
+        file: file.clone(),
+        source,
+    })?;
+    import(&bytes, &file, path.parent(), Batch::Auto)
+}
+
+/// Imports the bytes of a file; `file` is its name for messages. Tensors kept in other files can't
+/// be reached from bytes alone.
+pub fn import_bytes(bytes: &[u8], file: &str) -> Result<Graph, ImportError> {
+    import(bytes, file, None, Batch::Auto)
+}
+
+/// Imports with a choice about the batch axis. `folder` is where external data lies.
+pub fn import(
+    bytes: &[u8],
+    file: &str,
+    folder: Option<&Path>,
+    batch: Batch,
+) -> Result<Graph, ImportError> {
+    let decode = || {
+        proto::ModelProto::decode(bytes).map_err(|e| ImportError::File {
+            file: file.to_string(),
+            what: format!("not an ONNX file, or a damaged one ({e})"),
+        })
+    };
+    let model = decode()?;
+    if batch == Batch::Auto && fixes_batch_at_one(&model) {
+        // Constant shapes further down may insist on the 1; then the file is taken at its word.
+        if let Ok(graph) = Importer::run(model, file, folder, true) {
+            let batched =
+                |v: &ValueId| matches!(graph.value(*v).shape.0.first(), Some(Dim::Batch(1)));
+            if graph.outputs.iter().all(batched) {
+                return Ok(graph);
+            }
+        }
+        return Importer::run(decode()?, file, folder, false);
+    }
+    Importer::run(model, file, folder, false)
+}
+
+/// Whether all the inputs that are not weights are 4-D with a first extent of exactly 1.
+fn fixes_batch_at_one(model: &proto::ModelProto) -> bool {
+    let Some(graph) = &model.graph else {
+        return false;
+    };
+    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut inputs = graph
+        .input
+        .iter()
+        .filter(|i| !weights.contains(i.name.as_str()))
+        .peekable();
+    inputs.peek().is_some()
+        && inputs.all(|i| {
+            let dims = declared_dims(i);
+            dims.is_some_and(|d| d.len() == 4 && d[0] == Some(1))
+        })
+}
+
+/// Extents an input declares; `None` for an open one. `None` altogether if it declares no shape.
+fn declared_dims(input: &proto::ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    use proto::tensor_shape_proto::dimension::Value as Extent;
+    let kind = input.r#type.as_ref()?.value.as_ref()?;
+    let proto::type_proto::Value::TensorType(tensor) = kind else {
+        return None;
+    };
+    let dims = &tensor.shape.as_ref()?.dim;
+    let one = |d: &proto::tensor_shape_proto::Dimension| match d.value {
+        Some(Extent::DimValue(n)) if n > 0 => usize::try_from(n).ok(),
+        _ => None,
+    };
+    Some(dims.iter().map(one).collect())
+}
+
+/// The state of one import.
+struct Importer<'a> {
+    file: &'a str,
+    folder: Option<&'a Path>,
+    opset: i64,
+    /// Whether a batch fixed at 1 was made symbolic: constant shapes that start with 1 follow it.
+    rebatched: bool,
+    graph: Graph,
+    /// What each name of the file stands for.
+    env: HashMap<String, ValueId>,
+    /// Integer values known before running, some as multiples of the batch.
+    ints: HashMap<ValueId, Ints>,
+    /// Float parameters that no node has been charged with yet.
+    unclaimed: HashMap<ValueId, usize>,
+    node_names: HashSet<String>,
+}
+
+impl<'a> Importer<'a> {
+    fn run(
+        model: proto::ModelProto,
+        file: &'a str,
+        folder: Option<&'a Path>,
+        rebatched: bool,
+    ) -> Result<Graph, ImportError> {
+        let whole = |what: String| ImportError::File {
+            file: file.to_string(),
+            what,
+        };
+        let opset = model
+            .opset_import
+            .iter()
+            .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+        let opset = opset.map_or(13, |o| o.version);
+        if opset < 7 {
+            return Err(whole(format!(
+                "opset {opset} is too old: export with opset 7 or later"
+            )));
+        }
+        let graph = model.graph.ok_or_else(|| whole("holds no graph".into()))?;
+        let mut importer = Importer {
+            file,
+            folder,
+            opset,
+            rebatched,
+            graph: Graph {
+                name: graph.name.clone(),
+                ..Graph::default()
+            },
+            env: HashMap::new(),
+            ints: HashMap::new(),
+            unclaimed: HashMap::new(),
+            node_names: HashSet::new(),
+        };
+        for tensor in graph.initializer {
+            let name = tensor.name.clone();
+            let constant = importer.tensor(tensor)?;
+            let id = importer.constant(&name, constant);
+            if let Some(data) = importer.graph.constants[&id].floats() {
+                importer.unclaimed.insert(id, data.len());
+            }
+            importer.env.insert(name, id);
+        }
+        for input in &graph.input {
+            if !importer.env.contains_key(&input.name) {
+                importer.input(input)?;
+            }
+        }
+        importer.nodes(graph.node)?;
+        importer.outputs(&graph.output)?;
+        // Cutting the whole out of itself leaves behind whatever no output needs.
+        let whole_graph = importer.graph;
+        let pruned = whole_graph.subgraph(&whole_graph.inputs, &whole_graph.outputs);
+        pruned.map_err(|e| whole(e.to_string()))
+    }
+
+    fn input(&mut self, input: &proto::ValueInfoProto) -> Result<(), ImportError> {
+        let name = &input.name;
+        let fail = |what: String| ImportError::File {
+            file: self.file.to_string(),
+            what,
+        };
+        let dims = declared_dims(input)
+            .ok_or_else(|| fail(format!("the input `{name}` declares no tensor shape")))?;
+        let elem = match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            Some(proto::type_proto::Value::TensorType(t)) => t.elem_type,
+            _ => 0,
+        };
+        let dtype = tensor::dtype(elem).ok_or_else(|| {
+            fail(format!(
+                "the input `{name}` has an element type (code {elem}) that is not supported"
+            ))
+        })?;
+        let mut shape = Vec::new();
+        for (axis, dim) in dims.iter().enumerate() {
+            shape.push(match dim {
+                Some(1) if axis == 0 && self.rebatched => Dim::Batch(1),
+                Some(n) => Dim::Fixed(*n),
+                None if axis == 0 => Dim::Batch(1),
+                None => {
+                    return Err(fail(format!(
+                        "the input `{name}` leaves axis {axis} open; only the batch (axis 0) may be: export with a fixed input size"
+                    )));
+                }
+            });
+        }
+        let id = self.value(name, dtype, Shape(shape));
+        self.graph.inputs.push(id);
+        self.env.insert(name.clone(), id);
+        Ok(())
+    }
+
+    /// Imports the nodes, each as soon as its inputs are known (some exporters don't sort).
+    fn nodes(&mut self, nodes: Vec<proto::NodeProto>) -> Result<(), ImportError> {
+        let mut waiting: Vec<usize> = Vec::with_capacity(nodes.len());
+        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut ready: VecDeque<usize> = VecDeque::new();
+        for (i, node) in nodes.iter().enumerate() {
+            let missing: HashSet<&str> = node
+                .input
+                .iter()
+                .map(String::as_str)
+                .filter(|n| !n.is_empty() && !self.env.contains_key(*n))
+                .collect();
+            waiting.push(missing.len());
+            missing
+                .iter()
+                .for_each(|n| readers.entry(n).or_default().push(i));
+            if missing.is_empty() {
+                ready.push_back(i);
+            }
+        }
+        let mut left = nodes.len();
+        while let Some(i) = ready.pop_front() {
+            left -= 1;
+            self.node(&nodes[i])?;
+            for output in nodes[i].output.iter().filter(|o| !o.is_empty()) {
+                for reader in readers.remove(output.as_str()).unwrap_or_default() {
+                    waiting[reader] -= 1;
+                    if waiting[reader] == 0 {
+                        ready.push_back(reader);
+                    }
+                }
+            }
+        }
+        if left == 0 {
+            return Ok(());
+        }
+        let stuck = nodes.iter().find_map(|n| {
+            let missing = n
+                .input
+                .iter()
+                .find(|i| !i.is_empty() && !self.env.contains_key(*i))?;
+            Some((n, missing))
+        });
+        Err(match stuck {
+            Some((node, missing)) => self.fail(
+                node,
+                format!(
+                    "reads `{missing}`, which nothing produces before it (missing, or a cycle)"
+                ),
+            ),
+            None => ImportError::File {
+                file: self.file.to_string(),
+                what: "the nodes can't be put in order".into(),
+            },
+        })
+    }
+
+    fn outputs(&mut self, outputs: &[proto::ValueInfoProto]) -> Result<(), ImportError> {
+        for output in outputs {
+            let Some(&id) = self.env.get(&output.name) else {
+                return Err(ImportError::File {
+                    file: self.file.to_string(),
+                    what: format!("the output `{}` is produced by no node", output.name),
+                });
+            };
+            let given = self.graph.inputs.contains(&id) || self.graph.constants.contains_key(&id);
+            let id = if given || self.graph.outputs.contains(&id) {
+                let value = self.graph.value(id).clone();
+                let copy = self.value(&output.name, value.dtype, value.shape);
+                let name = self.unique_node_name(&output.name);
+                let (inputs, outputs) = (vec![id], vec![copy]);
+                self.graph.nodes.push(Node {
+                    name,
+                    op: Op::Identity,
+                    inputs,
+                    outputs,
+                    params: 0,
+                });
+                copy
+            } else {
+                self.graph.values[id.0 as usize].name = output.name.clone();
+                id
+            };
+            self.graph.outputs.push(id);
+        }
+        if self.graph.outputs.is_empty() {
+            let what = "the graph has no outputs".to_string();
+            return Err(ImportError::File {
+                file: self.file.to_string(),
+                what,
+            });
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, name: &str, dtype: DType, shape: Shape) -> ValueId {
+        let id = ValueId(self.graph.values.len() as u32);
+        self.graph.values.push(Value {
+            name: name.to_string(),
+            dtype,
+            shape,
+        });
+        id
+    }
+
+    fn constant(&mut self, name: &str, constant: Constant) -> ValueId {
+        let id = self.value(name, constant.dtype(), Shape::fixed(&constant.shape));
+        self.graph.constants.insert(id, constant);
+        id
+    }
+
+    fn shape(&self, id: ValueId) -> &Shape {
+        &self.graph.value(id).shape
+    }
+
+    fn fail(&self, node: &proto::NodeProto, what: impl Into<String>) -> ImportError {
+        ImportError::Node {
+            file: self.file.to_string(),
+            node: name::of_node(node),
+            op: node.op_type.clone(),
+            what: what.into(),
+        }
+    }
+
+    fn unique_node_name(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_string();
+        let mut n = 2;
+        while !self.node_names.insert(name.clone()) {
+            name = format!("{wanted}_{n}");
+            n += 1;
+        }
+        name
+    }
+
+    /// Appends a node named after `node`, its outputs named `outputs`, and returns their ids.
+    fn emit(
+        &mut self,
+        node: &proto::NodeProto,
+        op: Op,
+        inputs: Vec<ValueId>,
+        outputs: &[&str],
+    ) -> Result<Vec<ValueId>, ImportError> {
+        if let Some(open) = inputs.iter().find(|i| {
+            // A shape that depends on the batch has no tensor behind it.
+            self.ints.contains_key(i) && !self.graph.constants.contains_key(i)
+        }) {
+            let what = format!(
+                "reads `{}`, a shape that depends on the batch size, as data",
+                self.graph.value(*open).name
+            );
+            return Err(self.fail(node, what));
+        }
+        let operands: Vec<_> = inputs
+            .iter()
+            .map(|&i| (&self.graph.value(i).shape, self.graph.value(i).dtype))
+            .collect();
+        let inferred = infer(&op, &operands).map_err(|e| self.fail(node, e.to_string()))?;
+        // The running statistics of a batch norm are no parameters.
+        let trained = if matches!(op, Op::BatchNorm { .. }) {
+            3
+        } else {
+            inputs.len()
+        };
+        let mut params = 0;
+        for (at, id) in inputs.iter().enumerate() {
+            let size = self.unclaimed.remove(id).unwrap_or(0);
+            params += if at < trained { size } else { 0 };
+        }
+        let mut ids = Vec::new();
+        for (name, (shape, dtype)) in outputs.iter().zip(inferred) {
+            ids.push(self.value(name, dtype, shape));
+        }
+        let name = self.unique_node_name(&name::of_node(node));
+        self.graph.nodes.push(Node {
+            name,
+            op,
+            inputs,
+            outputs: ids.clone(),
+            params,
+        });
+        Ok(ids)
+    }
+
+    /// Charges the last node with a float constant that became one of its settings.
+    fn charge(&mut self, id: ValueId) {
+        if let (Some(size), Some(node)) = (self.unclaimed.remove(&id), self.graph.nodes.last_mut())
+        {
+            node.params += size;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+/*! Names a user can read: `/layer1/layer1.0/conv1/Conv` is `layer1.0.conv1`. */
+
+use candle_onnx::onnx as proto;
+
+/// The node's own name, tidied; its first output's name where it has none.
+pub(super) fn of_node(node: &proto::NodeProto) -> String {
+    let output = node.output.iter().find(|o| !o.is_empty());
+    let raw = match node.name.as_str() {
+        "" => output.map_or("", String::as_str),
+        name => name,
+    };
+    let tidy = tidy(raw, &node.op_type);
+    if tidy.is_empty() {
+        node.op_type.clone()
+    } else {
+        tidy
+    }
+}
+
+fn tidy(raw: &str, op: &str) -> String {
+    let Some(path) = raw.strip_prefix('/') else {
+        return raw.to_string();
+    };
+    let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    // PyTorch's last component is the op, numbered where a module holds several.
+    if parts.len() > 1 && parts.last() == Some(&op) {
+        parts.pop();
+    }
+    let mut name = String::new();
+    for part in parts {
+        // A module's own path repeats its parent's: `layer1`, then `layer1.0`.
+        let last = name.rsplit('.').next().unwrap_or("").to_string();
+        if !name.is_empty() && part.starts_with(&format!("{last}.")) {
+            name.truncate(name.len() - last.len());
+        } else if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(part);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tidy;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("/layer1/layer1.0/conv1/Conv", "Conv", "layer1.0.conv1")]
+    #[case("/conv1/Conv", "Conv", "conv1")]
+    #[case(
+        "/features/features.1/conv/conv.0/conv.0.0/Conv",
+        "Conv",
+        "features.1.conv.0.0"
+    )]
+    #[case("/Add_3", "Add", "Add_3")]
+    #[case("layer1.0.conv1", "Conv", "layer1.0.conv1")]
+    #[case("model/conv2d/BiasAdd", "Conv", "model/conv2d/BiasAdd")]
+    fn tidies(#[case] raw: &str, #[case] op: &str, #[case] tidied: &str) {
+        assert_eq!(tidy(raw, op), tidied);
+    }
+}

@@ -1,0 +1,247 @@
+/*! Convolutions, pools, and what else slides or works on channels. */
+
+use super::super::{ImportError, Importer};
+use crate::model::op::{Activation, Op, PoolKind, Unary, Window};
+use crate::model::shape::Dim;
+use candle_onnx::onnx as proto;
+
+impl Importer<'_> {
+    pub(super) fn spatial(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
+        match node.op_type.as_str() {
+            "Conv" => self.conv(node)?,
+            "MaxPool" | "AveragePool" => self.pool(node)?,
+            "GlobalAveragePool" | "GlobalMaxPool" => {
+                let x = self.input_id(node, 0)?;
+                let average = node.op_type == "GlobalAveragePool";
+                self.push(node, Op::GlobalPool { average }, vec![x])?;
+            }
+            "BatchNormalization" => {
+                if self.int(node, "training_mode", 0) != 0
+                    || node.output.iter().skip(1).any(|o| !o.is_empty())
+                {
+                    return Err(self.fail(
+                        node,
+                        "is in training mode: export the network for inference",
+                    ));
+                }
+                if self.int(node, "spatial", 1) != 1 {
+                    return Err(self.fail(node, "spatial = 0 is not supported"));
+                }
+                let inputs = self.all_inputs(node)?;
+                self.push(
+                    node,
+                    Op::BatchNorm {
+                        epsilon: self.float(node, "epsilon", 1e-5),
+                    },
+                    inputs,
+                )?;
+            }
+            "InstanceNormalization" => {
+                let inputs = self.all_inputs(node)?;
+                self.push(
+                    node,
+                    Op::InstanceNorm {
+                        epsilon: self.float(node, "epsilon", 1e-5),
+                    },
+                    inputs,
+                )?;
+            }
+            "LRN" => {
+                let size = usize::try_from(self.int(node, "size", 0)).unwrap_or(0);
+                let op = Op::Lrn {
+                    alpha: self.float(node, "alpha", 1e-4),
+                    beta: self.float(node, "beta", 0.75),
+                    bias: self.float(node, "bias", 1.0),
+                    size,
+                };
+                let x = self.input_id(node, 0)?;
+                self.push(node, op, vec![x])?;
+            }
+            "Clip" => return self.clip(node),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn conv(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let inputs = self.leading(node, 3)?;
+        let [x, w, ..] = inputs[..] else {
+            return Err(self.fail(node, "takes an input and weights"));
+        };
+        let kernel: Option<Vec<usize>> =
+            self.shape(w).0.iter().skip(2).map(|d| d.fixed()).collect();
+        let kernel =
+            kernel.ok_or_else(|| self.fail(node, "the weights' shape depends on the batch"))?;
+        let (window, _) = self.window(node, self.spatial_extents(node, x)?, kernel, false)?;
+        let groups = usize::try_from(self.int(node, "group", 1)).unwrap_or(0);
+        let bias = inputs.len() == 3;
+        let activation = Activation::NONE;
+        self.push(
+            node,
+            Op::Conv {
+                window,
+                groups,
+                bias,
+                residual: false,
+                activation,
+            },
+            inputs,
+        )
+    }
+
+    fn pool(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let extents = self.spatial_extents(node, x)?;
+        let kernel = self.sizes(node, "kernel_shape", extents.len(), 0)?;
+        let ceil = self.int(node, "ceil_mode", 0) != 0;
+        let (window, extra) = self.window(node, extents, kernel, ceil)?;
+        let kind = match node.op_type.as_str() {
+            "MaxPool" => PoolKind::Max,
+            _ => PoolKind::Average {
+                count_include_pad: self.int(node, "count_include_pad", 0) != 0,
+            },
+        };
+        let column_major = self.int(node, "storage_order", 0) != 0;
+        self.push(
+            node,
+            Op::Pool {
+                kind,
+                window,
+                extra,
+                column_major,
+            },
+            vec![x],
+        )
+    }
+
+    fn spatial_extents(
+        &self,
+        node: &proto::NodeProto,
+        x: crate::model::ValueId,
+    ) -> Result<Vec<usize>, ImportError> {
+        let shape = self.shape(x);
+        let extents: Option<Vec<usize>> = shape.0.iter().skip(2).map(|d| d.fixed()).collect();
+        extents.filter(|e| !e.is_empty()).ok_or_else(|| {
+            self.fail(
+                node,
+                format!("needs fixed spatial axes, its input is {shape}"),
+            )
+        })
+    }
+
+    /// The window a node's attributes describe over these extents, `auto_pad` and `ceil_mode`
+    /// settled, and the cells at each end that only `ceil_mode` added.
+    fn window(
+        &self,
+        node: &proto::NodeProto,
+        extents: Vec<usize>,
+        kernel: Vec<usize>,
+        ceil: bool,
+    ) -> Result<(Window, Vec<usize>), ImportError> {
+        let n = extents.len();
+        let strides = self.sizes(node, "strides", n, 1)?;
+        let dilations = self.sizes(node, "dilations", n, 1)?;
+        let flat = self.sizes(node, "pads", 2 * n, 0)?;
+        const LARGEST: usize = 1 << 24;
+        let odd = |list: &[usize], low| list.iter().any(|&v| v < low || v > LARGEST);
+        if kernel.len() != n
+            || odd(&kernel, 1)
+            || odd(&strides, 1)
+            || odd(&dilations, 1)
+            || odd(&flat, 0)
+        {
+            return Err(self.fail(
+                node,
+                "kernel, strides, dilations or pads don't fit its input",
+            ));
+        }
+        let reach: Vec<usize> = (0..n).map(|i| dilations[i] * (kernel[i] - 1) + 1).collect();
+        let mut pads: Vec<(usize, usize)> = (0..n).map(|i| (flat[i], flat[n + i])).collect();
+        let auto = self.text(node, "auto_pad", "NOTSET");
+        for i in 0..n {
+            match auto.as_str() {
+                "NOTSET" => {}
+                "VALID" => pads[i] = (0, 0),
+                "SAME_UPPER" | "SAME_LOWER" => {
+                    let outputs = extents[i].div_ceil(strides[i]);
+                    let total = (outputs.saturating_sub(1) * strides[i] + reach[i])
+                        .saturating_sub(extents[i]);
+                    let (small, large) = (total / 2, total - total / 2);
+                    pads[i] = if auto == "SAME_UPPER" {
+                        (small, large)
+                    } else {
+                        (large, small)
+                    };
+                }
+                other => return Err(self.fail(node, format!("auto_pad `{other}` is unknown"))),
+            }
+        }
+        let mut extra = vec![0; n];
+        for i in 0..n {
+            let room = (extents[i] + pads[i].0 + pads[i].1).checked_sub(reach[i]);
+            let room = room.ok_or_else(|| {
+                self.fail(
+                    node,
+                    format!(
+                        "the kernel reaches over {} cells, its padded input has {}",
+                        reach[i],
+                        extents[i] + pads[i].0 + pads[i].1
+                    ),
+                )
+            })?;
+            // A window that would start in the padding at the end is not taken.
+            let starts_inside = (room / strides[i] + 1) * strides[i] < extents[i] + pads[i].0;
+            if ceil && auto == "NOTSET" && room % strides[i] != 0 && starts_inside {
+                extra[i] = strides[i] - room % strides[i];
+                pads[i].1 += extra[i];
+            }
+        }
+        Ok((
+            Window {
+                kernel,
+                strides,
+                dilations,
+                pads,
+            },
+            extra,
+        ))
+    }
+
+    fn clip(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
+        let x = self.input_id(node, 0)?;
+        let (low, high) = (self.scalar(node, 1)?, self.scalar(node, 2)?);
+        let bound = |given: Option<(f32, _)>, name: &str, default: f32| match given {
+            Some((value, _)) => value,
+            None if self.opset < 11 => self.float(node, name, default),
+            None => default,
+        };
+        let (low_value, high_value) = (
+            bound(low, "min", f32::NEG_INFINITY),
+            bound(high, "max", f32::INFINITY),
+        );
+        self.push(
+            node,
+            Op::Unary(Unary::Clip {
+                low: low_value,
+                high: high_value,
+            }),
+            vec![x],
+        )?;
+        [low, high]
+            .into_iter()
+            .flatten()
+            .for_each(|(_, id)| self.charge(id));
+        Ok(true)
+    }
+
+    /// The extent of axis `axis`, which may not depend on the batch.
+    pub(super) fn fixed_extent(
+        &self,
+        node: &proto::NodeProto,
+        dim: Dim,
+        axis: usize,
+    ) -> Result<usize, ImportError> {
+        dim.fixed()
+            .ok_or_else(|| self.fail(node, format!("axis {axis} depends on the batch size")))
+    }
+}
