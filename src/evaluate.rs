@@ -3,8 +3,11 @@ From confidence tables to answers: the exit policy, the replay of a plan, the sw
 the bill, the report. Pure; a replay takes milliseconds, so that it can follow a key held down.
 */
 
+pub mod billing;
 pub mod policy;
 pub mod table;
+
+pub use billing::Billing;
 
 use crate::data::Set;
 use serde::{Deserialize, Serialize};
