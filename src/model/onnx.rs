@@ -95,21 +95,31 @@ pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
         file: file.clone(),
         source,
     })?;
-    import(&bytes, &file, path.parent(), Batch::Auto)
+    import(&bytes, &file, path.parent(), &Settings::default())
 }
 
 /// Imports the bytes of a file; `file` is its name for messages. Tensors kept in other files can't
 /// be reached from bytes alone.
 pub fn import_bytes(bytes: &[u8], file: &str) -> Result<Graph, ImportError> {
-    import(bytes, file, None, Batch::Auto)
+    import(bytes, file, None, &Settings::default())
 }
 
-/// Imports with a choice about the batch axis. `folder` is where external data lies.
+/// What the caller settles at import.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What the first axis of the inputs is.
+    pub batch: Batch,
+    /// Inputs known beforehand, by name: they become constants. A network that computes its shapes
+    /// from an input (`axes`, `pads`, `starts` fed by the caller) can only be compiled with them.
+    pub bound: HashMap<String, Constant>,
+}
+
+/// Imports with settings. `folder` is where external data lies.
 pub fn import(
     bytes: &[u8],
     file: &str,
     folder: Option<&Path>,
-    batch: Batch,
+    settings: &Settings,
 ) -> Result<Graph, ImportError> {
     let decode = || {
         proto::ModelProto::decode(bytes).map_err(|e| ImportError::File {
@@ -118,18 +128,27 @@ pub fn import(
         })
     };
     let model = decode()?;
-    if batch == Batch::Auto && fixes_batch_at_one(&model) {
+    if settings.batch == Batch::Auto && fixes_batch_at_one(&model) {
         // Constant shapes further down may insist on the 1; then the file is taken at its word.
-        if let Ok(graph) = Importer::run(model, file, folder, true) {
+        if let Ok(graph) = Importer::run(model, file, folder, settings, true) {
             let batched =
                 |v: &ValueId| matches!(graph.value(*v).shape.0.first(), Some(Dim::Batch(1)));
             if graph.outputs.iter().all(batched) {
                 return Ok(graph);
             }
         }
-        return Importer::run(decode()?, file, folder, false);
+        return Importer::run(decode()?, file, folder, settings, false);
     }
-    Importer::run(model, file, folder, false)
+    Importer::run(model, file, folder, settings, false)
+}
+
+/// Reads a tensor stored by itself (a `.pb` file of the ONNX backend tests).
+pub fn read_tensor(bytes: &[u8], file: &str) -> Result<Constant, ImportError> {
+    let tensor = proto::TensorProto::decode(bytes).map_err(|e| ImportError::File {
+        file: file.to_string(),
+        what: format!("not an ONNX tensor, or a damaged one ({e})"),
+    })?;
+    tensor::Stored { file, folder: None }.constant(tensor)
 }
 
 /// Whether all the inputs that are not weights are 4-D with a first extent of exactly 1.
@@ -158,8 +177,10 @@ fn declared_dims(input: &proto::ValueInfoProto) -> Option<Vec<Option<usize>>> {
         return None;
     };
     let dims = &tensor.shape.as_ref()?.dim;
+    // Some exporters write 0 for the open batch of images; elsewhere a tensor may truly be empty.
+    let least = if dims.len() == 4 { 1 } else { 0 };
     let one = |d: &proto::tensor_shape_proto::Dimension| match d.value {
-        Some(Extent::DimValue(n)) if n > 0 => usize::try_from(n).ok(),
+        Some(Extent::DimValue(n)) if n >= least => usize::try_from(n).ok(),
         _ => None,
     };
     Some(dims.iter().map(one).collect())
@@ -187,6 +208,7 @@ impl<'a> Importer<'a> {
         model: proto::ModelProto,
         file: &'a str,
         folder: Option<&'a Path>,
+        settings: &Settings,
         rebatched: bool,
     ) -> Result<Graph, ImportError> {
         let whole = |what: String| ImportError::File {
@@ -228,8 +250,15 @@ impl<'a> Importer<'a> {
             importer.env.insert(name, id);
         }
         for input in &graph.input {
-            if !importer.env.contains_key(&input.name) {
-                importer.input(input)?;
+            if importer.env.contains_key(&input.name) {
+                continue;
+            }
+            match settings.bound.get(&input.name) {
+                Some(constant) => {
+                    let id = importer.constant(&input.name, constant.clone());
+                    importer.env.insert(input.name.clone(), id);
+                }
+                None => importer.input(input)?,
             }
         }
         importer.nodes(graph.node)?;

@@ -126,7 +126,9 @@ impl Importer<'_> {
         known.map(Some).ok_or_else(|| {
             self.fail(
                 node,
-                format!("`{name}` must be integers known before the network runs"),
+                format!(
+                    "`{name}` must be integers known before the network runs: bind it at import"
+                ),
             )
         })
     }

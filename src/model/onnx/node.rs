@@ -203,7 +203,7 @@ impl Importer<'_> {
             None => Err(self.fail(
                 node,
                 format!(
-                    "`{}` must be a number known before the network runs",
+                    "`{}` must be a number known before the network runs: bind it at import",
                     node.input[at]
                 ),
             )),

@@ -23,8 +23,26 @@ pub(super) fn dtype(code: i32) -> Option<DType> {
 }
 
 impl Importer<'_> {
-    /// Takes the tensor's bytes with it, so that they are freed as soon as they are converted.
     pub(super) fn tensor(&self, tensor: proto::TensorProto) -> Result<Constant, ImportError> {
+        Stored {
+            file: self.file,
+            folder: self.folder,
+        }
+        .constant(tensor)
+    }
+}
+
+/// Where a tensor was found.
+pub(super) struct Stored<'a> {
+    /// Name for messages.
+    pub file: &'a str,
+    /// Folder of its external data.
+    pub folder: Option<&'a Path>,
+}
+
+impl Stored<'_> {
+    /// Takes the tensor's bytes with it, so that they are freed as soon as they are converted.
+    pub(super) fn constant(&self, tensor: proto::TensorProto) -> Result<Constant, ImportError> {
         let name = tensor.name.clone();
         let fail = |what: String| ImportError::Tensor {
             file: self.file.to_string(),

@@ -136,7 +136,12 @@ impl Importer<'_> {
         }
         let id = self.input_id(node, at)?;
         let ints = self.ints(id).map(|i| i.values);
-        ints.ok_or_else(|| self.fail(node, "the shape is only known while running"))
+        ints.ok_or_else(|| {
+            self.fail(
+                node,
+                "the shape is only known while running: bind it at import",
+            )
+        })
     }
 
     /// A shape input as extents, none of which may be inferred.
