@@ -12,6 +12,7 @@ pub mod fuse;
 pub mod graph;
 pub mod infer;
 pub mod onnx;
+pub mod layers;
 pub mod op;
 pub mod shape;
 
@@ -19,5 +20,6 @@ pub use build::Builder;
 pub use constant::{Constant, DType, Data};
 pub use graph::{Graph, Node, Value, ValueId};
 pub use infer::{Operand, ShapeError, infer};
+pub use layers::{Layer, LayerError, LayerTable};
 pub use op::{Activation, Op};
 pub use shape::{Dim, Shape};
