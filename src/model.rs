@@ -11,8 +11,8 @@ pub mod constant;
 pub mod fuse;
 pub mod graph;
 pub mod infer;
-pub mod onnx;
 pub mod layers;
+pub mod onnx;
 pub mod op;
 pub mod shape;
 
