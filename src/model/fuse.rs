@@ -78,9 +78,7 @@ impl Fusion {
             .enumerate()
             .filter(|(i, _)| !self.gone[*i])
         {
-            node.outputs
-                .iter()
-                .for_each(|&o| drop(uses.producer.insert(o, i)));
+            uses.producer.extend(node.outputs.iter().map(|&o| (o, i)));
             node.inputs
                 .iter()
                 .for_each(|&v| *uses.reads.entry(v).or_default() += 1);

@@ -27,10 +27,10 @@ pub(super) fn gemm(trans_a: bool, trans_b: bool, inputs: &[Operand]) -> Inferred
         ));
     }
     let y = Shape(vec![m, n]);
-    if let Some(&c) = inputs.get(2) {
-        if broadcast(float(c)?, &y)? != y {
-            return mismatch(format!("a bias of {} for a result of {y}", c.0));
-        }
+    if let Some(&c) = inputs.get(2)
+        && broadcast(float(c)?, &y)? != y
+    {
+        return mismatch(format!("a bias of {} for a result of {y}", c.0));
     }
     Ok(vec![(y, DType::F32)])
 }
@@ -238,12 +238,12 @@ pub(super) fn quantize(axis: usize, to: Option<DType>, inputs: &[Operand]) -> In
             found: quantised,
         });
     }
-    if let Some(&(zero, tz)) = inputs.get(2) {
-        if tz != quantised || (!whole(zero) && zero != scale) {
-            return mismatch(format!(
-                "a zero point of {zero} {tz:?} for scales of {scale}"
-            ));
-        }
+    if let Some(&(zero, tz)) = inputs.get(2)
+        && (tz != quantised || (!whole(zero) && zero != scale))
+    {
+        return mismatch(format!(
+            "a zero point of {zero} {tz:?} for scales of {scale}"
+        ));
     }
     Ok(vec![(x.clone(), to.unwrap_or(DType::F32))])
 }
