@@ -6,11 +6,24 @@ the choice of disjoint train, calibration and test sets. Pixels stay bytes until
 them; a file that is short, mislabelled or odd is an error with its name and record.
 */
 
+mod cifar;
+mod error;
+mod folder;
+mod idx;
+mod load;
+mod pixels;
+mod split;
+pub mod synthetic;
+
+pub use error::DataError;
+pub use load::{LoadOptions, LoadedData, Progress};
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where images come from, as the session file writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Source {
     /// The embedded default: seeded 32×32 colour images in ten classes, some easy, some hard.
     Synthetic {
@@ -23,13 +36,14 @@ pub enum Source {
     Cifar100(PathBuf),
     /// Folder with the four IDX files, plain or gzip.
     Idx(PathBuf),
-    /// Folder with `train/<class>/…` and `test/<class>/…` in JPEG or PNG.
+    /// Folder with `train/<class>/…` and `test/<class>/…` in JPEG or PNG; where it has the classes
+    /// themselves instead, a seeded fifth of each class becomes the test set.
     ImageFolder(PathBuf),
 }
 
 /// How pixels (0 to 255) become the network's input: `(x · scale − mean) / std` for each channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Preprocessing {
     /// Factor of a pixel, 1/255 by default.
     pub scale: f32,

@@ -1,0 +1,418 @@
+/*!
+A data set in memory: the pixels of the three sets as bytes at the network's size, and their labels.
+*/
+
+use super::cifar::Cifar;
+use super::folder::Folder;
+use super::idx::Idx;
+use super::split::{self, Chosen};
+use super::synthetic::Synthetic;
+use super::{Calibration, DataError, Layout, Preprocessing, Set, Source};
+use crate::engine::Cancel;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+/// Images decoded between two looks at the cancel token; small enough to stop within 200 ms.
+const BATCH: usize = 256;
+
+/// What to load, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadOptions {
+    /// Channels (1 or 3), height and width of the network's input.
+    pub input: [usize; 3],
+    /// Classes of the network, if known: a data set with other labels is refused.
+    pub classes: Option<usize>,
+    /// Where the calibration images come from.
+    pub calibration: Calibration,
+    /// At most so many training images, drawn by seed; all if absent.
+    pub train: Option<usize>,
+    /// At most so many test images, drawn by seed; all if absent.
+    pub test: Option<usize>,
+    /// Seed of every choice.
+    pub seed: u64,
+}
+
+/// How far the loading is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Images ready.
+    pub done: u64,
+    /// Images there will be.
+    pub total: u64,
+    /// The set they belong to.
+    pub set: Set,
+}
+
+/// The side of a stored data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Train,
+    Test,
+}
+
+/// A stored data set, opened and checked, its pictures not yet decoded.
+pub(super) trait Images: Sync {
+    fn class_names(&self) -> Vec<String>;
+    /// Labels, all below the count of classes.
+    fn labels(&self, side: Side) -> &[u16];
+    /// Writes picture `index` into `out` as `[c, h, w]`; returns its difficulty where known.
+    fn decode(
+        &self,
+        side: Side,
+        index: usize,
+        input: [usize; 3],
+        out: &mut [u8],
+    ) -> Result<Option<f32>, DataError>;
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    pixels: Vec<u8>,
+    labels: Vec<u16>,
+    difficulty: Vec<Option<f32>>,
+    hash: OnceLock<String>,
+}
+
+/// Train, calibration and test sets, disjoint, at the network's input size.
+#[derive(Debug)]
+pub struct LoadedData {
+    input: [usize; 3],
+    class_names: Vec<String>,
+    sets: [Stored; 3],
+}
+
+fn slot(set: Set) -> usize {
+    match set {
+        Set::Train => 0,
+        Set::Calibration => 1,
+        Set::Test => 2,
+    }
+}
+
+impl LoadedData {
+    /// Opens, checks and decodes `source`, in parallel.
+    ///
+    /// # Errors
+    /// Names the file and the record of anything short, mislabelled or odd; a set is never silently
+    /// smaller than its files say.
+    pub fn load(
+        source: &Source,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &Cancel,
+    ) -> Result<LoadedData, DataError> {
+        let [channels, height, width] = options.input;
+        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
+            return Err(DataError::Request(format!(
+                "the network takes {channels}×{height}×{width}; images can fill 1 or 3 channels \
+                 of at least one pixel"
+            )));
+        }
+        match source {
+            Source::Synthetic { seed } => {
+                Self::decode(&Synthetic::new(*seed), options, progress, cancel)
+            }
+            Source::Cifar10(folder) => {
+                Self::decode(&Cifar::open_10(folder)?, options, progress, cancel)
+            }
+            Source::Cifar100(folder) => {
+                Self::decode(&Cifar::open_100(folder)?, options, progress, cancel)
+            }
+            Source::Idx(folder) => Self::decode(&Idx::open(folder)?, options, progress, cancel),
+            Source::ImageFolder(folder) => Self::decode(
+                &Folder::open(folder, options.seed)?,
+                options,
+                progress,
+                cancel,
+            ),
+        }
+    }
+
+    fn decode(
+        images: &dyn Images,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &Cancel,
+    ) -> Result<LoadedData, DataError> {
+        let class_names = images.class_names();
+        if let Some(classes) = options.classes
+            && classes != class_names.len()
+        {
+            return Err(DataError::Request(format!(
+                "the network has {classes} classes, the data {}; take a network and a data set \
+                 that belong together",
+                class_names.len()
+            )));
+        }
+        let Chosen {
+            train,
+            calibration,
+            test,
+        } = split::choose(
+            images.labels(Side::Train).len(),
+            images.labels(Side::Test).len(),
+            options.calibration,
+            (options.train, options.test),
+            options.seed,
+        )?;
+        let calibration_side = match options.calibration {
+            Calibration::FromTrain(_) => Side::Train,
+            Calibration::FromTest(_) => Side::Test,
+        };
+        let total = (train.len() + calibration.len() + test.len()) as u64;
+        let mut done = 0;
+        let mut sets: [Stored; 3] = Default::default();
+        for (set, side, chosen) in [
+            (Set::Train, Side::Train, train),
+            (Set::Calibration, calibration_side, calibration),
+            (Set::Test, Side::Test, test),
+        ] {
+            let labels = images.labels(side);
+            let stored = &mut sets[slot(set)];
+            stored.labels = chosen.iter().map(|&index| labels[index]).collect();
+            let size: usize = options.input.iter().product();
+            stored.pixels = vec![0; chosen.len() * size];
+            for (indices, pixels) in chosen
+                .chunks(BATCH)
+                .zip(stored.pixels.chunks_mut(BATCH * size))
+            {
+                if cancel.is_cancelled() {
+                    return Err(DataError::Cancelled);
+                }
+                let difficulty: Result<Vec<_>, _> = indices
+                    .par_iter()
+                    .zip(pixels.par_chunks_mut(size))
+                    .map(|(&index, out)| images.decode(side, index, options.input, out))
+                    .collect();
+                stored.difficulty.extend(difficulty?);
+                done += indices.len() as u64;
+                progress(Progress { done, total, set });
+            }
+        }
+        Ok(LoadedData {
+            input: options.input,
+            class_names,
+            sets,
+        })
+    }
+
+    /// Images of a set.
+    pub fn len(&self, set: Set) -> usize {
+        self.sets[slot(set)].labels.len()
+    }
+
+    /// Whether a set has no image; none has, after [`LoadedData::load`].
+    pub fn is_empty(&self, set: Set) -> bool {
+        self.len(set) == 0
+    }
+
+    /// `[c, h, w]` of every image.
+    pub fn shape(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// Class of an image.
+    pub fn label(&self, set: Set, index: usize) -> u16 {
+        self.sets[slot(set)].labels[index]
+    }
+
+    /// Classes of all images of a set.
+    pub fn labels(&self, set: Set) -> &[u16] {
+        &self.sets[slot(set)].labels
+    }
+
+    /// Pixels of an image, `[c, h, w]`.
+    pub fn pixels(&self, set: Set, index: usize) -> &[u8] {
+        let size: usize = self.input.iter().product();
+        &self.sets[slot(set)].pixels[index * size..(index + 1) * size]
+    }
+
+    /// How hard an image was drawn, 0 (plain) to 1; `None` where the source doesn't say.
+    pub fn difficulty(&self, set: Set, index: usize) -> Option<f32> {
+        self.sets[slot(set)].difficulty[index]
+    }
+
+    /// Count of classes.
+    pub fn classes(&self) -> usize {
+        self.class_names.len()
+    }
+
+    /// Names of the classes, in the order of their labels.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// SHA-256 (hex) over shape, pixels and labels of a set; computed once.
+    pub fn hash(&self, set: Set) -> String {
+        let stored = &self.sets[slot(set)];
+        let hash = stored.hash.get_or_init(|| {
+            let mut sha = Sha256::new();
+            for extent in self.input {
+                sha.update((extent as u64).to_le_bytes());
+            }
+            sha.update(&stored.pixels);
+            for label in &stored.labels {
+                sha.update(label.to_le_bytes());
+            }
+            sha.finalize()
+                .iter()
+                .fold(String::with_capacity(64), |mut hex, byte| {
+                    // Writing into a string can't fail.
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                })
+        });
+        hash.clone()
+    }
+
+    /// The network's input for one image: `(x · scale − mean) / std`, in the layout asked for.
+    ///
+    /// # Errors
+    /// `out` isn't c·h·w long, or mean or std have neither one entry nor one a channel.
+    pub fn input(
+        &self,
+        set: Set,
+        index: usize,
+        preprocessing: &Preprocessing,
+        out: &mut [f32],
+    ) -> Result<(), DataError> {
+        let [channels, height, width] = self.input;
+        let plane = height * width;
+        if out.len() != channels * plane {
+            return Err(DataError::Request(format!(
+                "a buffer of {} numbers for an image of {channels}×{height}×{width}",
+                out.len()
+            )));
+        }
+        for (name, values) in [("mean", &preprocessing.mean), ("std", &preprocessing.std)] {
+            if values.len() != 1 && values.len() != channels {
+                return Err(DataError::Request(format!(
+                    "preprocessing.{name} has {} values; give one, or one for each of the \
+                     {channels} channels",
+                    values.len()
+                )));
+            }
+        }
+        let pixels = self.pixels(set, index);
+        for (channel, values) in pixels.chunks_exact(plane).enumerate() {
+            let mean = preprocessing.mean[channel % preprocessing.mean.len()];
+            let std = preprocessing.std[channel % preprocessing.std.len()];
+            // The formula as written, not one multiply-add: reference pipelines compute it so, and
+            // the last bit should agree with them.
+            let value = |byte: u8| (f32::from(byte) * preprocessing.scale - mean) / std;
+            match preprocessing.layout {
+                Layout::Nchw => {
+                    let out = &mut out[channel * plane..(channel + 1) * plane];
+                    for (to, &byte) in out.iter_mut().zip(values) {
+                        *to = value(byte);
+                    }
+                }
+                Layout::Nhwc => {
+                    for (at, &byte) in values.iter().enumerate() {
+                        out[at * channels + channel] = value(byte);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(input: [usize; 3]) -> LoadOptions {
+        LoadOptions {
+            input,
+            classes: Some(10),
+            calibration: Calibration::FromTrain(30),
+            train: Some(50),
+            test: Some(40),
+            seed: 1,
+        }
+    }
+
+    fn load(options: &LoadOptions) -> Result<LoadedData, DataError> {
+        let source = Source::Synthetic { seed: 7 };
+        LoadedData::load(&source, options, &mut |_| {}, &Cancel::new())
+    }
+
+    #[test]
+    fn loads_the_sets_asked_for() {
+        let mut last = None;
+        let source = Source::Synthetic { seed: 7 };
+        let data = LoadedData::load(
+            &source,
+            &options([3, 32, 32]),
+            &mut |p| last = Some((p.done, p.total)),
+            &Cancel::new(),
+        )
+        .unwrap();
+        assert_eq!(last, Some((120, 120)));
+        let sizes = [Set::Train, Set::Calibration, Set::Test].map(|set| data.len(set));
+        assert_eq!(sizes, [50, 30, 40]);
+        assert_eq!(data.classes(), 10);
+        assert_eq!(data.hash(Set::Test).len(), 64);
+        assert_ne!(data.hash(Set::Test), data.hash(Set::Train));
+        assert_eq!(
+            data.hash(Set::Test),
+            load(&options([3, 32, 32])).unwrap().hash(Set::Test)
+        );
+    }
+
+    #[test]
+    fn preprocesses_in_both_layouts() {
+        let data = load(&options([3, 8, 8])).unwrap();
+        let mut preprocessing = Preprocessing {
+            mean: vec![0.1, 0.2, 0.3],
+            std: vec![0.5, 0.25, 2.0],
+            ..Preprocessing::default()
+        };
+        let (mut planar, mut interleaved) = (vec![0.0; 192], vec![0.0; 192]);
+        data.input(Set::Test, 3, &preprocessing, &mut planar)
+            .unwrap();
+        preprocessing.layout = Layout::Nhwc;
+        data.input(Set::Test, 3, &preprocessing, &mut interleaved)
+            .unwrap();
+        let pixel = data.pixels(Set::Test, 3)[64 + 5];
+        assert_eq!(
+            planar[64 + 5],
+            (f32::from(pixel) * (1.0 / 255.0) - 0.2) / 0.25
+        );
+        for channel in 0..3 {
+            for at in 0..64 {
+                assert_eq!(planar[channel * 64 + at], interleaved[at * 3 + channel]);
+            }
+        }
+        preprocessing.mean = vec![0.0; 2];
+        let error = data
+            .input(Set::Test, 3, &preprocessing, &mut planar)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("preprocessing.mean has 2 values")
+        );
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let text = |options: &LoadOptions| load(options).unwrap_err().to_string();
+        assert!(text(&options([4, 32, 32])).contains("4×32×32"));
+        let mut other = options([3, 32, 32]);
+        other.classes = Some(100);
+        assert!(text(&other).contains("the network has 100 classes, the data 10"));
+    }
+
+    #[test]
+    fn stops_when_told() {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let source = Source::Synthetic { seed: 7 };
+        let error = LoadedData::load(&source, &options([3, 32, 32]), &mut |_| {}, &cancel);
+        assert!(matches!(error, Err(DataError::Cancelled)));
+    }
+}

@@ -1,0 +1,124 @@
+/*! The three disjoint sets, chosen by seed. */
+
+use super::{Calibration, DataError};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Images of the stored training and test sides that make up each set, ascending.
+#[derive(Debug, PartialEq)]
+pub(super) struct Chosen {
+    pub train: Vec<usize>,
+    /// Of the training or the test side, as the calibration setting says.
+    pub calibration: Vec<usize>,
+    pub test: Vec<usize>,
+}
+
+/// Calibration is drawn first and the limits cut what is left, so that a smaller subset never
+/// changes which images calibrate.
+pub(super) fn choose(
+    train: usize,
+    test: usize,
+    calibration: Calibration,
+    limits: (Option<usize>, Option<usize>),
+    seed: u64,
+) -> Result<Chosen, DataError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut from_train: Vec<usize> = (0..train).collect();
+    from_train.shuffle(&mut rng);
+    let mut from_test: Vec<usize> = (0..test).collect();
+    from_test.shuffle(&mut rng);
+
+    let (side, name, wanted) = match calibration {
+        Calibration::FromTrain(n) => (&mut from_train, "training", n),
+        Calibration::FromTest(n) => (&mut from_test, "test", n),
+    };
+    if wanted == 0 {
+        return Err(DataError::Request(
+            "calibration: 0 images; thresholds need at least one, take FromTrain(1000) or \
+             FromTest(1000)"
+                .into(),
+        ));
+    }
+    if wanted >= side.len() {
+        return Err(DataError::Request(format!(
+            "calibration: {wanted} images asked of the {name} side, which has {}, and one at \
+             least must be left; ask for fewer",
+            side.len()
+        )));
+    }
+    let mut calibration: Vec<usize> = side.drain(..wanted).collect();
+    for (name, set, limit) in [
+        ("train_samples", &mut from_train, limits.0),
+        ("test_samples", &mut from_test, limits.1),
+    ] {
+        let Some(limit) = limit else { continue };
+        if limit == 0 || limit > set.len() {
+            return Err(DataError::Request(format!(
+                "{name}: {limit} images asked for, there are {} beside the calibration set; ask \
+                 for 1 to {0}, or leave it out for all",
+                set.len()
+            )));
+        }
+        set.truncate(limit);
+    }
+    for set in [&mut from_train, &mut calibration, &mut from_test] {
+        set.sort_unstable();
+    }
+    Ok(Chosen {
+        train: from_train,
+        calibration,
+        test: from_test,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sets_are_disjoint_and_whole(train in 2usize..80, test in 2usize..80, n in 1usize..79,
+                                       from_test: bool, seed: u64) {
+            let side = if from_test { test } else { train };
+            prop_assume!(n < side);
+            let calibration = if from_test { Calibration::FromTest(n) } else { Calibration::FromTrain(n) };
+            let chosen = choose(train, test, calibration, (None, None), seed).unwrap();
+            prop_assert_eq!(chosen.calibration.len(), n);
+            let (same, other, whole) = if from_test {
+                (&chosen.test, &chosen.train, train)
+            } else {
+                (&chosen.train, &chosen.test, test)
+            };
+            let mut all: Vec<usize> = chosen.calibration.iter().chain(same).copied().collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..side).collect::<Vec<_>>());
+            prop_assert_eq!(other, &(0..whole).collect::<Vec<_>>());
+            prop_assert_eq!(&chosen, &choose(train, test, calibration, (None, None), seed).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_limit_leaves_the_calibration_set_alone() {
+        let all = choose(50, 30, Calibration::FromTrain(10), (None, None), 3).unwrap();
+        let few = choose(50, 30, Calibration::FromTrain(10), (Some(5), Some(4)), 3).unwrap();
+        assert_eq!(few.calibration, all.calibration);
+        assert_eq!((few.train.len(), few.test.len()), (5, 4));
+        assert_ne!(
+            all.calibration,
+            choose(50, 30, Calibration::FromTrain(10), (None, None), 4)
+                .unwrap()
+                .calibration
+        );
+    }
+
+    #[test]
+    fn asking_for_too_much_says_how_much_there_is() {
+        let text = |c, l| choose(20, 10, c, l, 0).unwrap_err().to_string();
+        assert!(text(Calibration::FromTest(10), (None, None)).contains("test side, which has 10"));
+        assert!(text(Calibration::FromTrain(0), (None, None)).contains("at least one"));
+        assert!(text(Calibration::FromTrain(5), (Some(16), None)).contains("there are 15"));
+        assert!(text(Calibration::FromTrain(5), (None, Some(11))).starts_with("test_samples"));
+    }
+}
