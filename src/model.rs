@@ -18,6 +18,7 @@ pub mod shape;
 
 pub use build::Builder;
 pub use constant::{Constant, DType, Data};
+pub use fuse::{ends_in_softmax, fuse, without_softmax};
 pub use graph::{Graph, Node, Value, ValueId};
 pub use infer::{Operand, ShapeError, infer};
 pub use layers::{Layer, LayerError, LayerTable};

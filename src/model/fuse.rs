@@ -1,373 +1,420 @@
 /*!
-Fusion: from the graph as imported to the graph as it runs.
+Fusion: from the graph as imported to one node a step of inference.
 
-Batch norm and constant offsets fold into the convolution before them, a product with a constant
-matrix becomes a `Gemm`, clamps and the sum at the end of a residual block move into the op that
-produces their input. A fused node keeps the name of the convolution and the *last* value's name, so
-that a place in the fused graph has the name the user's file gives it.
-
-Deterministic and idempotent: a fused graph written out, read back and fused is the same graph.
+Constants are folded, batch norms and channel-wise factors go into the convolution before them, the
+sum at the end of a residual block into one of its convolutions, clamps into whatever they clamp, a
+product with constant weights and its bias become `Gemm`. The surviving node keeps its own name and
+takes the last fused value as its output, so that a cut is called what the file calls it. Nothing is
+fused across a quantisation, since those nodes round. Every choice depends on the order of the nodes
+alone, and fusing twice changes nothing.
 */
+
+mod channel;
+mod fold;
+mod softmax;
+
+pub use softmax::{ends_in_softmax, logits_before_softmax, without_softmax};
 
 use super::constant::{Constant, DType};
 use super::graph::{Graph, Node, Value, ValueId};
 use super::op::{Activation, Binary, Op, Unary};
 use super::shape::Shape;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-/// The graph as it runs. The parameters each node counts are kept.
+/// Fuses a graph. The result computes the same, up to rounding; it shares the constants that did
+/// not change.
 pub fn fuse(graph: &Graph) -> Graph {
-    let mut fusion = Fusion {
-        graph: graph.clone(),
-        gone: vec![false; graph.nodes.len()],
-    };
-    fusion.pass(Fusion::batch_norm);
-    fusion.pass(Fusion::matmul);
-    fusion.pass(Fusion::offset);
-    fusion.pass(Fusion::clamp);
-    fusion.pass(Fusion::residual);
-    let Fusion { mut graph, gone } = fusion;
-    let mut gone = gone.into_iter();
-    graph.nodes.retain(|_| !gone.next().unwrap_or(false));
-    // Cutting the whole out of itself drops values that nothing reads any more. It can't fail: every
-    // output was computable before, and no pass takes away what an output needs.
-    graph
-        .subgraph(&graph.inputs, &graph.outputs)
-        .unwrap_or(graph)
+    let mut work = Work::new(graph);
+    let phases: [&[Pass]; 3] = [
+        &[
+            fold::fold,
+            no_op,
+            channel::batch_norm,
+            product,
+            product_bias,
+            channel::affine,
+        ],
+        &[residual],
+        &[clamp],
+    ];
+    for passes in phases {
+        work.exhaust(passes);
+    }
+    work.finish()
 }
 
-/// The value that enters the softmax a classifier ends in, if it ends in one: its logits. What
-/// comes out of such a network are probabilities, and softmax must not be applied to them again.
-pub fn logits_before_softmax(graph: &Graph) -> Option<ValueId> {
-    let &output = graph.outputs.first()?;
-    let last = graph.nodes.iter().find(|n| n.outputs.contains(&output))?;
-    matches!(last.op, Op::Softmax { log: false, .. }).then(|| last.inputs[0])
-}
+/// Tries to fuse at one node. Whether it changed anything.
+type Pass = fn(&mut Work, usize) -> bool;
 
-struct Fusion {
+/// A graph being rewritten: nodes vanish in place, so that indices keep their order.
+struct Work {
     graph: Graph,
-    gone: Vec<bool>,
+    nodes: Vec<Option<Node>>,
+    /// For each value, the index of its producer.
+    producer: Vec<Option<usize>>,
+    /// For each value, how often it is read, graph outputs included.
+    uses: Vec<usize>,
+    names: HashSet<String>,
 }
 
-/// Who produces a value, and how often it is read (outputs of the graph count).
-struct Uses {
-    producer: HashMap<ValueId, usize>,
-    reads: HashMap<ValueId, usize>,
-}
+impl Work {
+    fn new(graph: &Graph) -> Self {
+        let mut graph = graph.clone();
+        let nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let mut work = Work {
+            producer: vec![None; graph.values.len()],
+            uses: vec![0; graph.values.len()],
+            names: graph.values.iter().map(|v| v.name.clone()).collect(),
+            graph,
+            nodes,
+        };
+        for (i, node) in work.nodes.iter().flatten().enumerate() {
+            for v in &node.outputs {
+                work.producer[v.0 as usize] = Some(i);
+            }
+            for v in &node.inputs {
+                work.uses[v.0 as usize] += 1;
+            }
+        }
+        for v in &work.graph.outputs {
+            work.uses[v.0 as usize] += 1;
+        }
+        work
+    }
 
-impl Fusion {
-    /// Tries `rule` on every node in order; it returns the node that took this one in.
-    fn pass(&mut self, rule: fn(&mut Fusion, usize, &Uses) -> bool) {
-        let mut uses = self.uses();
-        for at in 0..self.graph.nodes.len() {
-            if !self.gone[at] && rule(self, at, &uses) {
-                uses = self.uses();
+    fn exhaust(&mut self, passes: &[Pass]) {
+        loop {
+            let mut changed = false;
+            for i in 0..self.nodes.len() {
+                while self.nodes[i].is_some() && passes.iter().any(|pass| pass(self, i)) {
+                    changed = true;
+                }
+            }
+            if !changed {
+                return;
             }
         }
     }
 
-    fn uses(&self) -> Uses {
-        let mut uses = Uses {
-            producer: HashMap::new(),
-            reads: HashMap::new(),
+    fn finish(mut self) -> Graph {
+        self.graph.nodes = self.nodes.into_iter().flatten().collect();
+        let pruned = self.graph.subgraph(&self.graph.inputs, &self.graph.outputs);
+        // The outputs were computable before, and every rewrite keeps its inputs.
+        pruned.unwrap_or(self.graph)
+    }
+
+    fn node(&self, i: usize) -> Option<&Node> {
+        self.nodes[i].as_ref()
+    }
+
+    fn shape(&self, id: ValueId) -> &Shape {
+        &self.graph.value(id).shape
+    }
+
+    fn constant(&self, id: ValueId) -> Option<&Constant> {
+        self.graph.constants.get(&id)
+    }
+
+    fn floats(&self, id: ValueId) -> Option<&[f32]> {
+        self.constant(id).and_then(Constant::floats)
+    }
+
+    /// The node that produces `id`, if nothing else reads that value.
+    fn sole_producer(&self, id: ValueId) -> Option<usize> {
+        let i = self.producer[id.0 as usize]?;
+        let node = self.node(i)?;
+        (self.uses[id.0 as usize] == 1 && node.outputs.len() == 1).then_some(i)
+    }
+
+    /// Removes node `gone`, whose result `keeper` now yields in its place.
+    fn absorb(&mut self, keeper: usize, gone: usize) {
+        let Some(gone) = self.remove(gone) else {
+            return;
         };
-        for (i, node) in self
-            .graph
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| !self.gone[*i])
+        if let (Some(keeper_node), Some(&output)) = (&mut self.nodes[keeper], gone.outputs.first())
         {
-            uses.producer.extend(node.outputs.iter().map(|&o| (o, i)));
-            node.inputs
-                .iter()
-                .for_each(|&v| *uses.reads.entry(v).or_default() += 1);
+            keeper_node.params += gone.params;
+            keeper_node.outputs = vec![output];
+            self.producer[output.0 as usize] = Some(keeper);
         }
-        self.graph
-            .outputs
-            .iter()
-            .for_each(|&v| *uses.reads.entry(v).or_default() += 1);
-        uses
     }
 
-    /// The node that produces `value` for one reader alone.
-    fn sole_producer(&self, value: ValueId, uses: &Uses) -> Option<usize> {
-        let at = *uses.producer.get(&value)?;
-        (uses.reads.get(&value) == Some(&1)).then_some(at)
-    }
-
-    fn floats(&self, value: ValueId) -> Option<&[f32]> {
-        self.graph.constants.get(&value)?.floats()
-    }
-
-    /// Puts a constant in the place of `old` if nobody else reads that, beside it otherwise.
-    fn replace(&mut self, old: ValueId, data: Vec<f32>, uses: &Uses) -> ValueId {
-        let shape = self.graph.constants[&old].shape.clone();
-        let constant = Constant::f32(&shape, data);
-        if uses.reads.get(&old) == Some(&1) {
-            self.graph.constants.insert(old, constant);
-            return old;
+    /// Takes a node out and its reads back.
+    fn remove(&mut self, i: usize) -> Option<Node> {
+        let node = self.nodes[i].take()?;
+        for v in &node.inputs {
+            self.uses[v.0 as usize] -= 1;
         }
-        let name = format!("{}.folded", self.graph.value(old).name);
-        self.add(&name, constant)
+        Some(node)
     }
 
-    fn add(&mut self, name: &str, constant: Constant) -> ValueId {
-        let taken = |name: &str| self.graph.values.iter().any(|v| v.name == name);
-        let mut unique = name.to_string();
+    /// Replaces op and inputs of a node.
+    fn set(&mut self, i: usize, op: Op, inputs: Vec<ValueId>) {
+        if let Some(node) = &mut self.nodes[i] {
+            for v in &node.inputs {
+                self.uses[v.0 as usize] -= 1;
+            }
+            for v in &inputs {
+                self.uses[v.0 as usize] += 1;
+            }
+            node.op = op;
+            node.inputs = inputs;
+        }
+    }
+
+    /// A new constant, named like `wanted` as far as that is free.
+    fn add(&mut self, wanted: &str, constant: Constant) -> ValueId {
+        let mut name = wanted.to_string();
         let mut n = 2;
-        while taken(&unique) {
-            unique = format!("{name}_{n}");
+        while !self.names.insert(name.clone()) {
+            name = format!("{wanted}_{n}");
             n += 1;
         }
         let id = ValueId(self.graph.values.len() as u32);
-        let shape = Shape::fixed(&constant.shape);
         self.graph.values.push(Value {
-            name: unique,
+            name,
             dtype: constant.dtype(),
-            shape,
+            shape: Shape::fixed(&constant.shape),
         });
         self.graph.constants.insert(id, constant);
+        self.producer.push(None);
+        self.uses.push(0);
         id
     }
 
-    /// Lets `into` produce what `from` produced, and counts its parameters there.
-    fn absorb(&mut self, into: usize, from: usize) {
-        let absorbed: Node = self.graph.nodes[from].clone();
-        let node = &mut self.graph.nodes[into];
-        node.outputs = absorbed.outputs;
-        node.params += absorbed.params;
-        self.gone[from] = true;
-    }
-
-    /// A plain convolution: weights and bias constant, nothing fused behind it yet.
-    fn plain_conv(&self, at: usize) -> bool {
-        let node = &self.graph.nodes[at];
-        let plain =
-            matches!(node.op, Op::Conv { residual: false, activation, .. } if activation.is_none());
-        plain && node.inputs[1..].iter().all(|&i| self.floats(i).is_some())
-    }
-
-    /// `conv(x) · s + t` with one `s` and `t` a channel, as new weights and bias.
-    fn scale_conv(&mut self, conv: usize, scale: &[f32], shift: &[f32], uses: &Uses) {
-        let inputs = self.graph.nodes[conv].inputs.clone();
-        let (mut weights, channels) = match self.floats(inputs[1]) {
-            Some(w) => (w.to_vec(), scale.len()),
-            None => return,
-        };
-        let each = weights.len() / channels.max(1);
-        if scale.iter().any(|&s| s != 1.0) {
-            for (row, s) in weights.chunks_mut(each.max(1)).zip(scale) {
-                row.iter_mut().for_each(|w| *w *= s);
-            }
-            self.graph.nodes[conv].inputs[1] = self.replace(inputs[1], weights, uses);
+    /// `constant` in the place of `old`: under its name if only one node reads it, else beside it.
+    fn replace(&mut self, old: ValueId, constant: Constant) -> ValueId {
+        if self.uses[old.0 as usize] == 1 {
+            self.graph.values[old.0 as usize].shape = Shape::fixed(&constant.shape);
+            self.graph.constants.insert(old, constant);
+            return old;
         }
-        let old = inputs
-            .get(2)
-            .and_then(|&b| self.floats(b))
-            .map(<[f32]>::to_vec);
-        let bias = |old: &[f32]| {
-            (0..channels)
-                .map(|c| old[c] * scale[c] + shift[c])
-                .collect()
+        let name = self.graph.value(old).name.clone();
+        self.add(&name, constant)
+    }
+
+    /// Removes node `i`, which only hands on its first input. A graph output must keep its name.
+    fn bypass(&mut self, i: usize) -> bool {
+        let Some(node) = self.node(i) else {
+            return false;
         };
-        match old {
-            Some(old) => {
-                self.graph.nodes[conv].inputs[2] = self.replace(inputs[2], bias(&old), uses);
-            }
-            None => {
-                let name = format!("{}.bias", self.graph.nodes[conv].name);
-                let id = self.add(&name, Constant::f32(&[channels], shift.to_vec()));
-                self.graph.nodes[conv].inputs.push(id);
-                if let Op::Conv { bias, .. } = &mut self.graph.nodes[conv].op {
-                    *bias = true;
+        let (Some(&from), Some(&to)) = (node.inputs.first(), node.outputs.first()) else {
+            return false;
+        };
+        let params = node.params;
+        if self.graph.outputs.contains(&to) {
+            let Some(p) = self.sole_producer(from) else {
+                return false;
+            };
+            self.absorb(p, i);
+            return true;
+        }
+        self.remove(i);
+        let mut charged = false;
+        for node in self.nodes.iter_mut().flatten() {
+            for input in node.inputs.iter_mut().filter(|v| **v == to) {
+                *input = from;
+                self.uses[to.0 as usize] -= 1;
+                self.uses[from.0 as usize] += 1;
+                if !charged {
+                    node.params += params;
+                    charged = true;
                 }
             }
         }
-    }
-
-    fn channels(&self, conv: usize) -> usize {
-        self.graph.constants[&self.graph.nodes[conv].inputs[1]].shape[0]
-    }
-
-    fn batch_norm(&mut self, at: usize, uses: &Uses) -> bool {
-        let node = &self.graph.nodes[at];
-        let Op::BatchNorm { epsilon } = node.op else {
-            return false;
-        };
-        let inputs = node.inputs.clone();
-        let Some(conv) = self
-            .sole_producer(inputs[0], uses)
-            .filter(|&p| self.plain_conv(p))
-        else {
-            return false;
-        };
-        let stats: Option<Vec<Vec<f32>>> = inputs[1..]
-            .iter()
-            .map(|&i| self.floats(i).map(<[f32]>::to_vec))
-            .collect();
-        let Some([gamma, beta, mean, variance]) = stats.as_deref() else {
-            return false;
-        };
-        let channels = self.channels(conv);
-        if [gamma, beta, mean, variance]
-            .iter()
-            .any(|v| v.len() != channels)
-        {
-            return false;
-        }
-        let scale: Vec<f32> = gamma
-            .iter()
-            .zip(variance)
-            .map(|(g, v)| g / (v + epsilon).sqrt())
-            .collect();
-        let shift: Vec<f32> = (0..channels)
-            .map(|c| beta[c] - mean[c] * scale[c])
-            .collect();
-        self.scale_conv(conv, &scale, &shift, uses);
-        self.absorb(conv, at);
-        true
-    }
-
-    /// A product of rows with a constant matrix, and the offset behind it.
-    fn matmul(&mut self, at: usize, uses: &Uses) -> bool {
-        let node = &self.graph.nodes[at];
-        match &node.op {
-            Op::MatMul => {
-                let rank = |v: ValueId| self.graph.value(v).shape.rank();
-                let rows = rank(node.inputs[0]) == 2 && rank(node.inputs[1]) == 2;
-                if !rows || self.floats(node.inputs[1]).is_none() {
-                    return false;
-                }
-                self.graph.nodes[at].op = Op::Gemm {
-                    trans_a: false,
-                    trans_b: false,
-                    alpha: 1.0,
-                    beta: 1.0,
-                    activation: Activation::NONE,
-                };
-                true
-            }
-            Op::Binary(Binary::Add, activation) if activation.is_none() => {
-                let inputs = node.inputs.clone();
-                let pair = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-                    .into_iter()
-                    .find_map(|(product, offset)| {
-                        let gemm = self.sole_producer(product, uses)?;
-                        let node = &self.graph.nodes[gemm];
-                        let plain =
-                            matches!(node.op, Op::Gemm { activation, .. } if activation.is_none());
-                        let columns = self.graph.value(product).shape.0.get(1)?.fixed()?;
-                        let fits = self.floats(offset).is_some_and(|o| o.len() == columns)
-                            && self.graph.value(offset).shape.rank() <= 2
-                            && self.graph.value(offset).shape.0.last()?.fixed() == Some(columns);
-                        (plain && node.inputs.len() == 2 && fits).then_some((gemm, offset))
-                    });
-                let Some((gemm, offset)) = pair else {
-                    return false;
-                };
-                self.graph.nodes[gemm].inputs.push(offset);
-                if let Op::Gemm { beta, .. } = &mut self.graph.nodes[gemm].op {
-                    *beta = 1.0;
-                }
-                self.absorb(gemm, at);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A constant added to each channel of a convolution, as TensorFlow exports write its bias.
-    fn offset(&mut self, at: usize, uses: &Uses) -> bool {
-        let node = &self.graph.nodes[at];
-        if !matches!(node.op, Op::Binary(Binary::Add, a) if a.is_none()) {
-            return false;
-        }
-        let inputs = node.inputs.clone();
-        let pair = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-            .into_iter()
-            .find_map(|(x, c)| {
-                let conv = self
-                    .sole_producer(x, uses)
-                    .filter(|&p| self.plain_conv(p))?;
-                let shape = &self.graph.constants.get(&c)?.shape;
-                let rank = self.graph.value(x).shape.rank();
-                let channels = self.channels(conv);
-                // Aligned at the end: [C, 1, 1] or [1, C, 1, 1] under [N, C, H, W].
-                let ones = shape.iter().rev().take(rank - 2).all(|&d| d == 1);
-                let aligned = shape.len() == rank - 1 || (shape.len() == rank && shape[0] == 1);
-                let fits = aligned && ones && shape[shape.len() + 1 - rank] == channels;
-                fits.then_some((conv, c))
-            });
-        let Some((conv, constant)) = pair else {
-            return false;
-        };
-        let Some(shift) = self.floats(constant).map(<[f32]>::to_vec) else {
-            return false;
-        };
-        self.scale_conv(conv, &vec![1.0; shift.len()], &shift, uses);
-        self.absorb(conv, at);
-        true
-    }
-
-    fn clamp(&mut self, at: usize, uses: &Uses) -> bool {
-        let node = &self.graph.nodes[at];
-        let clamp = match node.op {
-            Op::Unary(Unary::Relu) => Activation::RELU,
-            Op::Unary(Unary::Clip { low, high }) if low <= high => Activation { low, high },
-            _ => return false,
-        };
-        let Some(before) = self.sole_producer(node.inputs[0], uses) else {
-            return false;
-        };
-        if self.graph.value(node.inputs[0]).dtype != DType::F32 {
-            return false;
-        }
-        match &mut self.graph.nodes[before].op {
-            Op::Conv { activation, .. }
-            | Op::Gemm { activation, .. }
-            | Op::Binary(Binary::Add, activation)
-                if activation.is_none() =>
-            {
-                *activation = clamp;
-            }
-            _ => return false,
-        }
-        self.absorb(before, at);
-        true
-    }
-
-    /// The sum at the end of a residual block moves into the later of the convolutions it adds.
-    fn residual(&mut self, at: usize, uses: &Uses) -> bool {
-        let node = &self.graph.nodes[at];
-        let Op::Binary(Binary::Add, clamp) = node.op else {
-            return false;
-        };
-        let (a, b) = (node.inputs[0], node.inputs[1]);
-        if a == b || self.graph.value(a).shape != self.graph.value(b).shape {
-            return false;
-        }
-        let takes = |value: ValueId, other: ValueId| {
-            let conv = self
-                .sole_producer(value, uses)
-                .filter(|&p| self.plain_conv(p))?;
-            let ready = uses.producer.get(&other).is_none_or(|&p| p < conv);
-            ready.then_some((conv, other))
-        };
-        let Some((conv, other)) = takes(a, b).max(takes(b, a)) else {
-            return false;
-        };
-        self.graph.nodes[conv].inputs.push(other);
-        if let Op::Conv {
-            residual,
-            activation,
-            ..
-        } = &mut self.graph.nodes[conv].op
-        {
-            *residual = true;
-            *activation = clamp;
-        }
-        self.absorb(conv, at);
         true
     }
 }
+
+/// A clamp without bounds, or an identity, hands on its input.
+fn no_op(work: &mut Work, i: usize) -> bool {
+    let Some(node) = work.node(i) else {
+        return false;
+    };
+    let idle = match &node.op {
+        Op::Identity => true,
+        Op::Unary(Unary::Clip { low, high }) => *low == f32::NEG_INFINITY && *high == f32::INFINITY,
+        _ => false,
+    };
+    idle && work.bypass(i)
+}
+
+/// `MatMul` of a matrix by constant weights is a `Gemm`.
+fn product(work: &mut Work, i: usize) -> bool {
+    let Some(Node {
+        op: Op::MatMul,
+        inputs,
+        ..
+    }) = work.node(i)
+    else {
+        return false;
+    };
+    let inputs = inputs.clone();
+    let plain = inputs.iter().all(|&v| work.shape(v).rank() == 2)
+        && work.constant(inputs[0]).is_none()
+        && work.floats(inputs[1]).is_some();
+    if plain {
+        let op = Op::Gemm {
+            trans_a: false,
+            trans_b: false,
+            alpha: 1.0,
+            beta: 1.0,
+            activation: Activation::NONE,
+        };
+        work.set(i, op, inputs);
+    }
+    plain
+}
+
+/// A constant row added to a `Gemm` without bias is its bias.
+fn product_bias(work: &mut Work, i: usize) -> bool {
+    let Some((x, bias)) = constant_operand(work, i, Binary::Add) else {
+        return false;
+    };
+    let Some(g) = work.sole_producer(x) else {
+        return false;
+    };
+    let Some(Node {
+        op:
+            Op::Gemm {
+                trans_a,
+                trans_b,
+                alpha,
+                activation,
+                ..
+            },
+        inputs,
+        outputs,
+        ..
+    }) = work.node(g)
+    else {
+        return false;
+    };
+    let columns = work.shape(outputs[0]).0[1].fixed();
+    let row = match work.shape(bias).at(1)[..] {
+        [n] | [1, n] => Some(n) == columns,
+        _ => false,
+    };
+    if inputs.len() != 2 || !activation.is_none() || !row {
+        return false;
+    }
+    let op = Op::Gemm {
+        trans_a: *trans_a,
+        trans_b: *trans_b,
+        alpha: *alpha,
+        beta: 1.0,
+        activation: Activation::NONE,
+    };
+    let inputs = vec![inputs[0], inputs[1], bias];
+    work.set(g, op, inputs);
+    work.absorb(g, i);
+    true
+}
+
+/// Node `i` as `x ∘ constant`, for a commutative `∘` in either order.
+fn constant_operand(work: &Work, i: usize, wanted: Binary) -> Option<(ValueId, ValueId)> {
+    let node = work.node(i)?;
+    let Op::Binary(op, activation) = node.op else {
+        return None;
+    };
+    if op != wanted || !activation.is_none() {
+        return None;
+    }
+    let (a, b) = (node.inputs[0], node.inputs[1]);
+    let commutes = matches!(op, Binary::Add | Binary::Mul);
+    match (work.floats(a), work.floats(b)) {
+        (None, Some(_)) => Some((a, b)),
+        (Some(_), None) if commutes => Some((b, a)),
+        _ => None,
+    }
+}
+
+/// The sum at the end of a residual block goes into the later of the convolutions before it.
+fn residual(work: &mut Work, i: usize) -> bool {
+    let Some(node) = work.node(i) else {
+        return false;
+    };
+    let Op::Binary(Binary::Add, activation) = node.op else {
+        return false;
+    };
+    let (a, b, sum) = (node.inputs[0], node.inputs[1], node.outputs[0]);
+    let same = [a, b].iter().all(|&v| work.shape(v) == work.shape(sum));
+    let constant = work.constant(a).is_some() || work.constant(b).is_some();
+    if !same || constant || work.graph.value(sum).dtype != DType::F32 {
+        return false;
+    }
+    let candidate = |own: ValueId, other: ValueId| {
+        let c = work.sole_producer(own)?;
+        let free = matches!(
+            work.node(c)?.op,
+            Op::Conv { residual: false, activation, .. } if activation.is_none()
+        );
+        let before = work.producer[other.0 as usize].is_none_or(|p| p < c);
+        (free && before).then_some((c, other))
+    };
+    let best = [candidate(a, b), candidate(b, a)];
+    let Some((c, other)) = best.into_iter().flatten().max_by_key(|(c, _)| *c) else {
+        return false;
+    };
+    let Some(conv) = work.node(c) else {
+        return false;
+    };
+    let mut op = conv.op.clone();
+    if let Op::Conv {
+        residual,
+        activation: own,
+        ..
+    } = &mut op
+    {
+        *residual = true;
+        *own = activation;
+    }
+    let mut inputs = conv.inputs.clone();
+    inputs.push(other);
+    work.set(c, op, inputs);
+    work.absorb(c, i);
+    true
+}
+
+/// A clamp goes into the convolution, product or sum before it.
+fn clamp(work: &mut Work, i: usize) -> bool {
+    let Some(node) = work.node(i) else {
+        return false;
+    };
+    let (low, high) = match node.op {
+        Op::Unary(Unary::Relu) => (0.0, f32::INFINITY),
+        Op::Unary(Unary::Clip { low, high }) if low <= high => (low, high),
+        _ => return false,
+    };
+    let Some(p) = work.sole_producer(node.inputs[0]) else {
+        return false;
+    };
+    let Some(before) = work.node(p) else {
+        return false;
+    };
+    if work.graph.value(before.outputs[0]).dtype != DType::F32 {
+        return false;
+    }
+    let (mut op, inputs) = (before.op.clone(), before.inputs.clone());
+    match &mut op {
+        Op::Conv { activation, .. }
+        | Op::Gemm { activation, .. }
+        | Op::Binary(Binary::Add, activation) => {
+            // A clamp of a clamp clamps its bounds.
+            *activation = Activation {
+                low: activation.low.max(low).min(high),
+                high: activation.high.max(low).min(high),
+            };
+        }
+        _ => return false,
+    }
+    work.set(p, op, inputs);
+    work.absorb(p, i);
+    true
+}
+
+#[cfg(test)]
+mod tests;
