@@ -26,18 +26,18 @@ fn tidy(raw: &str, op: &str) -> String {
     if parts.len() > 1 && parts.last() == Some(&op) {
         parts.pop();
     }
-    let mut name = String::new();
-    for part in parts {
-        // A module's own path repeats its parent's: `layer1`, then `layer1.0`.
-        let last = name.rsplit('.').next().unwrap_or("").to_string();
-        if !name.is_empty() && part.starts_with(&format!("{last}.")) {
-            name.truncate(name.len() - last.len());
-        } else if !name.is_empty() {
-            name.push('.');
-        }
-        name.push_str(part);
-    }
-    name
+    // A module's own path repeats its parent's: `layer1`, then `layer1.0`.
+    let repeated = |i: usize| {
+        parts.get(i + 1).is_some_and(|next| {
+            let rest = next.strip_prefix(parts[i]);
+            rest.is_some_and(|r| r.starts_with('.'))
+        })
+    };
+    let kept: Vec<&str> = (0..parts.len())
+        .filter(|&i| !repeated(i))
+        .map(|i| parts[i])
+        .collect();
+    kept.join(".")
 }
 
 #[cfg(test)]
