@@ -9,11 +9,15 @@ house; it meets candle tensors only at its edge (`tensor`) and in training-mode 
 
 mod general;
 pub(crate) mod kernels;
+mod lower;
 mod program;
 pub mod tensor;
+mod weights;
 
 use crate::model::{Constant, DType, Data, Dim, Graph};
+use kernels::loops::Loops;
 use kernels::memory::Memory;
+use kernels::threads::Pool;
 use program::{Program, constant_bytes};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +63,9 @@ pub enum EngineError {
         /// What exactly.
         what: String,
     },
+    /// An instruction set that isn't known, or that this processor lacks.
+    #[error("kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2 or neon")]
+    Isa(String),
     /// Stopped through its [`Cancel`] token.
     #[error("stopped")]
     Cancelled,
@@ -89,8 +96,49 @@ impl Cancel {
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Threads of the engine's pool, the caller's included; 0 for all the cores this process may
-    /// use.
+    /// use. Engines with the same number share one pool.
     pub threads: usize,
+    /// The kernels to use; by default the fastest this processor has, or what the environment
+    /// variable `EDGELESSPART_SIMD` names (portable, avx2, neon).
+    pub isa: Option<Isa>,
+}
+
+/// An instruction set the kernels are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// Any processor.
+    Portable,
+    /// AVX2 with FMA.
+    Avx2,
+    /// 64-bit Arm.
+    Neon,
+}
+
+impl Isa {
+    /// The kernels that `options` and the environment ask for.
+    fn loops(self) -> Option<Loops> {
+        Loops::of(self)
+    }
+
+    fn choose(options: &Options) -> Result<Loops, EngineError> {
+        let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
+            Err(_) | Ok("") => None,
+            Ok("portable") => Some(Isa::Portable),
+            Ok("avx2") => Some(Isa::Avx2),
+            Ok("neon") => Some(Isa::Neon),
+            Ok(other) => return Err(EngineError::Isa(other.to_string())),
+        };
+        match options.isa.or(named) {
+            Some(isa) => isa
+                .loops()
+                .ok_or_else(|| EngineError::Isa(format!("{isa:?}"))),
+            None => {
+                let best = [Isa::Avx2, Isa::Neon, Isa::Portable];
+                let found = best.into_iter().find_map(Isa::loops);
+                found.ok_or_else(|| EngineError::Isa("portable".to_string()))
+            }
+        }
+    }
 }
 
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
@@ -99,6 +147,8 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Engine {
     graph: Arc<Graph>,
+    loops: Loops,
+    pool: Arc<Pool>,
     programs: Arc<Mutex<HashMap<usize, Arc<Compiled>>>>,
 }
 
@@ -148,9 +198,11 @@ pub struct EngineMemory {
 
 impl Engine {
     /// Compiles `graph`, which should be fused. Fails on what no kernel covers.
-    pub fn new(graph: Graph, _options: &Options) -> Result<Engine, EngineError> {
+    pub fn new(graph: Graph, options: &Options) -> Result<Engine, EngineError> {
         let engine = Engine {
             graph: Arc::new(graph),
+            loops: Isa::choose(options)?,
+            pool: Pool::shared(options.threads),
             programs: Arc::default(),
         };
         engine.compiled(1)?;
@@ -169,7 +221,7 @@ impl Engine {
             return Ok(compiled.clone());
         }
         let compiled = Arc::new(Compiled {
-            program: Program::compile(&self.graph, batch)?,
+            program: Program::compile(&self.graph, batch, self.loops, self.pool.clone())?,
             arenas: Mutex::default(),
         });
         programs.insert(batch, compiled.clone());
@@ -369,12 +421,12 @@ impl Engine {
         Ok(self.compiled(batch)?.program.describe())
     }
 
-    /// Bytes of weights, and of the arena at this batch size.
+    /// Bytes of packed weights, and of the arena at this batch size.
     pub fn memory(&self, batch: usize) -> Result<EngineMemory, EngineError> {
-        let constants = self.graph.constants.values();
+        let compiled = self.compiled(batch)?;
         Ok(EngineMemory {
-            weight_bytes: constants.map(|c| constant_bytes(&c.data).len()).sum(),
-            arena_bytes: self.compiled(batch)?.program.arena_bytes(),
+            weight_bytes: compiled.program.weight_bytes(),
+            arena_bytes: compiled.program.arena_bytes(),
         })
     }
 }

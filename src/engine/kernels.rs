@@ -2,5 +2,9 @@
 The hot loops, and all that is `unsafe` in the engine: each block with the reason why it holds.
 */
 
+pub(crate) mod loops;
 pub(crate) mod matmul;
 pub(crate) mod memory;
+mod simd;
+pub(crate) mod step;
+pub(crate) mod threads;

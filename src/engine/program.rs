@@ -2,35 +2,28 @@
 A graph compiled for one batch size: steps in order, and where each tensor lies in the arena.
 */
 
-use super::general::{self, Info, View, ViewMut, Work};
+use super::general::{Info, View, ViewMut, Work};
+use super::kernels::loops::Loops;
 use super::kernels::memory::{ALIGN, Memory};
+use super::kernels::step::{self, Arena, Packed};
+use super::kernels::threads::Pool;
+use super::lower::{self, Action, Output, Place, Step};
 use super::{Cancel, EngineError, StepInfo, StepTime};
-use crate::model::{Constant, Data, Graph, ValueId};
-use std::collections::HashMap;
+use crate::model::{Data, Graph, ValueId};
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
-
-/// Where a step finds a tensor.
-#[derive(Debug, Clone)]
-enum Source {
-    Constant(Constant),
-    Arena(Range<usize>),
-}
-
-struct Step {
-    node: String,
-    kernel: &'static str,
-    work: Work,
-    reads: Vec<Source>,
-    writes: Vec<Range<usize>>,
-}
 
 /// A graph compiled for one batch size.
 pub(crate) struct Program {
     steps: Vec<Step>,
-    inputs: Vec<Range<usize>>,
-    outputs: Vec<(Info, Source)>,
+    slots: Vec<Range<usize>>,
+    outputs: Vec<(Info, Output)>,
+    weights: Vec<Arc<Packed>>,
     arena_bytes: usize,
+    loops: Loops,
+    pool: Arc<Pool>,
 }
 
 /// The bytes of a constant's elements.
@@ -72,7 +65,19 @@ impl Placer {
 
 impl Program {
     /// Compiles `graph` for `batch` samples.
-    pub(crate) fn compile(graph: &Graph, batch: usize) -> Result<Program, EngineError> {
+    pub(crate) fn compile(
+        graph: &Graph,
+        batch: usize,
+        loops: Loops,
+        pool: Arc<Pool>,
+    ) -> Result<Program, EngineError> {
+        let lowered = lower::lower(graph, batch)
+            .map_err(|(node, what)| EngineError::Unsupported { node, what })?;
+        let mut placer = Placer::default();
+        let slots = lowered.slots.iter();
+        let slots = slots
+            .map(|s| placer.place(s.bytes, s.first, s.last))
+            .collect();
         let info = |id: ValueId| {
             let value = graph.value(id);
             Info {
@@ -80,71 +85,27 @@ impl Program {
                 dtype: value.dtype,
             }
         };
-        let last = last_uses(graph);
-        let mut placer = Placer::default();
-        let mut places: HashMap<ValueId, Range<usize>> = HashMap::new();
-        for &id in &graph.inputs {
-            let end = *last.get(&id).unwrap_or(&0);
-            places.insert(id, placer.place(info(id).bytes(), 0, end));
-        }
-        let source = |places: &HashMap<ValueId, Range<usize>>, id: ValueId| {
-            if let Some(place) = places.get(&id) {
-                return Some(Source::Arena(place.clone()));
-            }
-            let constant = graph.constants.get(&id)?;
-            let fits = constant_bytes(&constant.data).len() == info(id).bytes();
-            fits.then(|| Source::Constant(constant.clone()))
-        };
-        let missing = |node: &str, id: ValueId| EngineError::Unsupported {
-            node: node.to_string(),
-            what: format!(
-                "reading `{}`, which nothing before it produces,",
-                graph.value(id).name
-            ),
-        };
-        let mut steps = Vec::with_capacity(graph.nodes.len());
-        for (at, node) in graph.nodes.iter().enumerate() {
-            let ins: Vec<Info> = node.inputs.iter().map(|&id| info(id)).collect();
-            let outs: Vec<Info> = node.outputs.iter().map(|&id| info(id)).collect();
-            let work = general::compile(&node.op, &ins, &outs).map_err(|what| {
-                EngineError::Unsupported {
-                    node: node.name.clone(),
-                    what: format!("{}: {what}", op_name(&node.op)),
-                }
-            })?;
-            let reads = node.inputs.iter().map(|&id| {
-                let found = source(&places, id);
-                found.ok_or_else(|| missing(&node.name, id))
-            });
-            let reads = reads.collect::<Result<_, _>>()?;
-            let mut writes = vec![];
-            for (&id, info) in node.outputs.iter().zip(&outs) {
-                let place = placer.place(info.bytes(), at, (*last.get(&id).unwrap_or(&at)).max(at));
-                places.insert(id, place.clone());
-                writes.push(place);
-            }
-            steps.push(Step {
-                node: node.name.clone(),
-                kernel: "general",
-                work,
-                reads,
-                writes,
-            });
-        }
-        let outputs = graph.outputs.iter().map(|&id| {
-            let found = source(&places, id).ok_or_else(|| missing("output", id))?;
-            Ok((info(id), found))
-        });
+        let outputs = graph.outputs.iter().map(|&id| info(id));
         Ok(Program {
-            outputs: outputs.collect::<Result<_, EngineError>>()?,
-            inputs: graph.inputs.iter().map(|id| places[id].clone()).collect(),
-            steps,
+            steps: lowered.steps,
+            slots,
+            outputs: outputs.zip(lowered.outputs).collect(),
+            weights: lowered.weights,
             arena_bytes: placer.total,
+            loops,
+            pool,
         })
     }
 
     pub(crate) fn arena_bytes(&self) -> usize {
         self.arena_bytes
+    }
+
+    /// Bytes of packed weights; what two nodes share counts once.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let mut seen = HashSet::new();
+        let all = self.weights.iter().filter(|w| seen.insert(Arc::as_ptr(w)));
+        all.map(|w| w.floats * 4).sum()
     }
 
     /// An arena for one run at a time.
@@ -171,21 +132,19 @@ impl Program {
     /// (the caller has checked); `times` gets one entry a step.
     pub(crate) fn run(
         &self,
-        arena: &mut Memory,
+        memory: &mut Memory,
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         cancel: &Cancel,
         mut times: Option<&mut Vec<StepTime>>,
     ) -> Result<(), EngineError> {
-        for (place, input) in self.inputs.iter().zip(inputs) {
-            arena.bytes_mut()[place.clone()].copy_from_slice(input);
-        }
+        let slots = &self.slots;
         for step in &self.steps {
             if cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
             let start = times.is_some().then(Instant::now);
-            step.run(arena)?;
+            self.step(step, memory, inputs)?;
             if let (Some(times), Some(start)) = (times.as_deref_mut(), start) {
                 times.push(StepTime {
                     node: step.node.clone(),
@@ -194,60 +153,121 @@ impl Program {
             }
         }
         for ((_, source), output) in self.outputs.iter().zip(outputs) {
-            output.copy_from_slice(match source {
-                Source::Constant(c) => constant_bytes(&c.data),
-                Source::Arena(place) => &arena.bytes()[place.clone()],
-            });
+            match source {
+                Output::Plain(Place::Constant(c)) => {
+                    output.copy_from_slice(constant_bytes(&c.data));
+                }
+                Output::Plain(Place::Input(at)) => output.copy_from_slice(inputs[*at]),
+                Output::Plain(Place::Slot(slot)) => {
+                    output.copy_from_slice(&memory.bytes()[slots[*slot].clone()]);
+                }
+                Output::Pixels(t) => {
+                    let mut arena = Arena { memory, slots };
+                    step::from_pixels(&mut arena, t, bytemuck::cast_slice_mut(output));
+                }
+            }
         }
         Ok(())
     }
-}
 
-impl Step {
-    fn run(&self, arena: &mut Memory) -> Result<(), EngineError> {
-        let shared: Vec<Range<usize>> = self
-            .reads
+    fn step(&self, step: &Step, memory: &mut Memory, inputs: &[&[u8]]) -> Result<(), EngineError> {
+        let slots = &self.slots;
+        let (loops, pool) = (&self.loops, &*self.pool);
+        match &step.action {
+            Action::General {
+                work,
+                reads,
+                writes,
+            } => {
+                return self
+                    .general(work, reads, writes, memory, inputs)
+                    .map_err(|what| EngineError::Run {
+                        node: step.node.clone(),
+                        what,
+                    });
+            }
+            Action::Conv {
+                conv,
+                x,
+                residual,
+                y,
+            } => {
+                let mut arena = Arena { memory, slots };
+                conv.run(&mut arena, x, residual.as_ref(), y, loops, pool);
+            }
+            Action::Sweep { sweep, x, y } => {
+                sweep.run(&mut Arena { memory, slots }, x, y, loops, pool);
+            }
+            Action::ToPixels {
+                from,
+                extents,
+                to,
+                pad,
+            } => {
+                // The source may lie in the arena too, and there a copy is the price of a plain
+                // slice; it happens only behind steps of the general path.
+                let copy;
+                let plain: &[u8] = match from {
+                    Place::Constant(c) => constant_bytes(&c.data),
+                    Place::Input(at) => inputs[*at],
+                    Place::Slot(slot) => {
+                        let range = slots[*slot].clone();
+                        let floats: &[f32] = bytemuck::cast_slice(&memory.bytes()[range]);
+                        copy = floats.to_vec();
+                        bytemuck::cast_slice(&copy)
+                    }
+                };
+                let plain = bytemuck::cast_slice(plain);
+                step::to_pixels(
+                    &mut Arena { memory, slots },
+                    plain,
+                    *extents,
+                    to,
+                    *pad,
+                    pool,
+                );
+            }
+            Action::FromPixels { from, to } => {
+                let mut plain = vec![0.0; from.len()];
+                step::from_pixels(&mut Arena { memory, slots }, from, &mut plain);
+                memory.bytes_mut()[slots[*to].clone()]
+                    .copy_from_slice(bytemuck::cast_slice(&plain));
+            }
+            Action::Copy { from, to } => {
+                step::copy_pixels(&mut Arena { memory, slots }, from, to);
+            }
+        }
+        Ok(())
+    }
+
+    fn general(
+        &self,
+        work: &Work,
+        reads: &[Place],
+        writes: &[usize],
+        memory: &mut Memory,
+        inputs: &[&[u8]],
+    ) -> Result<(), String> {
+        let slot = |at: &usize| self.slots[*at].clone();
+        let shared: Vec<Range<usize>> = reads
             .iter()
-            .filter_map(|source| match source {
-                Source::Arena(place) => Some(place.clone()),
-                Source::Constant(_) => None,
+            .filter_map(|place| match place {
+                Place::Slot(at) => Some(slot(at)),
+                _ => None,
             })
             .collect();
-        let (read, write) = arena.split(&shared, &self.writes);
+        let exclusive: Vec<Range<usize>> = writes.iter().map(slot).collect();
+        let (read, write) = memory.split(&shared, &exclusive);
         let mut read = read.into_iter();
-        let ins: Vec<View> = self
-            .reads
+        let ins: Vec<View> = reads
             .iter()
-            .map(|source| match source {
-                Source::Constant(c) => View(constant_bytes(&c.data)),
-                Source::Arena(_) => View(read.next().unwrap_or_default()),
+            .map(|place| match place {
+                Place::Constant(c) => View(constant_bytes(&c.data)),
+                Place::Input(at) => View(inputs[*at]),
+                Place::Slot(_) => View(read.next().unwrap_or_default()),
             })
             .collect();
         let mut outs: Vec<ViewMut> = write.into_iter().map(ViewMut).collect();
-        (self.work)(&ins, &mut outs).map_err(|what| EngineError::Run {
-            node: self.node.clone(),
-            what,
-        })
+        work(&ins, &mut outs)
     }
-}
-
-/// For every value the last step that reads it; outputs outlive all steps.
-fn last_uses(graph: &Graph) -> HashMap<ValueId, usize> {
-    let mut last = HashMap::new();
-    for (at, node) in graph.nodes.iter().enumerate() {
-        for &id in &node.inputs {
-            last.insert(id, at);
-        }
-    }
-    for &id in &graph.outputs {
-        last.insert(id, graph.nodes.len());
-    }
-    last
-}
-
-/// The op's name without its settings.
-fn op_name(op: &crate::model::Op) -> String {
-    let text = format!("{op:?}");
-    let end = text.find([' ', '{', '(']).unwrap_or(text.len());
-    text[..end].to_string()
 }

@@ -198,3 +198,188 @@ fn an_input_of_the_wrong_length_is_named() {
     let text = err.to_string();
     assert!(text.contains("`x`") && text.contains("192"), "{text}");
 }
+
+mod kernels_against_the_general_path {
+    use super::*;
+    use crate::engine::general::{self, Info, View, ViewMut};
+    use proptest::prelude::*;
+
+    /// The graph's nodes one after another on the general path.
+    fn plainly(graph: &Graph, batch: usize, x: &[f32]) -> Vec<Vec<f32>> {
+        let mut known: HashMap<_, Vec<f32>> = HashMap::new();
+        known.insert(graph.inputs[0], x.to_vec());
+        for (&id, c) in &graph.constants {
+            known.insert(id, c.floats().unwrap().to_vec());
+        }
+        for node in &graph.nodes {
+            let info = |&id: &crate::model::ValueId| Info {
+                dims: graph.value(id).shape.at(batch),
+                dtype: DType::F32,
+            };
+            let ins: Vec<Info> = node.inputs.iter().map(info).collect();
+            let outs: Vec<Info> = node.outputs.iter().map(info).collect();
+            let work = general::compile(&node.op, &ins, &outs).unwrap();
+            let views: Vec<View> = node
+                .inputs
+                .iter()
+                .map(|id| View(bytemuck::cast_slice(&known[id])))
+                .collect();
+            let mut y = vec![0.0f32; outs[0].len()];
+            work(&views, &mut [ViewMut(bytemuck::cast_slice_mut(&mut y))]).unwrap();
+            known.insert(node.outputs[0], y);
+        }
+        graph.outputs.iter().map(|id| known[id].clone()).collect()
+    }
+
+    fn noise(n: usize, seed: usize) -> Vec<f32> {
+        let mix = |i: usize| ((i + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32;
+        (0..n).map(|i| mix(i) / (1 << 23) as f32 - 1.0).collect()
+    }
+
+    fn agree(graph: Graph, batch: usize, threads: usize) -> Result<(), TestCaseError> {
+        let n = graph.value(graph.inputs[0]).shape.elements(batch);
+        let x = noise(n, 77);
+        let want = plainly(&graph, batch, &x);
+        for isa in [None, Some(Isa::Portable)] {
+            let options = Options { threads, isa };
+            let engine = Engine::new(graph.clone(), &options).unwrap();
+            let steps = engine.steps(batch).unwrap();
+            let fast = |s: &StepInfo| s.kernel != "general";
+            prop_assert!(steps.iter().any(fast), "{steps:?}");
+            // Twice: the second run finds the arena full of the first's numbers.
+            for _ in 0..2 {
+                let got = engine.run_f32(batch, &[&x], &Cancel::new()).unwrap();
+                for (got, want) in got.iter().zip(&want) {
+                    let scale = want.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+                    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+                        prop_assert!((g - w).abs() <= 2e-5 * scale, "{i}: {g} for {w}, {isa:?}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[derive(Debug, Clone)]
+    struct Case {
+        window: Window,
+        extents: Vec<usize>,
+        channels: usize,
+        wide: usize,
+        groups: usize,
+        flags: (bool, bool),
+        batch: usize,
+        threads: usize,
+    }
+
+    prop_compose! {
+        fn axis()(k in 1usize..5, s in 1usize..4, d in 1usize..3, before in 0usize..4,
+                  after in 0usize..4, more in 0usize..9)
+            -> (usize, usize, usize, (usize, usize), usize) {
+            let reach = d * (k - 1) + 1;
+            let pads = (before.min(k - 1), after.min(k - 1));
+            (k, s, d, pads, (reach + more).saturating_sub(pads.0 + pads.1).max(1))
+        }
+    }
+
+    prop_compose! {
+        fn case()(axes in prop::collection::vec(axis(), 1..3), cin in 1usize..70,
+                  cout in 1usize..70, grouping in 0usize..6, groups in 2usize..5,
+                  flags in any::<(bool, bool)>(), batch in 1usize..10, threads in 1usize..5)
+            -> Case {
+            let (channels, wide, groups) = match grouping {
+                0 => (cin, cin, cin),
+                1 => (cin * groups, (cout / 2 + 1) * groups, groups),
+                _ => (cin, cout, 1),
+            };
+            Case {
+                window: Window {
+                    kernel: axes.iter().map(|a| a.0).collect(),
+                    strides: axes.iter().map(|a| a.1).collect(),
+                    dilations: axes.iter().map(|a| a.2).collect(),
+                    pads: axes.iter().map(|a| a.3).collect(),
+                },
+                extents: axes.iter().map(|a| a.4).collect(),
+                channels, wide, groups, flags, batch, threads,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+        #[test]
+        fn convolutions(case in case()) {
+            let mut b = Builder::new("conv");
+            let x = b.input("x", Shape::batched(&[&[case.channels], &case.extents[..]].concat()));
+            let deep = case.channels / case.groups;
+            let dims = [&[case.wide, deep], &case.window.kernel[..]].concat();
+            let w = Constant::f32(&dims, noise(dims.iter().product(), 5));
+            let mut ids = vec![x, b.constant("w", w)];
+            let (bias, residual) = case.flags;
+            if bias {
+                ids.push(b.constant("b", Constant::f32(&[case.wide], noise(case.wide, 9))));
+            }
+            let shape = b.windowed(x, case.wide, &case.window);
+            let op = |residual, activation| Op::Conv {
+                window: case.window.clone(), groups: case.groups, bias, residual, activation,
+            };
+            let mut y = b.node("y", op(false, Activation::RELU6), &ids, shape.clone(), 0);
+            if residual {
+                ids.push(y);
+                y = b.node("z", op(true, Activation::RELU), &ids, shape, 0);
+            }
+            b.output(y);
+            agree(b.finish(), case.batch, case.threads)?;
+        }
+
+        #[test]
+        fn pools_concats_and_products(case in case(), kind in 0usize..3) {
+            let mut b = Builder::new("pools");
+            let mut window = case.window.clone();
+            // Without dilation every window covers a real cell, which a maximum needs.
+            window.dilations.fill(1);
+            let extents = &case.extents;
+            prop_assume!((0..extents.len()).all(|a| window.output(a, extents[a]).is_some()));
+            let x = b.input("x", Shape::batched(&[&[case.channels], &extents[..]].concat()));
+            let kind = match kind {
+                0 => PoolKind::Max,
+                k => PoolKind::Average { count_include_pad: k == 1 },
+            };
+            let shape = b.windowed(x, case.channels, &window);
+            let extra = vec![0; extents.len()];
+            let op = Op::Pool { kind, window, extra, column_major: false };
+            let p = b.node("p", op, &[x], shape.clone(), 0);
+            let one = Window {
+                kernel: vec![1; extents.len()], strides: vec![1; extents.len()],
+                dilations: vec![1; extents.len()], pads: vec![(0, 0); extents.len()],
+            };
+            let dims = [&[case.wide, case.channels], &one.kernel[..]].concat();
+            let w = b.constant("w", Constant::f32(&dims, noise(dims.iter().product(), 3)));
+            let shape_q = b.windowed(p, case.wide, &one);
+            let op = Op::Conv {
+                window: one, groups: 1, bias: false, residual: false, activation: Activation::NONE,
+            };
+            let q = b.node("q", op, &[p, w], shape_q, 0);
+            let mut dims = shape.0.clone();
+            let total = case.channels * 2 + case.wide;
+            dims[1] = Dim::Fixed(total);
+            let c = b.node("c", Op::Concat { axis: 1 }, &[p, q, p], Shape(dims.clone()), 0);
+            let s = b.node("s", Op::Unary(crate::model::op::Unary::HardSwish), &[c], Shape(dims), 0);
+            let ones = vec![1; extents.len()];
+            let pooled = Shape::batched(&[&[total], &ones[..]].concat());
+            let g = b.node("g", Op::GlobalPool { average: true }, &[s], pooled, 0);
+            let flat = Shape::batched(&[total]);
+            let f = b.node("f", Op::Reshape { to: flat.0.clone() }, &[g], flat, 0);
+            let w = b.constant("v", Constant::f32(&[7, total], noise(7 * total, 4)));
+            let op = Op::Gemm {
+                trans_a: false, trans_b: true, alpha: 1.0, beta: 1.0, activation: Activation::NONE,
+            };
+            let y = b.node("y", op, &[f, w], Shape::batched(&[7]), 0);
+            b.output(y);
+            b.output(c);
+            b.output(p);
+            agree(b.finish(), case.batch, case.threads)?;
+        }
+    }
+}

@@ -40,6 +40,10 @@ impl Memory {
         }
     }
 
+    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: start points to `len` initialised bytes, owned by self.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }

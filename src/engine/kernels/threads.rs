@@ -1,0 +1,228 @@
+/*!
+The engine's threads: workers that spin for some microseconds after a job, so that the next step
+of a running program finds them awake, and then sleep, so that an idle process uses no time.
+*/
+
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+/// Turns of the waiting loop before a worker sleeps.
+const SPINS: usize = 10_000;
+
+type Job = (*const (), unsafe fn(*const (), usize));
+
+struct Shared {
+    /// Twice the number of jobs so far, plus one while one is open.
+    state: AtomicU64,
+    /// Workers that may be looking at the job.
+    active: AtomicUsize,
+    next: AtomicUsize,
+    count: AtomicUsize,
+    job: UnsafeCell<Job>,
+    stop: AtomicBool,
+    failed: AtomicBool,
+    asleep: Vec<AtomicBool>,
+}
+
+// SAFETY: `job` is written only while no worker is active and no job open (see `run`), and read
+// only by active workers that saw the job open.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn work(&self) {
+        let count = self.count.load(Relaxed);
+        // SAFETY: the job is open, and stays so until every active worker is done.
+        let (data, call) = unsafe { *self.job.get() };
+        loop {
+            let item = self.next.fetch_add(1, Relaxed);
+            if item >= count {
+                return;
+            }
+            // SAFETY: `data` is the closure `call` was made for, alive until the job is closed.
+            unsafe { call(data, item) }
+        }
+    }
+
+    fn open_since(&self, last: u64) -> Option<u64> {
+        let state = self.state.load(SeqCst);
+        (state & 1 == 1 && state != last).then_some(state)
+    }
+
+    fn worker(&self, at: usize) {
+        let mut last = 0;
+        let mut spins = 0;
+        while !self.stop.load(Relaxed) {
+            if let Some(state) = self.open_since(last) {
+                self.active.fetch_add(1, SeqCst);
+                let leave = Leave(self);
+                // Only now is the job held: it may have been closed in between.
+                if self.state.load(SeqCst) == state {
+                    self.work();
+                }
+                drop(leave);
+                (last, spins) = (state, 0);
+            } else if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                self.asleep[at].store(true, SeqCst);
+                if self.open_since(last).is_none() && !self.stop.load(SeqCst) {
+                    std::thread::park();
+                }
+                self.asleep[at].store(false, SeqCst);
+                spins = 0;
+            }
+        }
+    }
+}
+
+/// Ends a worker's part in a job, a panic included.
+struct Leave<'a>(&'a Shared);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.store(true, SeqCst);
+        }
+        self.0.active.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Closes the job and waits for the workers, a panic of the caller's part included.
+struct Close<'a>(&'a Shared, u64);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.state.store(self.1 << 1, SeqCst);
+        let mut spins = 0;
+        while self.0.active.load(SeqCst) != 0 {
+            spins += 1;
+            // A worker that lost its core must get it back from somewhere.
+            if spins % 1024 == 0 {
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Fork and join over a fixed number of threads, the caller's included.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    busy: Mutex<()>,
+}
+
+impl Pool {
+    /// The process's pool of `threads` threads (0: as many as this process may use cores), made
+    /// when first asked for and ended with its last user.
+    pub(crate) fn shared(threads: usize) -> Arc<Pool> {
+        static POOLS: Mutex<Option<HashMap<usize, Weak<Pool>>>> = Mutex::new(None);
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let pools = pools.get_or_insert_default();
+        if let Some(pool) = pools.get(&threads).and_then(Weak::upgrade) {
+            return pool;
+        }
+        let pool = Arc::new(Pool::new(threads));
+        pools.insert(threads, Arc::downgrade(&pool));
+        pool
+    }
+
+    fn new(threads: usize) -> Pool {
+        unsafe fn nothing(_: *const (), _: usize) {}
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            active: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            job: UnsafeCell::new((std::ptr::null(), nothing)),
+            stop: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+        });
+        // A thread the system won't give is done without: the caller's alone can do all the work.
+        let workers = (0..threads.saturating_sub(1)).map_while(|at| {
+            let shared = shared.clone();
+            let builder = std::thread::Builder::new().name("engine".to_string());
+            builder.spawn(move || shared.worker(at)).ok()
+        });
+        Pool {
+            workers: workers.collect(),
+            shared,
+            busy: Mutex::default(),
+        }
+    }
+
+    /// Threads, the caller's included.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f` once for each item. Where another program has the workers at this moment, the
+    /// caller's thread does it all: the result is the same.
+    pub(crate) fn run<F: Fn(usize) + Sync>(&self, count: usize, f: F) {
+        let held = (count > 1 && !self.workers.is_empty()).then(|| self.busy.try_lock());
+        let Some(Ok(_held)) = held else {
+            return (0..count).for_each(f);
+        };
+        unsafe fn call<F: Fn(usize)>(data: *const (), item: usize) {
+            // SAFETY: `data` is the `F` below.
+            unsafe { (*data.cast::<F>())(item) }
+        }
+        let shared = &*self.shared;
+        // SAFETY: `busy` is held, the last job is closed and no worker active in it: a worker that
+        // becomes active now finds the state closed, or the new job whole.
+        unsafe { *shared.job.get() = ((&raw const f).cast(), call::<F>) };
+        shared.count.store(count, Relaxed);
+        shared.next.store(0, Relaxed);
+        let epoch = (shared.state.load(Relaxed) >> 1) + 1;
+        shared.state.store((epoch << 1) | 1, SeqCst);
+        let close = Close(shared, epoch);
+        for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
+            if asleep.load(SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        shared.work();
+        drop(close);
+        assert!(!shared.failed.load(SeqCst), "a worker of the engine failed");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker's panic was reported by the run it happened in.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_done_once_job_after_job() {
+        let pool = Pool::new(3);
+        for round in 0..2000 {
+            let count = round % 17;
+            let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(count, |i| {
+                done[i].fetch_add(1, Relaxed);
+            });
+            assert!(done.iter().all(|d| d.load(Relaxed) == 1), "round {round}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+/*!
+Weights in the order in which the kernels read them, packed once in a process: programs for other
+batch sizes and engines for other pieces of the same network find them here as long as one lives.
+*/
+
+use super::kernels::loops::PANEL;
+use super::kernels::memory::Memory;
+use super::kernels::step::Packed;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// How a tensor is packed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Packing {
+    /// `[Cout, Cin/groups, rows, columns]` into panels, for these taps only.
+    Panels {
+        groups: usize,
+        channels: usize,
+        deep: usize,
+        kernel: [usize; 2],
+        taps: Vec<(usize, usize)>,
+        /// A tap is a whole row of the kernel.
+        rows: bool,
+    },
+    /// A matrix `[Cin, Cout]` into panels.
+    Columns { channels: usize, deep: usize },
+    /// `[C, 1, rows, columns]` into `[tap][C]`.
+    Depthwise { channels: usize, taps: usize },
+}
+
+type Key = (usize, Packing);
+type Entry = (Weak<Vec<f32>>, Weak<Packed>);
+
+/// The packed form of `source`, made if nobody holds it yet.
+pub(crate) fn packed(source: &Arc<Vec<f32>>, packing: Packing) -> Arc<Packed> {
+    // The weak reference to the source keeps its address from being given to another tensor while
+    // the entry stands.
+    static STORE: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
+    let key = (Arc::as_ptr(source) as usize, packing);
+    let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let store = store.get_or_insert_default();
+    if let Some((_, kept)) = store.get(&key)
+        && let Some(kept) = kept.upgrade()
+    {
+        return kept;
+    }
+    store.retain(|_, (_, kept)| kept.strong_count() > 0);
+    let made = Arc::new(pack(source, &key.1));
+    store.insert(key, (Arc::downgrade(source), Arc::downgrade(&made)));
+    made
+}
+
+fn pack(source: &[f32], packing: &Packing) -> Packed {
+    let floats = match packing {
+        Packing::Panels {
+            groups,
+            channels,
+            deep,
+            kernel,
+            taps,
+            rows,
+        } => {
+            let run = if *rows { kernel[1] * deep } else { *deep };
+            groups * (channels / groups).div_ceil(PANEL) * taps.len() * run * PANEL
+        }
+        Packing::Columns { channels, deep } => channels.div_ceil(PANEL) * deep * PANEL,
+        Packing::Depthwise { channels, taps } => channels * taps,
+    };
+    let mut weights = Memory::zeroed(floats * 4);
+    let out: &mut [f32] = bytemuck::cast_slice_mut(weights.bytes_mut());
+    match packing {
+        Packing::Panels {
+            groups,
+            channels,
+            deep,
+            kernel,
+            taps,
+            rows,
+        } => {
+            let wide = channels / groups;
+            let run = if *rows { kernel[1] * deep } else { *deep };
+            let mut lines = out.chunks_exact_mut(PANEL);
+            for group in 0..*groups {
+                for panel in 0..wide.div_ceil(PANEL) {
+                    for &(ky, kx) in taps {
+                        for (k, line) in (&mut lines).take(run).enumerate() {
+                            let (kx, c) = if *rows { (k / deep, k % deep) } else { (kx, k) };
+                            for (i, w) in line.iter_mut().enumerate() {
+                                let o = panel * PANEL + i;
+                                if o < wide {
+                                    let at = (group * wide + o) * deep + c;
+                                    *w = source[(at * kernel[0] + ky) * kernel[1] + kx];
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Packing::Columns { channels, deep } => {
+            for (i, line) in out.chunks_exact_mut(PANEL).enumerate() {
+                let (panel, k) = (i / deep, i % deep);
+                let from = panel * PANEL;
+                let live = PANEL.min(channels - from);
+                line[..live].copy_from_slice(&source[k * channels + from..][..live]);
+            }
+        }
+        Packing::Depthwise { channels, taps } => {
+            for (i, w) in out.iter_mut().enumerate() {
+                let (tap, c) = (i / channels, i % channels);
+                *w = source[c * taps + tap];
+            }
+        }
+    }
+    Packed { weights, floats }
+}
