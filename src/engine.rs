@@ -98,9 +98,6 @@ pub struct Options {
     /// Threads of the engine's pool, the caller's included; 0 for all the cores this process may
     /// use. Engines with the same number share one pool.
     pub threads: usize,
-    /// The kernels to use; by default the fastest this processor has, or what the environment
-    /// variable `EDGELESSPART_SIMD` names (portable, avx2, neon).
-    pub isa: Option<Isa>,
 }
 
 /// An instruction set the kernels are written for.
@@ -115,12 +112,13 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The kernels that `options` and the environment ask for.
     fn loops(self) -> Option<Loops> {
         Loops::of(self)
     }
 
-    fn choose(options: &Options) -> Result<Loops, EngineError> {
+    /// The kernels for `wanted`, else for what the environment variable `EDGELESSPART_SIMD` names
+    /// (portable, avx2, neon), else the fastest this processor has.
+    fn choose(wanted: Option<Isa>) -> Result<Loops, EngineError> {
         let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
             Err(_) | Ok("") => None,
             Ok("portable") => Some(Isa::Portable),
@@ -128,7 +126,7 @@ impl Isa {
             Ok("neon") => Some(Isa::Neon),
             Ok(other) => return Err(EngineError::Isa(other.to_string())),
         };
-        match options.isa.or(named) {
+        match wanted.or(named) {
             Some(isa) => isa
                 .loops()
                 .ok_or_else(|| EngineError::Isa(format!("{isa:?}"))),
@@ -199,9 +197,20 @@ pub struct EngineMemory {
 impl Engine {
     /// Compiles `graph`, which should be fused. Fails on what no kernel covers.
     pub fn new(graph: Graph, options: &Options) -> Result<Engine, EngineError> {
+        Engine::with_kernels(graph, options, None)
+    }
+
+    /// Like [`Engine::new`], with the kernels of one instruction set; `None` for the fastest this
+    /// processor has, or what the environment variable `EDGELESSPART_SIMD` names (portable, avx2,
+    /// neon). Fails where the processor lacks it.
+    pub fn with_kernels(
+        graph: Graph,
+        options: &Options,
+        isa: Option<Isa>,
+    ) -> Result<Engine, EngineError> {
         let engine = Engine {
             graph: Arc::new(graph),
-            loops: Isa::choose(options)?,
+            loops: Isa::choose(isa)?,
             pool: Pool::shared(options.threads),
             programs: Arc::default(),
         };

@@ -241,8 +241,8 @@ mod kernels_against_the_general_path {
         let x = noise(n, 77);
         let want = plainly(&graph, batch, &x);
         for isa in [None, Some(Isa::Portable)] {
-            let options = Options { threads, isa };
-            let engine = Engine::new(graph.clone(), &options).unwrap();
+            let options = Options { threads };
+            let engine = Engine::with_kernels(graph.clone(), &options, isa).unwrap();
             let steps = engine.steps(batch).unwrap();
             let fast = |s: &StepInfo| s.kernel != "general";
             prop_assert!(steps.iter().any(fast), "{steps:?}");
