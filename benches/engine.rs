@@ -1,0 +1,88 @@
+//! Times whole networks: best and median milliseconds of a run after warm-up.
+//!
+//! `cargo bench --bench engine` runs the networks under `../shared/models/torchvision`;
+//! `cargo bench --bench engine -- MODEL.onnx BATCH THREADS RUNS [steps]` one network, with the best
+//! time of each step if asked. `scripts/compare-onnxruntime` sets it against ONNX Runtime.
+
+use edgelesspart::engine::{Cancel, Engine, Options};
+use edgelesspart::model::{fuse::fuse, onnx::import_file};
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    if let [model, batch, threads, runs, rest @ ..] = args.as_slice() {
+        let steps = rest.iter().any(|a| a == "steps");
+        return time(
+            Path::new(model),
+            batch.parse()?,
+            threads.parse()?,
+            runs.parse()?,
+            steps,
+        );
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/torchvision");
+    for name in ["mobilenetv2_32", "resnet50_32", "inceptionv3_75"] {
+        let model = folder.join(format!("{name}.onnx"));
+        if !model.is_file() {
+            println!("skipped: no {}", model.display());
+            continue;
+        }
+        for (batch, runs) in [(1, 60), (32, 15)] {
+            time(&model, batch, 2, runs, false)?;
+        }
+    }
+    Ok(())
+}
+
+fn time(
+    model: &Path,
+    batch: usize,
+    threads: usize,
+    runs: usize,
+    steps: bool,
+) -> Result<(), Box<dyn Error>> {
+    let engine = Engine::new(fuse(&import_file(model)?), &Options { threads })?;
+    let graph = engine.graph();
+    let len = graph.value(graph.inputs[0]).shape.elements(batch);
+    let input: Vec<f32> = (0..len).map(|i| (i as f32 * 0.731).sin()).collect();
+    let cancel = Cancel::new();
+    for _ in 0..3 {
+        engine.run_f32(batch, &[&input], &cancel)?;
+    }
+    let mut times = vec![];
+    for _ in 0..runs.max(1) {
+        let start = Instant::now();
+        engine.run_f32(batch, &[&input], &cancel)?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let memory = engine.memory(batch)?;
+    println!(
+        "{} batch {batch} threads {threads}: best {:.3} median {:.3} ms, weights {:.1} MB, arena {:.1} MB",
+        model.file_stem().unwrap_or_default().to_string_lossy(),
+        times[0],
+        times[times.len() / 2],
+        memory.weight_bytes as f64 / 1e6,
+        memory.arena_bytes as f64 / 1e6
+    );
+    if steps {
+        let kernels = engine.steps(batch)?;
+        let mut best = vec![f64::INFINITY; kernels.len()];
+        for _ in 0..runs.max(1) {
+            let (_, times) = engine.run_timed(batch, &[&input], &cancel)?;
+            for (best, step) in best.iter_mut().zip(times) {
+                *best = best.min(step.time.as_secs_f64() * 1e3);
+            }
+        }
+        for (step, best) in kernels.iter().zip(&best) {
+            println!("{best:8.4}  {:20} {}", step.kernel, step.node);
+        }
+        println!("{:8.4}  in all", best.iter().sum::<f64>());
+    }
+    Ok(())
+}
