@@ -12,6 +12,7 @@ pub(crate) mod kernels;
 mod lower;
 mod program;
 pub mod tensor;
+pub mod training;
 mod weights;
 
 use crate::model::{Constant, DType, Data, Dim, Graph};
