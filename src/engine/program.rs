@@ -5,7 +5,7 @@ A graph compiled for one batch size: steps in order, and where each tensor lies 
 use super::general::{Info, View, ViewMut, Work};
 use super::kernels::loops::Loops;
 use super::kernels::memory::{ALIGN, Memory};
-use super::kernels::step::{self, Arena, Packed};
+use super::kernels::step::{self, Arena, Packed, Plain};
 use super::kernels::threads::Pool;
 use super::lower::{self, Action, Output, Place, Step};
 use super::{Cancel, EngineError, StepInfo, StepTime};
@@ -163,7 +163,8 @@ impl Program {
                 }
                 Output::Pixels(t) => {
                     let mut arena = Arena { memory, slots };
-                    step::from_pixels(&mut arena, t, bytemuck::cast_slice_mut(output));
+                    let output = bytemuck::cast_slice_mut(output);
+                    step::from_pixels(&mut arena, t, output, &self.pool);
                 }
             }
         }
@@ -204,20 +205,13 @@ impl Program {
                 to,
                 pad,
             } => {
-                // The source may lie in the arena too, and there a copy is the price of a plain
-                // slice; it happens only behind steps of the general path.
-                let copy;
-                let plain: &[u8] = match from {
-                    Place::Constant(c) => constant_bytes(&c.data),
-                    Place::Input(at) => inputs[*at],
-                    Place::Slot(slot) => {
-                        let range = slots[*slot].clone();
-                        let floats: &[f32] = bytemuck::cast_slice(&memory.bytes()[range]);
-                        copy = floats.to_vec();
-                        bytemuck::cast_slice(&copy)
+                let plain = match from {
+                    Place::Constant(c) => {
+                        Plain::Outside(bytemuck::cast_slice(constant_bytes(&c.data)))
                     }
+                    Place::Input(at) => Plain::Outside(bytemuck::cast_slice(inputs[*at])),
+                    Place::Slot(slot) => Plain::Slot(*slot),
                 };
-                let plain = bytemuck::cast_slice(plain);
                 step::to_pixels(
                     &mut Arena { memory, slots },
                     plain,
@@ -228,10 +222,7 @@ impl Program {
                 );
             }
             Action::FromPixels { from, to } => {
-                let mut plain = vec![0.0; from.len()];
-                step::from_pixels(&mut Arena { memory, slots }, from, &mut plain);
-                memory.bytes_mut()[slots[*to].clone()]
-                    .copy_from_slice(bytemuck::cast_slice(&plain));
+                step::from_pixels_into(&mut Arena { memory, slots }, from, *to, pool);
             }
             Action::Copy { from, to } => {
                 step::copy_pixels(&mut Arena { memory, slots }, from, to);

@@ -413,70 +413,128 @@ impl Sweep {
     }
 }
 
-/// Copies between pixels and plain order (sample, channel, row, column), in small squares so that
-/// both sides stay in the nearest cache. `plain` has as many floats as `t`.
-fn squares(positions: usize, channels: usize, mut f: impl FnMut(usize, usize)) {
-    const SIDE: usize = 16;
-    for p0 in (0..positions).step_by(SIDE) {
-        for c0 in (0..channels).step_by(SIDE) {
-            for p in p0..(p0 + SIDE).min(positions) {
-                for c in c0..(c0 + SIDE).min(channels) {
-                    f(p, c);
-                }
-            }
-        }
+/// Plain floats (sample, channel, row, column) outside the arena or in a slot of it.
+pub(crate) enum Plain<'a> {
+    Outside(&'a [f32]),
+    Slot(usize),
+}
+
+/// Rows to hand out: few enough that an item is worth handing out.
+fn shares(rows: usize, floats: usize, pool: &Pool) -> usize {
+    if floats < SMALL {
+        1
+    } else {
+        rows.min(4 * pool.threads())
     }
 }
 
-/// Pixels out of plain floats; `pad` rows and columns of zeros stand before the tensor's own.
+/// `len` floats of a slot, as one row.
+fn row_of(slot: usize, len: usize) -> Pixels {
+    Pixels {
+        slot,
+        offset: 0,
+        stride: 1,
+        samples: 1,
+        height: 1,
+        width: len,
+        channels: 1,
+    }
+}
+
+/// Pixels out of plain floats; `pad` rows and columns of zeros stand before the tensor's own, and
+/// the rest of `t` behind them is zero too.
 pub(crate) fn to_pixels(
     arena: &mut Arena<'_>,
-    plain: &[f32],
+    plain: Plain<'_>,
     extents: (usize, usize),
     t: &Pixels,
     pad: (usize, usize),
     pool: &Pool,
 ) {
     let (height, width) = extents;
-    let positions = height * width;
-    let bordered = (height, width) != (t.height, t.width);
     assert!(height + pad.0 <= t.height && width + pad.1 <= t.width);
-    assert_eq!(plain.len(), t.samples * positions * t.channels);
-    let start = arena.start(t);
-    pool.run(t.samples, |sample| {
-        let plain = &plain[sample * positions * t.channels..][..positions * t.channels];
-        let first = start.get().wrapping_add(sample * t.positions() * t.stride);
-        if bordered {
-            for at in 0..t.positions() {
+    let len = t.samples * height * width * t.channels;
+    let from = match plain {
+        Plain::Outside(floats) => {
+            assert_eq!(floats.len(), len);
+            Shared(floats.as_ptr())
+        }
+        Plain::Slot(slot) => {
+            assert_ne!(slot, t.slot);
+            Shared(arena.start(&row_of(slot, len)).get().cast_const())
+        }
+    };
+    let to = arena.start(t);
+    let rows = t.samples * t.height;
+    let items = shares(rows, t.len(), pool);
+    pool.run(items, |item| {
+        for row in rows * item / items..rows * (item + 1) / items {
+            let (sample, y) = (row / t.height, (row % t.height).wrapping_sub(pad.0));
+            let real = if y < height {
+                pad.1..pad.1 + width
+            } else {
+                0..0
+            };
+            // SAFETY: `at` is a column of a row of t, which `start` checked, and no other item has
+            // that row; the source index is below `len`, which was checked above.
+            unsafe {
+                let to = to.get().add(row * t.width * t.stride);
+                for at in (0..t.width).filter(|at| !real.contains(at)) {
+                    std::ptr::write_bytes(to.add(at * t.stride), 0, t.channels);
+                }
+                if real.is_empty() {
+                    continue;
+                }
+                let to = to.add(pad.1 * t.stride);
                 for c in 0..t.channels {
-                    // SAFETY: a channel of a pixel of t, which `start` checked.
-                    unsafe { *first.add(at * t.stride + c) = 0.0 }
+                    let from = from
+                        .get()
+                        .add(((sample * t.channels + c) * height + y) * width);
+                    for x in 0..width {
+                        *to.add(x * t.stride + c) = *from.add(x);
+                    }
                 }
             }
         }
-        squares(positions, t.channels, |p, c| {
-            let at = (p / width + pad.0) * t.width + p % width + pad.1;
-            // SAFETY: as above; the extents with their padding fit, as checked.
-            unsafe { *first.add(at * t.stride + c) = plain[c * positions + p] }
-        });
     });
 }
 
-/// Plain floats out of pixels.
-pub(crate) fn from_pixels(arena: &mut Arena<'_>, t: &Pixels, plain: &mut [f32]) {
+/// Plain floats out of pixels, into a slot.
+pub(crate) fn from_pixels_into(arena: &mut Arena<'_>, t: &Pixels, slot: usize, pool: &Pool) {
+    assert_ne!(slot, t.slot);
+    let to = arena.start(&row_of(slot, t.len()));
+    flatten(arena, t, to, pool);
+}
+
+/// Plain floats out of pixels, as many as `t` has.
+pub(crate) fn from_pixels(arena: &mut Arena<'_>, t: &Pixels, plain: &mut [f32], pool: &Pool) {
     assert_eq!(plain.len(), t.len());
-    let positions = t.positions();
-    let start = arena.start(t);
-    for (sample, plain) in plain
-        .chunks_exact_mut((positions * t.channels).max(1))
-        .enumerate()
-    {
-        let first = start.get().wrapping_add(sample * positions * t.stride);
-        squares(positions, t.channels, |p, c| {
-            // SAFETY: a channel of a pixel of t, which `start` checked.
-            plain[c * positions + p] = unsafe { *first.add(p * t.stride + c) };
-        });
-    }
+    flatten(arena, t, Shared(plain.as_mut_ptr()), pool);
+}
+
+/// `to` is good for writing as many floats as `t` has, apart from t.
+fn flatten(arena: &mut Arena<'_>, t: &Pixels, to: Shared<*mut f32>, pool: &Pool) {
+    let from = arena.start(t);
+    let rows = t.samples * t.height;
+    let items = shares(rows, t.len(), pool);
+    pool.run(items, |item| {
+        for row in rows * item / items..rows * (item + 1) / items {
+            let (sample, y) = (row / t.height, row % t.height);
+            // SAFETY: a row of t, which `start` checked; the target index is below t's length, and
+            // no other item writes that row.
+            unsafe {
+                let from = from.get().add(row * t.width * t.stride);
+                for c in 0..t.channels {
+                    let to = to
+                        .get()
+                        .add(((sample * t.channels + c) * t.height + y) * t.width);
+                    for x in 0..t.width {
+                        *to.add(x) = *from.add(x * t.stride + c);
+                    }
+                }
+            }
+        }
+    });
 }
 
 /// The same pixels elsewhere.
