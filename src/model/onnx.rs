@@ -473,6 +473,11 @@ impl<'a> Importer<'a> {
             let size = self.unclaimed.remove(id).unwrap_or(0);
             params += if at < trained { size } else { 0 };
         }
+        // Our own exports say what folded weights no longer tell.
+        let declared = node.doc_string.strip_prefix(crate::model::export::PARAMS);
+        if let Some(count) = declared.and_then(|n| n.parse::<u32>().ok()) {
+            params = count as usize;
+        }
         let mut ids = Vec::new();
         for (name, (shape, dtype)) in outputs.iter().zip(inferred) {
             ids.push(self.value(name, dtype, shape));

@@ -1,0 +1,191 @@
+/*!
+Writing a graph as ONNX: as imported or fused, the whole or a part. Parts of a network and heads
+travel to the agents this way.
+
+Opset 20, IR version 9, a symbolic batch called `N`. What fusion joined is written as the ONNX ops it
+was joined from, in the order in which fusion joins them again: a fused graph written, read back and
+fused is the same graph. Names of values and nodes are kept. The parameters that each node counts
+travel in its `doc_string`, as a folded weight no longer tells them.
+*/
+
+mod ops;
+mod writer;
+
+use super::constant::{Constant, DType, Data};
+use super::graph::{Graph, ValueId};
+use super::shape::{Dim, Shape};
+use candle_onnx::onnx as proto;
+use prost::Message;
+use std::io::Write;
+use std::path::Path;
+use writer::Writer;
+
+/// The `doc_string` of an exported node that counts parameters starts with this.
+pub(crate) const PARAMS: &str = "params=";
+
+const OPSET: i64 = 20;
+const IR_VERSION: i64 = 9;
+/// A protobuf message can't be larger; readers refuse it.
+const MAX_BYTES: usize = (1 << 31) - 1;
+
+/// Why a graph can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A node that no ONNX op says.
+    #[error("node `{node}`: {what} can't be written as ONNX")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// What exactly.
+        what: String,
+    },
+    /// More than ONNX files without external data may hold.
+    #[error("`{network}` needs {bytes} bytes; an ONNX file holds at most {MAX_BYTES}")]
+    TooLarge {
+        /// The network.
+        network: String,
+        /// Bytes it would take.
+        bytes: usize,
+    },
+    /// The file can't be written.
+    #[error("can't write {file}: {source}")]
+    Write {
+        /// Its path.
+        file: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// The bytes of an ONNX file that holds `graph`.
+///
+/// # Errors
+/// On an op that ONNX can't say, or a network of 2 GiB and more.
+pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>, ExportError> {
+    let mut writer = Writer::new(graph);
+    for node in &graph.nodes {
+        writer.node(node)?;
+    }
+    let mut used: Vec<ValueId> = graph.nodes.iter().flat_map(|n| n.inputs.clone()).collect();
+    used.extend(&graph.outputs);
+    let used: std::collections::BTreeSet<ValueId> = used.into_iter().collect();
+    let constants = graph.constants.iter().filter(|(id, _)| used.contains(id));
+    let mut initializer: Vec<proto::TensorProto> = constants
+        .map(|(&id, c)| tensor(&graph.value(id).name, c))
+        .collect();
+    initializer.append(&mut writer.initializers);
+    let info = |&id: &ValueId| value_info(graph, id);
+    let model = proto::ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: String::new(),
+            version: OPSET,
+        }],
+        graph: Some(proto::GraphProto {
+            name: graph.name.clone(),
+            node: writer.nodes,
+            initializer,
+            input: graph.inputs.iter().map(info).collect(),
+            output: graph.outputs.iter().map(info).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let bytes = model.encoded_len();
+    if bytes > MAX_BYTES {
+        return Err(ExportError::TooLarge {
+            network: graph.name.clone(),
+            bytes,
+        });
+    }
+    Ok(model.encode_to_vec())
+}
+
+/// Writes `graph` to `path` so that a reader finds either the old file or the whole new one.
+///
+/// # Errors
+/// As [`to_onnx`], and where the file can't be written.
+pub fn write_file(graph: &Graph, path: &Path) -> Result<(), ExportError> {
+    let bytes = to_onnx(graph)?;
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|source| ExportError::Write {
+        file: path.display().to_string(),
+        source,
+    })
+}
+
+/// ONNX's number for an element type.
+fn code(dtype: DType) -> i32 {
+    use proto::tensor_proto::DataType;
+    let found = match dtype {
+        DType::F32 => DataType::Float,
+        DType::I64 => DataType::Int64,
+        DType::I32 => DataType::Int32,
+        DType::U8 => DataType::Uint8,
+        DType::I8 => DataType::Int8,
+        DType::Bool => DataType::Bool,
+    };
+    found as i32
+}
+
+fn tensor(name: &str, constant: &Constant) -> proto::TensorProto {
+    // ONNX is little-endian wherever it is written.
+    let raw_data = match &constant.data {
+        Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Data::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Data::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Data::U8(v) | Data::Bool(v) => v.to_vec(),
+    };
+    proto::TensorProto {
+        name: name.to_string(),
+        dims: constant.shape.iter().map(|&d| d as i64).collect(),
+        data_type: code(constant.dtype()),
+        raw_data,
+        ..Default::default()
+    }
+}
+
+fn value_info(graph: &Graph, id: ValueId) -> proto::ValueInfoProto {
+    use proto::{tensor_shape_proto as shape_proto, type_proto};
+    let value = graph.value(id);
+    let extent = |dim: &Dim| {
+        use shape_proto::dimension::Value;
+        let value = match dim {
+            Dim::Fixed(n) => Value::DimValue(*n as i64),
+            Dim::Batch(1) => Value::DimParam("N".into()),
+            Dim::Batch(k) => Value::DimParam(format!("{k}N")),
+        };
+        shape_proto::Dimension {
+            denotation: String::new(),
+            value: Some(value),
+        }
+    };
+    let Shape(dims) = &value.shape;
+    let tensor = type_proto::Tensor {
+        elem_type: code(value.dtype),
+        shape: Some(proto::TensorShapeProto {
+            dim: dims.iter().map(extent).collect(),
+        }),
+    };
+    proto::ValueInfoProto {
+        name: value.name.clone(),
+        r#type: Some(proto::TypeProto {
+            denotation: String::new(),
+            value: Some(type_proto::Value::TensorType(tensor)),
+        }),
+        doc_string: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
