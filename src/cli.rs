@@ -4,7 +4,10 @@ and errors to standard error. With `--json` standard output holds one document a
 */
 
 pub mod error;
+pub mod infer;
 pub mod interrupt;
+pub mod layers;
+pub mod network;
 pub mod progress;
 
 pub use error::CliError;
@@ -22,20 +25,25 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Layers(layers::LayersArgs),
+    Infer(infer::InferArgs),
+}
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
 pub fn main(cli: Cli) -> ExitCode {
-    match cli.command {}
-}
-
-#[allow(dead_code)]
-fn report(outcome: Result<(), CliError>) -> ExitCode {
-    match outcome {
+    match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edgelesspart: {error}");
             error.exit_code()
         }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Layers(args) => layers::run(&args),
+        Command::Infer(args) => infer::run(&args, &interrupt::token()?),
     }
 }
