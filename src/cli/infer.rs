@@ -49,7 +49,6 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     }
     let options = Options {
         threads: args.threads,
-        ..Options::default()
     };
     let engine = Engine::new(graph.clone(), &options)?;
     let outputs = engine.run(&inputs, cancel)?;

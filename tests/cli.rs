@@ -1,0 +1,102 @@
+//! The commands as a script uses them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+use pretty_assertions::assert_eq;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/cifar10");
+
+fn edgelesspart(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn model(name: &str) -> Option<String> {
+    let path = format!("{MODELS}/{name}");
+    if !Path::new(&path).is_file() {
+        println!("skipped: no {path}");
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn layers_prints_one_json_document_with_the_split_memory_of_resnet20() {
+    let Some(path) = model("resnet20_cifar10.onnx") else {
+        return;
+    };
+    let output = edgelesspart(&["layers", &path, "--json"]);
+    assert!(output.status.success());
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["memory_bytes"], 1_275_504);
+    let splits: Vec<i64> = document["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|l| l["split"] == true)
+        .map(|l| (l["prefix_memory_share"].as_f64().unwrap() * 100.0).round() as i64)
+        .collect();
+    assert_eq!(splits, [6, 17, 18, 20, 24, 30, 36, 53, 77]);
+}
+
+#[test]
+fn layers_writes_a_csv_line_a_layer() {
+    let Some(path) = model("resnet20_cifar10.onnx") else {
+        return;
+    };
+    let output = edgelesspart(&["layers", &path, "--csv"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1 + 25);
+}
+
+#[test]
+fn infer_writes_what_the_reference_holds() {
+    let Some(path) = model("resnet20_cifar10.onnx") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let found = folder.path().join("y.npy");
+    let input = format!("{MODELS}/resnet20_cifar10_input.npy");
+    let output = edgelesspart(&[
+        "infer",
+        &path,
+        "--input",
+        &input,
+        "--output",
+        found.to_str().unwrap(),
+    ]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let read = |path: &Path| {
+        let tensor = candle_core::Tensor::read_npy(path).unwrap();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let expected = read(Path::new(&format!("{MODELS}/resnet20_cifar10_output.npy")));
+    let found = read(&found);
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(&expected) {
+        assert!((f - e).abs() < 1e-3, "{f} {e}");
+    }
+}
+
+#[test]
+fn a_bad_file_fails_with_its_name_and_wrong_use_with_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.onnx");
+    std::fs::write(&path, "not a model").unwrap();
+    let output = edgelesspart(&["layers", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("bad.onnx") && message.contains("ONNX"),
+        "{message}"
+    );
+    assert_eq!(edgelesspart(&["layers"]).status.code(), Some(2));
+}
