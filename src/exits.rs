@@ -5,8 +5,23 @@ source (a minijinja template, or `Replica`) → rendered RON → typed layers �
 Pure: no I/O but the template text handed in, no threads.
 */
 
-use crate::model::Graph;
+mod build;
+mod diagnostic;
+mod layer;
+mod parse;
+mod render;
+mod replica;
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, ExitError};
+
+use crate::model::layers::LayerTable;
+use crate::model::{Constant, Graph};
+use diagnostic::Finding;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// A place where a head may stand, with all that a template may use. None of it depends on a plan
 /// but `part`, so that a head's confidences stay valid wherever the split goes.
@@ -70,4 +85,200 @@ pub struct Head {
     pub params: usize,
     /// Multiply-accumulates a sample.
     pub macs: u64,
+    /// Where training drops values; inference knows nothing of it.
+    pub dropout: Vec<Dropout>,
+}
+
+/// Dropout behind a value of a head's graph, while training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropout {
+    /// Name of the value.
+    pub value: String,
+    /// Share of its elements set to zero, the others scaled up by 1 / (1 − rate).
+    pub rate: f32,
+}
+
+/// A head source that ships with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Template {
+    /// Its name.
+    pub name: &'static str,
+    /// The source; its first comment says when to use it.
+    pub source: &'static str,
+}
+
+/// The sources that ship with the program.
+pub const TEMPLATES: &[Template] = &[
+    Template {
+        name: "linear-probe",
+        source: include_str!("../assets/exits/linear-probe.ron.j2"),
+    },
+    Template {
+        name: "gap-mlp",
+        source: include_str!("../assets/exits/gap-mlp.ron.j2"),
+    },
+    Template {
+        name: "conv-pool",
+        source: include_str!("../assets/exits/conv-pool.ron.j2"),
+    },
+    Template {
+        name: "depthwise-separable",
+        source: include_str!("../assets/exits/depthwise-separable.ron.j2"),
+    },
+];
+
+/// All legal exit points of a network, in order of depth.
+pub fn points(table: &LayerTable, fused: &Graph) -> Vec<ExitPoint> {
+    let legal = |&(_, l): &(usize, &crate::model::layers::Layer)| l.exit_legal;
+    let count = table.layers.iter().filter(|l| l.exit_legal).count();
+    let layers = table.layers.iter().enumerate().filter(legal);
+    layers
+        .enumerate()
+        .map(|(index, (layer, row))| ExitPoint {
+            layer,
+            after: row.name.clone(),
+            value: fused.value(row.output).name.clone(),
+            index,
+            count,
+            depth: row.prefix_macs as f64 / table.macs.max(1) as f64,
+            macs: row.prefix_macs,
+            sample: row.shape.sample().unwrap_or_default(),
+            classes: table.classes,
+        })
+        .collect()
+}
+
+/// The network's own classifier as a head source, resized for any exit point.
+///
+/// # Errors
+/// Where the network's end has a form that is not known; the error names the node.
+pub fn replica(fused: &Graph) -> Result<String, ExitError> {
+    replica::source(fused)
+}
+
+/// Makes a head of a source for one exit point, its weights drawn from `seed`.
+///
+/// # Errors
+/// Every finding, placed in the source.
+pub fn head(source: &str, point: &ExitPoint, part: Part, seed: u64) -> Result<Head, ExitError> {
+    let refuse = |findings: Vec<Finding>| refusal(source, Some(point.after.as_str()), findings);
+    let rendered = render::render(source, point, part).map_err(refuse)?;
+    let to_source = |mut f: Finding| {
+        (f.start, f.end) = rendered.source_span((f.start, f.end));
+        f
+    };
+    let [channels, height, width] = render::extents(point);
+    let names = [
+        ("classes", point.classes),
+        ("channels", channels),
+        ("height", height),
+        ("width", width),
+    ];
+    let layers = parse::parse(&rendered.text, &names)
+        .map_err(|found| refuse(found.into_iter().map(to_source).collect()))?;
+    let text = layer::canonical(&layers);
+    let hash: String = Sha256::digest(text.as_bytes())[..8]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let last = rendered.text.trim_end().len();
+    let built = build::build(&layers, point, seed, (last.saturating_sub(1), last))
+        .map_err(|f| refuse(vec![to_source(f)]))?;
+    Ok(Head {
+        point: point.clone(),
+        rendered: text,
+        hash,
+        graph: built.graph,
+        params: built.params,
+        macs: built.macs,
+        dropout: built.dropout,
+    })
+}
+
+/// The heads to train at a point: one, or one for each part where the source tells them apart.
+///
+/// # Errors
+/// As [`head`], of the first part that fails.
+pub fn heads(source: &str, point: &ExitPoint, seed: u64) -> Result<Vec<(Part, Head)>, ExitError> {
+    let edge = head(source, point, Part::Edge, seed)?;
+    let cloud = head(source, point, Part::Cloud, seed)?;
+    let mut heads = vec![(Part::Edge, edge)];
+    if cloud.hash != heads[0].1.hash {
+        heads.push((Part::Cloud, cloud));
+    }
+    Ok(heads)
+}
+
+/// Why trained weights don't fit a head.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WeightError {
+    /// A constant the head doesn't have.
+    #[error("the head after `{after}` has no weights `{name}`")]
+    Unknown {
+        /// The exit point.
+        after: String,
+        /// The name.
+        name: String,
+    },
+    /// Other extents or another element type.
+    #[error("weights `{name}` of the head after `{after}` are {expected:?}, not {found:?}")]
+    Shape {
+        /// The exit point.
+        after: String,
+        /// The name.
+        name: String,
+        /// Extents in the head.
+        expected: Vec<usize>,
+        /// Extents given.
+        found: Vec<usize>,
+    },
+}
+
+impl Head {
+    /// The same head with some of its constants replaced, by name.
+    ///
+    /// # Errors
+    /// Where a name is unknown or a shape or type differs.
+    pub fn with_weights(
+        mut self,
+        weights: &BTreeMap<String, Constant>,
+    ) -> Result<Head, WeightError> {
+        for (name, constant) in weights {
+            let own = self.graph.find(name).ok();
+            let own = own.and_then(|id| self.graph.constants.get_mut(&id));
+            let Some(own) = own else {
+                return Err(WeightError::Unknown {
+                    after: self.point.after.clone(),
+                    name: name.clone(),
+                });
+            };
+            if own.shape != constant.shape || own.dtype() != constant.dtype() {
+                return Err(WeightError::Shape {
+                    after: self.point.after.clone(),
+                    name: name.clone(),
+                    expected: own.shape.clone(),
+                    found: constant.shape.clone(),
+                });
+            }
+            *own = constant.clone();
+        }
+        Ok(self)
+    }
+
+    /// Its constants by name: what training changes and a session stores.
+    pub fn weights(&self) -> BTreeMap<String, Constant> {
+        let named = |(id, c): (&crate::model::ValueId, &Constant)| {
+            (self.graph.value(*id).name.clone(), c.clone())
+        };
+        self.graph.constants.iter().map(named).collect()
+    }
+}
+
+fn refusal(source: &str, after: Option<&str>, mut findings: Vec<Finding>) -> ExitError {
+    findings.sort_by_key(|f| f.start);
+    ExitError {
+        after: after.map(str::to_string),
+        source_text: source.to_string(),
+        diagnostics: findings.into_iter().map(|f| f.locate(source)).collect(),
+    }
 }

@@ -56,6 +56,11 @@ impl Builder {
         id
     }
 
+    /// The name of a value.
+    pub fn name(&self, id: ValueId) -> &str {
+        &self.graph.value(id).name
+    }
+
     /// The shape of a value so far.
     pub fn shape(&self, id: ValueId) -> &Shape {
         &self.graph.value(id).shape

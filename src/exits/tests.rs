@@ -1,0 +1,1 @@
+/*! The way from source to head, and what is said where it fails. */
