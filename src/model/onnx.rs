@@ -501,3 +501,6 @@ impl<'a> Importer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

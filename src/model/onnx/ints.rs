@@ -221,7 +221,7 @@ impl Importer<'_> {
             "Squeeze" => Some(reshaped(
                 x.shape.iter().copied().filter(|&d| d != 1).collect(),
             )),
-            "Unsqueeze" if x.values.len() == 1 => Some(reshaped(vec![1])),
+            "Unsqueeze" if x.shape.is_empty() => Some(reshaped(vec![1])),
             "Reshape" if inputs.len() == 2 => match inputs[1].values.len() {
                 0 if x.values.len() == 1 => Some(reshaped(vec![])),
                 1 => Some(reshaped(vec![x.values.len()])),
@@ -239,7 +239,7 @@ impl Importer<'_> {
                 pairwise(op, x, &inputs[1])
             }
             "Where" if inputs.len() == 3 => choose(&inputs),
-            "ReduceProd" | "ReduceSum" => {
+            "ReduceProd" | "ReduceSum" if x.shape.len() == 1 => {
                 let (start, sum) = if op == "ReduceSum" {
                     (0, true)
                 } else {
@@ -341,14 +341,16 @@ fn plus(a: Int, b: Int, sign: i64) -> Option<Int> {
 
 /// Element by element, a single one against all of the other.
 fn pairwise(op: &str, a: &Ints, b: &Ints) -> Option<Ints> {
-    let (long, n) = if a.values.len() >= b.values.len() {
+    let rank = |x: &Ints| (x.values.len(), x.shape.len());
+    let (long, n) = if rank(a) >= rank(b) {
         (a, a.values.len())
     } else {
         (b, b.values.len())
     };
     let at = |x: &Ints, i: usize| match x.values.len() {
         1 => Some(x.values[0]),
-        len if len == n => Some(x.values[i]),
+        // A column against a row would broadcast to a table.
+        _ if x.shape == long.shape => Some(x.values[i]),
         _ => None,
     };
     let truth = |t: bool| Int::new(i64::from(t));
@@ -377,7 +379,7 @@ fn choose(inputs: &[Ints]) -> Option<Ints> {
     let n = longest.values.len();
     let at = |x: &Ints, i: usize| match x.values.len() {
         1 => Some(x.values[0]),
-        len if len == n => Some(x.values[i]),
+        _ if x.shape == longest.shape => Some(x.values[i]),
         _ => None,
     };
     let values = (0..n).map(|i| {

@@ -64,13 +64,15 @@ impl Importer<'_> {
             "Identity" => self.alias(node)?,
             "Dropout" => {
                 let trains = node.input.get(2).filter(|n| !n.is_empty());
-                let trains = trains
-                    .and_then(|n| self.ints(self.env[n]))
-                    .is_some_and(|i| i.values != [Int::new(0)]);
+                let trains = trains.is_some_and(|n| {
+                    // What is only known while running may be on.
+                    let mode = self.ints(self.env[n]);
+                    mode.is_none_or(|i| i.values != [Int::new(0)])
+                });
                 if trains {
                     return Err(self.fail(
                         node,
-                        "training_mode is on: export the network for inference",
+                        "training_mode is on, or an input: export the network for inference",
                     ));
                 }
                 self.alias(node)?;

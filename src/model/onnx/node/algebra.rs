@@ -1,7 +1,7 @@
 /*! Products, element-wise functions, normalisations, reductions, quantisation. */
 
 use super::super::{ImportError, Importer};
-use crate::model::constant::DType;
+use crate::model::constant::{Constant, DType};
 use crate::model::op::{Activation, Binary, Op, Reduction, Unary};
 use candle_onnx::onnx as proto;
 
@@ -93,8 +93,17 @@ impl Importer<'_> {
             "Sub" => return self.binary(node, Binary::Sub),
             "Mul" => return self.binary(node, Binary::Mul),
             "Div" => return self.binary(node, Binary::Div),
-            "Pow" => return self.binary(node, Binary::Pow),
-            "Mod" => return self.binary(node, Binary::Mod),
+            "Pow" => self.power(node)?,
+            "Mod" => {
+                let float = self.graph.value(self.input_id(node, 0)?).dtype == DType::F32;
+                if float != (self.int(node, "fmod", 0) != 0) {
+                    let what = "takes fmod = 1 for floats and 0 for integers";
+                    return Err(self.fail(node, what));
+                }
+                return self.binary(node, Binary::Mod);
+            }
+            "ThresholdedRelu" => self.thresholded(node)?,
+            "ReduceLogSum" | "ReduceLogSumExp" => self.reduce_log(node)?,
             "Equal" => return self.binary(node, Binary::Equal),
             "Greater" => return self.binary(node, Binary::Greater),
             "GreaterOrEqual" => return self.binary(node, Binary::GreaterOrEqual),
@@ -162,6 +171,60 @@ impl Importer<'_> {
         Ok(true)
     }
 
+    /// The exponent may be of another type than the base.
+    fn power(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let (x, mut by) = (self.input_id(node, 0)?, self.input_id(node, 1)?);
+        let (base, exponent) = (self.graph.value(x).dtype, self.graph.value(by).dtype);
+        if base != exponent {
+            if base != DType::F32 {
+                let what = format!("raises {base:?} to the power of {exponent:?}");
+                return Err(self.fail(node, what));
+            }
+            by = self.step(node, Op::Cast { to: base }, vec![by], 1)?;
+        }
+        let op = Op::Binary(Binary::Pow, Activation::NONE);
+        self.push(node, op, vec![x, by])
+    }
+
+    /// `x` where it is above `alpha`, else 0.
+    fn thresholded(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let name = |part: &str| format!("{}/{part}", node.output[0]);
+        let number = |n: f32| Constant::f32(&[], vec![n]);
+        let alpha = number(self.float(node, "alpha", 1.0));
+        let alpha = self.constant(&name("alpha"), alpha);
+        let zero = self.constant(&name("zero"), number(0.0));
+        let above = Op::Binary(Binary::Greater, Activation::NONE);
+        let above = self.step(node, above, vec![x, alpha], 1)?;
+        self.push(node, Op::Where, vec![above, x, zero])
+    }
+
+    /// The logarithm of a sum, or of a sum of exponentials taken relative to the largest.
+    fn reduce_log(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let Some(axes) = self.reduced_axes(node)? else {
+            return self.alias(node);
+        };
+        let keep = self.int(node, "keepdims", 1) != 0;
+        let reduce = |kind, keep| Op::Reduce {
+            kind,
+            axes: axes.clone(),
+            keep,
+        };
+        if node.op_type == "ReduceLogSum" {
+            let sum = self.step(node, reduce(Reduction::Sum, keep), vec![x], 1)?;
+            return self.push(node, Op::Unary(Unary::Log), vec![sum]);
+        }
+        let binary = |b| Op::Binary(b, Activation::NONE);
+        let top = self.step(node, reduce(Reduction::Max, true), vec![x], 1)?;
+        let below = self.step(node, binary(Binary::Sub), vec![x, top], 2)?;
+        let powers = self.step(node, Op::Unary(Unary::Exp), vec![below], 3)?;
+        let sum = self.step(node, reduce(Reduction::Sum, keep), vec![powers], 4)?;
+        let log = self.step(node, Op::Unary(Unary::Log), vec![sum], 5)?;
+        let top = self.step(node, reduce(Reduction::Max, keep), vec![x], 6)?;
+        self.push(node, binary(Binary::Add), vec![log, top])
+    }
+
     fn quantize(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
         let inputs = self.leading(node, 3)?;
         let to = match inputs.get(2) {
@@ -171,6 +234,12 @@ impl Importer<'_> {
             }
             None => DType::U8,
         };
+        if !matches!(to, DType::U8 | DType::I8) {
+            return Err(self.fail(
+                node,
+                "quantises to more than 8 bits, which is not supported",
+            ));
+        }
         let axis = self.scale_axis(node)?;
         self.push(node, Op::Quantize { axis, to }, inputs)
     }
@@ -190,13 +259,22 @@ impl Importer<'_> {
 
     fn reduce(&mut self, node: &proto::NodeProto, kind: Reduction) -> Result<(), ImportError> {
         let x = self.input_id(node, 0)?;
-        let rank = self.shape(x).rank();
+        let Some(axes) = self.reduced_axes(node)? else {
+            return self.alias(node);
+        };
+        let keep = self.int(node, "keepdims", 1) != 0;
+        self.push(node, Op::Reduce { kind, axes, keep }, vec![x])
+    }
+
+    /// The axes a reduction names, all if it names none; `None` if it then does nothing.
+    fn reduced_axes(&self, node: &proto::NodeProto) -> Result<Option<Vec<usize>>, ImportError> {
+        let rank = self.shape(self.input_id(node, 0)?).rank();
         let named = match self.int_list(node, "axes") {
             Some(axes) => axes,
             None => self.known_ints(node, 1)?.unwrap_or_default(),
         };
         if named.is_empty() && self.int(node, "noop_with_empty_axes", 0) != 0 {
-            return self.alias(node);
+            return Ok(None);
         }
         let mut axes = Vec::new();
         for &axis in &named {
@@ -207,8 +285,7 @@ impl Importer<'_> {
         if axes.is_empty() {
             axes = (0..rank).collect();
         }
-        let keep = self.int(node, "keepdims", 1) != 0;
-        self.push(node, Op::Reduce { kind, axes, keep }, vec![x])
+        Ok(Some(axes))
     }
 }
 

@@ -438,16 +438,48 @@ impl Importer<'_> {
                     super::super::attributes::attribute(node, "scales").map(|a| a.floats.clone())
                 }
             };
-            let scales = scales
-                .filter(|s| s.len() == dims.len())
-                .ok_or_else(|| self.fail(node, "needs constant scales, one an axis"))?;
+            let scales = scales.filter(|s| s.len() == dims.len()).ok_or_else(|| {
+                self.fail(
+                    node,
+                    "needs constant scales, one an axis: bind it at import",
+                )
+            })?;
             for (axis, dim) in dims.iter().enumerate().skip(2) {
                 let scaled = self.fixed_extent(node, *dim, axis)? as f64 * f64::from(scales[axis]);
                 if !(1.0..=65_536.0).contains(&scaled) {
                     return Err(self.fail(node, format!("scale {} on axis {axis}", scales[axis])));
                 }
-                to.push(scaled.floor() as usize);
+                // The op knows the output extent alone: a scale that it doesn't give back exactly
+                // would sample elsewhere.
+                if (scaled - scaled.round()).abs() > 1e-4 {
+                    let what = format!("scale {} does not lead to a whole extent", scales[axis]);
+                    return Err(self.fail(node, what));
+                }
+                to.push(scaled.round() as usize);
             }
+            if scales.iter().take(2).any(|&s| s != 1.0) {
+                return Err(self.fail(node, "resizes the batch or the channels"));
+            }
+        }
+        let rounding = text("nearest_mode", "round_prefer_floor");
+        // Upsampling by one or two, both ways of rounding land on the same element.
+        let twice = to.iter().zip(dims.iter().skip(2)).all(|(&n, d)| {
+            let d = d.fixed().unwrap_or(0);
+            n == d || Some(n) == d.checked_mul(2)
+        });
+        let rounds_so = match (linear, half_pixel, rounding.as_str()) {
+            (true, ..) | (_, true, "round_prefer_floor") | (_, false, "floor") => true,
+            (_, false, "round_prefer_floor") => twice || upsample || self.opset < 11,
+            _ => false,
+        };
+        if !rounds_so {
+            return Err(self.fail(node, format!("nearest_mode `{rounding}` is not supported")));
+        }
+        let whole = text("coordinate_transformation_mode", "") != "pytorch_half_pixel"
+            || to.iter().all(|&n| n > 1);
+        let sharp = self.int(node, "antialias", 0) == 0 && self.int_list(node, "axes").is_none();
+        if !whole || !sharp || dims.len() < 3 {
+            return Err(self.fail(node, "antialias, axes and single pixels are not supported"));
         }
         self.push(
             node,
