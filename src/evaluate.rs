@@ -26,6 +26,7 @@ pub enum Confidence {
 
 /// When a sample leaves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The measure.
     #[serde(default)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the split is chosen, as the session writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum SplitRule {
     /// The last legal cut whose prefix needs at most `share` of the network's split memory.
     Memory {

@@ -29,7 +29,7 @@ pub enum Compression {
 
 /// How the split tensor travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Wire {
     /// Element type on the wire.
     pub tensor: Element,
@@ -39,6 +39,7 @@ pub struct Wire {
 
 /// The link between edge and cloud, as the session writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Link {
     /// As it is.
     #[default]

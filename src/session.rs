@@ -1,1 +1,14 @@
-/*! The session: the RON file that holds settings and, once there are some, results. */
+/*!
+The session: the RON file that holds settings and, once there are some, results.
+
+What may live here: the types of the file, reading and checking it, our own commented form of it and
+how it is written without ever losing one. A user's file is never rewritten by a run.
+*/
+
+mod parse;
+mod save;
+mod settings;
+mod validate;
+
+pub use parse::{SessionError, VERSION};
+pub use settings::*;

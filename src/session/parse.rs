@@ -1,0 +1,266 @@
+/*! Reading a session file: where it is wrong, what was expected, what was probably meant. */
+
+use super::Session;
+use ron::error::{Error as Ron, SpannedError};
+use ron::extensions::Extensions;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The version of the file's form that this program writes.
+pub const VERSION: u32 = 1;
+
+/// A session file that can't be used or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// It can't be read or written.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It isn't what a session looks like.
+    #[error("{}:{line}:{column}: {problem}", .file.display())]
+    Syntax {
+        /// Which file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What was found, what was expected, what was probably meant.
+        problem: String,
+    },
+    /// It is of a form this program doesn't know; it was left as it is.
+    #[error(
+        "{}: version {found}, this program knows version {VERSION}; {remedy} (the file was left as it is)",
+        .file.display()
+    )]
+    Version {
+        /// Which file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A setting has a value it can't have.
+    #[error("{}: {field}: {problem}", .file.display())]
+    Invalid {
+        /// Which file.
+        file: PathBuf,
+        /// Which setting, as `exits.per_part`.
+        field: String,
+        /// What it is and what it may be.
+        problem: String,
+    },
+    /// It can't be put into words.
+    #[error("{}: the session can't be written: {source}", .file.display())]
+    Write {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: Ron,
+    },
+}
+
+/// The dialect of session files: an optional value is written without `Some`.
+pub(super) fn dialect() -> ron::Options {
+    ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME)
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Session")]
+struct Versioned {
+    version: u32,
+}
+
+impl Session {
+    /// Reads and checks a session file; its paths stay as written (see [`Session::resolved`]).
+    ///
+    /// # Errors
+    /// Names the file, and the line and column, or the setting.
+    pub fn read(file: &Path) -> Result<Session, SessionError> {
+        let text = std::fs::read_to_string(file).map_err(|source| SessionError::Io {
+            file: file.to_owned(),
+            source,
+        })?;
+        Session::parse(&text, file)
+    }
+
+    /// The same from text; `file` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Session::read`].
+    pub fn parse(text: &str, file: &Path) -> Result<Session, SessionError> {
+        let syntax = |error: SpannedError| SessionError::Syntax {
+            file: file.to_owned(),
+            line: error.span.start.line,
+            column: error.span.start.col,
+            problem: explain(&error.code),
+        };
+        // The version first: a file of another one may have any other fields.
+        let found = dialect()
+            .from_str::<Versioned>(text)
+            .map_err(syntax)?
+            .version;
+        if found != VERSION {
+            return Err(SessionError::Version {
+                file: file.to_owned(),
+                found,
+                // There is no older form to migrate from: 1 is the first.
+                remedy: if found > VERSION {
+                    "use a newer program"
+                } else {
+                    "no program ever wrote that one, write `version: 1`"
+                },
+            });
+        }
+        let session: Session = dialect().from_str(text).map_err(syntax)?;
+        session
+            .validate()
+            .map_err(|(field, problem)| SessionError::Invalid {
+                file: file.to_owned(),
+                field,
+                problem,
+            })?;
+        Ok(session)
+    }
+}
+
+fn explain(error: &Ron) -> String {
+    let unknown = |what: &str, found: &str, expected: &[&str], outer: &Option<String>| {
+        let place = outer
+            .as_ref()
+            .map(|o| format!(" in `{o}`"))
+            .unwrap_or_default();
+        let meant = nearest(found, expected)
+            .map(|name| format!("; did you mean `{name}`?"))
+            .unwrap_or_default();
+        let list = expected.join("`, `");
+        format!("unknown {what} `{found}`{place}{meant} (known: `{list}`)")
+    };
+    match error {
+        Ron::NoSuchStructField {
+            expected,
+            found,
+            outer,
+        } => unknown("field", found, expected, outer),
+        Ron::NoSuchEnumVariant {
+            expected,
+            found,
+            outer,
+        } => unknown("name", found, expected, outer),
+        other => other.to_string(),
+    }
+}
+
+/// The known name with the fewest edits, if they are fewer than half its letters.
+fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let (edits, name) = known
+        .iter()
+        .map(|name| (edits(&found.to_lowercase(), &name.to_lowercase()), *name))
+        .min()?;
+    (2 * edits <= name.len()).then_some(name)
+}
+
+/// Levenshtein's distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(settings: &str) -> Result<Session, SessionError> {
+        let text = format!(
+            "Session(\n    version: 1,\n    model: Onnx(\"a.onnx\"),\n    data: Synthetic(seed: 7),\n    {settings}\n)"
+        );
+        Session::parse(&text, Path::new("my.ron"))
+    }
+
+    #[test]
+    fn a_short_file_gets_defaults() {
+        let session = parse("").unwrap();
+        assert_eq!(session.exits.per_part, 3);
+        assert_eq!(
+            session.sweep.thresholds(),
+            [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        );
+        let full = session.resolved(Path::new("/there"));
+        assert_eq!(
+            full.model,
+            super::super::ModelSource::Onnx("/there/a.onnx".into())
+        );
+    }
+
+    #[test]
+    fn bad_files_say_where_and_what() {
+        for (settings, wanted) in [
+            ("thread: 2,", "my.ron:5:5: unknown field `thread`"),
+            ("thread: 2,", "did you mean `threads`?"),
+            ("split: Memry(share: 0.7),", "did you mean `Memory`?"),
+            ("split: Memory(shar: 0.7),", "did you mean `share`?"),
+            ("exits: (per_prt: 3),", "did you mean `per_part`?"),
+            ("policy: (treshold: 0.5),", "did you mean `threshold`?"),
+            ("wire: (tensr: F32),", "did you mean `tensor`?"),
+            (
+                "link: Emulated(mbits: 1, rtt_ms: 2),",
+                "did you mean `mbit`?",
+            ),
+            ("exits: (per_part: three),", "my.ron:5:"),
+            ("exits: (per_part: 4),", "exits.per_part: 4"),
+            ("split: Memory(share: 1.5),", "split.share: 1.5"),
+            ("policy: (threshold: -0.1),", "policy.threshold: -0.1"),
+            (
+                "policy: (threshold: 0.5, exits: [(\"a\", 2.0)]),",
+                "policy.exits[0]: 2",
+            ),
+            ("calibration: FromTest(0),", "calibration: 0"),
+            ("train_samples: 0,", "train_samples: 0"),
+            ("threads: 0,", "threads: 0"),
+            ("edge: [],", "edge: "),
+            ("edge: [V2(url: \"http://a\", model: \"m\")],", "edge[0]: "),
+            ("cloud: [Local(slowdown: 0.5)],", "cloud[0].slowdown: 0.5"),
+            ("cloud: [Agent(url: \"jetson:7070\")],", "cloud[0].url: "),
+            (
+                "cloud: [Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))],",
+                "cloud[0].trust: ",
+            ),
+            ("link: Emulated(mbit: 0, rtt_ms: 2),", "link.mbit: 0"),
+            ("billing: GoogleCloudFunctions(tier: 3),", "billing.tier: 3"),
+            ("preprocessing: (std: [0.0]),", "preprocessing.std: "),
+            ("preprocessing: (mean: [1.0, 2.0]),", "preprocessing.mean: "),
+            ("sweep: (step: 0.0),", "sweep.step: 0"),
+            ("batch: (train: 0),", "batch.train: 0"),
+            ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
+            ("exits: (training: Frozen(epochs: 0)),", "exits.training: 0"),
+            ("name: \"../up\",", "name: "),
+        ] {
+            let text = parse(settings).expect_err(settings).to_string();
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        for (version, wanted) in [(2, "use a newer program"), (0, "write `version: 1`")] {
+            let text = format!("Session(version: {version}, brand_new: [1, (a: 2)])");
+            let error = Session::parse(&text, Path::new("my.ron")).unwrap_err();
+            assert!(error.to_string().contains(wanted), "{error}");
+        }
+    }
+}

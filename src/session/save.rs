@@ -1,0 +1,246 @@
+/*! Writing a session: in our own commented form, whole or not at all. */
+
+use super::Session;
+use super::parse::{SessionError, dialect};
+use serde::Serialize;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Head of every file we write; by it a hand-written one is told apart.
+const MARK: &str = "// EdgeLessPart session, written by the program.";
+
+impl Session {
+    /// The file's text: every setting, each with a word on it.
+    ///
+    /// # Errors
+    /// A setting that RON can't express.
+    pub fn to_text(&self) -> Result<String, ron::Error> {
+        let mut text = format!("{MARK}\nSession(\n");
+        let mut put = |comment: &str, field: &str, value: &dyn Field| -> Result<(), ron::Error> {
+            text += &format!("    // {comment}\n    {field}: {},\n", value.ron()?);
+            Ok(())
+        };
+        put("Form of this file.", "version", &self.version)?;
+        if let Some(name) = &self.name {
+            put("Name of the run and of its folder.", "name", name)?;
+        }
+        put(
+            "The network: Onnx(\"file\") or Zoo(network: ResNet50, input: (3, 32, 32), classes: 10).",
+            "model",
+            &self.model,
+        )?;
+        put(
+            "The images: Synthetic(seed: 7), Cifar10(\"dir\"), Cifar100, Idx or ImageFolder.",
+            "data",
+            &self.data,
+        )?;
+        put(
+            "From pixels to the network's input: (x * scale - mean) / std.",
+            "preprocessing",
+            &self.preprocessing,
+        )?;
+        put(
+            "Where thresholds are tuned: FromTrain(n) for networks trained here, else FromTest(n).",
+            "calibration",
+            &self.calibration,
+        )?;
+        put(
+            "At most so many images; None for all.",
+            "train_samples",
+            &self.train_samples,
+        )?;
+        put("Likewise.", "test_samples", &self.test_samples)?;
+        put(
+            "Memory(share: 0.7), Layers(share: 0.7), Latency, After(\"layer\"), Fastest or Cheapest.",
+            "split",
+            &self.split,
+        )?;
+        put(
+            "Exits inside each part, at most three.",
+            "exits",
+            &self.exits,
+        )?;
+        put(
+            "A sample leaves when its confidence is above the threshold.",
+            "policy",
+            &self.policy,
+        )?;
+        put("Thresholds of the report.", "sweep", &self.sweep)?;
+        put(
+            "Where the edge part runs: Local(..) or Agent(url: \"https://..\").",
+            "edge",
+            &self.edge,
+        )?;
+        put(
+            "Where the cloud part runs: Local(..), Agent(..) or V2(url: \"..\", model: \"..\").",
+            "cloud",
+            &self.cloud,
+        )?;
+        put(
+            "Measured, or Emulated(mbit: 40, rtt_ms: 12).",
+            "link",
+            &self.link,
+        )?;
+        put(
+            "How the split tensor travels: F32, F16, U8; None, Lz4.",
+            "wire",
+            &self.wire,
+        )?;
+        put(
+            "When the cloud is late or away: Fail, or LastExit answers.",
+            "offload",
+            &self.offload,
+        )?;
+        put(
+            "GoogleCloudFunctions(tier: 1), CloudRun or AwsLambda(arm: false).",
+            "billing",
+            &self.billing,
+        )?;
+        put("Of every random choice.", "seed", &self.seed)?;
+        put(
+            "Of the workbench; None for all cores.",
+            "threads",
+            &self.threads,
+        )?;
+        put("Images at a time.", "batch", &self.batch)?;
+        text += ")\n";
+        Ok(text)
+    }
+
+    /// Writes the session atomically. A file there that a hand wrote is kept as `<file>.bak`.
+    ///
+    /// # Errors
+    /// Names the file; what was there before is then still there.
+    pub fn save(&self, file: &Path) -> Result<(), SessionError> {
+        let text = self.to_text().map_err(|source| SessionError::Write {
+            file: file.to_owned(),
+            source,
+        })?;
+        let io = |source| SessionError::Io {
+            file: file.to_owned(),
+            source,
+        };
+        match std::fs::read(file) {
+            Ok(before) if !before.starts_with(MARK.as_bytes()) => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(".bak");
+                write_atomically(&PathBuf::from(name), &before).map_err(io)?;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        write_atomically(file, text.as_bytes()).map_err(io)
+    }
+}
+
+trait Field {
+    fn ron(&self) -> Result<String, ron::Error>;
+}
+
+impl<T: Serialize> Field for T {
+    fn ron(&self) -> Result<String, ron::Error> {
+        dialect().to_string(self)
+    }
+}
+
+/// Temporary file in the same folder, synced, renamed: the file is the old one or the new one.
+pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).map_err(|error| error.error)?;
+    // The rename itself lasts only once the folder is synced.
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Degrade, ModelSource, Network, Target, Token, Trust};
+    use super::*;
+    use crate::data::{Calibration, Source};
+    use crate::exits::Classifier;
+    use crate::remote::Link;
+    use crate::train::Training;
+    use proptest::prelude::*;
+
+    fn short() -> Session {
+        let text = "Session(version: 1, model: Onnx(\"a.onnx\"), data: Synthetic(seed: 7))";
+        Session::parse(text, Path::new("my.ron")).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            threshold in 0.0..=1.0f64, slowdown in 1.0..9.0f64, mbit in 0.001..1e5f64,
+            text in "[ -~\n\"\\\\]{0,40}", samples in proptest::option::of(1usize..9999),
+            deadline in proptest::option::of(0.001..1e4f64), seed: u64, scale in 1e-9..1e9f32,
+            zoo: bool, at_split: bool,
+        ) {
+            let mut session = short();
+            session.seed = seed;
+            session.policy.threshold = threshold;
+            session.policy.exits = vec![(text.clone(), threshold)];
+            session.preprocessing.scale = scale;
+            session.preprocessing.resize = samples.map(|n| (n, 75));
+            session.train_samples = samples;
+            session.threads = samples;
+            session.calibration = Calibration::FromTest(12);
+            session.offload.deadline_ms = deadline;
+            session.offload.degrade = Degrade::LastExit;
+            session.exits.at_split = at_split;
+            session.exits.classifier = Classifier::Template(text.clone());
+            session.exits.training = Training::Mixed { backbone: 3, epochs: 4 };
+            session.link = Link::Emulated { mbit, rtt_ms: 0.0 };
+            session.data = Source::ImageFolder(text.clone().into());
+            session.name = samples.map(|n| format!("run {n}"));
+            if zoo {
+                session.model = ModelSource::Zoo {
+                    network: Network::MobileNetV2, input: (3, 32, 32), classes: 10, width: Some(0.5),
+                };
+            }
+            session.edge.push(Target::Local { cores: vec![], slowdown, threads: samples });
+            session.cloud.push(Target::Agent {
+                url: "https://jetson:7070".into(),
+                token: Some(Token::Env("EDGE_TOKEN".into())),
+                trust: Trust::Fingerprint(format!("sha256:{}", "ab".repeat(32))),
+            });
+            let written = session.to_text().unwrap();
+            prop_assert_eq!(Session::parse(&written, Path::new("my.ron")).unwrap(), session);
+        }
+    }
+
+    #[test]
+    fn a_hand_written_file_is_kept_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my.ron");
+        let backup = dir.path().join("my.ron.bak");
+        short().save(&file).unwrap();
+        assert!(!backup.exists());
+        short().save(&file).unwrap();
+        assert!(!backup.exists());
+        std::fs::write(&file, "// mine").unwrap();
+        short().save(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(&backup).unwrap(), "// mine");
+        assert_eq!(Session::read(&file).unwrap(), short());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn shipped_sessions_parse() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let session = Session::read(&entry.unwrap().path()).unwrap();
+            let text = session.to_text().unwrap();
+            assert_eq!(Session::parse(&text, Path::new("again")).unwrap(), session);
+            count += 1;
+        }
+        assert_eq!(count, 5);
+    }
+}

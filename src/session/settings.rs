@@ -1,0 +1,329 @@
+/*! The settings as the file has them; all but `version`, `model` and `data` may be left out. */
+
+use crate::data::{Calibration, Preprocessing, Source};
+use crate::evaluate::{Billing, Confidence, Policy};
+use crate::exits::Classifier;
+use crate::partition::{Placement, SplitRule};
+use crate::remote::{Link, Wire};
+use crate::train::Training;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Everything a run needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    /// Of the file's form; [`super::VERSION`].
+    pub version: u32,
+    /// Of the run and its folder; the file's name if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The network.
+    pub model: ModelSource,
+    /// The images.
+    pub data: Source,
+    /// From pixels to the network's input.
+    #[serde(default)]
+    pub preprocessing: Preprocessing,
+    /// Where calibration images come from.
+    #[serde(default = "calibration")]
+    pub calibration: Calibration,
+    /// At most so many training images; all if absent. Stated in the report.
+    #[serde(default)]
+    pub train_samples: Option<usize>,
+    /// At most so many test images; all if absent. Stated in the report.
+    #[serde(default)]
+    pub test_samples: Option<usize>,
+    /// Where to split.
+    #[serde(default = "split")]
+    pub split: SplitRule,
+    /// Which exits, and how they are trained.
+    #[serde(default)]
+    pub exits: ExitSettings,
+    /// When a sample leaves.
+    #[serde(default = "policy")]
+    pub policy: Policy,
+    /// The thresholds the report sweeps.
+    #[serde(default)]
+    pub sweep: Sweep,
+    /// Where the edge part runs; more than one share the samples.
+    #[serde(default = "edge")]
+    pub edge: Vec<Target>,
+    /// Where the cloud part runs.
+    #[serde(default = "cloud")]
+    pub cloud: Vec<Target>,
+    /// Between them.
+    #[serde(default)]
+    pub link: Link,
+    /// How the split tensor travels.
+    #[serde(default)]
+    pub wire: Wire,
+    /// When the cloud is late or away.
+    #[serde(default)]
+    pub offload: Offload,
+    /// Whose prices.
+    #[serde(default)]
+    pub billing: Billing,
+    /// Of every random choice but the synthetic images, which have their own.
+    #[serde(default = "seed")]
+    pub seed: u64,
+    /// Threads of the workbench itself; all cores if absent.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// Images at a time.
+    #[serde(default)]
+    pub batch: BatchSizes,
+}
+
+/// The network, as the session writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ModelSource {
+    /// An ONNX file.
+    Onnx(PathBuf),
+    /// A built-in network, untrained.
+    Zoo {
+        /// Which.
+        network: Network,
+        /// Channels, height, width.
+        input: (usize, usize, usize),
+        /// Classes.
+        classes: usize,
+        /// Width multiplier; MobileNetV2 only.
+        #[serde(default)]
+        width: Option<f64>,
+    },
+}
+
+/// The built-in networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Network {
+    ResNet50,
+    MobileNetV2,
+    InceptionV3,
+}
+
+/// Which exits, and how they are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExitSettings {
+    /// Exits inside each part, 0 to 3.
+    pub per_part: usize,
+    /// How they are spread.
+    pub placement: Placement,
+    /// Whether one stands at the split itself; it counts towards the three.
+    pub at_split: bool,
+    /// What a head is made of.
+    pub classifier: Classifier,
+    /// What is trained.
+    pub training: Training,
+}
+
+impl Default for ExitSettings {
+    fn default() -> Self {
+        ExitSettings {
+            per_part: 3,
+            placement: Placement::default(),
+            at_split: false,
+            classifier: Classifier::default(),
+            training: Training::default(),
+        }
+    }
+}
+
+/// Thresholds from `from` to `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Sweep {
+    pub from: f64,
+    pub to: f64,
+    pub step: f64,
+}
+
+impl Default for Sweep {
+    /// The paper's.
+    fn default() -> Self {
+        Sweep {
+            from: 0.3,
+            to: 0.9,
+            step: 0.1,
+        }
+    }
+}
+
+impl Sweep {
+    /// The thresholds, ascending. Rounded to a millionth, so that 0.3 + 4 · 0.1 reads 0.7.
+    pub fn thresholds(&self) -> Vec<f64> {
+        let steps = ((self.to - self.from) / self.step + 1e-6).floor() as usize;
+        (0..=steps)
+            .map(|i| ((self.from + i as f64 * self.step) * 1e6).round() / 1e6)
+            .collect()
+    }
+}
+
+/// A device that runs a part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Target {
+    /// A child process of this program on this machine.
+    Local {
+        /// Cores it may use; any if empty.
+        #[serde(default)]
+        cores: Vec<usize>,
+        /// Factor its times are stretched by; other than 1 is labelled emulated.
+        #[serde(default = "one")]
+        slowdown: f64,
+        /// Threads; one a core if absent.
+        #[serde(default)]
+        threads: Option<usize>,
+    },
+    /// This program on another machine.
+    Agent {
+        /// `http://` or `https://`.
+        url: String,
+        /// Where its token is found; never the token.
+        #[serde(default)]
+        token: Option<Token>,
+        /// Which certificate is believed.
+        #[serde(default)]
+        trust: Trust,
+    },
+    /// A server of the Open Inference Protocol; cloud only.
+    V2 {
+        /// `http://` or `https://`.
+        url: String,
+        /// The name it serves the cloud part under.
+        model: String,
+    },
+}
+
+/// Where a token is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Token {
+    /// In this environment variable.
+    Env(String),
+    /// In this file, alone.
+    File(PathBuf),
+}
+
+/// Which certificate of an agent is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Trust {
+    /// One the system's authorities vouch for.
+    #[default]
+    System,
+    /// The one of this SHA-256, as `sha256:` and 64 hex digits.
+    Fingerprint(String),
+}
+
+/// When the cloud is late or away.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Offload {
+    /// Milliseconds after which an answer is late; none if absent.
+    pub deadline_ms: Option<f64>,
+    /// What happens then.
+    pub degrade: Degrade,
+}
+
+/// What becomes of a sample the cloud doesn't answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Degrade {
+    /// The run fails and says so.
+    #[default]
+    Fail,
+    /// The last edge exit answers; such samples are counted apart.
+    LastExit,
+}
+
+/// Images at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSizes {
+    /// While training.
+    pub train: usize,
+    /// While features and tables are made.
+    pub evaluate: usize,
+}
+
+impl Default for BatchSizes {
+    fn default() -> Self {
+        BatchSizes {
+            train: 128,
+            evaluate: 64,
+        }
+    }
+}
+
+impl Session {
+    /// The same with every relative path joined to `folder`, the one of the session file.
+    pub fn resolved(&self, folder: &Path) -> Session {
+        let mut session = self.clone();
+        let join = |path: &mut PathBuf| *path = folder.join(&path);
+        if let ModelSource::Onnx(path) = &mut session.model {
+            join(path);
+        }
+        match &mut session.data {
+            Source::Synthetic { .. } => {}
+            Source::Cifar10(path)
+            | Source::Cifar100(path)
+            | Source::Idx(path)
+            | Source::ImageFolder(path) => join(path),
+        }
+        if let Classifier::File(path) = &mut session.exits.classifier {
+            join(path);
+        }
+        for target in session.edge.iter_mut().chain(&mut session.cloud) {
+            if let Target::Agent {
+                token: Some(Token::File(path)),
+                ..
+            } = target
+            {
+                join(path);
+            }
+        }
+        session
+    }
+}
+
+fn calibration() -> Calibration {
+    Calibration::FromTest(1000)
+}
+
+fn split() -> SplitRule {
+    SplitRule::Memory { share: 0.7 }
+}
+
+fn policy() -> Policy {
+    Policy {
+        confidence: Confidence::default(),
+        threshold: 0.7,
+        exits: Vec::new(),
+    }
+}
+
+fn edge() -> Vec<Target> {
+    vec![local(0, 6.0)]
+}
+
+fn cloud() -> Vec<Target> {
+    vec![local(1, 1.0)]
+}
+
+fn local(core: usize, slowdown: f64) -> Target {
+    Target::Local {
+        cores: vec![core],
+        slowdown,
+        threads: None,
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn seed() -> u64 {
+    7
+}
