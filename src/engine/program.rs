@@ -108,6 +108,11 @@ impl Program {
         all.map(|w| w.floats * 4).sum()
     }
 
+    #[cfg(test)]
+    pub(crate) fn weights(&self) -> &[Arc<Packed>] {
+        &self.weights
+    }
+
     /// An arena for one run at a time.
     pub(crate) fn arena(&self) -> Memory {
         Memory::zeroed(self.arena_bytes)

@@ -181,6 +181,38 @@ fn prefix_and_suffix_equal_the_whole_at_any_batch() {
 }
 
 #[test]
+fn clones_run_side_by_side_and_threads_change_nothing() {
+    let one = Engine::new(chain(), &Options { threads: 1 }).unwrap();
+    let two = Engine::new(chain(), &Options { threads: 2 }).unwrap();
+    let x: Vec<f32> = (0..5 * 192).map(|i| (i as f32 * 0.37).sin()).collect();
+    let want = one.run_f32(5, &[&x], &Cancel::new()).unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..3 {
+            let engine = two.clone();
+            let (x, want) = (&x, &want);
+            s.spawn(move || {
+                for _ in 0..50 {
+                    assert_eq!(&engine.run_f32(5, &[x], &Cancel::new()).unwrap(), want);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn batch_sizes_and_pieces_share_their_packed_weights() {
+    let g = chain();
+    let tail = g.subgraph(&[g.find("a").unwrap()], &g.outputs).unwrap();
+    let whole = Engine::new(g, &Options::default()).unwrap();
+    let tail = Engine::new(tail, &Options::default()).unwrap();
+    let held = |engine: &Engine, batch| engine.compiled(batch).unwrap().program.weights().to_vec();
+    for (w, t) in held(&whole, 1)[1..].iter().zip(held(&tail, 4)) {
+        assert!(Arc::ptr_eq(w, &t));
+    }
+    assert!(tail.memory(1).unwrap().weight_bytes < whole.memory(1).unwrap().weight_bytes);
+}
+
+#[test]
 fn a_raised_flag_stops_the_run() {
     let engine = Engine::new(chain(), &Options::default()).unwrap();
     let cancel = Cancel::new();
