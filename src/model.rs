@@ -16,6 +16,7 @@ pub mod layers;
 pub mod onnx;
 pub mod op;
 pub mod shape;
+pub mod zoo;
 
 pub use build::Builder;
 pub use constant::{Constant, DType, Data};
