@@ -1,1 +1,240 @@
 /*! The way from source to head, and what is said where it fails. */
+
+use super::*;
+use crate::engine::{Cancel, Engine, Options};
+use crate::model::Shape;
+use pretty_assertions::assert_eq;
+use proptest::prelude::*;
+use rstest::rstest;
+
+fn point(sample: &[usize]) -> ExitPoint {
+    ExitPoint {
+        layer: 3,
+        after: "block3".into(),
+        value: "v".into(),
+        index: 1,
+        count: 4,
+        depth: 0.3,
+        macs: 1000,
+        sample: sample.to_vec(),
+        classes: 10,
+    }
+}
+
+#[rstest]
+#[case(
+    "[GlobalAvgPol, Linear(classes)]",
+    1,
+    2,
+    "there is no layer `GlobalAvgPol`"
+)]
+#[case("[\n  GlobalAvgPool,\n  Linear(clases),\n]", 3, 10, "`out` takes")]
+#[case(
+    "[\n  GlobalAvgPool,\n  Linear({{ chanels }}),\n]",
+    3,
+    13,
+    "there is no variable `chanels`"
+)]
+#[case(
+    "[\n  {# é #}GlobalAvgPool, Conv2d(8, kernal: 3)]",
+    2,
+    36,
+    "`Conv2d` has no field `kernal`"
+)]
+#[case(
+    "[\n Relu,\n Linear(classes)]",
+    3,
+    2,
+    "Linear takes features, not 16×8×8"
+)]
+#[case(
+    "{% if depth < 0.5 %}\n[GlobalAvgPool,\n {% endif %} Linear({{ classes + 1 }})]",
+    3,
+    14,
+    "the head gives 11 a sample"
+)]
+#[case(
+    "[GlobalAvgPool Linear(classes)]",
+    1,
+    16,
+    "expected `,` or `]` after the layer"
+)]
+#[case(
+    "[GlobalAvgPool, Linear(classes)",
+    1,
+    31,
+    "expected `]` to close the list"
+)]
+#[case(
+    "[MaxPool2d(kernel: 9), GlobalAvgPool, Linear(classes)]",
+    1,
+    2,
+    "a window of 9×9 doesn't fit 16×8×8"
+)]
+#[case("[Linear]", 1, 2, "`Linear` needs `out`")]
+#[case("[GlobalAvgPool(3)]", 1, 16, "`GlobalAvgPool` takes no fields")]
+#[case("{% for i in [1] %}", 1, 1, "in the template")]
+fn findings_stand_in_the_users_own_source(
+    #[case] source: &str,
+    #[case] line: usize,
+    #[case] column: usize,
+    #[case] message: &str,
+) {
+    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    let first = &error.diagnostics[0];
+    assert!(first.message.starts_with(message), "{error}");
+    if !message.starts_with("in the template") {
+        assert_eq!((first.line, first.column), (line, column), "{error}");
+    }
+}
+
+#[test]
+fn several_findings_come_at_once_each_with_a_caret() {
+    let source = "[\n    Rellu,\n    Conv2d(out: x),\n    Linear(classes, bais: true),\n]";
+    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    assert_eq!(error.diagnostics.len(), 3, "{error}");
+    let text = error.text();
+    assert!(
+        text.contains("2 |     Rellu,\n  |     ^^^^^\n  = did you mean `Relu`?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn one_source_grows_early_heads_and_its_canonical_text_is_hashed() {
+    let gap = TEMPLATES
+        .iter()
+        .find(|t| t.name == "gap-mlp")
+        .unwrap()
+        .source;
+    let early = head(gap, &point(&[16, 8, 8]), Part::Edge, 0).unwrap();
+    let text = "[\n    GlobalAvgPool,\n    Linear(32),\n    Relu,\n    Dropout(0.1),\n    Linear(10),\n]\n";
+    assert_eq!(early.rendered, text);
+    assert_eq!(early.params, 16 * 32 + 32 + 32 * 10 + 10);
+    assert_eq!(early.dropout.len(), 1);
+    let same = head(text, &point(&[16, 8, 8]), Part::Cloud, 0).unwrap();
+    assert_eq!(same.hash, early.hash);
+}
+
+#[test]
+fn a_source_that_tells_parts_apart_gives_two_heads() {
+    let source =
+        "[GlobalAvgPool, {% if part == 'cloud' %}Linear(20), Relu,{% endif %} Linear(classes)]";
+    let both = heads(source, &point(&[16, 8, 8]), 0).unwrap();
+    assert_eq!(both.len(), 2);
+    let one = heads("[GlobalAvgPool, Linear(classes)]", &point(&[16, 8, 8]), 0).unwrap();
+    assert_eq!(one.len(), 1);
+}
+
+#[rstest]
+#[case(&[16, 8, 8])]
+#[case(&[3, 31, 17])]
+#[case(&[32, 1, 1])]
+#[case(&[65, 48])]
+#[case(&[128])]
+fn every_template_builds_and_runs_at_any_point(#[case] sample: &[usize]) {
+    for template in TEMPLATES {
+        let convolves = template.source.contains("Conv2d") && sample.len() == 2;
+        let Ok(head) = head(template.source, &point(sample), Part::Edge, 7) else {
+            assert!(convolves, "{}", template.name);
+            continue;
+        };
+        let graph = head.graph;
+        assert_eq!(graph.value(graph.outputs[0]).shape, Shape::batched(&[10]));
+        let engine = Engine::new(graph, &Options::default()).unwrap();
+        let x = vec![0.5; 2 * sample.iter().product::<usize>()];
+        let y = engine.run_f32(2, &[&x], &Cancel::new()).unwrap();
+        assert_eq!(y[0].len(), 20);
+        assert!(y[0].iter().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn weights_are_replaced_by_name_and_shape() {
+    let head = head(
+        "[GlobalAvgPool, Linear(classes)]",
+        &point(&[16, 8, 8]),
+        Part::Edge,
+        1,
+    )
+    .unwrap();
+    let mut weights = head.weights();
+    assert_eq!(weights.len(), 2);
+    weights.insert("linear_2.bias".into(), Constant::f32(&[10], vec![1.0; 10]));
+    let trained = head.clone().with_weights(&weights).unwrap();
+    assert_eq!(trained.weights(), weights);
+    weights.insert("linear_2.bias".into(), Constant::f32(&[9], vec![1.0; 9]));
+    assert!(matches!(
+        head.with_weights(&weights),
+        Err(WeightError::Shape { .. })
+    ));
+}
+
+#[test]
+fn a_template_without_end_is_stopped() {
+    let source = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    assert!(error.diagnostics[0].help.is_some(), "{error}");
+}
+
+#[test]
+fn resnets_own_classifier_is_found() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/models/cifar10/resnet20_cifar10.onnx"
+    );
+    let path = std::path::Path::new(path);
+    if !path.exists() {
+        eprintln!("skipped: {} is not here", path.display());
+        return;
+    }
+    let graph = crate::model::fuse(&crate::model::onnx::import_file(path).unwrap());
+    let source = replica(&graph).unwrap();
+    let list = source.split_once('\n').unwrap().1;
+    assert_eq!(list, "[\n    GlobalAvgPool,\n    Linear(classes),\n]\n");
+    let table = LayerTable::new(&graph).unwrap();
+    let points = points(&table, &graph);
+    assert!(points.len() >= 9, "{}", points.len());
+    for point in &points {
+        head(&source, point, Part::Edge, 0).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_text_panics(source in "[\\[\\](){}%#,:a-zA-Z0-9 \n.é'\"-]{0,60}") {
+        let _ = head(&source, &point(&[16, 8, 8]), Part::Edge, 0);
+    }
+
+    #[test]
+    fn every_program_builds_or_is_refused_with_a_place(
+        layers in prop::collection::vec(
+            (0..layer::LAYERS.len(), prop::collection::vec(1u32..9, 0..4)), 0..6)
+    ) {
+        let list: Vec<String> = layers.iter().map(|(i, args)| {
+            let spec = &layer::LAYERS[*i];
+            let fields = spec.fields.iter().zip(args);
+            let fields: Vec<String> = fields.map(|(f, a)| match f.takes {
+                layer::Takes::Flag => format!("{}: {}", f.name, a % 2 == 0),
+                layer::Takes::Real(..) => format!("{}: 0.{a}", f.name),
+                layer::Takes::Whole(..) => format!("{}: {a}", f.name),
+            }).collect();
+            format!("{}({})", spec.name, fields.join(", "))
+        }).collect();
+        let source = format!("[{}, GlobalAvgPool, Linear(classes)]", list.join(",\n"));
+        match head(&source, &point(&[4, 6, 6]), Part::Edge, 0) {
+            Ok(head) => {
+                let engine = Engine::new(head.graph, &Options::default()).unwrap();
+                let y = engine.run_f32(1, &[&[0.3; 144]], &Cancel::new()).unwrap();
+                prop_assert!(y[0].len() == 10 && y[0].iter().all(|v| v.is_finite()));
+            }
+            Err(e) => {
+                for d in &e.diagnostics {
+                    prop_assert!(d.line <= source.lines().count() && d.length >= 1);
+                }
+            }
+        }
+    }
+}
