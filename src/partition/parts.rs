@@ -446,7 +446,8 @@ fn exit(
             &format!("gives {output}, not N×{classes}"),
         ));
     }
-    if !(0.0..=1.0).contains(&e.threshold) || !(e.temperature.is_finite() && e.temperature > 0.0) {
+    let temperature = e.temperature.is_finite() && e.temperature > 0.0;
+    if !((0.0..=1.0).contains(&e.threshold) && temperature) {
         let (c, t) = (e.threshold, e.temperature);
         return Err(bad(
             &e.head_file,

@@ -169,7 +169,11 @@ fn pooling(#[case] kind: PoolKind, #[case] extra: Vec<usize>) {
         window,
         extra,
     };
-    check(&[x.clone()], || x.apply_op1(op.clone()).unwrap(), 1e-2);
+    check(
+        std::slice::from_ref(&x),
+        || x.apply_op1(op.clone()).unwrap(),
+        1e-2,
+    );
 }
 
 #[test]
@@ -307,7 +311,9 @@ fn step_time() {
     let input = noise(&[64, 3, 32, 32], 9);
     for _ in 0..8 {
         let start = std::time::Instant::now();
-        let y = net.forward(&[input.clone()], &[y], Mode::Train).unwrap();
+        let y = net
+            .forward(std::slice::from_ref(&input), &[y], Mode::Train)
+            .unwrap();
         let forward = start.elapsed();
         let grads = y[0].sqr().unwrap().mean_all().unwrap().backward().unwrap();
         assert!(net.vars().iter().all(|(_, v)| grads.get(v).is_some()));
