@@ -38,7 +38,7 @@ fn point(sample: &[usize]) -> ExitPoint {
 #[case(
     "[\n  {# é #}GlobalAvgPool, Conv2d(8, kernal: 3)]",
     2,
-    36,
+    35,
     "`Conv2d` has no field `kernal`"
 )]
 #[case(
@@ -63,7 +63,7 @@ fn point(sample: &[usize]) -> ExitPoint {
     "[GlobalAvgPool, Linear(classes)",
     1,
     31,
-    "expected `]` to close the list"
+    "expected `,` or `]` after the layer, found the end"
 )]
 #[case(
     "[MaxPool2d(kernel: 9), GlobalAvgPool, Linear(classes)]",

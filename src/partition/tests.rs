@@ -163,7 +163,7 @@ fn exits_stand_nearest_their_targets_and_not_across_the_split() {
     let all: Vec<usize> = (0..9).collect();
     // Edge part 77: targets 19.25, 38.5, 57.75. Cloud part 77..100: only one point, at 88.
     let got = placed(Split::After(7), &all, Placement::Linear, false);
-    let edge = [(1, Part::Edge), (3, Part::Edge), (5, Part::Edge)];
+    let edge = [(2, Part::Edge), (3, Part::Edge), (5, Part::Edge)];
     assert_eq!(got.exits[..3], edge);
     assert_eq!(got.exits[3..], [(8, Part::Cloud)]);
     assert_eq!(got.notes, ["cloud: 1 of 3 placed: only 1 legal point"]);
