@@ -8,6 +8,8 @@ how it is written without ever losing one. A user's file is never rewritten by a
 mod parse;
 mod save;
 mod settings;
+pub mod stages;
+pub mod tables;
 mod validate;
 
 pub use parse::{SessionError, VERSION};

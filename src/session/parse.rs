@@ -55,6 +55,12 @@ pub enum SessionError {
         /// What it is and what it may be.
         problem: String,
     },
+    /// What a finished stage left is damaged, or was left by another program.
+    #[error("{}: damaged, or written by another version of the program; remove it and the stage is done again", .file.display())]
+    Stage {
+        /// Which file.
+        file: PathBuf,
+    },
     /// It can't be put into words.
     #[error("{}: the session can't be written: {source}", .file.display())]
     Write {
