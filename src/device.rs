@@ -70,6 +70,19 @@ pub struct Profile {
     pub resident_bytes: usize,
 }
 
+/// What was measured of one assembled part on one target, sample by sample.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PartProfile {
+    /// One entry a segment, in order.
+    pub segments: Vec<Stats>,
+    /// One entry a segment; zero where no exit stands behind it.
+    pub heads: Vec<Stats>,
+    /// Packed weights of segments and heads.
+    pub weight_bytes: usize,
+    /// Arenas.
+    pub arena_bytes: usize,
+}
+
 /// Round-trip time against payload between two targets, after idle and warm.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LinkProfile {

@@ -4,10 +4,12 @@ the bill, the report. Pure; a replay takes milliseconds, so that it can follow a
 */
 
 pub mod billing;
+pub mod outcome;
 pub mod policy;
 pub mod table;
 
 pub use billing::Billing;
+pub use outcome::{Bytes, Cost, ExitOutcome, Kind, Latency, Outcome, Record};
 
 use crate::data::Set;
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,9 @@ house; data flows through the rooms in one direction, and no room knows the ones
 | [`session`]   | the RON file that holds all of it                                              |
 | [`remote`]    | the wire between workbench, edge and cloud: messages, tensors, client          |
 | [`agent`]     | the server that runs parts and jobs on a target                                |
-| [`cli`]       | the commands; the only room that prints                                        |
+| [`run`]       | from a session to its report: the stages, in order, each kept when done        |
+| [`tui`]       | the workbench: state, keys, screen                                             |
+| [`cli`]       | the commands; prints                                                           |
 */
 
 pub mod agent;
@@ -31,5 +33,7 @@ pub mod exits;
 pub mod model;
 pub mod partition;
 pub mod remote;
+pub mod run;
 pub mod session;
 pub mod train;
+pub mod tui;

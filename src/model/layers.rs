@@ -24,7 +24,7 @@ use std::ops::Range;
 const MAC_SHARE: u64 = 100;
 
 /// One row of the table: a layer as the user knows it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Layer {
     /// Unique in the table; from the file, with the exporter's path marks tidied away.
     pub name: String,
@@ -63,7 +63,7 @@ pub struct Layer {
 }
 
 /// All layers of a network, and its totals.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LayerTable {
     /// Name of the network.
     pub network: String,

@@ -1,0 +1,187 @@
+/*! What workbench and agents say to each other, as JSON; tensors and records travel as bytes. */
+
+use super::{Element, Link, Wire};
+use crate::data::Preprocessing;
+use crate::device::{LinkProfile, PartProfile, Profile};
+use crate::evaluate::Confidence;
+use serde::{Deserialize, Serialize};
+
+/// SHA-256 of some bytes, hex: what models, parts and data sets are known by.
+pub type Address = String;
+
+/// What an agent says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct AgentInfo {
+    pub version: String,
+    /// The machine, in words.
+    pub device: String,
+    pub cores: Vec<usize>,
+    pub threads: usize,
+    /// Clock in GHz where known.
+    pub ghz: Option<f64>,
+    /// Factor its times are stretched by; other than 1 means emulated.
+    pub slowdown: f64,
+    /// Peak resident memory of its process since it last was asked to begin anew.
+    pub resident_bytes: usize,
+    /// The largest body it takes.
+    pub max_body: usize,
+}
+
+/// A job for an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum JobRequest {
+    /// Times a network (an ONNX file uploaded before) and heads on its values.
+    Profile {
+        model: Address,
+        /// ONNX files of heads, each with layer, value it reads and hash.
+        heads: Vec<HeadToProfile>,
+        batch: usize,
+        runs: usize,
+    },
+    /// Times an assembled part, segment by segment.
+    ProfilePart { part: Address, runs: usize },
+    /// Times the link to the cloud.
+    MeasureLink { cloud: CloudTarget, link: Link },
+    /// Runs a part over samples.
+    Evaluate(Evaluate),
+}
+
+/// A head for [`JobRequest::Profile`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct HeadToProfile {
+    pub after: String,
+    pub value: String,
+    pub hash: String,
+    pub model: Address,
+}
+
+/// Where the edge sends what it offloads. The token is in no file and no log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CloudTarget {
+    pub url: String,
+    #[serde(default)]
+    pub token: Option<String>,
+    /// `sha256:…` of the certificate to believe, if not the system's authorities.
+    #[serde(default)]
+    pub fingerprint: Option<String>,
+}
+
+/// A run of a part over samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Evaluate {
+    pub mode: Mode,
+    /// Uploaded data set ([`DataSet`]).
+    pub data: Address,
+    pub preprocessing: Preprocessing,
+    /// Samples to run, by number in the data set.
+    pub samples: Vec<u32>,
+    /// Samples run before them whose times are thrown away (the first of `samples`, again).
+    pub warm_up: usize,
+    pub confidence: Confidence,
+    /// Of the edge part's exits, then the cloud part's.
+    pub thresholds: Vec<f64>,
+    /// The edge part's last exit answers whatever its confidence.
+    pub last_exit_answers: bool,
+    pub wire: Wire,
+    pub link: Link,
+    /// Milliseconds an offload may take; none if absent.
+    pub deadline_ms: Option<f64>,
+    /// The edge's last exit answers for a cloud that doesn't; else the run fails.
+    pub degrade: bool,
+}
+
+/// What runs where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Mode {
+    /// The edge part alone, to its end.
+    EdgeOnly { part: Address },
+    /// The edge part, then the cloud part for what isn't confident.
+    Distributed {
+        part: Address,
+        cloud: CloudTarget,
+        cloud_part: Address,
+    },
+    /// Pixels go to the cloud as they are (u8) and are preprocessed there.
+    CloudOnly {
+        cloud: CloudTarget,
+        cloud_part: Address,
+    },
+}
+
+/// How a job ended, or how far it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum JobEvent {
+    /// Behind another timed job.
+    Queued {
+        ahead: usize,
+    },
+    Progress(Progress),
+    /// Something worth a line in a log.
+    Log {
+        text: String,
+    },
+    Done(Box<JobResult>),
+    Failed {
+        error: String,
+    },
+    Cancelled,
+}
+
+/// Aggregated progress: at most five a second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Progress {
+    pub done: u64,
+    pub total: u64,
+    /// Samples that left at each of the plan's exits so far, the final classifier last.
+    pub exits: Vec<u64>,
+    pub offloaded: u64,
+    /// Of the samples since the last progress, milliseconds.
+    pub mean_latency_ms: Option<f64>,
+    pub bytes_sent: u64,
+    pub note: String,
+}
+
+/// What a job found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum JobResult {
+    Profile(Profile),
+    Part(PartProfile),
+    Link(LinkProfile),
+    /// The records are fetched apart.
+    Evaluated(Evaluated),
+}
+
+/// What an evaluation found besides its records.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Evaluated {
+    pub records: u64,
+    /// Peak resident memory of the edge's process during the run.
+    pub edge_resident_bytes: usize,
+    /// And of the cloud's; 0 where no cloud was asked.
+    pub cloud_resident_bytes: usize,
+    /// Whether the edge's times or the link were emulated.
+    pub emulated: bool,
+    /// Wall time of the whole run.
+    pub seconds: f64,
+    pub wire: Option<Element>,
+}
+
+/// A data set as it travels: pixels as bytes `[samples, c, h, w]`. Labels stay at the workbench.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DataSet {
+    pub shape: [usize; 3],
+    pub samples: usize,
+    pub pixels: Vec<u8>,
+}

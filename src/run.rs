@@ -1,0 +1,103 @@
+/*!
+From a session to its report: the stages of a run, in order, each kept under the out folder when it is
+done, so that a stopped run goes on where it was. The commands and the workbench both come here; this
+room prints and draws nothing, it tells what happens through [`Event`].
+*/
+
+use crate::evaluate::Record;
+use crate::exits::Part;
+use crate::remote::message::Progress;
+use serde::{Deserialize, Serialize};
+
+/// The stages, in the order they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Images are read.
+    Data,
+    /// A network that comes untrained, or is to be fine-tuned, learns.
+    Backbone,
+    /// Agents are started or reached.
+    Targets,
+    /// Layers are timed on both sides.
+    Profile,
+    /// Round trips between edge and cloud.
+    Link,
+    /// Exit classifiers learn.
+    Heads,
+    /// Every sample through every exit.
+    Tables,
+    /// Split, exits, parts.
+    Plan,
+    /// The parts run over the test set.
+    Run,
+    /// Unmodified network and single sides.
+    Baselines,
+    /// What came of it.
+    Report,
+}
+
+/// What a run tells while it goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A stage begins.
+    Started(Stage),
+    /// How far it is (`total` 0: unknown), and a word about it.
+    Progress {
+        /// Which.
+        stage: Stage,
+        /// Steps done.
+        done: u64,
+        /// Of so many.
+        total: u64,
+        /// For the user.
+        note: String,
+    },
+    /// A sentence that stays: a fallback taken, a dropped target.
+    Say {
+        /// Which.
+        stage: Stage,
+        /// For the user.
+        text: String,
+    },
+    /// The loss and training accuracy of each learner at the end of an epoch.
+    Epoch {
+        /// `Backbone` or `Heads`.
+        stage: Stage,
+        /// From 1.
+        epoch: usize,
+        /// Of so many.
+        epochs: usize,
+        /// Name, loss, accuracy (0 to 1).
+        scores: Vec<(String, f64, f64)>,
+    },
+    /// A target's state changed, in words ("connected", "reconnecting in 2 s").
+    Target {
+        /// Its side.
+        part: Part,
+        /// Its number among the side's targets.
+        index: usize,
+        /// In words.
+        state: String,
+    },
+    /// The run over the test set, as the edge target of this number sees it.
+    Evaluating {
+        /// Which edge target.
+        index: usize,
+        /// Aggregated.
+        progress: Progress,
+    },
+    /// Some records of the run, in the order they came.
+    Records(Vec<Record>),
+    /// A stage is over: what came of it, and whether it was taken from the out folder.
+    Finished {
+        /// Which.
+        stage: Stage,
+        /// For the user.
+        outcome: String,
+        /// Whether it was done before and kept.
+        kept: bool,
+        /// Its time.
+        seconds: f64,
+    },
+}
