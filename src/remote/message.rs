@@ -45,7 +45,7 @@ pub enum JobRequest {
     /// Times the link to the cloud.
     MeasureLink { cloud: CloudTarget, link: Link },
     /// Runs a part over samples.
-    Evaluate(Evaluate),
+    Evaluate(Box<Evaluate>),
 }
 
 /// A head for [`JobRequest::Profile`].
