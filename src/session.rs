@@ -6,6 +6,7 @@ how it is written without ever losing one. A user's file is never rewritten by a
 */
 
 mod parse;
+pub mod results;
 mod save;
 mod settings;
 pub mod stages;
@@ -13,4 +14,5 @@ pub mod tables;
 mod validate;
 
 pub use parse::{SessionError, VERSION};
+pub use results::Results;
 pub use settings::*;

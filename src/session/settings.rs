@@ -73,6 +73,9 @@ pub struct Session {
     /// Images at a time.
     #[serde(default)]
     pub batch: BatchSizes,
+    /// What a run left; in the files it writes.
+    #[serde(default)]
+    pub results: Option<Box<super::Results>>,
 }
 
 /// The network, as the session writes it.
