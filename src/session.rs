@@ -5,6 +5,7 @@ What may live here: the types of the file, reading and checking it, our own comm
 how it is written without ever losing one. A user's file is never rewritten by a run.
 */
 
+mod model;
 mod parse;
 pub mod results;
 mod save;
@@ -13,6 +14,7 @@ pub mod stages;
 pub mod tables;
 mod validate;
 
+pub use model::{ModelError, ModelSource, Network};
 pub use parse::{SessionError, VERSION};
 pub use results::Results;
 pub use settings::*;

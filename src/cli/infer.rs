@@ -1,16 +1,20 @@
 /*! `infer`: run a network on a NumPy file, so that anyone can check it against another runtime. */
 
-use super::network::NetworkArgs;
+use super::network::{BUILT_IN, InputShape, ModelArgs};
 use super::{CliError, error::Context};
 use crate::engine::{Cancel, Engine, Options, tensor};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
-/// Run a network on a tensor in NumPy's format and write its outputs.
+/// Run a network on a tensor in NumPy's format and write its outputs. As --input is the tensor here,
+/// the size of a built-in network is said with --shape.
 #[derive(Debug, clap::Args)]
 pub struct InferArgs {
     #[command(flatten)]
-    network: NetworkArgs,
+    network: ModelArgs,
+    /// Input of a built-in network, as 3x224x224; its paper's if left out.
+    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    shape: Option<InputShape>,
     /// The input, batch first (.npy); once for each input of the network, in its order.
     #[arg(long, required = true)]
     input: Vec<PathBuf>,
@@ -24,7 +28,7 @@ pub struct InferArgs {
 
 /// Runs the command.
 pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
-    let network = args.network.load()?;
+    let network = args.network.load(args.shape, "--shape")?;
     let graph = &network.fused;
     let names = |ids: &[crate::model::ValueId]| {
         let names: Vec<&str> = ids.iter().map(|&v| graph.value(v).name.as_str()).collect();
