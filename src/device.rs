@@ -3,6 +3,12 @@ Measuring a device: the time and memory of each layer, of heads and of assembled
 memory; what the machine is. The link between two devices is measured here too.
 */
 
+mod error;
+mod files;
+pub mod memory;
+
+pub use error::DeviceError;
+
 use serde::{Deserialize, Serialize};
 
 /// A sample of durations, summarised. Milliseconds.
