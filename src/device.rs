@@ -5,9 +5,16 @@ memory; what the machine is. The link between two devices is measured here too.
 
 mod error;
 mod files;
+pub mod machine;
 pub mod memory;
+pub mod profile;
+#[cfg(test)]
+mod recorded;
+mod stats;
+pub mod telemetry;
 
 pub use error::DeviceError;
+pub use stats::percentile;
 
 use serde::{Deserialize, Serialize};
 
