@@ -3,13 +3,16 @@ The commands, one file a subcommand. The only room that prints: results to stand
 and errors to standard error. With `--json` standard output holds one document and nothing else.
 */
 
+pub mod data;
 pub mod error;
+pub mod export;
 pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
 pub mod profile;
 pub mod progress;
+pub mod train;
 
 pub use error::CliError;
 
@@ -30,6 +33,8 @@ enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
     Profile(profile::ProfileArgs),
+    Export(export::ExportArgs),
+    Train(train::TrainArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
@@ -48,5 +53,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Export(args) => export::run(&args),
+        Command::Train(args) => train::run(&args, &interrupt::token()?),
     }
 }

@@ -10,13 +10,14 @@ mod error;
 mod keep;
 mod learn;
 mod network;
-mod samples;
+mod report;
+pub mod samples;
+mod summary;
 mod tables;
 mod targets;
 
 pub use error::RunError;
 pub use network::Network;
-pub use samples::{Images, accuracy};
 
 use crate::engine::Cancel;
 use crate::evaluate::Record;

@@ -1,6 +1,6 @@
 /*! `infer`: run a network on a NumPy file, so that anyone can check it against another runtime. */
 
-use super::network::{BUILT_IN, InputShape, ModelArgs};
+use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
 use crate::engine::{Cancel, Engine, Options, tensor};
 use candle_core::{Device, Tensor};
@@ -11,10 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 pub struct InferArgs {
     #[command(flatten)]
-    network: ModelArgs,
-    /// Input of a built-in network, as 3x224x224; its paper's if left out.
-    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
-    shape: Option<InputShape>,
+    network: ShapedNetworkArgs,
     /// The input, batch first (.npy); once for each input of the network, in its order.
     #[arg(long, required = true)]
     input: Vec<PathBuf>,
@@ -28,7 +25,7 @@ pub struct InferArgs {
 
 /// Runs the command.
 pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
-    let network = args.network.load(args.shape, "--shape")?;
+    let network = args.network.load()?;
     let graph = &network.fused;
     let names = |ids: &[crate::model::ValueId]| {
         let names: Vec<&str> = ids.iter().map(|&v| graph.value(v).name.as_str()).collect();

@@ -9,40 +9,56 @@ use crate::session::{ModelError, ModelSource, Network as BuiltIn};
 use std::fmt;
 use std::str::FromStr;
 
-/// Which network, with `--input` for its size. `infer` takes [`ModelArgs`] itself, as its `--input`
-/// is a tensor.
+/// Which network, with `--input` for its size.
 #[derive(Debug, clap::Args)]
 pub struct NetworkArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Input of a built-in network, as 3x224x224; its paper's if left out.
-    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
-    input: Option<InputShape>,
-}
-
-/// Which network, but for its size.
-#[derive(Debug, clap::Args)]
-pub struct ModelArgs {
     /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
     /// resnet20 (say ./resnet50 for a file of such a name).
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Classes of a built-in network; its paper's (1000, or 10 of the small ones) if left out.
-    #[arg(long, help_heading = BUILT_IN)]
-    classes: Option<usize>,
-    /// Factor of all channel counts of mobilenetv2, resnet8, resnet14 or resnet20.
-    #[arg(long, value_name = "FACTOR", help_heading = BUILT_IN)]
-    width: Option<f64>,
+    /// Input of a built-in network, as 3x224x224; its paper's if left out.
+    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    input: Option<InputShape>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
     #[arg(long, help_heading = BUILT_IN)]
     seed: Option<u64>,
+}
+
+/// The same for `infer`, whose `--input` is a tensor.
+#[derive(Debug, clap::Args)]
+pub struct ShapedNetworkArgs {
+    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
+    /// resnet20 (say ./resnet50 for a file of such a name).
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Input of a built-in network, as 3x224x224; its paper's if left out.
+    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    shape: Option<InputShape>,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
+    #[arg(long, help_heading = BUILT_IN)]
+    seed: Option<u64>,
+}
+
+/// What a built-in network may be told besides its input.
+#[derive(Debug, clap::Args)]
+pub struct Sizes {
+    /// Classes of a built-in network; its paper's (1000, or 10 of the small ones) if left out.
+    #[arg(long, help_heading = BUILT_IN)]
+    pub classes: Option<usize>,
+    /// Factor of all channel counts of mobilenetv2, resnet8, resnet14 or resnet20.
+    #[arg(long, value_name = "FACTOR", help_heading = BUILT_IN)]
+    pub width: Option<f64>,
 }
 
 /// Where help lists what only built-in networks take.
 pub const BUILT_IN: &str = "Built-in networks";
 
 /// A seed nobody chose; sessions have the same.
-const SEED: u64 = 7;
+pub const SEED: u64 = 7;
 
 /// Channels, height and width, written `3x224x224`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,81 +95,108 @@ pub struct Network {
 impl NetworkArgs {
     /// Imports or builds the network, and fuses it.
     pub fn load(&self) -> Result<Network, CliError> {
-        self.model.load(self.input, "--input")
+        refuse_seed(&self.model, self.seed)?;
+        let source = source(&self.model, self.input, &self.sizes)?;
+        let imported = load(&source, self.seed.unwrap_or(SEED))?;
+        check_input(&source, &imported, self.input, "--input")?;
+        Ok(Network::of(imported))
     }
 }
 
-impl ModelArgs {
-    /// The network named, as a session would say it.
-    pub fn source(&self, input: Option<InputShape>) -> Result<ModelSource, CliError> {
-        if let Ok(network) = self.model.parse::<BuiltIn>() {
-            let model = network.model();
-            let (c, h, w) = model.paper_input();
-            let InputShape([c, h, w]) = input.unwrap_or(InputShape([c, h, w]));
-            return Ok(ModelSource::Zoo {
-                network,
-                input: (c, h, w),
-                classes: self.classes.unwrap_or(model.paper_classes()),
-                width: self.width,
-            });
-        }
-        let given = [
-            ("--classes", self.classes.is_some()),
-            ("--width", self.width.is_some()),
-            ("--seed", self.seed.is_some()),
-        ];
-        if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-            return Err(CliError::usage(format!(
-                "{name} is for a built-in network; {} is a file and says that itself",
-                self.model
-            )));
-        }
-        Ok(ModelSource::Onnx(self.model.clone().into()))
+impl ShapedNetworkArgs {
+    /// Imports or builds the network, and fuses it.
+    pub fn load(&self) -> Result<Network, CliError> {
+        refuse_seed(&self.model, self.seed)?;
+        let source = source(&self.model, self.shape, &self.sizes)?;
+        let imported = load(&source, self.seed.unwrap_or(SEED))?;
+        check_input(&source, &imported, self.shape, "--shape")?;
+        Ok(Network::of(imported))
     }
+}
 
-    /// Imports or builds the network, and fuses it; `flag` is what the command calls `input`.
-    pub fn load(&self, input: Option<InputShape>, flag: &str) -> Result<Network, CliError> {
-        let source = self.source(input)?;
-        let imported = match source.load(self.seed.unwrap_or(SEED)) {
-            Ok(graph) => graph,
-            Err(error) => return Err(self.explain(error)),
-        };
-        // A file has its input; asking for the same is no mistake, asking for another would be
-        // ignored.
-        if let (ModelSource::Onnx(_), Some(asked)) = (&source, input)
-            && !takes(&imported, asked)
-        {
-            let shapes: Vec<String> = imported
-                .inputs
-                .iter()
-                .map(|&i| imported.value(i).shape.to_string())
-                .collect();
-            return Err(CliError::usage(format!(
-                "{flag} {asked}: {} takes {}; only built-in networks take other sizes",
-                self.model,
-                shapes.join(", ")
-            )));
-        }
-        Ok(Network {
-            fused: fuse(&imported),
-            imported,
-        })
+/// The network that `name` means, as a session would say it.
+pub fn source(
+    name: &str,
+    input: Option<InputShape>,
+    sizes: &Sizes,
+) -> Result<ModelSource, CliError> {
+    if let Ok(network) = name.parse::<BuiltIn>() {
+        let model = network.model();
+        let (c, h, w) = model.paper_input();
+        let InputShape([c, h, w]) = input.unwrap_or(InputShape([c, h, w]));
+        return Ok(ModelSource::Zoo {
+            network,
+            input: (c, h, w),
+            classes: sizes.classes.unwrap_or(model.paper_classes()),
+            width: sizes.width,
+        });
     }
+    for (flag, given) in [
+        ("--classes", sizes.classes.is_some()),
+        ("--width", sizes.width.is_some()),
+    ] {
+        if given {
+            return Err(only_built_in(flag, name));
+        }
+    }
+    Ok(ModelSource::Onnx(name.into()))
+}
 
-    /// A missing file whose name looks like a network's may be a slip of the pen.
-    fn explain(&self, error: ModelError) -> CliError {
-        let missing = matches!(&error, ModelError::Import(ImportError::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound);
-        match self.model.parse::<BuiltIn>() {
-            Err(unknown) if missing && !self.model.contains(['/', '.']) => {
-                CliError::failed(format!("{}: no such file, and {unknown}", self.model))
+fn only_built_in(flag: &str, name: &str) -> CliError {
+    CliError::usage(format!(
+        "{flag} is for a built-in network; {name} is a file and says that itself"
+    ))
+}
+
+/// A file has its weights.
+fn refuse_seed(name: &str, seed: Option<u64>) -> Result<(), CliError> {
+    match seed {
+        Some(_) if name.parse::<BuiltIn>().is_err() => Err(only_built_in("--seed", name)),
+        _ => Ok(()),
+    }
+}
+
+/// The network as imported or built. Settings a built-in network can't have are wrong use.
+pub fn load(source: &ModelSource, seed: u64) -> Result<Graph, CliError> {
+    source.load(seed).map_err(|error| match (source, error) {
+        (_, ModelError::Zoo(zoo)) => CliError::usage(zoo.to_string()),
+        // A missing file whose name looks like a network's may be a slip of the pen.
+        (
+            ModelSource::Onnx(path),
+            ModelError::Import(ImportError::Read {
+                file,
+                source: cause,
+            }),
+        ) if cause.kind() == std::io::ErrorKind::NotFound && path.extension().is_none() => {
+            match file.parse::<BuiltIn>() {
+                Err(unknown) => CliError::failed(format!("{file}: no such file, and {unknown}")),
+                Ok(_) => cause.into(),
             }
-            _ => match error {
-                ModelError::Zoo(zoo) => CliError::usage(zoo.to_string()),
-                other => other.into(),
-            },
         }
+        (_, error) => error.into(),
+    })
+}
+
+/// A file has its input: asking for the same is no mistake, asking for another would be ignored.
+pub fn check_input(
+    source: &ModelSource,
+    graph: &Graph,
+    asked: Option<InputShape>,
+    flag: &str,
+) -> Result<(), CliError> {
+    let (ModelSource::Onnx(path), Some(asked)) = (source, asked) else {
+        return Ok(());
+    };
+    if takes(graph, asked) {
+        return Ok(());
     }
+    let shape = |&i| graph.value(i).shape.to_string();
+    let shapes: Vec<String> = graph.inputs.iter().map(shape).collect();
+    Err(CliError::usage(format!(
+        "{flag} {asked}: {} takes {}; only built-in networks take other sizes",
+        path.display(),
+        shapes.join(", ")
+    )))
 }
 
 /// Whether the graph has one image input of this shape, channels first or last.
@@ -169,6 +212,13 @@ fn takes(graph: &Graph, InputShape([c, h, w]): InputShape) -> bool {
 }
 
 impl Network {
+    fn of(imported: Graph) -> Self {
+        Network {
+            fused: fuse(&imported),
+            imported,
+        }
+    }
+
     /// Its layers.
     pub fn table(&self) -> Result<LayerTable, CliError> {
         LayerTable::new(&self.fused).context("listing the layers")
