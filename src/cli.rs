@@ -8,6 +8,7 @@ pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod profile;
 pub mod progress;
 
 pub use error::CliError;
@@ -28,6 +29,7 @@ pub struct Cli {
 enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
+    Profile(profile::ProfileArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
@@ -45,5 +47,6 @@ fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
+        Command::Profile(args) => profile::run(&args, &interrupt::token()?),
     }
 }
