@@ -1,54 +1,33 @@
-/*! What an agent says of the machine it runs on. */
+/*! What an agent says of itself and of the machine it runs on. */
 
+use super::server::Agent;
+use crate::device::machine::Machine;
+use crate::device::memory::resident;
 use crate::remote::message::AgentInfo;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-/// What the system tells of its processor.
-pub(super) struct Machine {
-    device: String,
-    ghz: Option<f64>,
-}
-
-impl Machine {
-    pub(super) fn read() -> Machine {
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let field = |key: &str| {
-            let line = cpu.lines().find(|l| l.starts_with(key))?;
-            Some(line.split_once(':')?.1.trim().to_string())
-        };
-        let board = std::fs::read_to_string("/proc/device-tree/model");
-        let board = board.map(|b| b.trim_end_matches('\0').to_string()).ok();
-        let device = board.or_else(|| field("model name"));
-        Machine {
-            device: device.unwrap_or_else(|| std::env::consts::ARCH.to_string()),
-            ghz: field("cpu MHz")
-                .and_then(|mhz| mhz.parse::<f64>().ok())
-                .map(|mhz| mhz / 1e3),
-        }
+/// The machine in words, and its clock; what it doesn't tell is left out.
+pub(super) fn machine() -> (String, Option<f64>) {
+    match Machine::read(Path::new("/")) {
+        Ok(machine) => (machine.to_string(), machine.ghz()),
+        Err(_) => (std::env::consts::ARCH.to_string(), None),
     }
 }
 
-/// Peak resident memory of this process since [`reset_peak`], 0 where the system doesn't tell.
+/// Peak resident memory of this process since it last was reset; 0 where the system doesn't tell.
 pub(super) fn peak_resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
-    kilobytes.unwrap_or(0) * 1024
-}
-
-/// Lets the peak begin anew at what the process holds now.
-pub(super) fn reset_peak() -> std::io::Result<()> {
-    std::fs::write("/proc/self/clear_refs", "5")
+    resident().map_or(0, |r| r.peak_bytes)
 }
 
 /// All of it.
-pub(super) fn info(agent: &super::server::Agent) -> AgentInfo {
+pub(super) fn info(agent: &Agent) -> AgentInfo {
     AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_string(),
-        device: agent.machine.device.clone(),
+        device: agent.machine.0.clone(),
         cores: agent.cores.clone(),
         threads: agent.threads,
-        ghz: agent.machine.ghz,
+        ghz: agent.machine.1,
         slowdown: agent.slowdown,
         resident_bytes: peak_resident(),
         max_body: agent.max_body,

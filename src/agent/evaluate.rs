@@ -12,6 +12,7 @@ use super::jobs::Job;
 use super::offload::OffloadError;
 use super::server::Agent;
 use super::wait;
+use crate::device::memory::reset_peak;
 use crate::evaluate::Record;
 use crate::remote::Link;
 use crate::remote::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
@@ -26,9 +27,9 @@ const BREAK: Duration = Duration::from_secs(1);
 /// Runs all samples.
 pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evaluated, JobError> {
     let mut session = Session::open(job, agent, run)?;
-    let said = |text: String| job.events.push(JobEvent::Log { text });
-    if about::reset_peak().is_err() {
-        said("this system doesn't reset the peak of memory: it counts from the start".to_string());
+    if let Err(error) = reset_peak() {
+        let text = format!("the peak of memory counts from the agent's start: {error}");
+        job.events.push(JobEvent::Log { text });
     }
     if let Some(cloud) = &mut session.cloud {
         cloud.reset_memory()?;
@@ -41,7 +42,7 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
     let start = Instant::now();
     let result = session.all(start);
     // What was measured before a failure stays.
-    session.report(start.elapsed())?;
+    session.report()?;
     result?;
     let seconds = start.elapsed().as_secs_f64();
     let edge_resident_bytes = about::peak_resident();
@@ -87,7 +88,13 @@ impl<'a> Session<'a> {
             }
             | Mode::CloudOnly { cloud, cloud_part } => {
                 let thresholds = run.thresholds.get(edge_exits..).unwrap_or_default();
-                Some(Cloud::open(cloud, cloud_part, thresholds, run, &job.cancel)?)
+                Some(Cloud::open(
+                    cloud,
+                    cloud_part,
+                    thresholds,
+                    run,
+                    &job.cancel,
+                )?)
             }
         };
         let exits = edge_exits + cloud.as_ref().map_or(0, |c| c.exits);
@@ -124,7 +131,7 @@ impl<'a> Session<'a> {
             self.fresh.push(record);
             let now = start.elapsed();
             if now - reported >= REPORT {
-                self.report(now)?;
+                self.report()?;
                 reported = now;
             }
         }
@@ -218,7 +225,7 @@ impl<'a> Session<'a> {
     }
 
     /// Puts the new records where they can be fetched, and tells how far it is.
-    fn report(&mut self, _since: Duration) -> Result<(), JobError> {
+    fn report(&mut self) -> Result<(), JobError> {
         self.job.append(&self.fresh)?;
         let progress = &mut self.progress;
         for record in &self.fresh {

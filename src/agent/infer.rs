@@ -30,7 +30,8 @@ pub(super) async fn infer(
     body: Body,
 ) -> Result<Json<InferReply>, Refused> {
     let request = headers.get(INFER_HEADER).map(|v| v.as_bytes());
-    let request = request.ok_or_else(|| Refused::bad(format!("the header {INFER_HEADER} is missing")))?;
+    let request =
+        request.ok_or_else(|| Refused::bad(format!("the header {INFER_HEADER} is missing")))?;
     let request: InferRequest = serde_json::from_slice(request)
         .map_err(|e| Refused::bad(format!("the header {INFER_HEADER}: {e}")))?;
     let runner = match agent.parts.get(&address) {

@@ -186,7 +186,9 @@ impl Offload {
         });
         if matches!(
             result,
-            Err(OffloadError::Unreachable { .. } | OffloadError::Late { .. } | OffloadError::Cancelled)
+            Err(OffloadError::Unreachable { .. }
+                | OffloadError::Late { .. }
+                | OffloadError::Cancelled)
         ) {
             // An answer that still comes must not be taken for that of the next request.
             self.sender = None;
@@ -260,7 +262,9 @@ impl Connection<'_> {
             if self.cancel.is_cancelled() {
                 return Err(OffloadError::Cancelled);
             }
-            let left = self.due.map(|d| d.saturating_duration_since(Instant::now()));
+            let left = self
+                .due
+                .map(|d| d.saturating_duration_since(Instant::now()));
             if left.is_some_and(|l| l.is_zero()) {
                 return Err(OffloadError::Late {
                     url: self.url.to_string(),

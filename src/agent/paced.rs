@@ -46,7 +46,8 @@ impl Lane {
         for piece in bytes.chunks(PACKET) {
             let time = Duration::from_secs_f64(piece.len() as f64 / rate);
             self.free = self.free.max(since) + time;
-            self.under_way.push_back((self.free + delay, piece.to_vec()));
+            self.under_way
+                .push_back((self.free + delay, piece.to_vec()));
         }
         self.waiting += bytes.len();
     }
@@ -166,7 +167,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             this.stopped()?;
             let mut bytes = [0; 1 << 14];
             let mut read = ReadBuf::new(&mut bytes);
-            if Pin::new(&mut this.inner).poll_read(cx, &mut read)?.is_pending() {
+            if Pin::new(&mut this.inner)
+                .poll_read(cx, &mut read)?
+                .is_pending()
+            {
                 this.waited = true;
                 return Poll::Pending;
             }

@@ -1,16 +1,97 @@
-/*! Timing what runs here: assembled parts, through the very code that runs them. */
+/*! The jobs that time what runs here; `device` holds the clocks. */
 
 use super::error::JobError;
 use super::jobs::Job;
-use super::runner::Rules;
 use super::server::Agent;
-use crate::device::{PartProfile, Profile, Stats};
-use crate::evaluate::Confidence;
+use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
+use crate::device::{DeviceError, PartProfile, Profile};
+use crate::engine::EngineError;
+use crate::model::Graph;
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::onnx::import_bytes;
+use crate::partition::parts::PartBundle;
 use crate::remote::message::{HeadToProfile, JobEvent, Progress};
 use std::time::{Duration, Instant};
 
-const WARM_UP: usize = 10;
+const WARM_UP: usize = 20;
 const REPORT: Duration = Duration::from_millis(200);
+
+impl From<DeviceError> for JobError {
+    fn from(error: DeviceError) -> JobError {
+        match error {
+            DeviceError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            other => JobError::Failed(other.to_string()),
+        }
+    }
+}
+
+fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
+    ProfileOptions {
+        threads: agent.threads,
+        batch,
+        runs,
+        warm_up: WARM_UP,
+        slowdown: agent.slowdown,
+    }
+}
+
+/// Tells the progress of a profile, at most five times a second.
+fn teller(job: &Job) -> impl FnMut(usize, usize) {
+    let mut told = Instant::now();
+    move |done, total| {
+        if told.elapsed() >= REPORT {
+            told = Instant::now();
+            job.events.push(JobEvent::Progress(Progress {
+                done: done as u64,
+                total: total as u64,
+                ..Progress::default()
+            }));
+        }
+    }
+}
+
+/// Times a network and heads on its values.
+pub(super) fn network(
+    job: &Job,
+    agent: &Agent,
+    model: &str,
+    heads: &[HeadToProfile],
+    batch: usize,
+    runs: usize,
+) -> Result<Profile, JobError> {
+    let load = |address: &str, name: &str| -> Result<Graph, JobError> {
+        let bytes = agent.store.need(address)?.read()?;
+        let graph = import_bytes(&bytes, name);
+        Ok(fuse(&graph.map_err(|e| {
+            JobError::Failed(format!("the network {address}: {e}"))
+        })?))
+    };
+    let graph = load(model, "network")?;
+    let table = LayerTable::new(&graph).map_err(JobError::of)?;
+    let graphs: Result<Vec<Graph>, JobError> =
+        heads.iter().map(|h| load(&h.model, &h.after)).collect();
+    let graphs = graphs?;
+    let heads: Vec<HeadToTime> = heads
+        .iter()
+        .zip(&graphs)
+        .map(|(head, graph)| HeadToTime {
+            after: &head.after,
+            hash: &head.hash,
+            graph,
+        })
+        .collect();
+    let options = options(agent, batch, runs);
+    let mut tell = teller(job);
+    Ok(profile(
+        &graph,
+        &table,
+        &heads,
+        &options,
+        &mut tell,
+        &job.cancel,
+    )?)
+}
 
 /// Times a part's segments and heads, sample by sample; nothing leaves early.
 pub(super) fn part(
@@ -19,66 +100,21 @@ pub(super) fn part(
     address: &str,
     runs: usize,
 ) -> Result<PartProfile, JobError> {
-    let runner = agent.parts.prepare(address, &agent.store)?;
-    let about = runner.about();
-    let thresholds = vec![1.0; about.exits];
-    let rules = Rules {
-        confidence: Confidence::MaxProbability,
-        thresholds: &thresholds,
-        last_exit_answers: false,
-    };
-    let input: Vec<f32> = (0..runner.input_elements())
-        .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0)
+    let bytes = agent.store.need(address)?.read()?;
+    let spec = PartBundle::decode(&bytes).map_err(JobError::of)?.spec;
+    let stages: Vec<Stage> = spec
+        .segments
+        .iter()
+        .map(|segment| Stage {
+            segment: &segment.graph,
+            head: segment.exit.as_ref().map(|e| &e.head),
+        })
         .collect();
-    let mut work = runner.work();
-    let mut segments = vec![Vec::new(); about.segments];
-    let mut heads = vec![Vec::new(); about.exits];
-    let mut reported = Instant::now();
-    for run in 0..WARM_UP + runs.max(1) {
-        runner.run(1, &input, &rules, &mut work, &job.cancel)?;
-        if run < WARM_UP {
-            continue;
-        }
-        for (times, &ms) in segments.iter_mut().zip(&work.segments_ms) {
-            times.push(f64::from(ms));
-        }
-        for (times, &ms) in heads.iter_mut().zip(&work.heads_ms) {
-            times.push(f64::from(ms));
-        }
-        if reported.elapsed() >= REPORT {
-            reported = Instant::now();
-            job.events.push(JobEvent::Progress(Progress {
-                done: (run - WARM_UP) as u64,
-                total: runs as u64,
-                ..Progress::default()
-            }));
-        }
-    }
-    runner.done_with(work);
-    let (weight_bytes, arena_bytes) = runner.memory()?;
-    let mut heads = heads.into_iter();
-    let heads = runner.exits().map(|exit| match exit {
-        true => heads.next().map_or_else(Stats::default, summary),
-        false => Stats::default(),
-    });
-    Ok(PartProfile {
-        heads: heads.collect(),
-        segments: segments.into_iter().map(summary).collect(),
-        weight_bytes,
-        arena_bytes,
-    })
-}
-
-fn summary(mut times: Vec<f64>) -> Stats {
-    times.sort_by(f64::total_cmp);
-    let Some(&min) = times.first() else {
-        return Stats::default();
-    };
-    let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-    Stats {
-        min,
-        median: at(0.5),
-        mean: times.iter().sum::<f64>() / times.len() as f64,
-        p95: at(0.95),
-    }
+    let options = options(agent, 1, runs);
+    Ok(profile_part(
+        &stages,
+        &options,
+        &mut teller(job),
+        &job.cancel,
+    )?)
 }

@@ -9,7 +9,7 @@ use super::infer::infer;
 use super::server::Agent;
 use crate::remote::message::{JobRequest, Prepared, Submitted};
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::sse::{KeepAlive, Sse};
@@ -42,7 +42,7 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/jobs", get(jobs).post(submit))
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/v1/jobs/{id}/events", get(events))
-        .route("/v1/jobs/{id}/records", get(records))
+        .route("/v1/jobs/{id}/records/{from}", get(records))
         .fallback(async || Refused::missing("there is nothing here; agents serve below /v1"))
         .method_not_allowed_fallback(async || {
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
@@ -108,9 +108,7 @@ async fn info(State(agent): Shared) -> Json<crate::remote::message::AgentInfo> {
 }
 
 async fn reset_memory() -> Answer<StatusCode> {
-    about::reset_peak().map_err(|e| {
-        Refused::internal(format!("this system doesn't reset the peak of memory: {e}"))
-    })?;
+    crate::device::memory::reset_peak().map_err(Refused::internal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -123,11 +121,7 @@ async fn has(State(agent): Shared, Path(address): Path<String>) -> Answer<Status
     agent.store.need(&address).map(|_| StatusCode::OK)
 }
 
-async fn put(
-    State(agent): Shared,
-    Path(address): Path<String>,
-    body: Body,
-) -> Answer<StatusCode> {
+async fn put(State(agent): Shared, Path(address): Path<String>, body: Body) -> Answer<StatusCode> {
     agent.store.put(&address, body, agent.max_body).await?;
     Ok(StatusCode::CREATED)
 }
@@ -169,24 +163,22 @@ async fn events(
 ) -> Answer<Response> {
     let job = agent.jobs.find(&id)?;
     let seen = headers.get("last-event-id");
-    let seen = seen.and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let seen = seen
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
     let stream = job.events.clone().follow(seen, agent.serve_one());
     let alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(stream).keep_alive(alive).into_response())
 }
 
-#[derive(serde::Deserialize)]
-struct From {
-    #[serde(default)]
-    from: u64,
-}
-
+/// From the position `from` on.
 async fn records(
     State(agent): Shared,
-    Path(id): Path<String>,
-    query: Result<Query<From>, axum::extract::rejection::QueryRejection>,
+    Path((id, from)): Path<(String, String)>,
 ) -> Answer<Vec<u8>> {
-    let Query(From { from }) = query.map_err(Refused::bad)?;
+    let from = from
+        .parse()
+        .map_err(|_| Refused::bad("a position is a whole number"))?;
     let job = agent.jobs.find(&id)?;
     blocking(move || job.records(from).map_err(Refused::internal)).await
 }

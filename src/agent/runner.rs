@@ -204,24 +204,6 @@ impl Runner {
         graph.value(graph.outputs[0]).shape.at(batch)
     }
 
-    /// Whether an exit stands behind each segment.
-    pub fn exits(&self) -> impl Iterator<Item = bool> {
-        self.stages.iter().map(|s| s.exit.is_some())
-    }
-
-    /// Bytes of packed weights and of arenas, heads included.
-    pub fn memory(&self) -> Result<(usize, usize), RunnerError> {
-        let mut sum = (0, 0);
-        for stage in &self.stages {
-            for engine in std::iter::once(&stage.engine).chain(stage.exit.iter().map(|e| &e.engine))
-            {
-                let memory = engine.memory(1)?;
-                sum = (sum.0 + memory.weight_bytes, sum.1 + memory.arena_bytes);
-            }
-        }
-        Ok(sum)
-    }
-
     /// Buffers for a run; give them back with [`Runner::done_with`].
     pub fn work(&self) -> Work {
         let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);

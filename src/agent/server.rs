@@ -54,7 +54,8 @@ pub(super) struct Agent {
     pub(super) cores: Vec<usize>,
     pub(super) slowdown: f64,
     pub(super) max_body: usize,
-    pub(super) machine: about::Machine,
+    /// In words, and its clock in GHz.
+    pub(super) machine: (String, Option<f64>),
     token: Option<[u8; 32]>,
     /// Requests for inference answered.
     pub(super) requests: AtomicU64,
@@ -168,7 +169,7 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         cores: available(),
         slowdown: config.slowdown,
         max_body: config.max_body,
-        machine: about::Machine::read(),
+        machine: about::machine(),
         token: config
             .token
             .as_ref()

@@ -49,7 +49,10 @@ impl Blob {
         let bytes = std::fs::read(&self.path)
             .map_err(|e| Refused::internal(format!("reading {}: {e}", self.address)))?;
         if crate::partition::parts::address(&bytes) != self.address {
-            let what = format!("{} was damaged on the agent's disk; send it again", self.address);
+            let what = format!(
+                "{} was damaged on the agent's disk; send it again",
+                self.address
+            );
             return Err(Refused::internal(what));
         }
         Ok(bytes)
@@ -121,10 +124,15 @@ impl Store {
         max_body: usize,
     ) -> Result<(), Refused> {
         if !is_address(address) {
-            return Err(Refused::bad("an address is the SHA-256 of the bytes, in lower-case hex"));
+            return Err(Refused::bad(
+                "an address is the SHA-256 of the bytes, in lower-case hex",
+            ));
         }
         let disk = |e: std::io::Error| {
-            Refused::new(StatusCode::INSUFFICIENT_STORAGE, format!("writing {address}: {e}"))
+            Refused::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                format!("writing {address}: {e}"),
+            )
         };
         let announced = body.size_hint().lower();
         self.make_room(announced)?;
@@ -134,7 +142,9 @@ impl Store {
         let mut bytes = 0u64;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| Refused::bad(format!("the body ended early: {e}")))?;
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             bytes += data.len() as u64;
             if bytes > max_body as u64 {
                 return Err(Refused::too_large(max_body));
@@ -151,7 +161,8 @@ impl Store {
         }
         self.make_room(bytes)?;
         let mut index = self.lock();
-        file.persist(self.folder.join(address)).map_err(|e| disk(e.error))?;
+        file.persist(self.folder.join(address))
+            .map_err(|e| disk(e.error))?;
         index.clock += 1;
         let used = index.clock;
         let kept = index.blobs.entry(address.to_string()).or_insert(Kept {
@@ -166,7 +177,10 @@ impl Store {
     fn make_room(&self, bytes: u64) -> Result<(), Refused> {
         let mut index = self.lock();
         while index.blobs.values().map(|b| b.bytes).sum::<u64>() + bytes > self.max {
-            let free = index.blobs.iter().filter(|(_, b)| Arc::strong_count(&b.pin) == 1);
+            let free = index
+                .blobs
+                .iter()
+                .filter(|(_, b)| Arc::strong_count(&b.pin) == 1);
             let Some(oldest) = free.min_by_key(|(_, b)| b.used).map(|(a, _)| a.clone()) else {
                 let max = self.max;
                 return Err(Refused::new(

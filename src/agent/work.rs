@@ -22,8 +22,6 @@ pub(super) fn run(job: &Job, agent: &Agent) -> Result<JobResult, JobError> {
         JobRequest::MeasureLink { cloud, link } => {
             link::measure(job, cloud, *link).map(JobResult::Link)
         }
-        JobRequest::Evaluate(run) => {
-            evaluate::evaluate(job, agent, run).map(JobResult::Evaluated)
-        }
+        JobRequest::Evaluate(run) => evaluate::evaluate(job, agent, run).map(JobResult::Evaluated),
     }
 }

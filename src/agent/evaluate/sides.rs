@@ -191,7 +191,9 @@ impl<'a> Cloud<'a> {
                 HeaderName::from_static(INFER_HEADER),
                 HeaderValue::from_str(&request).map_err(JobError::of)?,
             ),
-            deadline: run.deadline_ms.map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
+            deadline: run
+                .deadline_ms
+                .map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
             exits: prepared.exits,
             input: prepared.input,
             emulated: info.slowdown != 1.0,
@@ -202,7 +204,9 @@ impl<'a> Cloud<'a> {
     /// The answer, and the milliseconds that the cloud worked for it.
     pub(super) fn infer(&mut self, body: Bytes) -> Result<(PartAnswer, f32), OffloadError> {
         let header = Some((&self.header.0, &self.header.1));
-        let reply = self.offload.exchange(Method::POST, &self.path, header, body, self.deadline);
+        let reply = self
+            .offload
+            .exchange(Method::POST, &self.path, header, body, self.deadline);
         let reply: InferReply = self.offload.parse(&reply?)?;
         match reply.answers.as_slice() {
             [answer] => Ok((*answer, (reply.decode_ms + reply.compute_ms) as f32)),
@@ -214,13 +218,9 @@ impl<'a> Cloud<'a> {
     }
 
     pub(super) fn reset_memory(&mut self) -> Result<(), JobError> {
-        let reset = self.offload.exchange(
-            Method::POST,
-            "/v1/memory/reset",
-            None,
-            Bytes::new(),
-            None,
-        );
+        let reset =
+            self.offload
+                .exchange(Method::POST, "/v1/memory/reset", None, Bytes::new(), None);
         match reset {
             // A system that can't: the peak then counts from the start of the process.
             Ok(_) | Err(OffloadError::Refused { .. }) => Ok(()),
