@@ -3,6 +3,7 @@ The commands, one file a subcommand. The only room that prints: results to stand
 and errors to standard error. With `--json` standard output holds one document and nothing else.
 */
 
+pub mod agent;
 pub mod data;
 pub mod error;
 pub mod export;
@@ -32,6 +33,7 @@ pub struct Cli {
 enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
+    Agent(agent::AgentArgs),
     Profile(profile::ProfileArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
@@ -52,6 +54,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
+        Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),

@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::idx::Idx;
 use super::split::{self, Chosen};
 use super::synthetic::Synthetic;
-use super::{Calibration, DataError, Layout, Preprocessing, Set, Source};
+use super::{Calibration, DataError, Preprocessing, Set, Source};
 use crate::engine::Cancel;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -286,51 +286,14 @@ impl LoadedData {
         preprocessing: &Preprocessing,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        let [channels, height, width] = self.input;
-        let plane = height * width;
-        if out.len() != channels * plane {
-            return Err(DataError::Request(format!(
-                "a buffer of {} numbers for an image of {channels}×{height}×{width}",
-                out.len()
-            )));
-        }
-        for (name, values) in [("mean", &preprocessing.mean), ("std", &preprocessing.std)] {
-            if values.len() != 1 && values.len() != channels {
-                return Err(DataError::Request(format!(
-                    "preprocessing.{name} has {} values; give one, or one for each of the \
-                     {channels} channels",
-                    values.len()
-                )));
-            }
-        }
-        let pixels = self.pixels(set, index);
-        for (channel, values) in pixels.chunks_exact(plane).enumerate() {
-            let mean = preprocessing.mean[channel % preprocessing.mean.len()];
-            let std = preprocessing.std[channel % preprocessing.std.len()];
-            // The formula as written, not one multiply-add: reference pipelines compute it so, and
-            // the last bit should agree with them.
-            let value = |byte: u8| (f32::from(byte) * preprocessing.scale - mean) / std;
-            match preprocessing.layout {
-                Layout::Nchw => {
-                    let out = &mut out[channel * plane..(channel + 1) * plane];
-                    for (to, &byte) in out.iter_mut().zip(values) {
-                        *to = value(byte);
-                    }
-                }
-                Layout::Nhwc => {
-                    for (at, &byte) in values.iter().enumerate() {
-                        out[at * channels + channel] = value(byte);
-                    }
-                }
-            }
-        }
-        Ok(())
+        preprocessing.apply(self.input, self.pixels(set, index), out)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Layout;
 
     fn options(input: [usize; 3]) -> LoadOptions {
         LoadOptions {

@@ -241,7 +241,7 @@ impl Client {
 
     /// A job's records from a position on: as many as one answer holds, none if there are no more.
     pub async fn records(&self, job: &str, from: u64) -> Result<Vec<Record>, ClientError> {
-        let path = format!("jobs/{job}/records?from={from}");
+        let path = format!("jobs/{job}/records/{from}");
         let bytes = self.bytes(self.request(Method::GET, &path)).await?;
         let (at, records) = record::decode(&bytes).map_err(|e| self.answer(e))?;
         if at != from {

@@ -7,7 +7,8 @@ use super::message::DataSet;
 
 const MAGIC: &[u8; 4] = b"ELPD";
 const VERSION: u32 = 1;
-const HEADER: usize = 24;
+/// Bytes in front of the pixels.
+pub const HEADER: usize = 24;
 
 /// Why bytes are not a data set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,30 +51,38 @@ impl DataSet {
     /// # Errors
     /// Where the bytes are anything else.
     pub fn decode(bytes: &[u8]) -> Result<DataSet, DataSetError> {
-        let Some((head, pixels)) = bytes.split_at_checked(HEADER) else {
+        let Some((head, pixels)) = bytes.split_first_chunk::<HEADER>() else {
             return Err(DataSetError("shorter than its header".to_string()));
         };
-        let word = |at: usize| {
-            u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize
-        };
-        if &head[..4] != MAGIC || word(4) != VERSION as usize {
-            return Err(DataSetError("not a data set of version 1".to_string()));
-        }
-        let shape = [word(8), word(12), word(16)];
-        let samples = word(20);
-        let size = size(&[shape[0], shape[1], shape[2], samples])?;
-        if pixels.len() != size {
-            return Err(DataSetError(format!(
-                "{} bytes of pixels, its extents say {size}",
-                pixels.len()
-            )));
-        }
+        let (shape, samples) = extents(head, pixels.len() as u64)?;
         Ok(DataSet {
             shape,
             samples,
             pixels: pixels.to_vec(),
         })
     }
+}
+
+/// Shape and count of the samples, from the header in front of `pixels` bytes.
+///
+/// # Errors
+/// Where it is no header, or of other bytes.
+pub fn extents(head: &[u8; HEADER], pixels: u64) -> Result<([usize; 3], usize), DataSetError> {
+    let word = |at: usize| {
+        u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize
+    };
+    if &head[..4] != MAGIC || word(4) != VERSION as usize {
+        return Err(DataSetError("not a data set of version 1".to_string()));
+    }
+    let shape = [word(8), word(12), word(16)];
+    let samples = word(20);
+    let size = size(&[shape[0], shape[1], shape[2], samples])?;
+    if pixels != size as u64 {
+        return Err(DataSetError(format!(
+            "{pixels} bytes of pixels, its extents say {size}"
+        )));
+    }
+    Ok((shape, samples))
 }
 
 fn size(extents: &[usize]) -> Result<usize, DataSetError> {
