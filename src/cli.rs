@@ -13,6 +13,8 @@ pub mod layers;
 pub mod network;
 pub mod profile;
 pub mod progress;
+pub mod run;
+pub mod session;
 pub mod train;
 
 pub use error::CliError;
@@ -35,6 +37,7 @@ enum Command {
     Infer(infer::InferArgs),
     Agent(agent::AgentArgs),
     Profile(profile::ProfileArgs),
+    Run(run::RunArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
 }
@@ -56,6 +59,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
         Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
     }

@@ -83,7 +83,12 @@ impl<'a> Fleet<'a> {
     }
 
     /// Starts or reaches a target, unless it was before.
-    fn reach(&mut self, teller: &mut Teller, part: Part, index: usize) -> Result<&Reached, RunError> {
+    fn reach(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+    ) -> Result<&Reached, RunError> {
         let targets = match part {
             Part::Edge => &self.session.edge,
             Part::Cloud => &self.session.cloud,
@@ -96,7 +101,10 @@ impl<'a> Fleet<'a> {
                 s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
                 _ => String::new(),
             };
-            let state = format!("connected: {machine}, {} threads{stretched}", reached.info.threads);
+            let state = format!(
+                "connected: {machine}, {} threads{stretched}",
+                reached.info.threads
+            );
             teller.event(Event::Target { part, index, state });
             self.side(part)[index] = Some(reached);
         }
