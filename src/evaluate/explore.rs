@@ -105,7 +105,7 @@ mod tests {
             let outcome = replay(&s.table, &plan, &s.world()).unwrap();
             outcome.edge_memory_bytes <= 50_000
         };
-        let last = (0..LAYERS - 1).filter(within).last().unwrap();
+        let last = (0..LAYERS - 1).rev().find(within).unwrap();
         let cost = |at: usize| cheapest(&plan(Split::After(at), &[], 0.7)).unwrap();
         let Split::After(at) = found else {
             panic!("{found:?}");

@@ -402,6 +402,10 @@ impl Report {
         if measured.latency_ms.is_none() {
             self.say("The run measured no latency: samples ran in batches or side by side.");
         }
+        self.say(
+            "Memory: predicted is packed weights, arena and heads; measured is the peak resident \
+             memory of the process, which is also what the bill's tier must hold.",
+        );
         self.measured = Some(measured.into());
         self.exits_of(measured);
         self.equality = equality.map(EqualityReport::from);

@@ -321,7 +321,7 @@ fn charts(report: &Report) -> Result<Vec<Value>, ReportError> {
                 f.edge_memory_bytes as f64 / mb
             }),
         ],
-        &|x| format!("{x:.1} MB"),
+        &|x| bytes(x * mb),
         true,
     )?;
     add(
@@ -349,7 +349,7 @@ fn ratio_charts(report: &Report) -> Result<Vec<Value>, ReportError> {
     ];
     let mut charts = Vec::new();
     for (title, pick, from_zero) in all {
-        let curves = report.placements.iter().map(|p| Curve {
+        let placed = report.placements.iter().map(|p| Curve {
             name: format!("{:?}", p.placement),
             points: p
                 .sweep
@@ -358,10 +358,25 @@ fn ratio_charts(report: &Report) -> Result<Vec<Value>, ReportError> {
                 .collect(),
             level: false,
         });
+        let ends = [report.sweep.first(), report.sweep.last()];
+        let even = Curve {
+            name: "cloud only".to_string(),
+            points: ends
+                .into_iter()
+                .flatten()
+                .map(|f| (f.threshold, 1.0))
+                .collect(),
+            level: true,
+        };
+        let even = report
+            .placements
+            .iter()
+            .any(|p| !p.sweep.is_empty())
+            .then_some(even);
         let chart = Chart {
             title,
             x: "threshold",
-            curves: curves.collect(),
+            curves: placed.chain(even).collect(),
             y: &|x| format!("{x:.2}"),
             from_zero,
         };
