@@ -50,7 +50,8 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = Options {
         threads: args.threads,
     };
-    let engine = Engine::new(graph.clone(), &options)?;
+    // The graph itself: its weights are let go as they are packed.
+    let engine = Engine::new(network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         let tensor = tensor::to_tensor(output, &Device::Cpu)?;
