@@ -51,7 +51,8 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = Options {
         threads: args.threads,
     };
-    // The graph itself: its weights are let go as they are packed.
+    // With nobody else holding them, weights are let go as they are packed.
+    drop(network.imported);
     let engine = Engine::new(network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
