@@ -6,10 +6,15 @@ the bill, the report. Pure; a replay takes milliseconds, so that it can follow a
 pub mod billing;
 pub mod outcome;
 pub mod policy;
+pub mod replay;
 pub mod table;
 
 pub use billing::Billing;
 pub use outcome::{Bytes, Cost, ExitOutcome, Kind, Latency, Outcome, Record};
+pub use replay::{
+    Assembled, Baselines, Codec, Equality, HeadKey, HeadPays, Prepared, ReplayError, WireTable,
+    World, baselines, replay,
+};
 
 use crate::data::Set;
 use serde::{Deserialize, Serialize};

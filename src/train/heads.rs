@@ -157,7 +157,7 @@ pub fn train_heads(
     }
     let mut graphs = vec![backbone];
     graphs.extend(heads.iter().map(|h| h.graph));
-    let print = checkpoint::fingerprint(hyper, data.len(), &graphs, "heads");
+    let print = checkpoint::fingerprint(hyper, data, &graphs, "heads");
     let first = match saved {
         Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
         None => 0,

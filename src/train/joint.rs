@@ -54,7 +54,7 @@ pub fn train_joint(
         .collect();
     let mut graphs = vec![backbone];
     graphs.extend(branches.iter().map(|b| b.graph));
-    let print = checkpoint::fingerprint(hyper, data.len(), &graphs, &format!("{weights:?}"));
+    let print = checkpoint::fingerprint(hyper, data, &graphs, &format!("{weights:?}"));
     let first = match saved {
         Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
         None => 0,
