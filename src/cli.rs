@@ -11,6 +11,7 @@ pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod plan;
 pub mod profile;
 pub mod progress;
 pub mod run;
@@ -38,6 +39,7 @@ enum Command {
     Agent(agent::AgentArgs),
     Profile(profile::ProfileArgs),
     Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
 }
@@ -59,6 +61,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
         Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Plan(args) => plan::run(&args, &interrupt::token()?),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),

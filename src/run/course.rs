@@ -411,7 +411,6 @@ impl Course<'_> {
         let parts = Parts::of(&self.network, plan, &self.heads)?;
         let ground = Ground {
             session: self.session,
-            network: &self.network,
             test: &test,
             samples: data.len(Set::Test),
         };

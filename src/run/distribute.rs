@@ -138,7 +138,6 @@ pub(super) struct Ran {
 /// What a run needs.
 pub(super) struct Ground<'a> {
     pub session: &'a Session,
-    pub network: &'a Network,
     pub test: &'a [u8],
     pub samples: usize,
 }
