@@ -9,6 +9,7 @@ pub mod interrupt;
 pub mod layers;
 pub mod network;
 pub mod progress;
+pub mod tui;
 
 pub use error::CliError;
 
@@ -17,22 +18,32 @@ use std::process::ExitCode;
 
 /// Distributed and progressive inference for the edge-cloud continuum: where to cut a network
 /// between edge and cloud, where to put early exits, at which threshold, and what that gives.
+/// Without a command the workbench opens.
 #[derive(Debug, Parser)]
 #[command(name = "edgelesspart", version)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    workbench: tui::Look,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
+    Tui(tui::TuiArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
 pub fn main(cli: Cli) -> ExitCode {
-    match dispatch(cli.command) {
+    let open = || {
+        Command::Tui(tui::TuiArgs {
+            session: None,
+            look: cli.workbench.clone(),
+        })
+    };
+    match dispatch(cli.command.unwrap_or_else(open)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edgelesspart: {error}");
@@ -45,5 +56,6 @@ fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
+        Command::Tui(args) => tui::run(&args),
     }
 }
