@@ -3,12 +3,17 @@ The commands, one file a subcommand. The only room that prints: results to stand
 and errors to standard error. With `--json` standard output holds one document and nothing else.
 */
 
+pub mod agent;
+pub mod data;
 pub mod error;
+pub mod export;
 pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod profile;
 pub mod progress;
+pub mod train;
 pub mod tui;
 
 pub use error::CliError;
@@ -32,6 +37,10 @@ pub struct Cli {
 enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
+    Agent(agent::AgentArgs),
+    Profile(profile::ProfileArgs),
+    Export(export::ExportArgs),
+    Train(train::TrainArgs),
     Tui(tui::TuiArgs),
 }
 
@@ -56,6 +65,10 @@ fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
+        Command::Agent(args) => agent::run(&args),
+        Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Export(args) => export::run(&args),
+        Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
     }
 }

@@ -168,7 +168,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Time of one step, as measured inside the program.
+/// Time of one step, as measured inside the program: from the end of the one before to its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepTime {
     /// Name of the graph node the step came from.
@@ -184,6 +184,8 @@ pub struct StepInfo {
     pub node: String,
     /// The kernel chosen for it.
     pub kernel: String,
+    /// Bytes of its weights, biases and other constants, in the form in which the kernel reads them.
+    pub parameter_bytes: usize,
 }
 
 /// What an engine holds in memory.
@@ -222,6 +224,11 @@ impl Engine {
     /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Threads it runs on, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
     }
 
     fn compiled(&self, batch: usize) -> Result<Arc<Compiled>, EngineError> {
@@ -279,7 +286,7 @@ impl Engine {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         cancel: &Cancel,
-        times: Option<&mut Vec<StepTime>>,
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), EngineError> {
         let lock = || {
             compiled
@@ -314,7 +321,7 @@ impl Engine {
         inputs: &[&[f32]],
         outputs: &mut [&mut [f32]],
         cancel: &Cancel,
-        times: Option<&mut Vec<StepTime>>,
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), EngineError> {
         let inputs = self.float_inputs(batch, inputs)?;
         let compiled = self.compiled(batch)?;
@@ -372,8 +379,27 @@ impl Engine {
         let mut times = vec![];
         let mut outputs = self.buffers(batch);
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        self.fill_buffers(batch, inputs, &mut slices, cancel, Some(&mut times))?;
-        Ok((outputs, times))
+        self.run_timed_into(batch, inputs, &mut slices, cancel, &mut times)?;
+        let steps = self.steps(batch)?.into_iter().zip(times);
+        let named = steps.map(|(step, time)| StepTime {
+            node: step.node,
+            time,
+        });
+        Ok((outputs, named.collect()))
+    }
+
+    /// Like [`Engine::run_into`], and puts the time of each step into `times`, in the order of
+    /// [`Engine::steps`]. The last step's time holds the copy to the outputs: the sum is the run.
+    pub fn run_timed_into(
+        &self,
+        batch: usize,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        cancel: &Cancel,
+        times: &mut Vec<Duration>,
+    ) -> Result<(), EngineError> {
+        times.clear();
+        self.fill_buffers(batch, inputs, outputs, cancel, Some(times))
     }
 
     /// Runs on inputs of any element type; the batch size is read off the shapes.

@@ -4,6 +4,8 @@ done, so that a stopped run goes on where it was. The commands and the workbench
 room prints and draws nothing, it tells what happens through [`Event`].
 */
 
+pub mod samples;
+
 use crate::evaluate::Record;
 use crate::exits::Part;
 use crate::remote::message::Progress;

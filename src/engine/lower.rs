@@ -67,6 +67,27 @@ pub(crate) struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// Bytes of what is known beforehand and read by the step: weights and biases as its kernel
+    /// keeps them, or constants.
+    pub(crate) fn parameter_bytes(&self) -> usize {
+        let constant = |place: &Place| match place {
+            Place::Constant(c) => c.len() * c.dtype().bytes(),
+            Place::Input(_) | Place::Slot(_) => 0,
+        };
+        match &self.action {
+            Action::General { reads, .. } => reads.iter().map(constant).sum(),
+            Action::Conv { conv, .. } => 4 * (conv.packed.floats + conv.bias.len()),
+            Action::Sweep { sweep, .. } => {
+                let packed = sweep.packed.as_ref();
+                packed.map_or(0, |(weights, bias)| 4 * (weights.floats + bias.len()))
+            }
+            Action::ToPixels { from, .. } => constant(from),
+            Action::FromPixels { .. } | Action::Copy { .. } => 0,
+        }
+    }
+}
+
 /// A piece of the arena and the steps in which it is in use.
 #[derive(Debug)]
 pub(crate) struct Slot {

@@ -1,5 +1,6 @@
 /*! The settings as the file has them; all but `version`, `model` and `data` may be left out. */
 
+use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::evaluate::{Billing, Confidence, Policy};
 use crate::exits::Classifier;
@@ -73,35 +74,9 @@ pub struct Session {
     /// Images at a time.
     #[serde(default)]
     pub batch: BatchSizes,
-}
-
-/// The network, as the session writes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum ModelSource {
-    /// An ONNX file.
-    Onnx(PathBuf),
-    /// A built-in network, untrained.
-    Zoo {
-        /// Which.
-        network: Network,
-        /// Channels, height, width.
-        input: (usize, usize, usize),
-        /// Classes.
-        classes: usize,
-        /// Width multiplier; MobileNetV2 only.
-        #[serde(default)]
-        width: Option<f64>,
-    },
-}
-
-/// The built-in networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Network {
-    ResNet50,
-    MobileNetV2,
-    InceptionV3,
+    /// What a run left; in the files it writes.
+    #[serde(default)]
+    pub results: Option<Box<super::Results>>,
 }
 
 /// Which exits, and how they are trained.

@@ -1,0 +1,219 @@
+/*!
+The confidence tables of a run: every sample of the calibration and the test set through every exit
+and the final classifier, once; and the cloud's columns again where the wire changes what it sees.
+*/
+
+use super::keep::Teller;
+use super::samples::Images;
+use super::{Network, RunError};
+use crate::data::{LoadedData, Set};
+use crate::engine::{Cancel, Engine, Options};
+use crate::evaluate::policy::Output;
+use crate::evaluate::{Column, ConfidenceTable};
+use crate::exits::{Head, Part};
+use crate::model::Graph;
+use crate::partition::{Plan, Split};
+use crate::remote::{Wire, wire};
+use crate::session::Session;
+use crate::session::results::WireTables;
+use crate::session::tables::PackedTable;
+use crate::train::{Samples, fit_temperature, forward_scores};
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+
+/// Both tables, and the temperature of each head.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Tables {
+    pub temperatures: Vec<f32>,
+    pub calibration: PackedTable,
+    pub test: PackedTable,
+}
+
+/// Runs both sets through all heads, and fits the temperatures on the calibration set.
+pub(super) fn make(
+    teller: &mut Teller,
+    session: &Session,
+    network: &Network,
+    data: &LoadedData,
+    heads: &[(Part, Head)],
+    cancel: &Cancel,
+) -> Result<Tables, RunError> {
+    let total = data.len(Set::Calibration) + data.len(Set::Test);
+    let mut before = 0;
+    let mut scores = Vec::new();
+    for set in [Set::Calibration, Set::Test] {
+        let samples = Images::new(data, set, &session.preprocessing)?;
+        let note = match set {
+            Set::Calibration => "calibration images through every exit",
+            _ => "test images through every exit",
+        };
+        scores.push(through(
+            &network.fused,
+            heads,
+            &samples,
+            cancel,
+            &mut |done| teller.progress(before + done, total, note),
+        )?);
+        before += data.len(set);
+    }
+    let labels = data.labels(Set::Calibration);
+    let temperatures: Vec<f32> = scores[0]
+        .iter()
+        .take(heads.len())
+        .map(|logits| fit_temperature(logits, network.table.classes, labels))
+        .collect();
+    let table = |at: usize, set: Set| -> Result<PackedTable, RunError> {
+        let labels = data.labels(set).to_vec();
+        let table = columns(network, heads, &temperatures, &scores[at], set, labels)?;
+        Ok(PackedTable::pack(&table)?)
+    };
+    Ok(Tables {
+        calibration: table(0, Set::Calibration)?,
+        test: table(1, Set::Test)?,
+        temperatures,
+    })
+}
+
+/// The outputs of each head and, last, of `graph`, over all samples.
+fn through(
+    graph: &Graph,
+    heads: &[(Part, Head)],
+    samples: &dyn Samples,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<f32>>, RunError> {
+    let heads: Vec<(&str, &Graph)> = heads
+        .iter()
+        .map(|(_, h)| (h.point.value.as_str(), &h.graph))
+        .collect();
+    Ok(forward_scores(graph, &heads, samples, cancel, progress)?)
+}
+
+fn columns(
+    network: &Network,
+    heads: &[(Part, Head)],
+    temperatures: &[f32],
+    scores: &[Vec<f32>],
+    set: Set,
+    labels: Vec<u16>,
+) -> Result<ConfidenceTable, RunError> {
+    let classes = network.table.classes;
+    let mut table = ConfidenceTable::new(set, labels);
+    for ((scores, (_, head)), &temperature) in scores.iter().zip(heads).zip(temperatures) {
+        let mut column = Column::new(Some(&head.point.after), &head.hash, temperature);
+        column.extend(scores, classes, Output::Logits)?;
+        table.push(column)?;
+    }
+    if let Some(scores) = scores.get(heads.len()) {
+        let output = match network.ends_in_softmax {
+            true => Output::Probabilities,
+            false => Output::Logits,
+        };
+        let mut column = Column::new(None, "", 1.0);
+        column.extend(scores, classes, output)?;
+        table.push(column)?;
+    }
+    Ok(table)
+}
+
+/// The tensor at the split as the cloud gets it: through the edge part, encoded, decoded.
+struct Delivered<'a> {
+    images: Images<'a>,
+    pixels: usize,
+    prefix: Engine,
+    shape: Vec<usize>,
+    wire: Wire,
+    cancel: &'a Cancel,
+    failed: Mutex<Option<RunError>>,
+}
+
+impl Delivered<'_> {
+    fn deliver(&self, index: usize, out: &mut [f32]) -> Result<(), RunError> {
+        let mut pixels = vec![0.0; self.pixels];
+        self.images.input(index, &mut pixels);
+        let mut tensor = vec![0.0; out.len()];
+        self.prefix
+            .run_into(1, &[&pixels], &mut [&mut tensor], self.cancel)?;
+        let bytes = wire::encode(self.wire, &self.shape, &tensor)?;
+        let (_, arrived) = wire::decode(&bytes, out.len())?;
+        out.copy_from_slice(&arrived);
+        Ok(())
+    }
+}
+
+impl Samples for Delivered<'_> {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn label(&self, index: usize) -> u16 {
+        self.images.label(index)
+    }
+
+    fn input(&self, index: usize, out: &mut [f32]) {
+        if let Err(error) = self.deliver(index, out) {
+            out.fill(f32::NAN);
+            if let Ok(mut failed) = self.failed.lock() {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+
+    fn identity(&self) -> String {
+        format!("{} {:?} {:?}", self.images.identity(), self.shape, self.wire)
+    }
+}
+
+/// The columns behind the plan's split, computed from tensors as the session's wire delivers them.
+pub(super) fn over_the_wire(
+    teller: &mut Teller,
+    session: &Session,
+    network: &Network,
+    data: &LoadedData,
+    heads: &[(Part, Head, f32)],
+    plan: &Plan,
+    cancel: &Cancel,
+) -> Result<Option<WireTables>, RunError> {
+    let (Split::After(at), Some(after)) = (&plan.split, &plan.split_after) else {
+        return Ok(None);
+    };
+    let fused = &network.fused;
+    let layer = &network.table.layers[*at];
+    let cut = fused.find(&layer.value)?;
+    let prefix = fused.subgraph(&fused.inputs, &[cut])?;
+    let suffix = fused.subgraph(&[cut], &fused.outputs)?;
+    let behind: Vec<&(Part, Head, f32)> = heads
+        .iter()
+        .filter(|(_, h, _)| h.point.layer > *at)
+        .collect();
+    let temperatures: Vec<f32> = behind.iter().map(|(_, _, t)| *t).collect();
+    let behind: Vec<(Part, Head)> = behind.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+    let shape = layer.shape.at(1);
+    let [calibration, test] = [Set::Calibration, Set::Test].map(|set| {
+        let samples = Delivered {
+            images: Images::new(data, set, &session.preprocessing)?,
+            pixels: data.shape().iter().product(),
+            prefix: Engine::new(prefix.clone(), &Options { threads: 1 })?,
+            shape: shape.clone(),
+            wire: session.wire,
+            cancel,
+            failed: Mutex::new(None),
+        };
+        let total = data.len(set);
+        let scores = through(&suffix, &behind, &samples, cancel, &mut |done| {
+            teller.progress(done, total, "images as the wire delivers them");
+        });
+        if let Ok(Some(error)) = samples.failed.into_inner() {
+            return Err(error);
+        }
+        let labels = data.labels(set).to_vec();
+        let table = columns(network, &behind, &temperatures, &scores?, set, labels)?;
+        Ok(PackedTable::pack(&table)?)
+    });
+    Ok(Some(WireTables {
+        split_after: after.clone(),
+        wire: session.wire,
+        calibration: calibration?,
+        test: test?,
+    }))
+}
