@@ -8,9 +8,9 @@ use super::work::{Goal, HeadFacts, Job, Network, Predict, Question, Results, Wor
 use crate::engine::Cancel;
 use crate::evaluate::Outcome;
 use crate::exits::{self, Classifier, ExitPoint, Part};
-use crate::model::{LayerTable, fuse, onnx, zoo};
+use crate::model::{LayerTable, fuse};
 use crate::partition::Plan;
-use crate::session::{ModelSource, Session};
+use crate::session::Session;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -136,6 +136,8 @@ pub struct Opened {
     /// Edits of a workbench that didn't end well.
     pub recovered: Option<Session>,
     pub journal: PathBuf,
+    /// What a run left in the file; the session itself is without.
+    pub results: Option<Box<crate::session::Results>>,
 }
 
 /// A thread that answers the latest of the questions put to it.
@@ -317,10 +319,13 @@ fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
         Effect::Open(source) => match open(&source) {
             Ok(opened) => {
                 let (session, folder) = (opened.session.clone(), opened.folder.clone());
-                say(Msg::Opened(Box::new(opened)));
-                let network = network(&session, &folder).map(Box::new);
-                say(Msg::Network(network));
-                say(Msg::Kept(Box::new(work.kept(&session, &folder))));
+                say(Msg::Opened(Box::new(opened.clone())));
+                say(Msg::Network(network(&opened).map(Box::new)));
+                let kept = opened.results.map(|r| Results::of(&r));
+                match kept.unwrap_or_else(|| Ok(work.kept(&session, &folder))) {
+                    Ok(kept) => say(Msg::Kept(Box::new(kept))),
+                    Err(problem) => say(Msg::Failed(problem)),
+                }
             }
             Err(problem) => say(Msg::Failed(problem)),
         },
@@ -364,7 +369,7 @@ fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
 }
 
 fn open(source: &Source) -> Result<Opened, String> {
-    let (session, file, folder) = match source {
+    let (mut session, file, folder) = match source {
         Source::Demo => {
             let text = include_str!("../../sessions/demo.ron");
             let session = Session::parse(text, Path::new("demo.ron")).map_err(|e| e.to_string())?;
@@ -387,6 +392,7 @@ fn open(source: &Source) -> Result<Opened, String> {
     let journal = journal(file.as_deref());
     let text = std::fs::read_to_string(&journal).ok();
     let recovered = text.and_then(|t| Session::parse(&t, &journal).ok());
+    let results = session.results.take();
     Ok(Opened {
         recovered: recovered.filter(|r| *r != session),
         session,
@@ -394,6 +400,7 @@ fn open(source: &Source) -> Result<Opened, String> {
         folder,
         classifier,
         journal,
+        results,
     })
 }
 
@@ -412,28 +419,20 @@ fn journal(file: Option<&Path>) -> PathBuf {
     state.join("edgelesspart/demo.autosave")
 }
 
-fn network(session: &Session, folder: &Path) -> Result<Network, String> {
-    let graph = match &session.model {
-        ModelSource::Onnx(path) => {
-            onnx::import_file(&folder.join(path)).map_err(|e| e.to_string())?
+/// The network of a session; where its file isn't here, what a run left of it in the session.
+fn network(opened: &Opened) -> Result<Network, String> {
+    let session = opened.session.resolved(&opened.folder);
+    let loaded = session.model.load(session.seed).map_err(|e| e.to_string());
+    let graph = match (loaded, &opened.results) {
+        (Ok(graph), _) => graph,
+        (Err(problem), Some(kept)) => {
+            return Ok(Network {
+                table: kept.layers.clone(),
+                points: kept.points.clone(),
+                replica: Err(format!("without the network's file: {problem}")),
+            });
         }
-        ModelSource::Zoo {
-            network,
-            input,
-            classes,
-            width,
-        } => {
-            use crate::session::Network as Name;
-            let model = match network {
-                Name::ResNet50 => zoo::ZooModel::ResNet50,
-                Name::InceptionV3 => zoo::ZooModel::InceptionV3,
-                Name::MobileNetV2 => zoo::ZooModel::MobileNetV2 {
-                    width: width.unwrap_or(1.0) as f32,
-                },
-            };
-            let built = model.build(*input, *classes, session.seed);
-            built.map_err(|e| e.to_string())?
-        }
+        (Err(problem), None) => return Err(problem),
     };
     let fused = fuse(&graph);
     let table = LayerTable::new(&fused).map_err(|e| e.to_string())?;

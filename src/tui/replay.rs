@@ -78,6 +78,8 @@ fn ask<T>(question: Question<'_>, answer: impl FnOnce(&Prepared<'_>) -> T) -> Re
         wire: session.wire,
         billing: session.billing,
         heads: &heads,
+        assembled: &results.assembled,
+        wire_tables: &results.wire_tables,
         seed: session.seed,
         ..World::new(layers, edge, cloud, link, &session.policy)
     };

@@ -5,13 +5,15 @@ takes longer than a frame. The workbench computes none of it.
 
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
+use crate::evaluate::replay::{Assembled, WireTable};
 use crate::evaluate::{ConfidenceTable, Outcome};
-use crate::exits::ExitPoint;
+use crate::exits::{ExitPoint, Part};
 use crate::model::LayerTable;
 use crate::partition::Plan;
 use crate::run::Event;
-use crate::session::Session;
+use crate::session::{self, Session};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A network, as far as the workbench looks into it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,11 +38,62 @@ pub struct Results {
     pub link: Option<LinkProfile>,
     /// What thresholds are tuned on.
     pub calibration: Option<ConfidenceTable>,
+    /// Cloud-side columns as the wire delivers them, of splits that ran.
+    pub wire_tables: Vec<WireTable>,
+    /// Measured parts of plans that ran.
+    pub assembled: Vec<Assembled>,
     /// The plan that ran, with what it gave and the baselines measured beside it.
     pub measured: Option<Measured>,
+    /// All of it as a session file keeps it.
+    pub kept: Option<Arc<session::Results>>,
 }
 
 impl Results {
+    /// What a run left in its session.
+    ///
+    /// # Errors
+    /// A table is damaged.
+    pub fn of(kept: &session::Results) -> Result<Results, String> {
+        let unpack = |t: &session::tables::PackedTable| t.unpack().map_err(|e| e.to_string());
+        let wire = |w: &session::results::WireTables| {
+            Ok::<_, String>(WireTable {
+                split_after: w.split_after.clone(),
+                element: w.wire.tensor,
+                table: unpack(&w.calibration)?,
+            })
+        };
+        let part = |side: Part| {
+            let mut parts = kept.parts.iter();
+            parts
+                .find(|(part, _)| *part == side)
+                .map(|(_, p)| p.clone())
+        };
+        let baseline = |what: &str| kept.last(what).map(|m| m.outcome.clone());
+        let ran = kept.last("plan");
+        Ok(Results {
+            edge: kept.edge.clone(),
+            cloud: kept.cloud.clone(),
+            link: kept.link.clone(),
+            calibration: kept.calibration.as_ref().map(unpack).transpose()?,
+            wire_tables: kept.wires.iter().map(wire).collect::<Result<_, _>>()?,
+            assembled: kept
+                .plan
+                .iter()
+                .map(|plan| Assembled::new(plan, part(Part::Edge), part(Part::Cloud)))
+                .collect(),
+            measured: ran.and_then(|m| {
+                Some(Measured {
+                    plan: m.plan.clone()?,
+                    outcome: m.outcome.clone(),
+                    original: baseline("original"),
+                    cloud_only: baseline("cloud_only"),
+                    edge_only: baseline("edge_only"),
+                })
+            }),
+            kept: Some(Arc::new(kept.clone())),
+        })
+    }
+
     /// Takes over what the newer ones have.
     pub fn absorb(&mut self, newer: Results) {
         fn take<T>(old: &mut Option<T>, new: Option<T>) {
@@ -53,6 +106,13 @@ impl Results {
         take(&mut self.link, newer.link);
         take(&mut self.calibration, newer.calibration);
         take(&mut self.measured, newer.measured);
+        take(&mut self.kept, newer.kept);
+        if !newer.wire_tables.is_empty() {
+            self.wire_tables = newer.wire_tables;
+        }
+        if !newer.assembled.is_empty() {
+            self.assembled = newer.assembled;
+        }
     }
 }
 

@@ -68,7 +68,9 @@ impl Document {
         self.session != self.saved
     }
 
-    pub fn saved(&mut self, file: PathBuf, session: Session) {
+    /// What was written, results aside, is saved now.
+    pub fn saved(&mut self, file: PathBuf, mut session: Session) {
+        session.results = None;
         self.file = Some(file);
         self.saved = session;
         self.last = EditKind::Single;

@@ -241,9 +241,16 @@ impl State {
         }
     }
 
+    /// The session with what runs have left, as files and jobs have it.
+    pub fn whole_session(&self) -> Session {
+        let mut session = self.document.session.clone();
+        session.results = self.results.kept.as_deref().cloned().map(Box::new);
+        session
+    }
+
     fn save_to(&self, file: PathBuf, over: bool) -> Effect {
         Effect::Save {
-            session: Box::new(self.document.session.clone()),
+            session: Box::new(self.whole_session()),
             file,
             over,
             journal: self.document.journal.clone(),

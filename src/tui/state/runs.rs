@@ -312,7 +312,7 @@ impl State {
             id,
             job: Box::new(Job {
                 goal,
-                session: self.document.session.clone(),
+                session: self.whole_session(),
                 folder: self.document.folder.clone(),
                 plan,
             }),
