@@ -17,6 +17,7 @@ pub mod progress;
 pub mod run;
 pub mod session;
 pub mod train;
+pub mod tui;
 
 pub use error::CliError;
 
@@ -25,11 +26,14 @@ use std::process::ExitCode;
 
 /// Distributed and progressive inference for the edge-cloud continuum: where to cut a network
 /// between edge and cloud, where to put early exits, at which threshold, and what that gives.
+/// Without a command the workbench opens.
 #[derive(Debug, Parser)]
 #[command(name = "edgelesspart", version)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    workbench: tui::Look,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,11 +46,18 @@ enum Command {
     Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
+    Tui(tui::TuiArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
 pub fn main(cli: Cli) -> ExitCode {
-    match dispatch(cli.command) {
+    let open = || {
+        Command::Tui(tui::TuiArgs {
+            session: None,
+            look: cli.workbench.clone(),
+        })
+    };
+    match dispatch(cli.command.unwrap_or_else(open)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edgelesspart: {error}");
@@ -65,5 +76,6 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
+        Command::Tui(args) => tui::run(&args),
     }
 }

@@ -89,6 +89,9 @@ pub struct ExitSettings {
     pub placement: Placement,
     /// Whether one stands at the split itself; it counts towards the three.
     pub at_split: bool,
+    /// Exits exactly behind these layers, at most three a part, in place of a spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Vec<String>>,
     /// What a head is made of.
     pub classifier: Classifier,
     /// What is trained.
@@ -101,6 +104,7 @@ impl Default for ExitSettings {
             per_part: 3,
             placement: Placement::default(),
             at_split: false,
+            at: None,
             classifier: Classifier::default(),
             training: Training::default(),
         }
