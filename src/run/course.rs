@@ -464,7 +464,16 @@ impl Course<'_> {
                 What::Original => unmodified(Split::EdgeOnly),
                 What::CloudOnly => unmodified(Split::CloudOnly),
                 _ if !edge_exits || plan.split == Split::EdgeOnly => continue,
-                _ => plan.clone(),
+                _ => Plan {
+                    split: Split::EdgeOnly,
+                    exits: plan
+                        .exits
+                        .iter()
+                        .filter(|e| e.part == Part::Edge)
+                        .cloned()
+                        .collect(),
+                    ..plan.clone()
+                },
             };
             let own = match what {
                 What::EdgeOnly => Parts {

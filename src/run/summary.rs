@@ -5,6 +5,7 @@ use super::distribute::{Parts, Ran};
 use crate::data::Set;
 use crate::device::machine::Machine;
 use crate::device::{LinkProfile, Profile};
+use crate::evaluate::replay::ANSWER_BYTES;
 use crate::evaluate::{self, Clock, HeadKey, Outcome, World};
 use crate::exits::Part;
 use crate::model::layers::LayerTable;
@@ -12,9 +13,6 @@ use crate::partition::{Plan, Split};
 use crate::session::stages::Inputs;
 use crate::session::{Results, Session};
 use std::path::Path;
-
-/// About what an answer of the cloud takes.
-const ANSWER_BYTES: f64 = 64.0;
 
 /// This machine, as a stage's inputs know it: a profile of another one is not taken for its own.
 pub(super) fn machine() -> String {
