@@ -5,12 +5,16 @@ What may live here: the types of the file, reading and checking it, our own comm
 how it is written without ever losing one. A user's file is never rewritten by a run.
 */
 
+mod model;
 mod parse;
+pub mod results;
 mod save;
 mod settings;
 pub mod stages;
 pub mod tables;
 mod validate;
 
+pub use model::{ModelError, ModelSource, Network};
 pub use parse::{SessionError, VERSION};
+pub use results::Results;
 pub use settings::*;

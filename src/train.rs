@@ -15,6 +15,7 @@ pub mod settings;
 mod tests;
 
 pub use calibrate::fit_temperature;
+pub use checkpoint::learnt_so_far;
 pub use heads::{HeadSpec, train_heads};
 pub use joint::{Branch, train_joint};
 pub use learner::{Hyper, Optimizer};
@@ -69,6 +70,11 @@ pub trait Samples: Sync {
     fn label(&self, index: usize) -> u16;
     /// Writes sample `index`, in the network's own axis order.
     fn input(&self, index: usize, out: &mut [f32]);
+    /// What tells these samples from others, such as a hash of all of them: a checkpoint is of a
+    /// training on these only. Their count alone if empty.
+    fn identity(&self) -> String {
+        String::new()
+    }
 }
 
 /// What a training tells while it runs.

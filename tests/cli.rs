@@ -101,6 +101,63 @@ fn a_bad_file_fails_with_its_name_and_wrong_use_with_two() {
     assert_eq!(edgelesspart(&["layers"]).status.code(), Some(2));
 }
 
+/// The parameters that `layers` counts, and the input it shows.
+fn counted(args: &[&str]) -> (u64, String) {
+    let output = edgelesspart(&[&["layers"], args, &["--json"]].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let input = document["input"].as_str().unwrap().to_string();
+    (document["parameters"].as_u64().unwrap(), input)
+}
+
+#[test]
+fn built_in_networks_come_as_in_their_papers_or_as_asked() {
+    let (params, input) = counted(&["resnet50"]);
+    assert_eq!(params, 25_557_032);
+    assert!(input.contains("3×224×224"), "{input}");
+    assert_eq!(counted(&["mobilenetv2"]).0, 3_504_872);
+    let (params, input) = counted(&["inceptionv3"]);
+    assert_eq!(params, 23_834_568);
+    assert!(input.contains("3×299×299"), "{input}");
+
+    let small = ["mobilenetv2", "--input", "3x32x64", "--classes", "10"];
+    let (params, input) = counted(&small);
+    assert_eq!(params, 3_504_872 - 990 * 1281);
+    assert!(input.contains("3×32×64"), "{input}");
+    // The last convolution never narrows, so that the classifier stays; torchvision counts so too.
+    assert_eq!(counted(&["mobilenetv2", "--width", "0.5"]).0, 1_968_680);
+    // 16 channels and 10 classes: table 6 of the paper says 0.27M of resnet20.
+    let (params, input) = counted(&["ResNet20"]);
+    assert!((270_000..275_000).contains(&params), "{params}");
+    assert!(input.contains("3×32×32"), "{input}");
+}
+
+#[test]
+fn what_a_network_does_not_take_is_wrong_use() {
+    let refused = |args: &[&str], wanted: &str| {
+        let output = edgelesspart(args);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(wanted), "{message}");
+        output.status.code()
+    };
+    let wrong = |args: &[&str], wanted: &str| assert_eq!(refused(args, wanted), Some(2));
+    wrong(&["layers", "resnet50", "--width", "0.5"], "one width");
+    wrong(&["layers", "inceptionv3", "--input", "3x32x32"], "75×75");
+    wrong(&["layers", "resnet8", "--input", "32x32"], "3x224x224");
+    let missing = refused(&["layers", "resnet51"], "no network `resnet51` built in");
+    assert_eq!(missing, Some(1));
+    let Some(path) = model("resnet20_cifar10.onnx") else {
+        return;
+    };
+    wrong(&["layers", &path, "--input", "3x64x64"], "3×32×32");
+    wrong(&["layers", &path, "--classes", "10"], "--classes");
+    assert!(counted(&[&path, "--input", "3x32x32"]).0 > 0);
+}
+
 #[test]
 fn profile_prints_one_json_document_with_a_row_a_layer() {
     let Some(path) = model("resnet20_cifar10.onnx") else {

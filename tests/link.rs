@@ -116,7 +116,7 @@ fn a_stop_ends_the_waiting() {
     });
     runtime.block_on(async {
         let stream = TcpStream::connect(address).await.unwrap();
-        // It would take half an hour.
+        // It would take half an hour; not all of it fits what may wait.
         let mut paced = Paced::new(stream, 0.005, 0.0, cancel);
         paced.write_all(&vec![7; 1 << 20]).await.unwrap_err();
     });

@@ -1,16 +1,17 @@
 /*! `infer`: run a network on a NumPy file, so that anyone can check it against another runtime. */
 
-use super::network::NetworkArgs;
+use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
 use crate::engine::{Cancel, Engine, Options, tensor};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
-/// Run a network on a tensor in NumPy's format and write its outputs.
+/// Run a network on a tensor in NumPy's format and write its outputs. As --input is the tensor here,
+/// the size of a built-in network is said with --shape.
 #[derive(Debug, clap::Args)]
 pub struct InferArgs {
     #[command(flatten)]
-    network: NetworkArgs,
+    network: ShapedNetworkArgs,
     /// The input, batch first (.npy); once for each input of the network, in its order.
     #[arg(long, required = true)]
     input: Vec<PathBuf>,
@@ -50,7 +51,9 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = Options {
         threads: args.threads,
     };
-    let engine = Engine::new(graph.clone(), &options)?;
+    // With nobody else holding them, weights are let go as they are packed.
+    drop(network.imported);
+    let engine = Engine::new(network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         let tensor = tensor::to_tensor(output, &Device::Cpu)?;

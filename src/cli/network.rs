@@ -1,39 +1,239 @@
 /*! The MODEL argument, the same for every command that takes a network. */
 
 use super::{CliError, error::Context};
-use crate::model::Graph;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
-use crate::model::onnx::import_file;
-use std::path::PathBuf;
+use crate::model::onnx::ImportError;
+use crate::model::{Dim, Graph};
+use crate::session::{ModelError, ModelSource, Network as BuiltIn};
+use std::fmt;
+use std::str::FromStr;
 
-/// Which network.
+/// Which network, with `--input` for its size.
 #[derive(Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// The network: an ONNX file.
-    model: PathBuf,
+    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
+    /// resnet20 (say ./resnet50 for a file of such a name).
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Input of a built-in network, as 3x224x224; its paper's if left out.
+    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    input: Option<InputShape>,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
+    #[arg(long, help_heading = BUILT_IN)]
+    seed: Option<u64>,
+}
+
+/// The same for `infer`, whose `--input` is a tensor.
+#[derive(Debug, clap::Args)]
+pub struct ShapedNetworkArgs {
+    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
+    /// resnet20 (say ./resnet50 for a file of such a name).
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Input of a built-in network, as 3x224x224; its paper's if left out.
+    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    shape: Option<InputShape>,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
+    #[arg(long, help_heading = BUILT_IN)]
+    seed: Option<u64>,
+}
+
+/// What a built-in network may be told besides its input.
+#[derive(Debug, clap::Args)]
+pub struct Sizes {
+    /// Classes of a built-in network; its paper's (1000, or 10 of the small ones) if left out.
+    #[arg(long, help_heading = BUILT_IN)]
+    pub classes: Option<usize>,
+    /// Factor of all channel counts of mobilenetv2, resnet8, resnet14 or resnet20.
+    #[arg(long, value_name = "FACTOR", help_heading = BUILT_IN)]
+    pub width: Option<f64>,
+}
+
+/// Where help lists what only built-in networks take.
+pub const BUILT_IN: &str = "Built-in networks";
+
+/// A seed nobody chose; sessions have the same.
+pub const SEED: u64 = 7;
+
+/// Channels, height and width, written `3x224x224`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputShape(pub [usize; 3]);
+
+impl FromStr for InputShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Result<Vec<usize>, _> = text.split(['x', '×']).map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[c, h, w]) if c > 0 && h > 0 && w > 0 => Ok(InputShape([c, h, w])),
+            _ => Err("write channels, height and width as 3x224x224".into()),
+        }
+    }
+}
+
+impl fmt::Display for InputShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [c, h, w] = self.0;
+        write!(f, "{c}x{h}x{w}")
+    }
 }
 
 /// A network as the commands use it.
 #[derive(Debug)]
 pub struct Network {
+    /// As it came.
+    pub imported: Graph,
     /// As it runs.
     pub fused: Graph,
 }
 
 impl NetworkArgs {
-    /// Imports and fuses the network.
+    /// Imports or builds the network, and fuses it.
     pub fn load(&self) -> Result<Network, CliError> {
-        let imported = import_file(&self.model)?;
-        Ok(Network {
-            fused: fuse(&imported),
-        })
+        refuse_seed(&self.model, self.seed)?;
+        let source = source(&self.model, self.input, &self.sizes)?;
+        let imported = load(&source, self.seed.unwrap_or(SEED))?;
+        check_input(&source, &imported, self.input, "--input")?;
+        Ok(Network::of(imported))
+    }
+}
+
+impl ShapedNetworkArgs {
+    /// Imports or builds the network, and fuses it.
+    pub fn load(&self) -> Result<Network, CliError> {
+        refuse_seed(&self.model, self.seed)?;
+        let source = source(&self.model, self.shape, &self.sizes)?;
+        let imported = load(&source, self.seed.unwrap_or(SEED))?;
+        check_input(&source, &imported, self.shape, "--shape")?;
+        Ok(Network::of(imported))
+    }
+}
+
+/// The network that `name` means, as a session would say it.
+pub fn source(
+    name: &str,
+    input: Option<InputShape>,
+    sizes: &Sizes,
+) -> Result<ModelSource, CliError> {
+    if let Ok(network) = name.parse::<BuiltIn>() {
+        let model = network.model();
+        let (c, h, w) = model.paper_input();
+        let InputShape([c, h, w]) = input.unwrap_or(InputShape([c, h, w]));
+        return Ok(ModelSource::Zoo {
+            network,
+            input: (c, h, w),
+            classes: sizes.classes.unwrap_or(model.paper_classes()),
+            width: sizes.width,
+        });
+    }
+    for (flag, given) in [
+        ("--classes", sizes.classes.is_some()),
+        ("--width", sizes.width.is_some()),
+    ] {
+        if given {
+            return Err(only_built_in(flag, name));
+        }
+    }
+    Ok(ModelSource::Onnx(name.into()))
+}
+
+fn only_built_in(flag: &str, name: &str) -> CliError {
+    CliError::usage(format!(
+        "{flag} is for a built-in network; {name} is a file and says that itself"
+    ))
+}
+
+/// A file has its weights.
+fn refuse_seed(name: &str, seed: Option<u64>) -> Result<(), CliError> {
+    match seed {
+        Some(_) if name.parse::<BuiltIn>().is_err() => Err(only_built_in("--seed", name)),
+        _ => Ok(()),
+    }
+}
+
+/// The network as imported or built. Settings a built-in network can't have are wrong use.
+pub fn load(source: &ModelSource, seed: u64) -> Result<Graph, CliError> {
+    source.load(seed).map_err(|error| match (source, error) {
+        (_, ModelError::Zoo(zoo)) => CliError::usage(zoo.to_string()),
+        // A missing file whose name looks like a network's may be a slip of the pen.
+        (
+            ModelSource::Onnx(path),
+            ModelError::Import(ImportError::Read {
+                file,
+                source: cause,
+            }),
+        ) if cause.kind() == std::io::ErrorKind::NotFound && path.extension().is_none() => {
+            match file.parse::<BuiltIn>() {
+                Err(unknown) => CliError::failed(format!("{file}: no such file, and {unknown}")),
+                Ok(_) => cause.into(),
+            }
+        }
+        (_, error) => error.into(),
+    })
+}
+
+/// A file has its input: asking for the same is no mistake, asking for another would be ignored.
+pub fn check_input(
+    source: &ModelSource,
+    graph: &Graph,
+    asked: Option<InputShape>,
+    flag: &str,
+) -> Result<(), CliError> {
+    let (ModelSource::Onnx(path), Some(asked)) = (source, asked) else {
+        return Ok(());
+    };
+    if takes(graph, asked) {
+        return Ok(());
+    }
+    let shape = |&i| graph.value(i).shape.to_string();
+    let shapes: Vec<String> = graph.inputs.iter().map(shape).collect();
+    Err(CliError::usage(format!(
+        "{flag} {asked}: {} takes {}; only built-in networks take other sizes",
+        path.display(),
+        shapes.join(", ")
+    )))
+}
+
+/// Whether the graph has one image input of this shape, channels first or last.
+fn takes(graph: &Graph, InputShape([c, h, w]): InputShape) -> bool {
+    let fixed = |dims: [usize; 3]| dims.map(Dim::Fixed);
+    match graph.inputs.as_slice() {
+        [input] => match graph.value(*input).shape.0.as_slice() {
+            [_, sample @ ..] => sample == fixed([c, h, w]) || sample == fixed([h, w, c]),
+            [] => false,
+        },
+        _ => false,
     }
 }
 
 impl Network {
+    fn of(imported: Graph) -> Self {
+        Network {
+            fused: fuse(&imported),
+            imported,
+        }
+    }
+
     /// Its layers.
     pub fn table(&self) -> Result<LayerTable, CliError> {
         LayerTable::new(&self.fused).context("listing the layers")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_as_they_are_written() {
+        assert_eq!("3x224x96".parse(), Ok(InputShape([3, 224, 96])));
+        for wrong in ["", "3x224", "3x224x224x1", "0x2x2", "3 224 224", "axbxc"] {
+            assert!(wrong.parse::<InputShape>().is_err(), "{wrong}");
+        }
     }
 }

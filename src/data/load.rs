@@ -81,6 +81,7 @@ pub struct LoadedData {
     input: [usize; 3],
     class_names: Vec<String>,
     sets: [Stored; 3],
+    available: [usize; 3],
 }
 
 fn slot(set: Set) -> usize {
@@ -150,6 +151,7 @@ impl LoadedData {
             train,
             calibration,
             test,
+            available,
         } = split::choose(
             images.labels(Side::Train).len(),
             images.labels(Side::Test).len(),
@@ -195,12 +197,18 @@ impl LoadedData {
             input: options.input,
             class_names,
             sets,
+            available,
         })
     }
 
     /// Images of a set.
     pub fn len(&self, set: Set) -> usize {
         self.sets[slot(set)].labels.len()
+    }
+
+    /// Images the set would have without a limit on their number.
+    pub fn available(&self, set: Set) -> usize {
+        self.available[slot(set)]
     }
 
     /// Whether a set has no image; none has, after [`LoadedData::load`].

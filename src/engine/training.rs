@@ -1,10 +1,10 @@
 /*!
-Graphs in training mode: any graph, as imported or fused, interpreted on candle tensors (on the CPU)
-with its parameters as variables, so that `backward` reaches them.
+Graphs in training mode: any graph, as imported or fused, interpreted on candle tensors (on the CPU),
+with a tape that leads back from a loss to the gradients of its parameters.
 
-Stock candle has no backward for pools whose kernel and stride differ, and its convolution is an
-order of magnitude behind; the heavy ops here are custom ops with their own forward and backward.
-Which constants are parameters: weights and biases of convolutions, of Gemm and MatMul and of the
+Candle has no backward for pools whose kernel and stride differ, its convolution is an order of
+magnitude behind, and its way back can't be stopped: the ops of networks for images have a forward
+and a backward of their own here, and the rest are single candle ops. Which constants are parameters: weights and biases of convolutions, of Gemm and MatMul and of the
 sum right behind them, scale and shift of norms. Anything else stays as the file has it.
 */
 
@@ -12,41 +12,70 @@ mod clamp;
 mod conv;
 mod gather;
 mod interpret;
+mod linear;
 mod norm;
 mod ops;
 mod pool;
+mod tape;
 mod tensor;
 #[cfg(test)]
 mod tests;
 
-use super::EngineError;
+pub use tape::{Gradients, Tape};
+
+use super::{Cancel, EngineError};
 use crate::model::op::Binary;
 use crate::model::{Constant, Graph, Op, ValueId};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether batch norm uses the batch's statistics (and updates the running ones), or the running
-/// ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Variables are tracked, running statistics move.
-    Train,
-    /// Nothing is tracked, nothing moves.
-    Eval,
+/// What a recorded pass is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// Whether the gradients of the graph's inputs are wanted.
+    pub input_gradients: bool,
+    /// Values behind which elements are dropped, and which share of them.
+    pub dropout: &'a [(ValueId, f32)],
+    /// Of the choice of those elements.
+    pub seed: u64,
+    /// Looked at between steps.
+    pub cancel: &'a Cancel,
+}
+
+impl<'a> Run<'a> {
+    /// A pass for the gradients of the parameters, without dropout.
+    pub fn new(cancel: &'a Cancel) -> Run<'a> {
+        Run {
+            input_gradients: false,
+            dropout: &[],
+            seed: 0,
+            cancel,
+        }
+    }
+}
+
+/// A number between 0 and 1 (SplitMix64).
+fn uniform(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
 }
 
 /// A graph whose parameters can be trained.
 #[derive(Debug)]
 pub struct TrainableGraph {
     graph: Graph,
-    vars: BTreeMap<ValueId, Var>,
+    params: BTreeMap<ValueId, Tensor>,
     frozen: BTreeSet<ValueId>,
     /// Running means and variances of batch norms.
     running: Mutex<BTreeMap<ValueId, Tensor>>,
     /// All other constants.
     constants: BTreeMap<ValueId, Tensor>,
     consumers: BTreeMap<ValueId, Vec<usize>>,
+    producers: BTreeMap<ValueId, usize>,
 }
 
 impl TrainableGraph {
@@ -54,7 +83,7 @@ impl TrainableGraph {
     /// are.
     pub fn new(graph: &Graph) -> Result<TrainableGraph, EngineError> {
         let (parameters, statistics) = roles(graph);
-        let mut vars = BTreeMap::new();
+        let mut params = BTreeMap::new();
         let mut running = BTreeMap::new();
         let mut constants = BTreeMap::new();
         for (&id, constant) in &graph.constants {
@@ -66,15 +95,16 @@ impl TrainableGraph {
             if statistics.contains(&id) {
                 running.insert(id, tensor);
             } else if parameters.contains(&id) && constant.floats().is_some() {
-                vars.insert(id, Var::from_tensor(&tensor).map_err(failed)?);
+                params.insert(id, tensor);
             } else {
                 constants.insert(id, tensor);
             }
         }
         Ok(TrainableGraph {
             consumers: graph.consumers().into_iter().collect(),
+            producers: graph.producers().into_iter().collect(),
             graph: graph.clone(),
-            vars,
+            params,
             frozen: BTreeSet::new(),
             running: Mutex::new(running),
             constants,
@@ -86,24 +116,37 @@ impl TrainableGraph {
         &self.graph
     }
 
-    /// The parameters that are trained, by name, in a fixed order.
-    pub fn vars(&self) -> Vec<(&str, &Var)> {
-        let trained = self.vars.iter().filter(|(id, _)| !self.frozen.contains(id));
+    /// The parameters that are trained, in a fixed order.
+    pub fn parameters(&self) -> Vec<Parameter<'_>> {
+        let trained = self.params.iter();
+        let trained = trained.filter(|(id, _)| !self.frozen.contains(id));
         trained
-            .map(|(id, var)| (self.graph.value(*id).name.as_str(), var))
+            .map(|(&id, tensor)| Parameter {
+                id,
+                name: &self.graph.value(id).name,
+                tensor,
+            })
             .collect()
     }
 
     /// Everything training changes (frozen parameters and running statistics too), by name.
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let name = |id: &ValueId| self.graph.value(*id).name.clone();
-        let vars = self
-            .vars
-            .iter()
-            .map(|(id, v)| (name(id), v.as_detached_tensor()));
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>, EngineError> {
         let running = self.running();
-        let running = running.iter().map(|(id, t)| (name(id), t.clone()));
-        vars.chain(running).collect()
+        let all = self.params.iter().chain(running.iter());
+        all.map(|(&id, tensor)| {
+            let name = self.graph.value(id).name.clone();
+            // Parameters change in place: the state must not share their storage.
+            let copy = tensor.copy().map_err(|e| self.failed(id, e))?;
+            Ok((name, copy))
+        })
+        .collect()
+    }
+
+    fn failed(&self, id: ValueId, e: candle_core::Error) -> EngineError {
+        EngineError::Run {
+            node: self.graph.value(id).name.clone(),
+            what: e.to_string(),
+        }
     }
 
     /// Takes back what [`TrainableGraph::state`] gave; a missing or misshapen tensor is an error.
@@ -116,12 +159,12 @@ impl TrainableGraph {
                 what: format!("the stored state has no tensor of shape {shape:?} for it"),
             })
         };
-        for (id, var) in &self.vars {
-            let tensor = wanted(id, var.shape())?;
-            var.set(tensor).map_err(|e| EngineError::Run {
-                node: self.graph.value(*id).name.clone(),
-                what: e.to_string(),
-            })?;
+        for (&id, param) in &self.params {
+            let floats = wanted(&id, param.shape())?.flatten_all();
+            let floats = floats.and_then(|t| t.to_vec1::<f32>());
+            let floats = floats.map_err(|e| self.failed(id, e))?;
+            let changed = tensor::change(param, |to| to.copy_from_slice(&floats));
+            changed.map_err(|e| self.failed(id, e))?;
         }
         for (id, tensor) in self.running().iter_mut() {
             *tensor = wanted(id, tensor.shape())?.clone();
@@ -132,7 +175,7 @@ impl TrainableGraph {
     /// Stops training parameters whose name begins with `prefix`, and how many those are. Batch
     /// norms among them keep to their running statistics.
     pub fn freeze(&mut self, prefix: &str) -> usize {
-        let ids: Vec<ValueId> = self.vars.keys().copied().collect();
+        let ids: Vec<ValueId> = self.params.keys().copied().collect();
         let hit = |id: &ValueId| self.graph.value(*id).name.starts_with(prefix);
         let hits: Vec<ValueId> = ids.into_iter().filter(hit).collect();
         self.frozen.extend(&hits);
@@ -143,8 +186,7 @@ impl TrainableGraph {
     pub fn to_graph(&self) -> Result<Graph, EngineError> {
         let mut graph = self.graph.clone();
         let running = self.running();
-        let now = self.vars.iter().map(|(id, v)| (id, v.as_tensor()));
-        for (id, tensor) in now.chain(running.iter()) {
+        for (id, tensor) in self.params.iter().chain(running.iter()) {
             let floats = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
             let floats = floats.map_err(|e| EngineError::Run {
                 node: graph.value(*id).name.clone(),
@@ -160,9 +202,30 @@ impl TrainableGraph {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the tensors live. The custom ops are for CPUs.
+    /// Where the tensors live: training runs on the CPU.
     pub fn device(&self) -> Device {
         Device::Cpu
+    }
+}
+
+/// A constant that is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter<'a> {
+    /// Its value in the graph, by which its gradient is found.
+    pub id: ValueId,
+    /// Its name.
+    pub name: &'a str,
+    /// What it is now.
+    pub tensor: &'a Tensor,
+}
+
+impl Parameter<'_> {
+    /// Changes it where it lies.
+    ///
+    /// # Errors
+    /// Where its tensor isn't made of contiguous floats.
+    pub fn change(&self, f: impl FnMut(&mut [f32])) -> candle_core::Result<()> {
+        tensor::change(self.tensor, f)
     }
 }
 

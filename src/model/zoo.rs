@@ -80,6 +80,10 @@ pub enum ZooError {
     },
 }
 
+/// Channels of the first stage of the small residual networks of the paper.
+const PAPER_CHANNELS: usize = 16;
+/// No network of a sensible size is wider.
+const MOST_WIDTH: f64 = 16.0;
 const NAMES: &str = "resnet50, mobilenetv2, inceptionv3, resnet8, resnet14, resnet20";
 
 impl fmt::Display for ZooModel {
@@ -97,7 +101,10 @@ impl FromStr for ZooModel {
     type Err = ZooError;
 
     fn from_str(name: &str) -> Result<Self, ZooError> {
-        let small = |depth| ZooModel::ResNet { depth, width: 16 };
+        let small = |depth| ZooModel::ResNet {
+            depth,
+            width: PAPER_CHANNELS,
+        };
         Ok(match name.to_ascii_lowercase().as_str() {
             "resnet50" => ZooModel::ResNet50,
             "mobilenetv2" => ZooModel::MobileNetV2 { width: 1.0 },
@@ -111,6 +118,50 @@ impl FromStr for ZooModel {
 }
 
 impl ZooModel {
+    /// The same with its channel counts multiplied; 1 is the paper's width. MobileNetV2 rounds to
+    /// multiples of 8, the small residual networks to whole channels.
+    ///
+    /// # Errors
+    /// On a factor that leaves no channel or far too many, and on a network of one width only.
+    pub fn with_width(self, factor: f64) -> Result<Self, ZooError> {
+        if !(factor.is_finite() && factor > 0.0 && factor <= MOST_WIDTH) {
+            return Err(ZooError::Setting {
+                model: self.to_string(),
+                what: format!("width {factor}; it must lie above 0 and at most at {MOST_WIDTH}"),
+            });
+        }
+        match self {
+            ZooModel::MobileNetV2 { .. } => Ok(ZooModel::MobileNetV2 {
+                width: factor as f32,
+            }),
+            ZooModel::ResNet { depth, .. } => Ok(ZooModel::ResNet {
+                depth,
+                width: ((PAPER_CHANNELS as f64 * factor).round() as usize).max(1),
+            }),
+            ZooModel::ResNet50 | ZooModel::InceptionV3 => Err(ZooError::Setting {
+                model: self.to_string(),
+                what: "it has one width; leave `width` out".into(),
+            }),
+        }
+    }
+
+    /// Channels, height and width of its paper's input.
+    pub fn paper_input(&self) -> (usize, usize, usize) {
+        match self {
+            ZooModel::ResNet50 | ZooModel::MobileNetV2 { .. } => (3, 224, 224),
+            ZooModel::InceptionV3 => (3, 299, 299),
+            ZooModel::ResNet { .. } => (3, 32, 32),
+        }
+    }
+
+    /// Classes of its paper's data set: ImageNet's, or CIFAR-10's for the small ones.
+    pub fn paper_classes(&self) -> usize {
+        match self {
+            ZooModel::ResNet { .. } => 10,
+            _ => 1000,
+        }
+    }
+
     /// The smallest height and width it takes.
     pub fn least_input(&self) -> usize {
         match self {
@@ -155,7 +206,7 @@ impl ZooModel {
         match *self {
             ZooModel::ResNet50 => resnet::resnet50(&mut net, classes)?,
             ZooModel::MobileNetV2 { width } => {
-                if !(width.is_finite() && width > 0.0 && width <= 16.0) {
+                if !(width.is_finite() && width > 0.0 && f64::from(width) <= MOST_WIDTH) {
                     return setting("the width multiplier must lie above 0 and at most at 16");
                 }
                 mobilenet::mobilenet_v2(&mut net, classes, width)?;

@@ -26,7 +26,7 @@ impl Session {
             put("Name of the run and of its folder.", "name", name)?;
         }
         put(
-            "The network: Onnx(\"file\") or Zoo(network: ResNet50, input: (3, 32, 32), classes: 10).",
+            "The network: Onnx(\"file\"), or Zoo(network: ResNet50, input: (3, 32, 32), classes: 10).",
             "model",
             &self.model,
         )?;
@@ -104,6 +104,13 @@ impl Session {
             &self.threads,
         )?;
         put("Images at a time.", "batch", &self.batch)?;
+        if let Some(results) = &self.results {
+            put(
+                "What the last run left: profiles, heads, confidence tables, outcomes, journal.",
+                "results",
+                results,
+            )?;
+        }
         text += ")\n";
         Ok(text)
     }

@@ -1,5 +1,6 @@
 /*! The settings as the file has them; all but `version`, `model` and `data` may be left out. */
 
+use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::evaluate::{Billing, Confidence, Policy};
 use crate::exits::Classifier;
@@ -73,35 +74,9 @@ pub struct Session {
     /// Images at a time.
     #[serde(default)]
     pub batch: BatchSizes,
-}
-
-/// The network, as the session writes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum ModelSource {
-    /// An ONNX file.
-    Onnx(PathBuf),
-    /// A built-in network, untrained.
-    Zoo {
-        /// Which.
-        network: Network,
-        /// Channels, height, width.
-        input: (usize, usize, usize),
-        /// Classes.
-        classes: usize,
-        /// Width multiplier; MobileNetV2 only.
-        #[serde(default)]
-        width: Option<f64>,
-    },
-}
-
-/// The built-in networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Network {
-    ResNet50,
-    MobileNetV2,
-    InceptionV3,
+    /// What a run left; in the files it writes.
+    #[serde(default)]
+    pub results: Option<Box<super::Results>>,
 }
 
 /// Which exits, and how they are trained.
@@ -114,6 +89,9 @@ pub struct ExitSettings {
     pub placement: Placement,
     /// Whether one stands at the split itself; it counts towards the three.
     pub at_split: bool,
+    /// Exits exactly behind these layers, at most three a part, in place of a spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Vec<String>>,
     /// What a head is made of.
     pub classifier: Classifier,
     /// What is trained.
@@ -126,6 +104,7 @@ impl Default for ExitSettings {
             per_part: 3,
             placement: Placement::default(),
             at_split: false,
+            at: None,
             classifier: Classifier::default(),
             training: Training::default(),
         }

@@ -1,17 +1,23 @@
 /*! The file a killed training resumes from: learners, epoch, and what training it belongs to. */
 
 use super::learner::{Hyper, Learner};
-use super::{Event, TrainError};
+use super::{Event, Samples, TrainError};
 use crate::model::Graph;
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// What makes two trainings the same one: settings, data size, graphs and their first weights.
-pub(super) fn fingerprint(hyper: &Hyper, samples: usize, graphs: &[&Graph], more: &str) -> Vec<u8> {
+/// What makes two trainings the same one: settings, data, graphs and their first weights.
+pub(super) fn fingerprint(
+    hyper: &Hyper,
+    data: &dyn Samples,
+    graphs: &[&Graph],
+    more: &str,
+) -> Vec<u8> {
     let mut hash = Sha256::new();
-    hash.update(format!("{hyper:?} {samples} {more}"));
+    let (samples, identity) = (data.len(), data.identity());
+    hash.update(format!("{hyper:?} {samples} {identity} {more}"));
     for graph in graphs {
         hash.update(format!("{:?}", graph.nodes));
         for (id, constant) in &graph.constants {
@@ -53,6 +59,19 @@ pub(super) fn save(
     kept.map_err(|e| failed(path, e))?;
     file.persist(path).map_err(|e| failed(path, e))?;
     Ok(())
+}
+
+/// The backbone as a training that still goes on, or was stopped, has left it in its checkpoint.
+///
+/// # Errors
+/// Where the file can't be read, or holds another network.
+pub fn learnt_so_far(path: &Path, backbone: &Graph) -> Result<Graph, TrainError> {
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu);
+    let tensors: BTreeMap<String, Tensor> =
+        tensors.map_err(|e| failed(path, e))?.into_iter().collect();
+    let mut learner = Learner::new(backbone)?;
+    learner.load("0", &tensors)?;
+    Ok(learner.net.to_graph()?)
 }
 
 /// The epochs done, the learners being as they were after them; 0 where there is no checkpoint of

@@ -6,7 +6,7 @@ has no parameters; the heads then learn from the cached features, all in one pas
 use super::joint::sample_shape;
 use super::learner::{Hyper, Learner, cross_entropy, order};
 use super::{Event, Samples, TrainError, checkpoint};
-use crate::engine::training::Mode;
+use crate::engine::training::Run;
 use crate::engine::{Cancel, Engine, EngineError, Options};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
@@ -157,7 +157,7 @@ pub fn train_heads(
     }
     let mut graphs = vec![backbone];
     graphs.extend(heads.iter().map(|h| h.graph));
-    let print = checkpoint::fingerprint(hyper, data.len(), &graphs, "heads");
+    let print = checkpoint::fingerprint(hyper, data, &graphs, "heads");
     let first = match saved {
         Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
         None => 0,
@@ -227,19 +227,21 @@ pub fn train_heads(
                     *first *= batch.len();
                 }
                 let x = Tensor::from_slice(&rows[feeds[n]], shape, &Device::Cpu)?;
-                let logits = learner.net.forward(&[x], &[learner.logits], Mode::Train)?;
-                let (loss, right) = cross_entropy(&logits[0], &labels, hyper.label_smoothing)?;
-                let number = f64::from(loss.to_scalar::<f32>()?);
-                if !number.is_finite() {
+                let (y, tape) = learner
+                    .net
+                    .record(&[x], &[learner.logits], &Run::new(cancel))?;
+                let loss = cross_entropy(&y[0], &labels, hyper.label_smoothing)?;
+                if !loss.mean.is_finite() {
                     let name = heads[n].name.clone();
                     return Err(TrainError::Diverged {
                         name,
                         epoch: epoch + 1,
                     });
                 }
-                scores[n].0 += number * batch.len() as f64;
-                scores[n].1 += right;
-                learner.step(&loss.backward()?, rate, hyper)?;
+                scores[n].0 += loss.mean * batch.len() as f64;
+                scores[n].1 += loss.right;
+                let grads = tape.backward(vec![(learner.logits, loss.gradient)], cancel)?;
+                learner.step(&grads, rate, hyper)?;
             }
         }
         if let Some(path) = saved {

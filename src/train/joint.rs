@@ -5,7 +5,7 @@ losses.
 
 use super::learner::{Hyper, Learner, Random, cross_entropy, order};
 use super::{Event, Samples, TrainError, checkpoint};
-use crate::engine::training::Mode;
+use crate::engine::training::Run;
 use crate::engine::{Cancel, EngineError};
 use crate::model::{Graph, ValueId};
 use candle_core::{Device, Tensor};
@@ -54,7 +54,7 @@ pub fn train_joint(
         .collect();
     let mut graphs = vec![backbone];
     graphs.extend(branches.iter().map(|b| b.graph));
-    let print = checkpoint::fingerprint(hyper, data.len(), &graphs, &format!("{weights:?}"));
+    let print = checkpoint::fingerprint(hyper, data, &graphs, &format!("{weights:?}"));
     let first = match saved {
         Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
         None => 0,
@@ -73,23 +73,27 @@ pub fn train_joint(
                 continue;
             }
             let (input, labels) = load(data, batch, &sample, hyper, epoch)?;
-            let values = learners[0].net.forward(&[input], &wanted, Mode::Train)?;
-            let mut total: Option<Tensor> = None;
+            let run = Run::new(cancel);
+            let (values, tape) = learners[0].net.record(&[input], &wanted, &run)?;
+            // What the backbone's values owe to the losses behind them.
+            let mut seeds = Vec::new();
+            let mut grads = Vec::new();
             for (n, value) in values.iter().enumerate() {
-                let logits = match n {
-                    0 => value.clone(),
-                    n => {
-                        let learner = &learners[n];
-                        let outs = [learner.logits];
-                        learner
-                            .net
-                            .forward(std::slice::from_ref(value), &outs, Mode::Train)?[0]
-                            .clone()
+                let learner = &learners[n];
+                let (logits, branch) = match n {
+                    0 => (value.clone(), None),
+                    _ => {
+                        let run = Run {
+                            input_gradients: true,
+                            ..run
+                        };
+                        let inputs = std::slice::from_ref(value);
+                        let (mut y, tape) = learner.net.record(inputs, &[learner.logits], &run)?;
+                        (y.remove(0), Some(tape))
                     }
                 };
-                let (loss, right) = cross_entropy(&logits, &labels, hyper.label_smoothing)?;
-                let number = f64::from(loss.to_scalar::<f32>()?);
-                if !number.is_finite() {
+                let mut loss = cross_entropy(&logits, &labels, hyper.label_smoothing)?;
+                if !loss.mean.is_finite() {
                     let name = if n == 0 {
                         &backbone.name
                     } else {
@@ -100,22 +104,25 @@ pub fn train_joint(
                         epoch: epoch + 1,
                     });
                 }
-                scores[n].0 += number * batch.len() as f64;
-                scores[n].1 += right;
-                let part = (loss * weights[n])?;
-                total = Some(match total {
-                    Some(sum) => (sum + part)?,
-                    None => part,
-                });
-            }
-            let Some(total) = total else { continue };
-            let grads = total.backward()?;
-            let rate = hyper.rate(epoch * per_epoch + i, hyper.epochs * per_epoch);
-            for (learner, &weight) in learners.iter_mut().zip(&weights) {
-                // A head of weight 0 stands still; the backbone still learns from the others.
-                if weight != 0.0 || weights.len() > 1 {
-                    learner.step(&grads, rate, hyper)?;
+                scores[n].0 += loss.mean * batch.len() as f64;
+                scores[n].1 += loss.right;
+                let weight = weights[n] as f32;
+                loss.gradient.iter_mut().for_each(|g| *g *= weight);
+                let Some(branch) = branch else {
+                    seeds.push((learner.logits, loss.gradient));
+                    continue;
+                };
+                let mut found = branch.backward(vec![(learner.logits, loss.gradient)], cancel)?;
+                let input = learner.net.graph().inputs[0];
+                if let Some(grad) = found.take(input) {
+                    seeds.push((wanted[n], grad));
                 }
+                grads.push(found);
+            }
+            grads.insert(0, tape.backward(seeds, cancel)?);
+            let rate = hyper.rate(epoch * per_epoch + i, hyper.epochs * per_epoch);
+            for (learner, grads) in learners.iter_mut().zip(&grads) {
+                learner.step(grads, rate, hyper)?;
             }
         }
         if let Some(path) = saved {

@@ -1,9 +1,9 @@
 /*! One graph that learns: its loss, its optimizer, its schedule; and the seeded order of samples. */
 
 use super::TrainError;
-use crate::engine::training::TrainableGraph;
+use crate::engine::training::{Gradients, TrainableGraph};
 use crate::model::{Graph, Op, ValueId};
-use candle_core::{Device, Tensor, backprop::GradStore};
+use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
 /// How parameters follow their gradients.
@@ -109,49 +109,81 @@ pub(super) fn logits(graph: &Graph) -> Result<ValueId, TrainError> {
     })
 }
 
-/// Cross-entropy with label smoothing, its mean over the batch, and how many were right.
+/// What a batch's logits come to.
+pub(super) struct Loss {
+    /// Mean over the batch.
+    pub mean: f64,
+    /// How many were right.
+    pub right: usize,
+    /// Of the mean, by the logits.
+    pub gradient: Vec<f32>,
+}
+
+/// Cross-entropy with label smoothing, of logits `[samples, classes]`.
 pub(super) fn cross_entropy(
     logits: &Tensor,
     labels: &[u16],
     smoothing: f64,
-) -> Result<(Tensor, usize), TrainError> {
-    let logits = logits.reshape((labels.len(), ()))?;
-    let classes = logits.dim(1)?;
-    let mut target = vec![(smoothing / classes as f64) as f32; labels.len() * classes];
-    for (row, &label) in target.chunks_exact_mut(classes).zip(labels) {
-        let Some(at) = row.get_mut(usize::from(label)) else {
+) -> Result<Loss, TrainError> {
+    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+    let classes = logits.len() / labels.len().max(1);
+    let low = smoothing as f32 / classes as f32;
+    let share = 1.0 / labels.len() as f32;
+    let mut loss = Loss {
+        mean: 0.0,
+        right: 0,
+        gradient: logits,
+    };
+    for (row, &label) in loss.gradient.chunks_exact_mut(classes.max(1)).zip(labels) {
+        let label = usize::from(label);
+        if label >= classes {
             return Err(TrainError::Request(format!(
                 "a sample has label {label}, the network only {classes} classes"
             )));
-        };
-        *at += 1.0 - smoothing as f32;
+        }
+        let (mut top, mut best) = (f32::NEG_INFINITY, 0);
+        for (i, &v) in row.iter().enumerate() {
+            if v > top {
+                (top, best) = (v, i);
+            }
+        }
+        loss.right += usize::from(best == label);
+        let total = row.iter().map(|v| (v - top).exp()).sum::<f32>();
+        let log_total = total.ln() + top;
+        for (i, v) in row.iter_mut().enumerate() {
+            let hit = if i == label {
+                1.0 - smoothing as f32
+            } else {
+                0.0
+            };
+            let target = low + hit;
+            loss.mean += f64::from(target) * f64::from(log_total - *v);
+            *v = share * ((*v - log_total).exp() - target);
+        }
     }
-    let right = logits.detach().argmax(1)?.to_vec1::<u32>()?;
-    let right = right
-        .iter()
-        .zip(labels)
-        .filter(|(a, b)| **a == u32::from(**b))
-        .count();
-    let target = Tensor::from_vec(target, (labels.len(), classes), &Device::Cpu)?;
-    let log = candle_nn::ops::log_softmax(&logits, 1)?;
-    let loss = ((log * target)?.sum_all()? * (-1.0 / labels.len() as f64))?;
-    Ok((loss, right))
+    loss.mean /= labels.len() as f64;
+    Ok(loss)
 }
 
 /// A graph, the value it is trained on, and the optimizer's memory.
 pub(super) struct Learner {
     pub net: TrainableGraph,
     pub logits: ValueId,
-    slots: BTreeMap<String, [Vec<f32>; 2]>,
+    /// Two for each parameter, in their order.
+    slots: Vec<[Vec<f32>; 2]>,
     steps: usize,
 }
 
 impl Learner {
     pub(super) fn new(graph: &Graph) -> Result<Learner, TrainError> {
+        let net = TrainableGraph::new(graph)?;
+        let slots = net.parameters();
+        let zeros = |n: usize| [vec![0.0; n], vec![0.0; n]];
+        let slots = slots.iter().map(|p| zeros(p.tensor.elem_count())).collect();
         Ok(Learner {
-            net: TrainableGraph::new(graph)?,
+            net,
             logits: logits(graph)?,
-            slots: BTreeMap::new(),
+            slots,
             steps: 0,
         })
     }
@@ -159,36 +191,38 @@ impl Learner {
     /// Moves the parameters that have a gradient.
     pub(super) fn step(
         &mut self,
-        grads: &GradStore,
+        grads: &Gradients,
         rate: f64,
         hyper: &Hyper,
     ) -> Result<(), TrainError> {
         self.steps += 1;
-        let (rate, decay) = (rate as f32, hyper.weight_decay as f32);
+        let rate = rate as f32;
         let warm = |beta: f64| (1.0 - beta.powi(self.steps.min(1 << 20) as i32)) as f32;
         let (warm1, warm2) = (warm(0.9), warm(0.999));
-        for (name, var) in self.net.vars() {
-            let Some(grad) = grads.get(var) else { continue };
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
-            let mut value = var.flatten_all()?.to_vec1::<f32>()?;
-            let decay = if var.rank() > 1 { decay } else { 0.0 };
-            let fresh = || [vec![0.0; grad.len()], vec![0.0; grad.len()]];
-            let [m, v] = self.slots.entry(name.to_string()).or_insert_with(fresh);
-            for (((w, &g), m), v) in value.iter_mut().zip(&grad).zip(m).zip(v) {
-                match hyper.optimizer {
-                    Optimizer::Sgd => {
+        for (param, [m, v]) in self.net.parameters().iter().zip(&mut self.slots) {
+            let Some(grad) = grads.get(param.id) else {
+                continue;
+            };
+            let decay = match param.tensor.rank() > 1 {
+                true => hyper.weight_decay as f32,
+                false => 0.0,
+            };
+            param.change(|value| match hyper.optimizer {
+                Optimizer::Sgd => {
+                    for ((w, &g), m) in value.iter_mut().zip(grad).zip(&mut *m) {
                         *m = 0.9 * *m + g + decay * *w;
                         *w -= rate * *m;
                     }
-                    Optimizer::AdamW => {
+                }
+                Optimizer::AdamW => {
+                    for (((w, &g), m), v) in value.iter_mut().zip(grad).zip(&mut *m).zip(&mut *v) {
                         *m = 0.9 * *m + 0.1 * g;
                         *v = 0.999 * *v + 0.001 * g * g;
                         let move_by = *m / warm1 / ((*v / warm2).sqrt() + 1e-8);
                         *w -= rate * (move_by + decay * *w);
                     }
                 }
-            }
-            var.set(&Tensor::from_vec(value, var.shape(), &Device::Cpu)?)?;
+            })?;
         }
         Ok(())
     }
@@ -199,13 +233,13 @@ impl Learner {
         prefix: &str,
         to: &mut BTreeMap<String, Tensor>,
     ) -> Result<(), TrainError> {
-        for (name, tensor) in self.net.state() {
+        for (name, tensor) in self.net.state()? {
             to.insert(format!("{prefix}/state/{name}"), tensor);
         }
-        for (name, slots) in &self.slots {
+        for (param, slots) in self.net.parameters().iter().zip(&self.slots) {
             for (i, slot) in slots.iter().enumerate() {
                 let slot = Tensor::from_slice(slot, slot.len(), &Device::Cpu)?;
-                to.insert(format!("{prefix}/slot{i}/{name}"), slot);
+                to.insert(format!("{prefix}/slot{i}/{}", param.name), slot);
             }
         }
         let steps = Tensor::new(&[self.steps as i64], &Device::Cpu)?;
@@ -219,25 +253,56 @@ impl Learner {
         prefix: &str,
         from: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainError> {
-        let part = |kind: &str| -> BTreeMap<String, Tensor> {
-            let start = format!("{prefix}/{kind}/");
-            let hits = from.iter();
-            hits.filter_map(|(k, t)| Some((k.strip_prefix(&start)?.to_string(), t.clone())))
-                .collect()
-        };
-        self.net.restore(&part("state"))?;
-        let seconds = part("slot1");
-        for (name, first) in part("slot0") {
-            let first = first.to_vec1::<f32>()?;
-            let second = match seconds.get(&name) {
-                Some(t) => t.to_vec1::<f32>()?,
-                None => vec![0.0; first.len()],
-            };
-            self.slots.insert(name, [first, second]);
+        let start = format!("{prefix}/state/");
+        let state = from.iter();
+        let state =
+            state.filter_map(|(k, t)| Some((k.strip_prefix(&start)?.to_string(), t.clone())));
+        self.net.restore(&state.collect())?;
+        for (param, slots) in self.net.parameters().iter().zip(&mut self.slots) {
+            for (i, slot) in slots.iter_mut().enumerate() {
+                if let Some(kept) = from.get(&format!("{prefix}/slot{i}/{}", param.name)) {
+                    *slot = kept.to_vec1::<f32>()?;
+                }
+            }
         }
         if let Some(steps) = from.get(&format!("{prefix}/steps")) {
             self.steps = steps.to_vec1::<i64>()?.first().map_or(0, |&s| s as usize);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_and_its_gradient_agree() {
+        let logits = [0.3f32, -1.2, 0.8, 2.0, 0.1, -0.4];
+        let at = |v: &[f32]| {
+            let v = Tensor::from_slice(v, (2, 3), &Device::Cpu).unwrap();
+            cross_entropy(&v, &[2, 1], 0.1).unwrap()
+        };
+        let found = at(&logits);
+        assert_eq!(found.right, 1);
+        // -log softmax of the label's logit weighs 0.9 + 0.1 / 3, the others' 0.1 / 3.
+        let plain = |row: [f64; 3], label: usize| -> f64 {
+            let total: f64 = row.iter().map(|v| v.exp()).sum();
+            let terms = row.iter().enumerate().map(|(i, v)| {
+                let weight = 0.1 / 3.0 + if i == label { 0.9 } else { 0.0 };
+                weight * (total.ln() - v)
+            });
+            terms.sum()
+        };
+        let mean = (plain([0.3, -1.2, 0.8], 2) + plain([2.0, 0.1, -0.4], 1)) / 2.0;
+        assert!((found.mean - mean).abs() < 1e-6);
+        for i in 0..6 {
+            let mut moved = logits;
+            moved[i] += 1e-2;
+            let up = at(&moved).mean;
+            moved[i] -= 2e-2;
+            let slope = (up - at(&moved).mean) / 2e-2;
+            assert!((slope - f64::from(found.gradient[i])).abs() < 1e-4);
+        }
     }
 }

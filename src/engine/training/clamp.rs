@@ -1,14 +1,34 @@
-/*! A clamp (ReLU, ReLU6), alone or behind a sum, as one candle op. */
+/*! A clamp (ReLU, ReLU6), alone or behind a sum; as a candle op too, for islands made of several. */
 
-use super::conv::{clamp, mask};
-use super::tensor::{floats, shaped, share, with};
+use super::tensor::{floats, light_share, mask, with};
+use crate::engine::kernels::planes;
 use crate::model::Activation;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 /// `clamp(x)`, or `clamp(a + b)` of equal shapes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clamp(pub Activation);
+
+impl Clamp {
+    pub(super) fn of(self, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        let each = light_share(x.len());
+        let parts = y.par_chunks_mut(each).zip(x.par_chunks(each));
+        parts.for_each(|(y, x)| planes::line(y, x, 1.0, 0.0, (self.0.low, self.0.high)));
+        y
+    }
+
+    pub(super) fn of_sum(self, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; a.len()];
+        let each = light_share(a.len());
+        let parts = y.par_chunks_mut(each).zip(a.par_chunks(each));
+        parts.zip(b.par_chunks(each)).for_each(|((y, a), b)| {
+            planes::clamped_sum(y, a, b, (self.0.low, self.0.high));
+        });
+        y
+    }
+}
 
 impl CustomOp1 for Clamp {
     fn name(&self) -> &'static str {
@@ -16,53 +36,16 @@ impl CustomOp1 for Clamp {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(x, l)?;
-        let y = x.par_iter().with_min_len(4096).map(|&v| clamp(v, self.0));
-        Ok((CpuStorage::F32(y.collect()), l.shape().clone()))
+        let y = self.of(floats(x, l)?);
+        Ok((CpuStorage::F32(y), l.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with(grad, |g| with(res, |r| Ok(mask(g, r, self.0))))?;
-        Ok(Some(shaped(dx, x)?))
-    }
-}
-
-impl CustomOp2 for Clamp {
-    fn name(&self) -> &'static str {
-        "clamped sum"
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        al: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (floats(a, al)?, floats(b, bl)?);
-        let mut y = vec![0.0; a.len()];
-        let each = share(a.len()).max(4096);
-        let parts = y.par_chunks_mut(each).zip(a.par_chunks(each));
-        parts.zip(b.par_chunks(each)).for_each(|((y, a), b)| {
-            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-                *y = clamp(a + b, self.0);
-            }
-        });
-        Ok((CpuStorage::F32(y), al.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        _b: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        if self.0.is_none() {
-            return Ok((Some(grad.clone()), Some(grad.clone())));
-        }
-        let d = with(grad, |g| with(res, |r| Ok(mask(g, r, self.0))))?;
-        let d = shaped(d, a)?;
-        Ok((Some(d.clone()), Some(d)))
+        let mut dx = grad.flatten_all()?.to_vec1::<f32>()?;
+        with(res, |r| {
+            mask(&mut dx, r, self.0);
+            Ok(())
+        })?;
+        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
     }
 }

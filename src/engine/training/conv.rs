@@ -1,5 +1,5 @@
 /*!
-Convolution with bias and clamp as one candle op, forward and backward, on the CPU.
+Convolution with bias and clamp, forward and backward.
 
 The input's gradient is a set of stride-1 convolutions over the output's gradient, one for each
 stride phase of the input, with the taps that reach that phase. The weights' gradient is a product
@@ -7,23 +7,19 @@ over positions, read through the same buffers as the forward pass.
 */
 
 use super::gather::Gather;
-use super::tensor::{floats, shaped, share, with};
+use super::tensor::{clamp, share, sum, tensor, with};
 use crate::engine::kernels::gather::{LANES, conv, pack, weight_grad};
 use crate::model::{Activation, op::Window};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-/// A 2-D convolution: `x [N, Cin, H, W]`, `weight [Cout, Cin/groups, KH, KW]`, with
-/// [`CustomOp3`] also `bias [Cout]`. The clamp of `activation` is applied to the result.
+/// A 2-D convolution: `x [N, Cin, H, W]`, `weight [Cout, Cin/groups, KH, KW]`, perhaps
+/// `bias [Cout]`. The clamp of `activation` is applied to the result.
 #[derive(Debug, Clone)]
 pub(super) struct Conv {
     pub window: Window,
     pub groups: usize,
     pub activation: Activation,
-    /// Whether the input's gradient is wanted: the network's own input has none.
-    pub input_grad: bool,
-    /// Whether the gradients of weight and bias are wanted.
-    pub weight_grad: bool,
 }
 
 /// The extents of one call.
@@ -271,35 +267,41 @@ impl Conv {
         sum(parts, e.cout)
     }
 
-    /// Gradients of input, weight and bias.
-    fn backward(
+    /// The layer's result; `bias [Cout]` if there is one.
+    pub(super) fn run(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let e = self.extents(x.dims(), w.dims())?;
+        if let Some(bias) = bias.filter(|b| b.elem_count() != e.cout) {
+            candle_core::bail!("conv: {} biases for {} channels", bias.elem_count(), e.cout)
+        }
+        let y = with(x, |x| {
+            with(w, |w| match bias {
+                Some(b) => with(b, |b| Ok(self.forward(x, w, Some(b), &e))),
+                None => Ok(self.forward(x, w, None, &e)),
+            })
+        })?;
+        tensor(y, &[e.samples, e.cout, e.out.0, e.out.1])
+    }
+
+    /// Gradients of input, weight and bias, as far as wanted, from that before the clamp.
+    pub(super) fn backward(
         &self,
         x: &Tensor,
         w: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-        with_bias: bool,
-    ) -> Result<[Option<Vec<f32>>; 3]> {
+        grad: &[f32],
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Vec<f32>>>> {
         let e = self.extents(x.dims(), w.dims())?;
-        let masked = match self.activation.is_none() {
-            true => None,
-            false => Some(with(grad, |g| {
-                with(res, |r| Ok(mask(g, r, self.activation)))
-            })?),
-        };
-        with(grad, |grad| {
-            let grad = masked.as_deref().unwrap_or(grad);
-            let dx = match self.input_grad {
-                true => Some(with(w, |w| Ok(self.grad_input(grad, w, &e)))?),
-                false => None,
-            };
-            if !self.weight_grad {
-                return Ok([dx, None, None]);
-            }
-            let dw = with(x, |x| Ok(self.grad_weight(x, grad, &e)))?;
-            let db = with_bias.then(|| Self::bias_grad(grad, &e));
-            Ok([dx, Some(dw), db])
-        })
+        let mut found = vec![None; wanted.len()];
+        if wanted[0] {
+            found[0] = Some(with(w, |w| Ok(self.grad_input(grad, w, &e)))?);
+        }
+        if wanted[1] {
+            found[1] = Some(with(x, |x| Ok(self.grad_weight(x, grad, &e)))?);
+        }
+        if wanted.get(2) == Some(&true) {
+            found[2] = Some(Self::bias_grad(grad, &e));
+        }
+        Ok(found)
     }
 }
 
@@ -350,114 +352,5 @@ impl<'a> Blocks<'a> {
                 done(g, &slots, i * block, samples);
             }
         }
-    }
-}
-
-/// The sum of equally long vectors, in order, so that it doesn't depend on who finished first.
-pub(super) fn sum(parts: Vec<Vec<f32>>, len: usize) -> Vec<f32> {
-    let mut parts = parts.into_iter();
-    let mut total = parts.next().unwrap_or_else(|| vec![0.0; len]);
-    for part in parts {
-        total.iter_mut().zip(&part).for_each(|(t, p)| *t += p);
-    }
-    total
-}
-
-/// Clamps, and lets NaN through, so that a diverging training shows.
-pub(super) fn clamp(v: f32, act: Activation) -> f32 {
-    if v < act.low {
-        act.low
-    } else if v > act.high {
-        act.high
-    } else {
-        v
-    }
-}
-
-/// The gradient behind a clamp: it passes where the result lies strictly inside.
-pub(super) fn mask(grad: &[f32], res: &[f32], act: Activation) -> Vec<f32> {
-    let mut out = vec![0.0; grad.len()];
-    let each = share(grad.len()).max(4096);
-    out.par_chunks_mut(each)
-        .zip(grad.par_chunks(each).zip(res.par_chunks(each)))
-        .for_each(|(out, (grad, res))| {
-            for ((o, &g), &r) in out.iter_mut().zip(grad).zip(res) {
-                *o = if r > act.low && r < act.high { g } else { 0.0 };
-            }
-        });
-    out
-}
-
-impl CustomOp2 for Conv {
-    fn name(&self) -> &'static str {
-        "conv"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let e = self.extents(xl.dims(), wl.dims())?;
-        let y = self.forward(floats(x, xl)?, floats(w, wl)?, None, &e);
-        let shape = Shape::from((e.samples, e.cout, e.out.0, e.out.1));
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, _] = self.backward(x, w, res, grad, false)?;
-        Ok((
-            dx.map(|d| shaped(d, x)).transpose()?,
-            dw.map(|d| shaped(d, w)).transpose()?,
-        ))
-    }
-}
-
-impl CustomOp3 for Conv {
-    fn name(&self) -> &'static str {
-        "conv with bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let e = self.extents(xl.dims(), wl.dims())?;
-        let bias = floats(b, bl)?;
-        if bias.len() != e.cout {
-            candle_core::bail!("conv: {} biases for {} channels", bias.len(), e.cout)
-        }
-        let y = self.forward(floats(x, xl)?, floats(w, wl)?, Some(bias), &e);
-        let shape = Shape::from((e.samples, e.cout, e.out.0, e.out.1));
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dw, db] = self.backward(x, w, res, grad, true)?;
-        Ok((
-            dx.map(|d| shaped(d, x)).transpose()?,
-            dw.map(|d| shaped(d, w)).transpose()?,
-            db.map(|d| shaped(d, b)).transpose()?,
-        ))
     }
 }

@@ -1,11 +1,10 @@
-/*! Batch norm in training mode with its clamp, in one candle op with its own backward. */
+/*! Batch norm with its clamp: by the batch's own statistics, and by fixed ones. */
 
-use super::conv::{clamp, mask, sum};
-use super::tensor::{floats, shaped, share, with};
+use super::tensor::{mask, share, sum, tensor, with};
+use crate::engine::kernels::planes;
 use crate::model::Activation;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Mean and (biased) variance of each channel over a batch.
 #[derive(Debug, Clone, Default)]
@@ -21,174 +20,228 @@ pub(super) struct Stats {
 pub(super) struct BatchNorm {
     pub epsilon: f32,
     pub activation: Activation,
-    /// Filled by the forward pass, for the backward pass and the running statistics.
-    pub stats: Arc<Mutex<Stats>>,
+    /// Of the pass forward.
+    pub stats: Stats,
 }
 
-/// A sum in eight lanes, so that it runs in vector registers and loses less than a running one.
-fn lanes(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    let mut acc = [0.0f32; 8];
-    let chunks = values.chunks_exact(8);
-    let rest: f32 = chunks.remainder().iter().map(|&v| term(v)).sum();
-    for chunk in chunks {
-        for (a, &v) in acc.iter_mut().zip(chunk) {
-            *a += term(v);
-        }
-    }
-    acc.iter().sum::<f32>() + rest
-}
-
-fn lanes2(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut acc = [0.0f32; 8];
-    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = ca.remainder().iter().zip(cb.remainder());
-    let rest: f32 = rest.map(|(&a, &b)| term(a, b)).sum();
-    for (a, b) in ca.zip(cb) {
-        for ((acc, &a), &b) in acc.iter_mut().zip(a).zip(b) {
-            *acc += term(a, b);
-        }
-    }
-    acc.iter().sum::<f32>() + rest
-}
-
-/// `term(channel, plane)` summed over the samples, for each channel.
+/// `terms(channel, at, plane)` summed over the samples, for each channel: first sums, then second.
 fn each_channel(
     x: &[f32],
     channels: usize,
     plane: usize,
-    term: impl Fn(usize, usize, &[f32]) -> f32 + Sync,
-) -> Vec<f32> {
+    terms: impl Fn(usize, usize, &[f32]) -> [f32; 2] + Sync,
+) -> [Vec<f32>; 2] {
     let samples = x.len() / (channels * plane).max(1);
     let each = share(samples);
     let parts = x
         .par_chunks(each * channels * plane)
         .enumerate()
         .map(|(part, x)| {
-            let mut sums = vec![0.0; channels];
+            let mut sums = vec![0.0; 2 * channels];
             for (i, values) in x.chunks_exact(plane).enumerate() {
                 let at = (part * each * channels + i) * plane;
-                sums[i % channels] += term(i % channels, at, values);
+                let t = terms(i % channels, at, values);
+                sums[i % channels] += t[0];
+                sums[channels + i % channels] += t[1];
             }
             sums
         })
         .collect();
-    sum(parts, channels)
+    let mut first = sum(parts, 2 * channels);
+    let second = first.split_off(channels);
+    [first, second]
+}
+
+/// `clamp(factor[c] · x + level[c])`.
+fn scaled(
+    x: &[f32],
+    factor: &[f32],
+    level: &[f32],
+    plane: usize,
+    activation: Activation,
+) -> Vec<f32> {
+    let channels = factor.len();
+    let bounds = (activation.low, activation.high);
+    let mut y = vec![0.0; x.len()];
+    let each = share(x.len() / plane.max(1));
+    let parts = y
+        .par_chunks_mut(each * plane)
+        .zip(x.par_chunks(each * plane));
+    parts.enumerate().for_each(|(part, (y, x))| {
+        let planes = y.chunks_exact_mut(plane).zip(x.chunks_exact(plane));
+        for (i, (y, x)) in planes.enumerate() {
+            let c = (part * each + i) % channels;
+            planes::line(y, x, factor[c], level[c], bounds);
+        }
+    });
+    y
+}
+
+fn extents(dims: &[usize]) -> (usize, usize) {
+    let channels = dims.get(1).copied().unwrap_or(1);
+    (channels, dims.iter().skip(2).product())
 }
 
 impl BatchNorm {
-    fn stats(&self) -> Stats {
-        let stats = self.stats.lock();
-        stats.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn inverse(&self, stats: &Stats) -> Vec<f32> {
+    fn inverse(&self) -> Vec<f32> {
         let inverse = |v: &f32| 1.0 / (v + self.epsilon).sqrt();
-        stats.variance.iter().map(inverse).collect()
-    }
-}
-
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch norm"
+        self.stats.variance.iter().map(inverse).collect()
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        scale: &CpuStorage,
-        sl: &Layout,
-        shift: &CpuStorage,
-        hl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, scale, shift) = (floats(x, xl)?, floats(scale, sl)?, floats(shift, hl)?);
-        let dims = xl.dims();
-        let (c, plane) = (dims[1], dims[2..].iter().product::<usize>());
-        let count = x.len() / c.max(1);
-        if scale.len() != c || shift.len() != c || count < 2 {
+    /// Factor and level of each channel.
+    fn line(&self, scale: &[f32], shift: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let inverse = self.inverse();
+        let factor: Vec<f32> = scale.iter().zip(&inverse).map(|(s, i)| s * i).collect();
+        let means = factor.iter().zip(&self.stats.mean);
+        let level = means.zip(shift).map(|((f, m), s)| s - f * m);
+        let level = level.collect();
+        (factor, level)
+    }
+
+    /// Normalises `x`, and keeps its statistics.
+    pub(super) fn forward(&mut self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        let (c, plane) = extents(x.dims());
+        let count = x.elem_count() / c.max(1);
+        if scale.elem_count() != c || shift.elem_count() != c || count < 2 {
             candle_core::bail!(
-                "batch norm: {dims:?} with {} scales; training needs two values a channel",
-                scale.len()
+                "batch norm: {:?} with {} scales; training needs two values a channel",
+                x.dims(),
+                scale.elem_count()
             )
         }
-        let mut mean = each_channel(x, c, plane, |_, _, v| lanes(v, |v| v));
-        mean.iter_mut().for_each(|m| *m /= count as f32);
-        let mut variance = each_channel(x, c, plane, |c, _, v| {
-            lanes(v, |v| (v - mean[c]) * (v - mean[c]))
-        });
-        variance.iter_mut().for_each(|v| *v /= count as f32);
-        let stats = Stats {
-            mean,
-            variance,
-            count,
-        };
-        let inverse = self.inverse(&stats);
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(plane)
-            .zip(x.par_chunks(plane))
-            .enumerate()
-            .for_each(|(i, (y, x))| {
-                let c = i % c;
-                let a = scale[c] * inverse[c];
-                let b = shift[c] - a * stats.mean[c];
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = clamp(a * x + b, self.activation);
-                }
-            });
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-        Ok((CpuStorage::F32(y), xl.shape().clone()))
+        let y = with(x, |x| {
+            // The first value of each channel as origin: squares of what is left lose little.
+            let origin: Vec<f32> = (0..c).map(|c| x[c * plane]).collect();
+            let [first, second] =
+                each_channel(x, c, plane, |c, _, v| planes::moments(v, origin[c]));
+            let n = count as f32;
+            let mut stats = Stats {
+                count,
+                ..Stats::default()
+            };
+            for ((first, second), o) in first.iter().zip(&second).zip(&origin) {
+                let mean = first / n;
+                stats.mean.push(o + mean);
+                stats.variance.push((second / n - mean * mean).max(0.0));
+            }
+            self.stats = stats;
+            let (factor, level) = with(scale, |scale| {
+                with(shift, |shift| Ok(self.line(scale, shift)))
+            })?;
+            Ok(scaled(x, &factor, &level, plane, self.activation))
+        })?;
+        tensor(y, x.dims())
     }
 
-    fn bwd(
+    /// Gradients of input, scale and shift; `grad`'s buffer becomes the input's.
+    pub(super) fn backward(
         &self,
         x: &Tensor,
         scale: &Tensor,
         shift: &Tensor,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let stats = self.stats();
-        let inverse = self.inverse(&stats);
-        let dims = x.dims();
-        let (c, plane) = (dims[1], dims[2..].iter().product::<usize>());
-        let masked = match self.activation.is_none() {
-            true => None,
-            false => Some(with(grad, |g| {
-                with(res, |r| Ok(mask(g, r, self.activation)))
-            })?),
-        };
-        let (dx, dscale, dshift) = with(grad, |grad| {
-            let grad = masked.as_deref().unwrap_or(grad);
-            with(x, |x| {
-                with(scale, |scale| {
-                    let dshift = each_channel(grad, c, plane, |_, _, g| lanes(g, |g| g));
-                    let dscale = each_channel(grad, c, plane, |c, at, g| {
-                        let (mean, x) = (stats.mean[c], &x[at..at + plane]);
-                        inverse[c] * lanes2(g, x, |g, x| g * (x - mean))
-                    });
-                    let mut dx = vec![0.0; x.len()];
-                    let n = stats.count as f32;
-                    let planes = dx.par_chunks_mut(plane).zip(x.par_chunks(plane));
-                    planes
-                        .zip(grad.par_chunks(plane))
-                        .enumerate()
-                        .for_each(|(i, ((dx, x), g))| {
-                            let c = i % c;
-                            let a = scale[c] * inverse[c];
-                            let slope = a * inverse[c] * dscale[c] / n;
-                            let level = a * dshift[c] / n - slope * stats.mean[c];
-                            for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
-                                *dx = a * g - level - slope * x;
-                            }
-                        });
-                    Ok((dx, dscale, dshift))
-                })
-            })
+        mut grad: Vec<f32>,
+    ) -> Result<Vec<Option<Vec<f32>>>> {
+        let (c, plane) = extents(x.dims());
+        let inverse = self.inverse();
+        let (factor, level) = with(scale, |scale| {
+            with(shift, |shift| Ok(self.line(scale, shift)))
         })?;
-        Ok((
-            Some(shaped(dx, x)?),
-            Some(shaped(dscale, scale)?),
-            Some(shaped(dshift, shift)?),
+        let bounds = (self.activation.low, self.activation.high);
+        let (dscale, dshift) = with(x, |x| {
+            let [mut dscale, dshift] = each_channel(&grad, c, plane, |c, at, g| {
+                let (mean, x) = (self.stats.mean[c], &x[at..at + plane]);
+                planes::line_sums(g, x, mean, factor[c], level[c], bounds)
+            });
+            dscale.iter_mut().zip(&inverse).for_each(|(d, i)| *d *= i);
+            let n = self.stats.count as f32;
+            let each = share(x.len() / plane.max(1));
+            let parts = grad
+                .par_chunks_mut(each * plane)
+                .zip(x.par_chunks(each * plane));
+            parts.enumerate().for_each(|(part, (grad, x))| {
+                let planes = grad.chunks_exact_mut(plane).zip(x.chunks_exact(plane));
+                for (i, (grad, x)) in planes.enumerate() {
+                    let c = (part * each + i) % c;
+                    let a = factor[c];
+                    let slope = a * inverse[c] * dscale[c] / n;
+                    let base = a * dshift[c] / n - slope * self.stats.mean[c];
+                    planes::line_back(grad, x, a, level[c], bounds, base, slope);
+                }
+            });
+            Ok((dscale, dshift))
+        })?;
+        Ok(vec![Some(grad), Some(dscale), Some(dshift)])
+    }
+}
+
+/// A norm by fixed statistics: a factor and a level a channel.
+#[derive(Debug, Clone)]
+pub(super) struct Affine {
+    factor: Vec<f32>,
+    level: Vec<f32>,
+    plane: usize,
+    activation: Activation,
+}
+
+impl Affine {
+    pub(super) fn new(
+        dims: &[usize],
+        [scale, shift, mean, variance]: [&Tensor; 4],
+        epsilon: f32,
+        activation: Activation,
+    ) -> Result<Affine> {
+        let (channels, plane) = extents(dims);
+        let all = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
+        let stats = Stats {
+            mean: all(mean)?,
+            variance: all(variance)?,
+            count: 0,
+        };
+        let norm = BatchNorm {
+            epsilon,
+            activation,
+            stats,
+        };
+        let (factor, level) = norm.line(&all(scale)?, &all(shift)?);
+        if level.len() != channels {
+            candle_core::bail!("batch norm: {dims:?} with {} scales", level.len())
+        }
+        Ok(Affine {
+            factor,
+            level,
+            plane,
+            activation,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = with(x, |x| {
+            Ok(scaled(
+                x,
+                &self.factor,
+                &self.level,
+                self.plane,
+                self.activation,
+            ))
+        })?;
+        tensor(y, x.dims())
+    }
+
+    /// The input's gradient; `y` where there is a clamp.
+    pub(super) fn backward(&self, mut grad: Vec<f32>, y: Option<&Tensor>) -> Result<Vec<f32>> {
+        if let Some(y) = y {
+            with(y, |y| {
+                mask(&mut grad, y, self.activation);
+                Ok(())
+            })?;
+        }
+        let zeros = vec![0.0; self.factor.len()];
+        Ok(scaled(
+            &grad,
+            &self.factor,
+            &zeros,
+            self.plane,
+            Activation::NONE,
         ))
     }
 }

@@ -1,14 +1,12 @@
-/*! The ops that candle's own differentiable operations cover, and the shapes our custom ops take. */
+/*! The ops that candle's own differentiable operations cover. */
 
 use super::clamp::Clamp;
-use super::conv::Conv;
-use super::pool::Pool;
-use crate::model::op::{Binary, PadMode, PoolKind, Reduction, Unary, Window};
+use crate::model::op::{Binary, PadMode, Reduction, Unary, Window};
 use crate::model::{Activation, Op};
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// A window over one or two spatial axes as one over two.
-fn flat(window: &Window) -> Result<Window> {
+pub(super) fn flat(window: &Window) -> Result<Window> {
     let mut w = window.clone();
     match w.kernel.len() {
         1 => {
@@ -20,42 +18,6 @@ fn flat(window: &Window) -> Result<Window> {
         }
         2 => Ok(w),
         n => bail!("training over {n} spatial axes is not supported"),
-    }
-}
-
-/// Convolution over one or two spatial axes.
-pub(super) fn conv(
-    mut conv: Conv,
-    x: &Tensor,
-    w: &Tensor,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
-    let line = conv.window.kernel.len() == 1;
-    conv.window = flat(&conv.window)?;
-    let raise = |t: &Tensor| if line { t.unsqueeze(2) } else { t.contiguous() };
-    let (x, w) = (raise(x)?.contiguous()?, raise(w)?.contiguous()?);
-    let y = match bias {
-        Some(bias) => x.apply_op3(&w, &bias.contiguous()?, conv)?,
-        None => x.apply_op2(&w, conv)?,
-    };
-    if line { y.squeeze(2) } else { Ok(y) }
-}
-
-fn pool(x: &Tensor, kind: PoolKind, window: &Window, extra: &[usize]) -> Result<Tensor> {
-    let line = window.kernel.len() == 1;
-    let mut extra = extra.to_vec();
-    if line {
-        extra.insert(0, 0);
-    }
-    let window = flat(window)?;
-    let op = Pool {
-        kind,
-        window,
-        extra,
-    };
-    match line {
-        true => x.unsqueeze(2)?.contiguous()?.apply_op1(op)?.squeeze(2),
-        false => x.contiguous()?.apply_op1(op),
     }
 }
 
@@ -203,12 +165,6 @@ pub(super) fn run(op: &Op, ins: &[Tensor], batch: usize) -> Result<Tensor> {
             let y = y.broadcast_mul(&ins[1].reshape(each.as_slice())?)?;
             y.broadcast_add(&ins[2].reshape(each.as_slice())?)
         }
-        Op::Pool {
-            kind,
-            window,
-            extra,
-            ..
-        } => pool(x, *kind, window, extra),
         Op::GlobalPool { average } => {
             let axes: Vec<usize> = (2..x.rank()).collect();
             let kind = if *average {

@@ -1,11 +1,11 @@
-/*! Max and average pooling with any window, as one candle op with its own backward. */
+/*! Max and average pooling with any window, forward and backward. */
 
-use super::tensor::{floats, shaped, with};
+use super::tensor::{tensor, with};
 use crate::model::op::{PoolKind, Window};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-/// Pools `x [N, C, H, W]`. Candle's own pools have no backward where kernel and stride differ.
+/// Pools `x [N, C, H, W]`. Kernel and stride may differ, which candle's own pools have no backward for.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     pub kind: PoolKind,
@@ -75,58 +75,59 @@ fn largest(plane: &[f32], cells: &[usize]) -> Option<usize> {
     })
 }
 
-impl CustomOp1 for Pool {
-    fn name(&self) -> &'static str {
-        "pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, d) = (floats(x, l)?, l.dims());
+impl Pool {
+    pub(super) fn run(&self, x: &Tensor) -> Result<Tensor> {
+        let d = x.dims();
         let (oh, ow) = self.out(d)?;
         let spans = self.spans((d[2], d[3]), (oh, ow));
         let mut y = vec![0.0; d[0] * d[1] * oh * ow];
-        let planes = y
-            .par_chunks_mut((oh * ow).max(1))
-            .zip(x.par_chunks(d[2] * d[3]));
-        planes.for_each(|(y, x)| {
-            for (y, (cells, count)) in y.iter_mut().zip(&spans) {
-                *y = match self.kind {
-                    PoolKind::Max => largest(x, cells).map_or(f32::NEG_INFINITY, |at| x[at]),
-                    PoolKind::Average { .. } => cells.iter().map(|&c| x[c]).sum::<f32>() / count,
-                };
-            }
-        });
-        Ok((CpuStorage::F32(y), Shape::from((d[0], d[1], oh, ow))))
+        with(x, |x| {
+            let planes = y
+                .par_chunks_mut((oh * ow).max(1))
+                .zip(x.par_chunks(d[2] * d[3]));
+            planes.with_min_len(16).for_each(|(y, x)| {
+                for (y, (cells, count)) in y.iter_mut().zip(&spans) {
+                    *y = match self.kind {
+                        PoolKind::Max => largest(x, cells).map_or(f32::NEG_INFINITY, |at| x[at]),
+                        PoolKind::Average { .. } => {
+                            cells.iter().map(|&c| x[c]).sum::<f32>() / count
+                        }
+                    };
+                }
+            });
+            Ok(())
+        })?;
+        tensor(y, &[d[0], d[1], oh, ow])
     }
 
-    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    /// The input's gradient.
+    pub(super) fn backward(&self, x: &Tensor, grad: &[f32]) -> Result<Vec<f32>> {
         let d = x.dims();
         let out = self.out(d)?;
         let spans = self.spans((d[2], d[3]), out);
         let plane = d[2] * d[3];
         let mut dx = vec![0.0; x.elem_count()];
         with(x, |x| {
-            with(grad, |grad| {
-                let planes = dx.par_chunks_mut(plane).zip(x.par_chunks(plane));
-                planes
-                    .zip(grad.par_chunks(out.0 * out.1))
-                    .for_each(|((dx, x), grad)| {
-                        for (&g, (cells, count)) in grad.iter().zip(&spans) {
-                            match self.kind {
-                                PoolKind::Max => {
-                                    if let Some(at) = largest(x, cells) {
-                                        dx[at] += g;
-                                    }
-                                }
-                                PoolKind::Average { .. } => {
-                                    cells.iter().for_each(|&c| dx[c] += g / count);
+            let planes = dx.par_chunks_mut(plane).zip(x.par_chunks(plane));
+            planes
+                .zip(grad.par_chunks(out.0 * out.1))
+                .with_min_len(16)
+                .for_each(|((dx, x), grad)| {
+                    for (&g, (cells, count)) in grad.iter().zip(&spans) {
+                        match self.kind {
+                            PoolKind::Max => {
+                                if let Some(at) = largest(x, cells) {
+                                    dx[at] += g;
                                 }
                             }
+                            PoolKind::Average { .. } => {
+                                cells.iter().for_each(|&c| dx[c] += g / count);
+                            }
                         }
-                    });
-                Ok(())
-            })
+                    }
+                });
+            Ok(())
         })?;
-        Ok(Some(shaped(dx, x)?))
+        Ok(dx)
     }
 }

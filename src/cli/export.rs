@@ -1,0 +1,31 @@
+/*! `export`: a network as an ONNX file. */
+
+use super::CliError;
+use super::network::NetworkArgs;
+use crate::model::export::write_file;
+use std::path::PathBuf;
+
+/// Write a network as an ONNX file: a built-in one with its untrained weights, or a file as this
+/// program understands it.
+#[derive(Debug, clap::Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// The file to write; one that is there is replaced.
+    out: PathBuf,
+    /// As it runs: batch norms folded into the convolutions, constants computed.
+    #[arg(long)]
+    fused: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &ExportArgs) -> Result<(), CliError> {
+    let network = args.network.load()?;
+    let graph = match args.fused {
+        true => &network.fused,
+        false => &network.imported,
+    };
+    write_file(graph, &args.out)?;
+    eprintln!("{}: {} nodes", args.out.display(), graph.nodes.len());
+    Ok(())
+}

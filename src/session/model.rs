@@ -1,0 +1,163 @@
+/*! Which network: how a session (and the MODEL of a command) names one, and how it is had. */
+
+use crate::model::Graph;
+use crate::model::onnx::{ImportError, import_file};
+use crate::model::zoo::{ZooError, ZooModel};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The network, as the session writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ModelSource {
+    /// An ONNX file.
+    Onnx(PathBuf),
+    /// A built-in network, untrained.
+    Zoo {
+        /// Which.
+        network: Network,
+        /// Channels, height, width.
+        input: (usize, usize, usize),
+        /// Classes.
+        classes: usize,
+        /// Factor of all channel counts; 1 if absent. MobileNetV2 and the small residual networks
+        /// (whose paper's first stage has 16 channels, so that 0.5 makes it 8).
+        #[serde(default)]
+        width: Option<f64>,
+    },
+}
+
+/// The built-in networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Network {
+    ResNet50,
+    MobileNetV2,
+    InceptionV3,
+    ResNet8,
+    ResNet14,
+    ResNet20,
+}
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file can't be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The built-in network can't be built like this.
+    #[error(transparent)]
+    Zoo(#[from] ZooError),
+}
+
+impl ModelSource {
+    /// The network as imported or built: not fused, its batch norms apart. The weights of a
+    /// built-in network that comes untrained are drawn from `seed`.
+    ///
+    /// # Errors
+    /// Names the file and node, or the setting of the built-in network.
+    pub fn load(&self, seed: u64) -> Result<Graph, ModelError> {
+        match self {
+            ModelSource::Onnx(path) => Ok(import_file(path)?),
+            ModelSource::Zoo {
+                network,
+                input,
+                classes,
+                width,
+            } => {
+                let model = match width {
+                    Some(factor) => network.model().with_width(*factor)?,
+                    None => network.model(),
+                };
+                Ok(model.build(*input, *classes, seed)?)
+            }
+        }
+    }
+}
+
+impl Network {
+    /// All of them.
+    pub const ALL: [Network; 6] = [
+        Network::ResNet50,
+        Network::MobileNetV2,
+        Network::InceptionV3,
+        Network::ResNet8,
+        Network::ResNet14,
+        Network::ResNet20,
+    ];
+
+    /// The network at its paper's width.
+    pub fn model(self) -> ZooModel {
+        let small = |depth| ZooModel::ResNet { depth, width: 16 };
+        match self {
+            Network::ResNet50 => ZooModel::ResNet50,
+            Network::MobileNetV2 => ZooModel::MobileNetV2 { width: 1.0 },
+            Network::InceptionV3 => ZooModel::InceptionV3,
+            Network::ResNet8 => small(8),
+            Network::ResNet14 => small(14),
+            Network::ResNet20 => small(20),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.model().fmt(f)
+    }
+}
+
+impl FromStr for Network {
+    type Err = ZooError;
+
+    fn from_str(name: &str) -> Result<Self, ZooError> {
+        let same = |n: &&Network| n.to_string().eq_ignore_ascii_case(name);
+        let found = Network::ALL.iter().find(same).copied();
+        found.ok_or_else(|| ZooError::Unknown(name.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn source(network: Network, width: Option<f64>) -> ModelSource {
+        ModelSource::Zoo {
+            network,
+            input: (3, 32, 32),
+            classes: 10,
+            width,
+        }
+    }
+
+    #[test]
+    fn every_name_is_its_network() {
+        for network in Network::ALL {
+            assert_eq!(network.to_string().parse::<Network>().unwrap(), network);
+            let known: ZooModel = network.to_string().parse().unwrap();
+            assert_eq!(known, network.model());
+        }
+        assert!("resnet51".parse::<Network>().is_err());
+    }
+
+    #[test]
+    fn width_is_a_factor_and_the_seed_decides_the_weights() {
+        let stem = |width| {
+            let graph = source(Network::ResNet8, width).load(1).unwrap();
+            graph.value(graph.nodes[0].outputs[0]).shape.at(1)[1]
+        };
+        assert_eq!([stem(None), stem(Some(1.0)), stem(Some(0.5))], [16, 16, 8]);
+        let resnet8 = source(Network::ResNet8, None);
+        assert_eq!(resnet8.load(1).unwrap(), resnet8.load(1).unwrap());
+        assert_ne!(resnet8.load(1).unwrap(), resnet8.load(2).unwrap());
+        let refused = |network, width| {
+            let error = source(network, Some(width)).load(1).unwrap_err();
+            error.to_string()
+        };
+        assert!(refused(Network::ResNet50, 0.5).contains("one width"));
+        assert!(refused(Network::ResNet8, 0.0).contains("above 0"));
+        assert!(refused(Network::MobileNetV2, 17.0).contains("above 0"));
+    }
+}
