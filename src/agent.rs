@@ -1,1 +1,39 @@
-/*! The server on a target: holds parts, runs them, runs jobs, keeps their records. */
+/*!
+The server on a target: holds parts, runs them, runs jobs, keeps their records.
+
+| file       | what it is                                                                       |
+|------------|----------------------------------------------------------------------------------|
+| `server`   | binding, threads, ending                                                         |
+| `routes`   | the endpoints                                                                    |
+| `store`    | what it was sent, by SHA-256                                                     |
+| `parts`    | parts made ready                                                                 |
+| `runner`   | a part that runs                                                                 |
+| `infer`    | one request for inference: the cloud's side of a run                             |
+| `jobs`     | the queue, the records; `events`: what followers are told; `work`: what a job does |
+| `evaluate` | a run over samples: the edge's side; `samples`: their file                       |
+| `offload`  | the edge's connection to the cloud; `paced`: an emulated link; `link`: timing it |
+| `profile`  | timing networks and parts                                                        |
+| `wait`     | waiting precisely                                                                |
+*/
+
+mod about;
+mod error;
+mod evaluate;
+mod events;
+mod infer;
+mod jobs;
+mod link;
+mod offload;
+pub mod paced;
+mod parts;
+mod profile;
+mod routes;
+pub mod runner;
+mod samples;
+mod server;
+mod store;
+mod wait;
+mod work;
+
+pub use error::AgentError;
+pub use server::{AgentConfig, serve};

@@ -3,6 +3,7 @@ The commands, one file a subcommand. The only room that prints: results to stand
 and errors to standard error. With `--json` standard output holds one document and nothing else.
 */
 
+pub mod agent;
 pub mod data;
 pub mod error;
 pub mod export;
@@ -10,8 +11,13 @@ pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod plan;
+pub mod profile;
 pub mod progress;
+pub mod run;
+pub mod session;
 pub mod train;
+pub mod tui;
 
 pub use error::CliError;
 
@@ -20,24 +26,38 @@ use std::process::ExitCode;
 
 /// Distributed and progressive inference for the edge-cloud continuum: where to cut a network
 /// between edge and cloud, where to put early exits, at which threshold, and what that gives.
+/// Without a command the workbench opens.
 #[derive(Debug, Parser)]
 #[command(name = "edgelesspart", version)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    workbench: tui::Look,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
+    Agent(agent::AgentArgs),
+    Profile(profile::ProfileArgs),
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
+    Tui(tui::TuiArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
 pub fn main(cli: Cli) -> ExitCode {
-    match dispatch(cli.command) {
+    let open = || {
+        Command::Tui(tui::TuiArgs {
+            session: None,
+            look: cli.workbench.clone(),
+        })
+    };
+    match dispatch(cli.command.unwrap_or_else(open)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("edgelesspart: {error}");
@@ -50,7 +70,12 @@ fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
+        Command::Agent(args) => agent::run(&args),
+        Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Plan(args) => plan::run(&args, &interrupt::token()?),
+        Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
+        Command::Tui(args) => tui::run(&args),
     }
 }

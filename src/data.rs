@@ -12,6 +12,7 @@ mod folder;
 mod idx;
 mod load;
 mod pixels;
+mod preprocess;
 mod split;
 pub mod synthetic;
 

@@ -3,6 +3,19 @@ Measuring a device: the time and memory of each layer, of heads and of assembled
 memory; what the machine is. The link between two devices is measured here too.
 */
 
+mod error;
+mod files;
+pub mod machine;
+pub mod memory;
+pub mod profile;
+#[cfg(test)]
+mod recorded;
+mod stats;
+pub mod telemetry;
+
+pub use error::DeviceError;
+pub use stats::percentile;
+
 use serde::{Deserialize, Serialize};
 
 /// A sample of durations, summarised. Milliseconds.

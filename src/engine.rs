@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use weights::Weights;
 
 /// What can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub enum EngineError {
     Cancelled,
 }
 
-/// A shared flag that stops a run between two steps.
+/// A shared flag that stops a run between two steps, or between two pieces of a long one.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -148,6 +149,8 @@ pub struct Engine {
     graph: Arc<Graph>,
     loops: Loops,
     pool: Arc<Pool>,
+    /// Of the first program, for those of other batch sizes.
+    weights: Arc<Weights>,
     programs: Arc<Mutex<HashMap<usize, Arc<Compiled>>>>,
 }
 
@@ -155,6 +158,15 @@ pub struct Engine {
 struct Compiled {
     program: Program,
     arenas: Mutex<Vec<Memory>>,
+}
+
+impl Compiled {
+    fn new(program: Program) -> Compiled {
+        Compiled {
+            program,
+            arenas: Mutex::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -168,7 +180,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Time of one step, as measured inside the program.
+/// Time of one step, as measured inside the program: from the end of the one before to its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepTime {
     /// Name of the graph node the step came from.
@@ -184,6 +196,8 @@ pub struct StepInfo {
     pub node: String,
     /// The kernel chosen for it.
     pub kernel: String,
+    /// Bytes of its weights, biases and other constants, in the form in which the kernel reads them.
+    pub parameter_bytes: usize,
 }
 
 /// What an engine holds in memory.
@@ -196,7 +210,9 @@ pub struct EngineMemory {
 }
 
 impl Engine {
-    /// Compiles `graph`, which should be fused. Fails on what no kernel covers.
+    /// Compiles `graph`, which should be fused. Fails on what no kernel covers. Weights are packed
+    /// one by one and let go where nobody else holds the graph's constants: give the graph itself,
+    /// not a clone, where memory counts.
     pub fn new(graph: Graph, options: &Options) -> Result<Engine, EngineError> {
         Engine::with_kernels(graph, options, None)
     }
@@ -209,19 +225,37 @@ impl Engine {
         options: &Options,
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
-        let engine = Engine {
+        let mut graph = graph;
+        let (loops, pool) = (Isa::choose(isa)?, Pool::shared(options.threads));
+        let mut constants = std::mem::take(&mut graph.constants);
+        let first = Program::compile(
+            &graph,
+            &mut constants,
+            1,
+            &Weights::new(),
+            loops,
+            pool.clone(),
+        )?;
+        graph.constants = constants;
+        let weights = first.weights().clone();
+        let first = Arc::new(Compiled::new(first));
+        Ok(Engine {
             graph: Arc::new(graph),
-            loops: Isa::choose(isa)?,
-            pool: Pool::shared(options.threads),
-            programs: Arc::default(),
-        };
-        engine.compiled(1)?;
-        Ok(engine)
+            loops,
+            pool,
+            weights: Arc::new(weights),
+            programs: Arc::new(Mutex::new(HashMap::from([(1, first)]))),
+        })
     }
 
-    /// The graph it runs.
+    /// The graph it runs. Constants that the kernels hold in a form of their own are empty in it.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Threads it runs on, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
     }
 
     fn compiled(&self, batch: usize) -> Result<Arc<Compiled>, EngineError> {
@@ -230,10 +264,18 @@ impl Engine {
         if let Some(compiled) = programs.get(&batch) {
             return Ok(compiled.clone());
         }
-        let compiled = Arc::new(Compiled {
-            program: Program::compile(&self.graph, batch, self.loops, self.pool.clone())?,
-            arenas: Mutex::default(),
-        });
+        if batch == 0 {
+            return Err(self.wrong_input(0, "at least one sample".into(), "none".into()));
+        }
+        let program = Program::compile(
+            &self.graph,
+            &mut self.graph.constants.clone(),
+            batch,
+            &self.weights,
+            self.loops,
+            self.pool.clone(),
+        )?;
+        let compiled = Arc::new(Compiled::new(program));
         programs.insert(batch, compiled.clone());
         Ok(compiled)
     }
@@ -279,7 +321,7 @@ impl Engine {
         inputs: &[&[u8]],
         outputs: &mut [&mut [u8]],
         cancel: &Cancel,
-        times: Option<&mut Vec<StepTime>>,
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), EngineError> {
         let lock = || {
             compiled
@@ -314,7 +356,7 @@ impl Engine {
         inputs: &[&[f32]],
         outputs: &mut [&mut [f32]],
         cancel: &Cancel,
-        times: Option<&mut Vec<StepTime>>,
+        times: Option<&mut Vec<Duration>>,
     ) -> Result<(), EngineError> {
         let inputs = self.float_inputs(batch, inputs)?;
         let compiled = self.compiled(batch)?;
@@ -372,8 +414,27 @@ impl Engine {
         let mut times = vec![];
         let mut outputs = self.buffers(batch);
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-        self.fill_buffers(batch, inputs, &mut slices, cancel, Some(&mut times))?;
-        Ok((outputs, times))
+        self.run_timed_into(batch, inputs, &mut slices, cancel, &mut times)?;
+        let steps = self.steps(batch)?.into_iter().zip(times);
+        let named = steps.map(|(step, time)| StepTime {
+            node: step.node,
+            time,
+        });
+        Ok((outputs, named.collect()))
+    }
+
+    /// Like [`Engine::run_into`], and puts the time of each step into `times`, in the order of
+    /// [`Engine::steps`]. The last step's time holds the copy to the outputs: the sum is the run.
+    pub fn run_timed_into(
+        &self,
+        batch: usize,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        cancel: &Cancel,
+        times: &mut Vec<Duration>,
+    ) -> Result<(), EngineError> {
+        times.clear();
+        self.fill_buffers(batch, inputs, outputs, cancel, Some(times))
     }
 
     /// Runs on inputs of any element type; the batch size is read off the shapes.

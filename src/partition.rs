@@ -3,6 +3,7 @@ Where to split, where to put exits, and what the parts are. Pure functions over 
 stored profiles.
 */
 
+pub mod manual;
 pub mod parts;
 pub mod place;
 pub mod split;
@@ -103,6 +104,14 @@ pub enum PlanError {
     /// A place where no split may stand.
     #[error("no split may stand after `{name}`: {why}; `edgelesspart layers` marks where one may")]
     IllegalSplit {
+        /// The layer.
+        name: String,
+        /// Why not.
+        why: String,
+    },
+    /// A place where no exit may stand.
+    #[error("no exit may stand after `{name}`: {why}; `edgelesspart layers` marks where one may")]
+    IllegalExit {
         /// The layer.
         name: String,
         /// Why not.

@@ -3,8 +3,15 @@ The wire between workbench, edge and cloud: messages, tensor encoding, the clien
 every exchange are described here once; `agent` serves it, `cli` and `tui` call it.
 */
 
+pub mod client;
+pub mod dataset;
+pub mod local;
 pub mod message;
+pub mod record;
 pub mod wire;
+
+pub use client::{Client, ClientError};
+pub use local::{LocalAgent, LocalError, LocalOptions};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,6 +7,7 @@ how it is written without ever losing one. A user's file is never rewritten by a
 
 mod model;
 mod parse;
+pub mod results;
 mod save;
 mod settings;
 pub mod stages;
@@ -15,4 +16,5 @@ mod validate;
 
 pub use model::{ModelError, ModelSource, Network};
 pub use parse::{SessionError, VERSION};
+pub use results::Results;
 pub use settings::*;

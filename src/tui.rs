@@ -4,4 +4,105 @@ The workbench: the terminal application.
 What may live here: its state and the pure `update` over messages, the registry of commands and keys,
 views that draw borrowed state, themes, and the terminal itself. It draws what the rooms below hand
 it, and computes nothing they could.
+
+- `term` owns the terminal, `input` reads keys, `app` is the loop between them;
+- `state` is everything on screen and what a message changes; `command` lists what keys do;
+- `views` draw the state with `widgets` in the styles of a `theme`;
+- `effects` carry out what the state asks of the world, `work` says what the rooms below do for it.
 */
+
+mod app;
+mod command;
+mod config;
+mod effects;
+mod input;
+mod replay;
+mod state;
+mod term;
+#[cfg(test)]
+mod tests;
+mod theme;
+mod views;
+mod widgets;
+mod work;
+
+pub use replay::Replay;
+pub use term::color::ColorChoice;
+pub use work::{Goal, HeadFacts, Job, Measured, Network, Predict, Question, Results, Work};
+
+use effects::{Effect, Runner, Source};
+use state::State;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+/// How the workbench is started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The session to open; the demo if absent.
+    pub session: Option<PathBuf>,
+    /// How many colours.
+    pub color: ColorChoice,
+    /// Borders, bars and marks in ASCII.
+    pub ascii: bool,
+    /// A theme's name, over the configuration's.
+    pub theme: Option<String>,
+}
+
+/// Why the workbench couldn't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TuiError {
+    /// The terminal.
+    #[error("the terminal: {0}")]
+    Terminal(#[from] std::io::Error),
+    /// The user's configuration or theme.
+    #[error("{0}")]
+    Config(String),
+    /// The demo that ships.
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+}
+
+/// Opens the workbench and runs it until the user leaves; `work` carries out its jobs and `predict`
+/// answers its questions.
+///
+/// # Errors
+/// The terminal is none or goes wrong, or the configuration is wrong.
+pub fn run(
+    options: &Options,
+    work: Arc<dyn Work>,
+    predict: Arc<dyn Predict>,
+) -> Result<(), TuiError> {
+    let folder = config::folder();
+    let config = match &folder {
+        Some(folder) => config::read(folder).map_err(TuiError::Config)?,
+        None => config::Config::default(),
+    };
+    let name = options.theme.clone().or(config.theme.clone());
+    let name = name.unwrap_or_else(|| "default".into());
+    let theme = config::theme(&name, folder.as_deref()).map_err(TuiError::Config)?;
+    let keymap = command::Keymap::new(&config.keys).map_err(TuiError::Config)?;
+
+    let demo = include_str!("../sessions/demo.ron");
+    let demo = crate::session::Session::parse(demo, std::path::Path::new("demo.ron"))?;
+    let mut state = State::new(demo, theme, keymap, predict);
+    state.ascii = options.ascii || config.ascii;
+    state.theme_name = name;
+    let source = options.session.clone().map_or(Source::Demo, Source::File);
+
+    let depth = options.color.depth(|name| std::env::var(name).ok());
+    let (tell, messages) = channel();
+    let mut runner = Runner::new(tell.clone(), work)?;
+    let mut terminal = term::Terminal::take(depth)?;
+    term::watch(&tell)?;
+    input::start(tell)?;
+    let first = vec![Effect::Open(source)];
+    let ended = app::run(&mut state, &mut terminal, &messages, &mut runner, first);
+    runner.finish();
+    drop(terminal);
+    match ended {
+        // A terminal that is gone can't be written to; that is how it ended, not a failure.
+        Err(_) if state.gone => Ok(()),
+        other => Ok(other?),
+    }
+}

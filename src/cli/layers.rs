@@ -238,7 +238,7 @@ fn human(out: &mut impl Write, table: &LayerTable, rows: &[Row], verbose: bool) 
 }
 
 /// The end of a long name says more than its beginning.
-fn clipped(text: &str, width: usize) -> String {
+pub(super) fn clipped(text: &str, width: usize) -> String {
     let count = text.chars().count();
     match count > width {
         true => format!(

@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::idx::Idx;
 use super::split::{self, Chosen};
 use super::synthetic::Synthetic;
-use super::{Calibration, DataError, Layout, Preprocessing, Set, Source};
+use super::{Calibration, DataError, Preprocessing, Set, Source};
 use crate::engine::Cancel;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -81,6 +81,7 @@ pub struct LoadedData {
     input: [usize; 3],
     class_names: Vec<String>,
     sets: [Stored; 3],
+    available: [usize; 3],
 }
 
 fn slot(set: Set) -> usize {
@@ -150,6 +151,7 @@ impl LoadedData {
             train,
             calibration,
             test,
+            available,
         } = split::choose(
             images.labels(Side::Train).len(),
             images.labels(Side::Test).len(),
@@ -195,12 +197,18 @@ impl LoadedData {
             input: options.input,
             class_names,
             sets,
+            available,
         })
     }
 
     /// Images of a set.
     pub fn len(&self, set: Set) -> usize {
         self.sets[slot(set)].labels.len()
+    }
+
+    /// Images the set would have without a limit on their number.
+    pub fn available(&self, set: Set) -> usize {
+        self.available[slot(set)]
     }
 
     /// Whether a set has no image; none has, after [`LoadedData::load`].
@@ -278,51 +286,14 @@ impl LoadedData {
         preprocessing: &Preprocessing,
         out: &mut [f32],
     ) -> Result<(), DataError> {
-        let [channels, height, width] = self.input;
-        let plane = height * width;
-        if out.len() != channels * plane {
-            return Err(DataError::Request(format!(
-                "a buffer of {} numbers for an image of {channels}×{height}×{width}",
-                out.len()
-            )));
-        }
-        for (name, values) in [("mean", &preprocessing.mean), ("std", &preprocessing.std)] {
-            if values.len() != 1 && values.len() != channels {
-                return Err(DataError::Request(format!(
-                    "preprocessing.{name} has {} values; give one, or one for each of the \
-                     {channels} channels",
-                    values.len()
-                )));
-            }
-        }
-        let pixels = self.pixels(set, index);
-        for (channel, values) in pixels.chunks_exact(plane).enumerate() {
-            let mean = preprocessing.mean[channel % preprocessing.mean.len()];
-            let std = preprocessing.std[channel % preprocessing.std.len()];
-            // The formula as written, not one multiply-add: reference pipelines compute it so, and
-            // the last bit should agree with them.
-            let value = |byte: u8| (f32::from(byte) * preprocessing.scale - mean) / std;
-            match preprocessing.layout {
-                Layout::Nchw => {
-                    let out = &mut out[channel * plane..(channel + 1) * plane];
-                    for (to, &byte) in out.iter_mut().zip(values) {
-                        *to = value(byte);
-                    }
-                }
-                Layout::Nhwc => {
-                    for (at, &byte) in values.iter().enumerate() {
-                        out[at * channels + channel] = value(byte);
-                    }
-                }
-            }
-        }
-        Ok(())
+        preprocessing.apply(self.input, self.pixels(set, index), out)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Layout;
 
     fn options(input: [usize; 3]) -> LoadOptions {
         LoadOptions {

@@ -12,6 +12,8 @@ pub(super) struct Chosen {
     /// Of the training or the test side, as the calibration setting says.
     pub calibration: Vec<usize>,
     pub test: Vec<usize>,
+    /// Images of the three sets before the limits cut them.
+    pub available: [usize; 3],
 }
 
 /// Calibration is drawn first and the limits cut what is left, so that a smaller subset never
@@ -48,6 +50,7 @@ pub(super) fn choose(
         )));
     }
     let mut calibration: Vec<usize> = side.drain(..wanted).collect();
+    let available = [from_train.len(), calibration.len(), from_test.len()];
     for (name, set, limit) in [
         ("train_samples", &mut from_train, limits.0),
         ("test_samples", &mut from_test, limits.1),
@@ -69,6 +72,7 @@ pub(super) fn choose(
         train: from_train,
         calibration,
         test: from_test,
+        available,
     })
 }
 
@@ -105,6 +109,7 @@ mod tests {
         let few = choose(50, 30, Calibration::FromTrain(10), (Some(5), Some(4)), 3).unwrap();
         assert_eq!(few.calibration, all.calibration);
         assert_eq!((few.train.len(), few.test.len()), (5, 4));
+        assert_eq!(few.available, [40, 10, 30]);
         assert_ne!(
             all.calibration,
             choose(50, 30, Calibration::FromTrain(10), (None, None), 4)

@@ -61,6 +61,41 @@ pub struct Latency {
     pub p99: f64,
 }
 
+impl Latency {
+    /// Of single samples; `None` without any, or where one wasn't measured (NaN). Reorders them.
+    pub fn of(samples: &mut [f32]) -> Option<Latency> {
+        if samples.is_empty() || samples.iter().any(|ms| ms.is_nan()) {
+            return None;
+        }
+        let sum: f64 = samples.iter().map(|&ms| f64::from(ms)).sum();
+        Some(Latency::with_mean(sum / samples.len() as f64, samples))
+    }
+
+    /// A mean known from elsewhere with the percentiles (nearest rank) of single samples; without
+    /// any, the mean stands for them. Reorders them.
+    pub fn with_mean(mean: f64, samples: &mut [f32]) -> Latency {
+        let count = samples.len();
+        let mut upto = count;
+        // From the largest down, each search in what the one before left below it.
+        let [p99, p95, p50] = [0.99, 0.95, 0.5].map(|share| {
+            let rank = (share * count as f64).ceil() as usize;
+            let Some(at) = rank.checked_sub(1) else {
+                return mean;
+            };
+            let (_, found, _) = samples[..upto].select_nth_unstable_by(at, f32::total_cmp);
+            let found = f64::from(*found);
+            upto = at + 1;
+            found
+        });
+        Latency {
+            mean,
+            p50,
+            p95,
+            p99,
+        }
+    }
+}
+
 /// What leaves at one exit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExitOutcome {
@@ -122,4 +157,25 @@ pub struct Outcome {
     pub bytes_sent: Bytes,
     /// The cloud's bill for a million inferences; `None` without a cloud side to bill.
     pub cost_per_million: Option<Cost>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let mut samples: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
+        let latency = Latency::of(&mut samples).unwrap();
+        let found = [latency.mean, latency.p50, latency.p95, latency.p99];
+        assert_eq!(found, [100.5, 100.0, 190.0, 198.0]);
+        let one = Latency::of(&mut [3.0]).unwrap();
+        assert_eq!([one.p50, one.p95, one.p99], [3.0; 3]);
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_latency() {
+        assert_eq!(Latency::of(&mut [1.0, f32::NAN]), None);
+        assert_eq!(Latency::of(&mut []), None);
+    }
 }

@@ -26,6 +26,9 @@ pub struct AgentInfo {
     pub resident_bytes: usize,
     /// The largest body it takes.
     pub max_body: usize,
+    /// Requests for inference it has answered since it started.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// A job for an agent.
@@ -175,6 +178,81 @@ pub struct Evaluated {
     /// Wall time of the whole run.
     pub seconds: f64,
     pub wire: Option<Element>,
+}
+
+/// Header of a request for inference that carries an [`InferRequest`] as JSON, so that the body is
+/// the tensor and nothing else.
+pub const INFER_HEADER: &str = "edgelesspart-infer";
+
+/// What goes with a tensor sent to a part; the agent keeps nothing of it between requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InferRequest {
+    pub confidence: Confidence,
+    /// One for each exit of the part.
+    pub thresholds: Vec<f64>,
+    /// Set where the body is pixels as bytes `[samples, c, h, w]`, not a tensor of [`super::wire`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<Preprocessing>,
+}
+
+/// What a part answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InferReply {
+    /// One a sample.
+    pub answers: Vec<PartAnswer>,
+    /// Decoding, or preprocessing of pixels.
+    pub decode_ms: f64,
+    /// Segments and heads.
+    pub compute_ms: f64,
+}
+
+/// The answer for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PartAnswer {
+    /// Exit of the part; their count stands for the final classifier.
+    pub exit: u16,
+    pub prediction: u16,
+    pub confidence: f32,
+}
+
+/// What an agent says of a part it has made ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Prepared {
+    pub network: String,
+    pub segments: usize,
+    pub exits: usize,
+    pub classes: usize,
+    /// Extents of one sample of its input.
+    pub input: Vec<usize>,
+    pub ends_network: bool,
+}
+
+/// Answer to a submitted job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Submitted {
+    pub id: String,
+}
+
+/// What a client gets that comes back too late for the events it missed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Snapshot {
+    /// Events that are gone.
+    pub missed: u64,
+    /// The last state among them.
+    pub latest: Option<JobEvent>,
+}
+
+/// Every refusal of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Refusal {
+    pub error: String,
 }
 
 /// A data set as it travels: pixels as bytes `[samples, c, h, w]`. Labels stay at the workbench.

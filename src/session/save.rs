@@ -104,6 +104,13 @@ impl Session {
             &self.threads,
         )?;
         put("Images at a time.", "batch", &self.batch)?;
+        if let Some(results) = &self.results {
+            put(
+                "What the last run left: profiles, heads, confidence tables, outcomes, journal.",
+                "results",
+                results,
+            )?;
+        }
         text += ")\n";
         Ok(text)
     }

@@ -74,6 +74,9 @@ pub struct Session {
     /// Images at a time.
     #[serde(default)]
     pub batch: BatchSizes,
+    /// What a run left; in the files it writes.
+    #[serde(default)]
+    pub results: Option<Box<super::Results>>,
 }
 
 /// Which exits, and how they are trained.
@@ -86,6 +89,9 @@ pub struct ExitSettings {
     pub placement: Placement,
     /// Whether one stands at the split itself; it counts towards the three.
     pub at_split: bool,
+    /// Exits exactly behind these layers, at most three a part, in place of a spread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Vec<String>>,
     /// What a head is made of.
     pub classifier: Classifier,
     /// What is trained.
@@ -98,6 +104,7 @@ impl Default for ExitSettings {
             per_part: 3,
             placement: Placement::default(),
             at_split: false,
+            at: None,
             classifier: Classifier::default(),
             training: Training::default(),
         }

@@ -1,0 +1,141 @@
+/*! One request for inference: a tensor or pixels in, the answers of a part and their durations out. */
+
+use super::error::Refused;
+use super::routes::{blocking, whole};
+use super::runner::{Rules, Runner, RunnerError};
+use super::server::Agent;
+use super::wait;
+use crate::data::{Layout, Preprocessing};
+use crate::engine::Cancel;
+use crate::remote::message::{INFER_HEADER, InferReply, InferRequest};
+use crate::remote::wire;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Samples in one request.
+const SAMPLES: usize = 256;
+/// Room for the head of a tensor, and for what U8 adds to each sample.
+const OVERHEAD: usize = 64 + 8 * SAMPLES;
+
+/// Answers a request.
+pub(super) async fn infer(
+    State(agent): State<Arc<Agent>>,
+    Path(address): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<InferReply>, Refused> {
+    let request = headers.get(INFER_HEADER).map(|v| v.as_bytes());
+    let request =
+        request.ok_or_else(|| Refused::bad(format!("the header {INFER_HEADER} is missing")))?;
+    let request: InferRequest = serde_json::from_slice(request)
+        .map_err(|e| Refused::bad(format!("the header {INFER_HEADER}: {e}")))?;
+    let runner = match agent.parts.get(&address) {
+        Some(runner) => runner,
+        None => {
+            let agent = agent.clone();
+            blocking(move || agent.parts.prepare(&address, &agent.store)).await?
+        }
+    };
+    let largest = runner.input_elements().saturating_mul(4 * SAMPLES) + OVERHEAD;
+    let bytes = whole(body, agent.max_body.min(largest)).await?;
+    let turn = agent.engine.clone().acquire_owned().await;
+    let turn = turn.map_err(Refused::internal)?;
+    let reply = blocking(move || {
+        let reply = answer(&runner, &request, &bytes, agent.slowdown)?;
+        agent.requests.fetch_add(1, Ordering::Relaxed);
+        drop(turn);
+        Ok(reply)
+    });
+    Ok(Json(reply.await?))
+}
+
+/// Decodes, runs, and tells the two durations.
+fn answer(
+    runner: &Runner,
+    request: &InferRequest,
+    bytes: &Bytes,
+    slowdown: f64,
+) -> Result<InferReply, Refused> {
+    // A client that goes away stops nothing here: a part's run is shorter than the notice of it.
+    let cancel = Cancel::new();
+    let start = Instant::now();
+    let (samples, input) = match &request.pixels {
+        Some(preprocessing) => preprocess(runner, preprocessing, bytes)?,
+        None => decode(runner, bytes)?,
+    };
+    let decode_ms = f64::from(wait::ms(wait::stretch(start, slowdown, &cancel)));
+    let rules = Rules {
+        confidence: request.confidence,
+        thresholds: &request.thresholds,
+        last_exit_answers: false,
+    };
+    let mut work = runner.work();
+    let run = runner.run(samples, &input, &rules, &mut work, &cancel);
+    run.map_err(|e| match e {
+        RunnerError::Engine(_) => Refused::internal(e),
+        RunnerError::Policy(_) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string()),
+        _ => Refused::bad(e),
+    })?;
+    if !work.onward().is_empty() {
+        let what = "the part doesn't end the network, and nobody is behind it; send the cloud part";
+        return Err(Refused::bad(what));
+    }
+    let reply = InferReply {
+        answers: work.verdicts.iter().filter_map(|v| v.latest).collect(),
+        decode_ms,
+        compute_ms: f64::from(work.compute_ms()),
+    };
+    runner.done_with(work);
+    Ok(reply)
+}
+
+fn decode(runner: &Runner, bytes: &[u8]) -> Result<(usize, Vec<f32>), Refused> {
+    let most = runner.input_elements().saturating_mul(SAMPLES);
+    let (shape, data) = wire::decode(bytes, most).map_err(Refused::bad)?;
+    let takes = &runner.about().input;
+    match shape.split_first() {
+        Some((&samples, sample)) if sample == takes.as_slice() && samples > 0 => {
+            Ok((samples, data))
+        }
+        _ => Err(Refused::bad(format!(
+            "the part takes [samples, {takes:?}], this is {shape:?}; is it the part behind this split?"
+        ))),
+    }
+}
+
+fn preprocess(
+    runner: &Runner,
+    preprocessing: &Preprocessing,
+    pixels: &[u8],
+) -> Result<(usize, Vec<f32>), Refused> {
+    let shape = image(runner, preprocessing.layout).ok_or_else(|| {
+        let takes = &runner.about().input;
+        Refused::bad(format!("the part takes {takes:?}, which is no image"))
+    })?;
+    let size: usize = shape.iter().product();
+    if size == 0 || pixels.is_empty() || pixels.len() % size != 0 || pixels.len() / size > SAMPLES {
+        return Err(Refused::bad(format!(
+            "{} bytes are not 1 to {SAMPLES} images of {shape:?}",
+            pixels.len()
+        )));
+    }
+    let mut input = vec![0.0; pixels.len()];
+    for (pixels, input) in pixels.chunks_exact(size).zip(input.chunks_exact_mut(size)) {
+        let done = preprocessing.apply(shape, pixels, input);
+        done.map_err(Refused::bad)?;
+    }
+    Ok((pixels.len() / size, input))
+}
+
+/// `[c, h, w]` of the images a part takes, if it takes images.
+pub(super) fn image(runner: &Runner, layout: Layout) -> Option<[usize; 3]> {
+    match (layout, runner.about().input.as_slice()) {
+        (Layout::Nchw, &[c, h, w]) | (Layout::Nhwc, &[h, w, c]) => Some([c, h, w]),
+        _ => None,
+    }
+}

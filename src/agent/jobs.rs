@@ -1,0 +1,233 @@
+/*!
+Jobs: one runs, the others wait and say how many are ahead. Each has its events and, in a file of its
+own that only grows, its records.
+*/
+
+use super::error::{AgentError, JobError, Refused};
+use super::events::Events;
+use crate::engine::Cancel;
+use crate::evaluate::Record;
+use crate::remote::message::{JobEvent, JobRequest, JobResult};
+use crate::remote::record;
+use axum::http::StatusCode;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Jobs remembered, ended ones included.
+const REMEMBERED: usize = 64;
+/// Jobs that wait at most.
+const WAITING: usize = 32;
+/// Records in one answer.
+const ANSWER: u64 = 1 << 17;
+
+/// A job.
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) request: JobRequest,
+    pub(super) cancel: Cancel,
+    pub(super) events: Arc<Events>,
+    file: PathBuf,
+    /// Whole records in the file.
+    written: AtomicU64,
+}
+
+impl Job {
+    /// Appends records to the job's file; from then on they can be fetched.
+    pub(super) fn append(&self, records: &[Record]) -> Result<(), JobError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(records.len() * record::WIDTH);
+        for r in records {
+            record::encode(r, &mut bytes);
+        }
+        let open = File::options().create(true).append(true).open(&self.file);
+        let written = open.and_then(|mut file| file.write_all(&bytes));
+        written.map_err(|e| JobError::Failed(format!("writing the job's records: {e}")))?;
+        self.written
+            .fetch_add(records.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    /// Records from a position on, as they travel.
+    pub(super) fn records(&self, from: u64) -> std::io::Result<Vec<u8>> {
+        let mut out = record::header(from);
+        let there = self.written.load(Ordering::Acquire);
+        let count = there.saturating_sub(from).min(ANSWER);
+        if count > 0 {
+            let width = record::WIDTH as u64;
+            let mut file = File::open(&self.file)?;
+            file.seek(SeekFrom::Start(from * width))?;
+            file.take(count * width).read_to_end(&mut out)?;
+        }
+        Ok(out)
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Job>>,
+    running: Option<Arc<Job>>,
+    known: VecDeque<Arc<Job>>,
+    count: u64,
+    closed: bool,
+}
+
+/// The jobs of an agent.
+pub(super) struct Jobs {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    folder: PathBuf,
+    /// Tells the jobs of one life of the agent from those of another.
+    life: u64,
+}
+
+impl Jobs {
+    pub(super) fn open(folder: &Path, life: u64) -> Result<Jobs, AgentError> {
+        std::fs::create_dir_all(folder).map_err(|cause| AgentError::Path {
+            path: folder.to_path_buf(),
+            cause,
+        })?;
+        Ok(Jobs {
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            folder: folder.to_path_buf(),
+            life,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn submit(&self, request: JobRequest) -> Result<Arc<Job>, Refused> {
+        let mut queue = self.lock();
+        let full = |what: &str| Refused::new(StatusCode::SERVICE_UNAVAILABLE, what);
+        if queue.closed {
+            return Err(full("the agent is ending"));
+        }
+        if queue.waiting.len() >= WAITING {
+            return Err(full("too many jobs are waiting; try again later"));
+        }
+        queue.count += 1;
+        let id = format!("{:x}-{}", self.life, queue.count);
+        let job = Arc::new(Job {
+            file: self.folder.join(format!("{id}.records")),
+            id,
+            request,
+            cancel: Cancel::new(),
+            events: Arc::new(Events::new()),
+            written: AtomicU64::new(0),
+        });
+        let ahead = queue.waiting.len() + usize::from(queue.running.is_some());
+        if ahead > 0 {
+            job.events.push(JobEvent::Queued { ahead });
+        }
+        queue.waiting.push_back(job.clone());
+        queue.known.push_back(job.clone());
+        while queue.known.len() > REMEMBERED {
+            let Some(ended) = queue.known.iter().position(|j| j.events.ended()) else {
+                break;
+            };
+            if let Some(job) = queue.known.remove(ended) {
+                // It may never have had a record.
+                let _ = std::fs::remove_file(&job.file);
+            }
+        }
+        drop(queue);
+        self.changed.notify_all();
+        Ok(job)
+    }
+
+    pub(super) fn find(&self, id: &str) -> Result<Arc<Job>, Refused> {
+        let queue = self.lock();
+        let job = queue.known.iter().find(|j| j.id == id).cloned();
+        job.ok_or_else(|| Refused::missing(format!("there is no job {id} (any more)")))
+    }
+
+    /// Ids of all known jobs, oldest first.
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.lock().known.iter().map(|j| j.id.clone()).collect()
+    }
+
+    /// Stops a job: at once if it waits, else as soon as its work looks up.
+    pub(super) fn cancel(&self, id: &str) -> Result<(), Refused> {
+        let job = self.find(id)?;
+        job.cancel.cancel();
+        let mut queue = self.lock();
+        if let Some(at) = queue.waiting.iter().position(|j| j.id == id) {
+            queue.waiting.remove(at);
+            job.events.push(JobEvent::Cancelled);
+            tell_places(&queue);
+        }
+        Ok(())
+    }
+
+    /// Whether a job runs or waits.
+    pub(super) fn busy(&self) -> bool {
+        let queue = self.lock();
+        queue.running.is_some() || !queue.waiting.is_empty()
+    }
+
+    /// Takes no more jobs, and ends those that wait. The one that runs goes on; with `all` it is
+    /// stopped, too.
+    pub(super) fn close(&self, all: bool) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        for job in std::mem::take(&mut queue.waiting) {
+            let error = "the agent ended before the job's turn came".to_string();
+            job.events.push(JobEvent::Failed { error });
+        }
+        if let Some(job) = queue.running.as_ref().filter(|_| all) {
+            job.cancel.cancel();
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    /// Runs jobs one after the other, until [`Jobs::close`].
+    pub(super) fn work(&self, run: impl Fn(&Job) -> Result<JobResult, JobError>) {
+        loop {
+            let mut queue = self.lock();
+            let job = loop {
+                if let Some(job) = queue.waiting.pop_front() {
+                    break job;
+                }
+                if queue.closed {
+                    return;
+                }
+                let wait = self.changed.wait(queue);
+                queue = wait.unwrap_or_else(PoisonError::into_inner);
+            };
+            queue.running = Some(job.clone());
+            tell_places(&queue);
+            drop(queue);
+            // A job that panics must not take the agent along.
+            let result = catch_unwind(AssertUnwindSafe(|| run(&job)));
+            let end = match result {
+                Ok(Ok(result)) => JobEvent::Done(Box::new(result)),
+                Ok(Err(JobError::Cancelled)) => JobEvent::Cancelled,
+                Ok(Err(JobError::Failed(error))) => JobEvent::Failed { error },
+                Err(_) => JobEvent::Failed {
+                    error: "the agent failed in a way it shouldn't; its log says where".to_string(),
+                },
+            };
+            // No longer running before it is told to have ended: what is submitted upon that
+            // doesn't wait.
+            self.lock().running = None;
+            job.events.push(end);
+        }
+    }
+}
+
+fn tell_places(queue: &Queue) {
+    for (at, job) in queue.waiting.iter().enumerate() {
+        let ahead = at + usize::from(queue.running.is_some());
+        job.events.push(JobEvent::Queued { ahead });
+    }
+}

@@ -1,0 +1,103 @@
+/*!
+Measuring the link to the cloud: round trips against payload, on the connection that offloads use. A
+connection that has been idle is slower (its window has shrunk, cores and radios sleep), so both are
+measured.
+*/
+
+use super::error::JobError;
+use super::jobs::Job;
+use super::offload::{Offload, OffloadError};
+use crate::device::LinkProfile;
+use crate::engine::Cancel;
+use crate::remote::Link;
+use crate::remote::message::{AgentInfo, CloudTarget, JobEvent, Progress};
+use hyper::Method;
+use hyper::body::Bytes;
+use std::time::{Duration, Instant};
+
+/// Bytes of a request's body.
+const PAYLOADS: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+const PAUSE: Duration = Duration::from_millis(300);
+/// Round trips of each payload, after a pause and warm.
+const IDLE: usize = 5;
+const WARM: usize = 9;
+/// A payload that takes longer than this is measured less often.
+const SLOW: Duration = Duration::from_secs(1);
+const SLOW_TIMES: usize = 3;
+
+impl From<OffloadError> for JobError {
+    fn from(error: OffloadError) -> JobError {
+        match error {
+            OffloadError::Cancelled => JobError::Cancelled,
+            other => JobError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Measures all payloads.
+pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<LinkProfile, JobError> {
+    let mut offload = Offload::new(cloud, link, &job.cancel)?;
+    let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
+    let mut profile = LinkProfile {
+        emulated: link != Link::Measured,
+        ..LinkProfile::default()
+    };
+    let payloads = PAYLOADS.iter().filter(|&&p| p <= info.max_body);
+    let total = payloads.clone().count() as u64;
+    for (done, &payload) in payloads.enumerate() {
+        job.events.push(JobEvent::Progress(Progress {
+            done: done as u64,
+            total,
+            note: format!("{} KB to {}", payload >> 10, offload.url()),
+            ..Progress::default()
+        }));
+        // Bytes that no layer below can make fewer.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let body: Vec<u8> = (0..payload)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            })
+            .collect();
+        let body = Bytes::from(body);
+        let mut times = |count: usize, pause: Duration| -> Result<f64, JobError> {
+            let mut times = Vec::new();
+            while times.len() < count {
+                rest(pause, &job.cancel)?;
+                let start = Instant::now();
+                let reply = offload.exchange(Method::POST, "/v1/echo", None, body.clone(), None)?;
+                let time = start.elapsed();
+                if offload.parse::<usize>(&reply)? != payload {
+                    let what = format!("{} lost bytes of an echo", offload.url());
+                    return Err(JobError::Failed(what));
+                }
+                times.push(time.as_secs_f64() * 1e3);
+                if time > SLOW && times.len() >= SLOW_TIMES {
+                    break;
+                }
+            }
+            times.sort_by(f64::total_cmp);
+            Ok(times[times.len() / 2])
+        };
+        profile.idle.push((payload, times(IDLE, PAUSE)?));
+        times(2, Duration::ZERO)?;
+        profile.warm.push((payload, times(WARM, Duration::ZERO)?));
+    }
+    Ok(profile)
+}
+
+fn rest(pause: Duration, cancel: &Cancel) -> Result<(), JobError> {
+    let end = Instant::now() + pause;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(JobError::Cancelled);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}

@@ -1,0 +1,71 @@
+/*! Parts made ready, a few at a time: compiling one takes longer than many a request may. */
+
+use super::error::Refused;
+use super::runner::Runner;
+use super::store::Store;
+use crate::partition::parts::PartBundle;
+use crate::remote::message::Address;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts kept ready, those in use not counted.
+const READY: usize = 4;
+
+/// The parts of an agent.
+pub(super) struct Parts {
+    /// The one asked for last stands last.
+    ready: Mutex<Vec<(Address, Arc<Runner>)>>,
+    /// Held while one is made ready, so that none is made twice.
+    making: Mutex<()>,
+    threads: usize,
+    slowdown: f64,
+}
+
+impl Parts {
+    pub(super) fn new(threads: usize, slowdown: f64) -> Parts {
+        Parts {
+            ready: Mutex::default(),
+            making: Mutex::default(),
+            threads,
+            slowdown,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Address, Arc<Runner>)>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The part, if it is ready.
+    pub(super) fn get(&self, address: &str) -> Option<Arc<Runner>> {
+        let mut ready = self.lock();
+        let at = ready.iter().position(|(a, _)| a == address)?;
+        let last = ready.len() - 1;
+        ready[at..=last].rotate_left(1);
+        Some(ready[last].1.clone())
+    }
+
+    /// The part, made ready if it isn't. Takes its time: not for the threads of the runtime.
+    pub(super) fn prepare(&self, address: &str, store: &Store) -> Result<Arc<Runner>, Refused> {
+        if let Some(runner) = self.get(address) {
+            return Ok(runner);
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runner) = self.get(address) {
+            return Ok(runner);
+        }
+        let bytes = store.need(address)?.read()?;
+        let bundle = PartBundle::decode(&bytes).map_err(Refused::bad)?;
+        drop(bytes);
+        let runner = Runner::new(&bundle.spec, self.threads, self.slowdown);
+        let runner = Arc::new(runner.map_err(Refused::bad)?);
+        let mut ready = self.lock();
+        ready.push((address.to_string(), runner.clone()));
+        let idle = |r: &(Address, Arc<Runner>)| Arc::strong_count(&r.1) == 1;
+        while ready.iter().filter(|r| idle(r)).count() > READY {
+            let Some(oldest) = ready.iter().position(idle) else {
+                break;
+            };
+            ready.remove(oldest);
+        }
+        Ok(runner)
+    }
+}

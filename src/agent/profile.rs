@@ -1,0 +1,120 @@
+/*! The jobs that time what runs here; `device` holds the clocks. */
+
+use super::error::JobError;
+use super::jobs::Job;
+use super::server::Agent;
+use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
+use crate::device::{DeviceError, PartProfile, Profile};
+use crate::engine::EngineError;
+use crate::model::Graph;
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::onnx::import_bytes;
+use crate::partition::parts::PartBundle;
+use crate::remote::message::{HeadToProfile, JobEvent, Progress};
+use std::time::{Duration, Instant};
+
+const WARM_UP: usize = 20;
+const REPORT: Duration = Duration::from_millis(200);
+
+impl From<DeviceError> for JobError {
+    fn from(error: DeviceError) -> JobError {
+        match error {
+            DeviceError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            other => JobError::Failed(other.to_string()),
+        }
+    }
+}
+
+fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
+    ProfileOptions {
+        threads: agent.threads,
+        batch,
+        runs,
+        warm_up: WARM_UP,
+        slowdown: agent.slowdown,
+    }
+}
+
+/// Tells the progress of a profile, at most five times a second.
+fn teller(job: &Job) -> impl FnMut(usize, usize) {
+    let mut told = Instant::now();
+    move |done, total| {
+        if told.elapsed() >= REPORT {
+            told = Instant::now();
+            job.events.push(JobEvent::Progress(Progress {
+                done: done as u64,
+                total: total as u64,
+                ..Progress::default()
+            }));
+        }
+    }
+}
+
+/// Times a network and heads on its values.
+pub(super) fn network(
+    job: &Job,
+    agent: &Agent,
+    model: &str,
+    heads: &[HeadToProfile],
+    batch: usize,
+    runs: usize,
+) -> Result<Profile, JobError> {
+    let load = |address: &str, name: &str| -> Result<Graph, JobError> {
+        let bytes = agent.store.need(address)?.read()?;
+        let graph = import_bytes(&bytes, name);
+        Ok(fuse(&graph.map_err(|e| {
+            JobError::Failed(format!("the network {address}: {e}"))
+        })?))
+    };
+    let graph = load(model, "network")?;
+    let table = LayerTable::new(&graph).map_err(JobError::of)?;
+    let graphs: Result<Vec<Graph>, JobError> =
+        heads.iter().map(|h| load(&h.model, &h.after)).collect();
+    let graphs = graphs?;
+    let heads: Vec<HeadToTime> = heads
+        .iter()
+        .zip(&graphs)
+        .map(|(head, graph)| HeadToTime {
+            after: &head.after,
+            hash: &head.hash,
+            graph,
+        })
+        .collect();
+    let options = options(agent, batch, runs);
+    let mut tell = teller(job);
+    Ok(profile(
+        &graph,
+        &table,
+        &heads,
+        &options,
+        &mut tell,
+        &job.cancel,
+    )?)
+}
+
+/// Times a part's segments and heads, sample by sample; nothing leaves early.
+pub(super) fn part(
+    job: &Job,
+    agent: &Agent,
+    address: &str,
+    runs: usize,
+) -> Result<PartProfile, JobError> {
+    let bytes = agent.store.need(address)?.read()?;
+    let spec = PartBundle::decode(&bytes).map_err(JobError::of)?.spec;
+    let stages: Vec<Stage> = spec
+        .segments
+        .iter()
+        .map(|segment| Stage {
+            segment: &segment.graph,
+            head: segment.exit.as_ref().map(|e| &e.head),
+        })
+        .collect();
+    let options = options(agent, 1, runs);
+    Ok(profile_part(
+        &stages,
+        &options,
+        &mut teller(job),
+        &job.cancel,
+    )?)
+}

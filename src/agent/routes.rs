@@ -1,0 +1,184 @@
+/*!
+The endpoints, all below `/v1`. Every refusal is `{"error": …}` with a status of its own; nothing that
+a request holds brings the agent down.
+*/
+
+use super::about;
+use super::error::Refused;
+use super::infer::infer;
+use super::server::Agent;
+use crate::remote::message::{JobRequest, Prepared, Submitted};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Shared = State<Arc<Agent>>;
+type Answer<T> = Result<T, Refused>;
+
+/// Bytes of a refused body that are read all the same: a client that still sends would see a broken
+/// connection instead of the refusal.
+const DRAINED: usize = 32 << 20;
+/// The longest description of a job.
+const JOB: usize = 16 << 20;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// All endpoints of an agent.
+pub(super) fn routes(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/memory/reset", post(reset_memory))
+        .route("/v1/echo", post(echo))
+        .route("/v1/blobs/{address}", get(has).put(put))
+        .route("/v1/parts/{address}", post(prepare))
+        .route("/v1/parts/{address}/infer", post(infer))
+        .route("/v1/jobs", get(jobs).post(submit))
+        .route("/v1/jobs/{id}", get(job).delete(cancel))
+        .route("/v1/jobs/{id}/events", get(events))
+        .route("/v1/jobs/{id}/records/{from}", get(records))
+        .fallback(async || Refused::missing("there is nothing here; agents serve below /v1"))
+        .method_not_allowed_fallback(async || {
+            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        })
+        .layer(from_fn_with_state(agent.clone(), admit))
+        .with_state(agent)
+}
+
+/// Counts the client, looks at its token, and refuses bodies that announce to be too large.
+async fn admit(State(agent): Shared, request: Request, next: Next) -> Response {
+    let _served = agent.serve_one();
+    let shown = request.headers().get(header::AUTHORIZATION);
+    let shown = shown.and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    if !agent.admits(shown) {
+        drain(request.into_body()).await;
+        let what = "the token is missing or wrong; it is what the agent's --token-file holds";
+        return Refused::new(StatusCode::UNAUTHORIZED, what).into_response();
+    }
+    if request.body().size_hint().lower() > agent.max_body as u64 {
+        drain(request.into_body()).await;
+        return Refused::too_large(agent.max_body).into_response();
+    }
+    next.run(request).await
+}
+
+async fn drain(mut body: Body) {
+    let mut read = 0;
+    while read < DRAINED {
+        match body.frame().await {
+            Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
+}
+
+/// The whole body, at most `max` bytes of it.
+pub(super) async fn whole(body: Body, max: usize) -> Answer<Bytes> {
+    if body.size_hint().lower() > max as u64 {
+        drain(body).await;
+        return Err(Refused::too_large(max));
+    }
+    let limited = http_body_util::Limited::new(body, max).collect().await;
+    let collected = limited.map_err(|e| {
+        if e.is::<http_body_util::LengthLimitError>() {
+            Refused::too_large(max)
+        } else {
+            Refused::bad(format!("the body ended early: {e}"))
+        }
+    })?;
+    Ok(collected.to_bytes())
+}
+
+/// Runs what takes its time on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refused::internal("the agent failed; its log says where")))
+}
+
+async fn info(State(agent): Shared) -> Json<crate::remote::message::AgentInfo> {
+    Json(about::info(&agent))
+}
+
+async fn reset_memory() -> Answer<StatusCode> {
+    crate::device::memory::reset_peak().map_err(Refused::internal)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a body and answers as briefly as an inference does: what the link alone takes.
+async fn echo(State(agent): Shared, body: Body) -> Answer<Json<usize>> {
+    Ok(Json(whole(body, agent.max_body).await?.len()))
+}
+
+async fn has(State(agent): Shared, Path(address): Path<String>) -> Answer<StatusCode> {
+    agent.store.need(&address).map(|_| StatusCode::OK)
+}
+
+async fn put(State(agent): Shared, Path(address): Path<String>, body: Body) -> Answer<StatusCode> {
+    agent.store.put(&address, body, agent.max_body).await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn prepare(State(agent): Shared, Path(address): Path<String>) -> Answer<Json<Prepared>> {
+    blocking(move || {
+        let runner = agent.parts.prepare(&address, &agent.store)?;
+        Ok(Json(runner.about().clone()))
+    })
+    .await
+}
+
+async fn jobs(State(agent): Shared) -> Json<Vec<String>> {
+    Json(agent.jobs.ids())
+}
+
+async fn submit(State(agent): Shared, body: Body) -> Answer<(StatusCode, Json<Submitted>)> {
+    let bytes = whole(body, agent.max_body.min(JOB)).await?;
+    let request: JobRequest = serde_json::from_slice(&bytes)
+        .map_err(|e| Refused::bad(format!("no job that this release understands: {e}")))?;
+    let id = agent.jobs.submit(request)?.id.clone();
+    Ok((StatusCode::CREATED, Json(Submitted { id })))
+}
+
+/// Its last state, or how it ended.
+async fn job(State(agent): Shared, Path(id): Path<String>) -> Answer<Response> {
+    Ok(Json(agent.jobs.find(&id)?.events.latest()).into_response())
+}
+
+async fn cancel(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
+    agent.jobs.cancel(&id)?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn events(
+    State(agent): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let job = agent.jobs.find(&id)?;
+    let seen = headers.get("last-event-id");
+    let seen = seen
+        .and_then(|v| v.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    let stream = job.events.clone().follow(seen, agent.serve_one());
+    let alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(stream).keep_alive(alive).into_response())
+}
+
+/// From the position `from` on.
+async fn records(
+    State(agent): Shared,
+    Path((id, from)): Path<(String, String)>,
+) -> Answer<Vec<u8>> {
+    let from = from
+        .parse()
+        .map_err(|_| Refused::bad("a position is a whole number"))?;
+    let job = agent.jobs.find(&id)?;
+    blocking(move || job.records(from).map_err(Refused::internal)).await
+}

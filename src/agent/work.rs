@@ -1,0 +1,27 @@
+/*! What a job does, by its kind. Runs on the jobs' thread. */
+
+use super::error::JobError;
+use super::jobs::Job;
+use super::server::Agent;
+use super::{evaluate, link, profile, wait};
+use crate::remote::message::{JobRequest, JobResult};
+
+/// Runs a job to its end.
+pub(super) fn run(job: &Job, agent: &Agent) -> Result<JobResult, JobError> {
+    wait::precise();
+    match &job.request {
+        JobRequest::Profile {
+            model,
+            heads,
+            batch,
+            runs,
+        } => profile::network(job, agent, model, heads, *batch, *runs).map(JobResult::Profile),
+        JobRequest::ProfilePart { part, runs } => {
+            profile::part(job, agent, part, *runs).map(JobResult::Part)
+        }
+        JobRequest::MeasureLink { cloud, link } => {
+            link::measure(job, cloud, *link).map(JobResult::Link)
+        }
+        JobRequest::Evaluate(run) => evaluate::evaluate(job, agent, run).map(JobResult::Evaluated),
+    }
+}

@@ -1,0 +1,275 @@
+/*! `profile`: how long each layer of a network takes on this device, and how much memory. */
+
+use super::layers::clipped;
+use super::network::NetworkArgs;
+use super::progress::Stage;
+use super::{CliError, error::Context};
+use crate::device::profile::{ProfileOptions, profile};
+use crate::device::{HeadProfile, Profile, Stats};
+use crate::engine::Cancel;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Cells of the longest bar.
+const BAR: usize = 20;
+
+/// Time a network on this device, as a whole and layer by layer, and say what memory it takes.
+#[derive(Debug, clap::Args)]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Samples a run.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Threads; all the cores this process may use if left out.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Runs that count, after a fifth as many to warm up.
+    #[arg(long, default_value_t = 100)]
+    runs: usize,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A layer as scripts read it: its median time, and bytes of packed parameters, input and output.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    ms: f64,
+    ms_min: f64,
+    ms_mean: f64,
+    ms_p95: f64,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    network: &'a str,
+    target: &'a str,
+    device: &'a str,
+    ghz: Option<f64>,
+    threads: usize,
+    batch: usize,
+    slowdown: f64,
+    total_ms: Stats,
+    layers: Vec<Row<'a>>,
+    heads: &'a [HeadProfile],
+    samples_ms: &'a [f64],
+    weight_bytes: usize,
+    arena_bytes: usize,
+    resident_bytes: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
+    for (option, value) in [("--batch", args.batch), ("--runs", args.runs)] {
+        if value == 0 {
+            return Err(CliError::usage(format!("{option} is at least 1")));
+        }
+    }
+    let network = args.network.load()?;
+    let table = network.table()?;
+    let options = ProfileOptions {
+        threads: args.threads,
+        batch: args.batch,
+        runs: args.runs,
+        warm_up: args.runs.div_ceil(5),
+        ..ProfileOptions::default()
+    };
+    let mut stage = Stage::start("profile", 0);
+    let mut progress = |done: usize, total: usize| {
+        stage.set(done as u64, total as u64, &table.network);
+    };
+    let measured = profile(&network.fused, &table, &[], &options, &mut progress, cancel)
+        .context(format!("profiling {}", table.network))?;
+    if let Some(sentence) = disturbed(&measured) {
+        stage.say(&sentence);
+    }
+    stage.done(&format!("{} runs on {}", args.runs, measured.target));
+    let mut out = io::stdout().lock();
+    let written = match args.json {
+        true => serde_json::to_writer_pretty(&mut out, &document(&table.network, &measured))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        false => human(&mut out, &table.network, &measured),
+    };
+    match written {
+        // Whoever read the first lines and left (`| head`) got what they wanted.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the profile"),
+    }
+}
+
+/// Each layer's median leaves out the runs in which something else had the processor; the median of
+/// the whole can't, since in most runs some layer is hit. Then the two don't add up.
+fn disturbed(p: &Profile) -> Option<String> {
+    let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
+    let off = sum / p.total_ms.median - 1.0;
+    (off.abs() > 0.05).then(|| {
+        format!(
+            "the sum of the layers is off by {:+.0} % from the whole: other work on this device disturbed the \
+             measurement; stop it and repeat",
+            100.0 * off
+        )
+    })
+}
+
+fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
+    let rows = p.layers.iter().map(|l| Row {
+        name: &l.name,
+        ms: l.ms.median,
+        ms_min: l.ms.min,
+        ms_mean: l.ms.mean,
+        ms_p95: l.ms.p95,
+        bytes: l.bytes,
+    });
+    Document {
+        network,
+        target: &p.target,
+        device: &p.device,
+        ghz: p.ghz,
+        threads: p.threads,
+        batch: p.batch,
+        slowdown: p.slowdown,
+        total_ms: p.total_ms,
+        layers: rows.collect(),
+        heads: &p.heads,
+        samples_ms: &p.samples_ms,
+        weight_bytes: p.weight_bytes,
+        arena_bytes: p.arena_bytes,
+        resident_bytes: p.resident_bytes,
+    }
+}
+
+fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
+    let longest = p.layers.iter().map(|l| l.ms.median).fold(0.0, f64::max);
+    let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
+    let widths = p.layers.iter().map(|l| l.name.chars().count());
+    let name = widths.max().unwrap_or(0).clamp(5, 28);
+    let (threads, batch) = (p.threads, p.batch);
+    writeln!(out, "{network} on {}", p.target)?;
+    writeln!(
+        out,
+        "batch {batch}, {threads} thread{}, median of {} runs",
+        if threads == 1 { "" } else { "s" },
+        p.samples_ms.len()
+    )?;
+    writeln!(
+        out,
+        "{:<name$} {:>9} {:<BAR$} {:>6} {:>10}",
+        "layer", "ms", "", "time", "memory"
+    )?;
+    for l in &p.layers {
+        let share = if sum > 0.0 { l.ms.median / sum } else { 0.0 };
+        let scale = if longest > 0.0 {
+            l.ms.median / longest
+        } else {
+            0.0
+        };
+        writeln!(
+            out,
+            "{:<name$} {:>9.4} {:<BAR$} {:>4.1} % {:>10}",
+            clipped(&l.name, name),
+            l.ms.median,
+            bar(scale, BAR),
+            100.0 * share,
+            size(l.bytes)
+        )?;
+    }
+    let t = &p.total_ms;
+    writeln!(
+        out,
+        "total: {:.4} ms (min {:.4}, mean {:.4}, p95 {:.4}), sum of the layers {sum:.4} ms",
+        t.median, t.min, t.mean, t.p95
+    )?;
+    writeln!(
+        out,
+        "memory: packed weights {}, arena {}, peak resident {} for the whole process",
+        size(p.weight_bytes),
+        size(p.arena_bytes),
+        size(p.resident_bytes)
+    )
+}
+
+/// A bar of eighths of a cell; something that isn't zero shows.
+fn bar(share: f64, cells: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * 8.0 * cells as f64).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// `123 B`, `45.6 KB`, `7.89 MB`.
+fn size(bytes: usize) -> String {
+    match bytes as f64 {
+        n if n < 1e3 => format!("{n:.0} B"),
+        n if n < 1e6 => format!("{:.1} KB", n / 1e3),
+        n if n < 1e9 => format!("{:.2} MB", n / 1e6),
+        n => format!("{:.2} GB", n / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::LayerProfile;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn bars_end_in_eighths_and_what_is_not_zero_shows() {
+        assert_eq!(bar(1.0, 4), "████");
+        assert_eq!(bar(0.5, 3), "█▌");
+        assert_eq!(bar(0.001, 4), "▏");
+        assert_eq!(bar(0.0, 4), "");
+    }
+
+    #[test]
+    fn the_table_shares_one_scale_and_ends_with_the_total() {
+        let stats = |median| Stats {
+            min: median,
+            median,
+            mean: median,
+            p95: median,
+        };
+        let layer = |name: &str, ms| LayerProfile {
+            name: name.to_string(),
+            ms: stats(ms),
+            bytes: 2500,
+        };
+        let profile = Profile {
+            target: "a board".into(),
+            device: "a core".into(),
+            ghz: None,
+            threads: 1,
+            batch: 1,
+            slowdown: 1.0,
+            total_ms: stats(4.1),
+            layers: vec![layer("conv1", 3.0), layer("fc", 1.0)],
+            heads: vec![],
+            samples_ms: vec![4.1],
+            weight_bytes: 1_000_000,
+            arena_bytes: 20_000,
+            resident_bytes: 5_000_000,
+        };
+        assert_eq!(disturbed(&profile), None);
+        let slower = Profile {
+            total_ms: stats(5.0),
+            ..profile.clone()
+        };
+        assert!(disturbed(&slower).unwrap().contains("-20 %"));
+        let mut out = Vec::new();
+        human(&mut out, "net", &profile).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "\
+net on a board
+batch 1, 1 thread, median of 1 runs
+layer        ms                        time     memory
+conv1    3.0000 ████████████████████ 75.0 %     2.5 KB
+fc       1.0000 ██████▋              25.0 %     2.5 KB
+total: 4.1000 ms (min 4.1000, mean 4.1000, p95 4.1000), sum of the layers 4.0000 ms
+memory: packed weights 1.00 MB, arena 20.0 KB, peak resident 5.00 MB for the whole process
+";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,133 @@
+/*! `run`: the whole of a session, from its network and images to a report of a distributed run. */
+
+use super::progress::Stage as Bar;
+use super::session::{Chosen, SessionArgs};
+use super::{CliError, error::Context};
+use crate::engine::Cancel;
+use crate::evaluate::report;
+use crate::run::{self, Event, Options, Stage};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Run a session: profile both sides, train the exits, plan, run the parts distributed, and report.
+/// What is finished is kept under --out, and taken from there the next time.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Do everything again, the training too, whatever is kept.
+    #[arg(long)]
+    fresh: bool,
+    /// One JSON document.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// The sweep as comma-separated values.
+    #[arg(long)]
+    csv: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
+    let chosen = args.session.load()?;
+    let done = go(&chosen, args.fresh, Stage::Report, cancel)?;
+    let report = done
+        .report
+        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
+    let out = &chosen.out;
+    let text = report::text::text(&report);
+    let csv = report::csv::figures(&report)?;
+    let json = report::json::json(&report)?;
+    write(&out.join("report.txt"), text.as_bytes())?;
+    write(&out.join("report.csv"), csv.as_bytes())?;
+    write(&out.join("report.json"), json.as_bytes())?;
+    let page = report::html::html(&report)?;
+    write(&out.join("report.html"), page.as_bytes())?;
+    done.session.save(&out.join("session.ron"))?;
+    let shown = match (args.json, args.csv) {
+        (true, _) => &json,
+        (_, true) => &csv,
+        _ => &text,
+    };
+    match io::stdout().lock().write_all(shown.as_bytes()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other.context("writing the report")?,
+    }
+    eprintln!(
+        "{}: report.html, report.json, report.csv, session.ron",
+        out.display()
+    );
+    Ok(())
+}
+
+/// Runs a session up to a stage, its progress on standard error.
+pub fn go(
+    chosen: &Chosen,
+    fresh: bool,
+    until: Stage,
+    cancel: &Cancel,
+) -> Result<run::Done, CliError> {
+    let options = Options {
+        out: chosen.out.clone(),
+        name: chosen.name.clone(),
+        fresh,
+        until,
+        program: None,
+    };
+    let mut bar: Option<Bar> = None;
+    let done = run::run(
+        &chosen.session,
+        &options,
+        &mut |event| show(&mut bar, event),
+        cancel,
+    );
+    done.map_err(CliError::from)
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    std::fs::write(file, bytes).context(file.display().to_string())
+}
+
+fn label(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Data => "images",
+        Stage::Backbone => "network",
+        Stage::Targets => "targets",
+        Stage::Profile => "profile",
+        Stage::Link => "link",
+        Stage::Heads => "exits",
+        Stage::Tables => "confidence",
+        Stage::Plan => "plan",
+        Stage::Run => "distributed run",
+        Stage::Baselines => "baselines",
+        Stage::Report => "report",
+    }
+}
+
+fn show(bar: &mut Option<Bar>, event: Event) {
+    match event {
+        Event::Started(stage) => *bar = Some(Bar::start(label(stage), 0)),
+        Event::Progress {
+            done, total, note, ..
+        } => {
+            if let Some(bar) = bar {
+                bar.set(done, total, &note);
+            }
+        }
+        Event::Say { stage, text } => match bar {
+            Some(bar) => bar.say(&text),
+            None => eprintln!("{}: {text}", label(stage)),
+        },
+        Event::Target { part, index, state } => {
+            if let Some(bar) = bar {
+                bar.say(&format!("{part:?} {index}: {state}").to_lowercase());
+            }
+        }
+        Event::Finished { outcome, kept, .. } => {
+            let kept = if kept { " [kept from before]" } else { "" };
+            if let Some(bar) = bar.take() {
+                bar.done(&format!("{outcome}{kept}"));
+            }
+        }
+        Event::Epoch { .. } | Event::Evaluating { .. } | Event::Records(_) => {}
+    }
+}

@@ -1,0 +1,101 @@
+/*! The SESSION argument, the same for every command that works on one. */
+
+use super::data::DataArg;
+use super::network::{self, InputShape, Sizes};
+use super::{CliError, error::Context};
+use crate::session::{ModelSource, Session};
+use std::path::{Path, PathBuf};
+
+/// The session that ships with the program.
+const DEMO: &str = include_str!("../../sessions/demo.ron");
+
+/// Which session, and what of it is replaced.
+#[derive(Debug, clap::Args)]
+pub struct SessionArgs {
+    /// A session file; the demo that ships with the program if left out.
+    #[arg(value_name = "SESSION")]
+    session: Option<PathBuf>,
+    /// In place of the session's network: an ONNX file, or a built-in one.
+    #[arg(long)]
+    model: Option<String>,
+    /// Input of a built-in network given with --model; the session's, or its paper's, if left out.
+    #[arg(long, value_name = "CxHxW", requires = "model")]
+    input: Option<InputShape>,
+    /// In place of the session's images: `synthetic`, or a folder.
+    #[arg(long, value_name = "DIR|synthetic")]
+    data: Option<DataArg>,
+    /// In place of the session's threshold, 0 to 1.
+    #[arg(long, value_name = "C_THR")]
+    threshold: Option<f64>,
+    /// Where results and finished stages go; runs/NAME if left out.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A session ready to be run.
+#[derive(Debug)]
+pub struct Chosen {
+    /// With its paths resolved and its replacements made.
+    pub session: Session,
+    /// Of the run.
+    pub name: String,
+    /// Where results go.
+    pub out: PathBuf,
+}
+
+impl SessionArgs {
+    /// Reads the session and puts in what was given instead.
+    pub fn load(&self) -> Result<Chosen, CliError> {
+        let (mut session, stem) = match &self.session {
+            Some(file) => {
+                // Absolute, so that the session a run writes elsewhere still finds its files.
+                let folder = std::path::absolute(file).context(file.display().to_string())?;
+                let folder = folder.parent().unwrap_or(Path::new("/"));
+                let stem = file.file_stem().unwrap_or(file.as_os_str());
+                let stem = stem.to_string_lossy().into_owned();
+                (Session::read(file)?.resolved(folder), stem)
+            }
+            None => (
+                Session::parse(DEMO, Path::new("demo.ron"))?,
+                "demo".to_owned(),
+            ),
+        };
+        if let Some(name) = &self.model {
+            session.model = self.model_of(name, &session.model)?;
+        }
+        if let Some(DataArg(source)) = &self.data {
+            session.data = source.clone();
+        }
+        if let Some(threshold) = self.threshold {
+            session.policy.threshold = threshold;
+            session
+                .check(Path::new("--threshold"))
+                .context("--threshold")?;
+        }
+        let name = session.name.clone().unwrap_or(stem);
+        let out = self.out.clone();
+        Ok(Chosen {
+            out: out.unwrap_or_else(|| Path::new("runs").join(&name)),
+            session,
+            name,
+        })
+    }
+
+    /// A built-in network takes over input and classes from the one it stands in for.
+    fn model_of(&self, name: &str, before: &ModelSource) -> Result<ModelSource, CliError> {
+        let (input, classes) = match *before {
+            ModelSource::Zoo {
+                input: (c, h, w),
+                classes,
+                ..
+            } => (Some(InputShape([c, h, w])), Some(classes)),
+            _ => (None, None),
+        };
+        let built_in = name.parse::<crate::session::Network>().is_ok();
+        let sizes = Sizes {
+            classes: classes.filter(|_| built_in),
+            width: None,
+        };
+        network::source(name, self.input.or(input), &sizes)
+    }
+}

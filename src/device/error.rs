@@ -1,0 +1,56 @@
+/*! What can go wrong while measuring a device. */
+
+use crate::engine::EngineError;
+use std::path::PathBuf;
+
+/// Why something can't be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A file of the system that isn't there or can't be read.
+    #[error("{}: {source}; this is measured on Linux, with /proc mounted", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the system that says something else than expected.
+    #[error("{}: no `{what}` in it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: String,
+    },
+    /// The kernel keeps the peak of resident memory.
+    #[error("the peak of resident memory can't be reset ({0}): it counts from the process's start")]
+    PeakStays(std::io::Error),
+    /// A setting out of range.
+    #[error("{what} is {found}: {expected}")]
+    Setting {
+        /// Which one.
+        what: &'static str,
+        /// What was given.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A network of another form than a classifier's.
+    #[error("`{0}` can't be timed: {1}")]
+    Network(String, String),
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// Stopped through its token.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl From<EngineError> for DeviceError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Cancelled => DeviceError::Cancelled,
+            other => DeviceError::Engine(other),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+use super::*;
+use crate::model::fuse::fuse;
+use crate::model::onnx::import_file;
+use crate::model::{Activation, Builder, Shape};
+use pretty_assertions::assert_eq;
+use std::path::PathBuf;
+
+fn small() -> ProfileOptions {
+    ProfileOptions {
+        threads: 1,
+        runs: 5,
+        warm_up: 2,
+        ..ProfileOptions::default()
+    }
+}
+
+/// `name` reads `cin` channels of 8×8 and gives `cout`.
+fn convolution(name: &str, cin: usize, cout: usize) -> Graph {
+    let mut b = Builder::new(name);
+    let x = b.input("x", Shape::batched(&[cin, 8, 8]));
+    let w = vec![0.01; cin * cout];
+    let y = b.conv_with("y", x, w, cout, 1, 1, 0, Activation::RELU);
+    b.output(y);
+    b.finish()
+}
+
+fn nothing(_: usize, _: usize) {}
+
+fn reference(name: &str) -> Option<(Graph, LayerTable)> {
+    let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models"));
+    let path = shared.join(name);
+    if !path.is_file() {
+        println!("skipped: no {}", path.display());
+        return None;
+    }
+    let graph = fuse(&import_file(&path).unwrap());
+    let table = LayerTable::new(&graph).unwrap();
+    Some((graph, table))
+}
+
+#[test]
+fn a_layer_holds_its_weights_its_input_and_its_output() {
+    let mut b = Builder::new("two");
+    let x = b.input("x", Shape::batched(&[3, 8, 8]));
+    let a = b.conv_with("a", x, vec![0.1; 16 * 3], 16, 1, 1, 0, Activation::RELU);
+    let c = b.conv_with("c", a, vec![0.1; 16 * 16], 16, 1, 1, 0, Activation::NONE);
+    b.output(c);
+    let graph = b.finish();
+    let table = LayerTable::new(&graph).unwrap();
+    let options = ProfileOptions {
+        batch: 2,
+        ..small()
+    };
+    let profile = profile(&graph, &table, &[], &options, &mut nothing, &Cancel::new()).unwrap();
+    let bytes: Vec<usize> = profile.layers.iter().map(|l| l.bytes).collect();
+    // Sixteen channels are one whole panel, and each has a bias in the kernel.
+    let (x, y) = (2 * 3 * 64, 2 * 16 * 64);
+    assert_eq!(
+        bytes,
+        [4 * (16 * 3 + 16 + x + y), 4 * (16 * 16 + 16 + y + y)]
+    );
+    assert_eq!(profile.weight_bytes, 4 * (16 * 3 + 16 * 16));
+}
+
+#[test]
+fn every_step_belongs_to_the_layer_of_its_node_and_none_is_lost() {
+    let Some((graph, table)) = reference("cifar10/resnet8_float.onnx") else {
+        return;
+    };
+    let engine = Engine::new(graph.clone(), &Options { threads: 1 }).unwrap();
+    let steps = engine.steps(1).unwrap();
+    let layers = layer_of_steps(&graph, &table, &steps);
+    for (step, &layer) in steps.iter().zip(&layers) {
+        let nodes = &graph.nodes[table.layers[layer].nodes.clone()];
+        assert!(
+            nodes.iter().any(|n| n.name == step.node),
+            "{} in {}",
+            step.node,
+            table.layers[layer].name
+        );
+    }
+    assert!(layers.is_sorted());
+}
+
+#[test]
+fn a_profile_has_a_row_a_layer_a_sample_a_run_and_counts_them_all() {
+    let Some((graph, table)) = reference("cifar10/resnet20_cifar10.onnx") else {
+        return;
+    };
+    let head = convolution("head", 3, 4);
+    let heads = [HeadToTime {
+        after: &table.layers[3].name,
+        hash: "0123456789abcdef",
+        graph: &head,
+    }];
+    let mut seen = Vec::new();
+    let mut progress = |done, total| seen.push((done, total));
+    let profile = profile(
+        &graph,
+        &table,
+        &heads,
+        &small(),
+        &mut progress,
+        &Cancel::new(),
+    )
+    .unwrap();
+    assert_eq!(profile.samples_ms.len(), 5);
+    assert_eq!(profile.total_ms, Stats::of(&profile.samples_ms));
+    let names = |rows: &[LayerProfile]| rows.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+    let rows: Vec<String> = table.layers.iter().map(|l| l.name.clone()).collect();
+    assert_eq!(names(&profile.layers), rows);
+    assert!(profile.layers.iter().all(|l| l.ms.min > 0.0));
+    assert_eq!(profile.heads[0].after, rows[3]);
+    assert!(profile.heads[0].ms.median > 0.0 && profile.heads[0].bytes > 0);
+    assert_eq!(seen, (1..=14).map(|n| (n, 14)).collect::<Vec<_>>());
+    assert!(profile.resident_bytes > profile.weight_bytes + profile.arena_bytes);
+}
+
+#[test]
+fn a_part_is_timed_segment_by_segment_with_zeros_where_no_head_stands() {
+    let (a, b, head) = (
+        convolution("a", 3, 16),
+        convolution("b", 16, 4),
+        convolution("head", 16, 2),
+    );
+    let stages = [
+        Stage {
+            segment: &a,
+            head: Some(&head),
+        },
+        Stage {
+            segment: &b,
+            head: None,
+        },
+    ];
+    let part = profile_part(&stages, &small(), &mut nothing, &Cancel::new()).unwrap();
+    assert!(part.segments.iter().all(|s| s.min > 0.0));
+    assert!(part.heads[0].min > 0.0);
+    assert_eq!(part.heads[1], Stats::default());
+    // Each of the three rounds its channels up to a panel of 16.
+    assert_eq!(part.weight_bytes, 4 * 16 * (3 + 16 + 16));
+
+    let wrong = [stages[1], stages[0]];
+    let error = profile_part(&wrong, &small(), &mut nothing, &Cancel::new()).unwrap_err();
+    assert!(
+        error.to_string().contains("takes 192 floats, is given 256"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_slowdown_stretches_what_was_measured() {
+    let options = ProfileOptions {
+        slowdown: 6.0,
+        ..small()
+    };
+    assert_eq!(options.ms(Duration::from_micros(1500)), 9.0);
+}
+
+#[test]
+fn settings_out_of_range_are_refused_and_a_raised_token_stops() {
+    let graph = convolution("a", 3, 16);
+    let table = LayerTable::new(&graph).unwrap();
+    let run = |options: &ProfileOptions, cancel: &Cancel| {
+        profile(&graph, &table, &[], options, &mut nothing, cancel)
+    };
+    for options in [
+        ProfileOptions {
+            batch: 0,
+            ..small()
+        },
+        ProfileOptions { runs: 0, ..small() },
+        ProfileOptions {
+            slowdown: f64::NAN,
+            ..small()
+        },
+    ] {
+        let refused = run(&options, &Cancel::new());
+        assert!(matches!(refused, Err(DeviceError::Setting { .. })));
+    }
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let stopped = run(&small(), &cancel);
+    assert!(matches!(stopped, Err(DeviceError::Cancelled)));
+}

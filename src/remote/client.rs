@@ -1,0 +1,270 @@
+/*!
+The client of an agent: uploads, jobs, their events and records. Every call is idempotent or can be
+asked again after a lost connection; nothing has a total timeout that a slow link could run into.
+*/
+
+mod follow;
+
+use super::message::{Address, AgentInfo, JobRequest, Refusal, Submitted};
+use super::record;
+use crate::evaluate::Record;
+use crate::partition::parts::address;
+use hyper::body::Bytes;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For requests whose answer is short and needs no work.
+const SHORT: Duration = Duration::from_secs(20);
+/// How long [`Client::follow`] tries to reach an agent again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why an agent doesn't do what it was asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ClientError {
+    /// An address that can't be one.
+    #[error("`{url}` is no address of an agent: {what}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Nobody answers.
+    #[error("the agent at {url} doesn't answer ({cause}); is it running, and reachable from here?")]
+    Unreachable {
+        /// Its address.
+        url: String,
+        /// What the connection said.
+        cause: String,
+    },
+    /// It answers, and says no.
+    #[error("the agent at {url} refuses ({status}): {error}")]
+    Refused {
+        /// Its address.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Its own words.
+        error: String,
+    },
+    /// More than it takes.
+    #[error(
+        "{bytes} bytes are more than the agent at {url} takes ({max}); start it with a larger --max-body"
+    )]
+    TooLarge {
+        /// Its address.
+        url: String,
+        /// What was to be sent.
+        bytes: usize,
+        /// What it takes.
+        max: usize,
+    },
+    /// An answer that isn't what was agreed on.
+    #[error(
+        "the agent at {url} answers what this release doesn't understand ({what}); use the same release on all sides"
+    )]
+    Answer {
+        /// Its address.
+        url: String,
+        /// What.
+        what: String,
+    },
+    /// The job failed.
+    #[error("{0}")]
+    Job(String),
+    /// The job was cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
+}
+
+/// A connection to one agent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: Option<String>,
+    max_body: usize,
+    patience: Duration,
+}
+
+impl Client {
+    /// Reaches the agent at `url` (`http://host:port`), and checks that it is one.
+    ///
+    /// # Errors
+    /// Where nobody answers within 5 seconds, the token is refused, or it is something else.
+    pub async fn connect(url: &str, token: Option<&str>) -> Result<Client, ClientError> {
+        let url = url.trim_end_matches('/').to_string();
+        let wrong = |what: &str| ClientError::Url {
+            url: url.clone(),
+            what: what.to_string(),
+        };
+        match reqwest::Url::parse(&url) {
+            Err(e) => return Err(wrong(&e.to_string())),
+            Ok(u) if u.scheme() == "https" => {
+                return Err(wrong(
+                    "agents don't speak TLS yet; use http:// over a tunnel or a private network",
+                ));
+            }
+            Ok(u) if u.scheme() != "http" => return Err(wrong("it starts with http://")),
+            Ok(_) => {}
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(10))
+            .no_proxy()
+            .build()
+            .map_err(|e| wrong(&e.to_string()))?;
+        let mut client = Client {
+            http,
+            url,
+            token: token.map(str::to_string),
+            max_body: 0,
+            patience: PATIENCE,
+        };
+        client.max_body = client.info().await?.max_body;
+        Ok(client)
+    }
+
+    /// Sets for how long [`Client::follow`] tries to reach an agent that is gone; 60 s otherwise.
+    pub fn patience(mut self, patience: Duration) -> Client {
+        self.patience = patience;
+        self
+    }
+
+    /// The agent's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}/v1/{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|e| self.lost(&e))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let error = serde_json::from_str::<Refusal>(&text).map_or(text, |r| r.error);
+        Err(ClientError::Refused {
+            url: self.url.clone(),
+            status: status.as_u16(),
+            error,
+        })
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let bytes = self.bytes(request).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.answer(e))
+    }
+
+    async fn bytes(&self, request: RequestBuilder) -> Result<Bytes, ClientError> {
+        let response = self.send(request).await?;
+        response.bytes().await.map_err(|e| self.lost(&e))
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> ClientError {
+        // The text of the outermost error is only "error sending request for url".
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        ClientError::Unreachable {
+            url: self.url.clone(),
+            cause: cause.to_string(),
+        }
+    }
+
+    fn answer(&self, what: impl std::fmt::Display) -> ClientError {
+        ClientError::Answer {
+            url: self.url.clone(),
+            what: what.to_string(),
+        }
+    }
+
+    /// What the agent says of itself now.
+    pub async fn info(&self) -> Result<AgentInfo, ClientError> {
+        self.json(self.request(Method::GET, "info").timeout(SHORT))
+            .await
+    }
+
+    /// Whether it has these bytes already.
+    pub async fn has(&self, address: &str) -> Result<bool, ClientError> {
+        let request = self.request(Method::HEAD, &format!("blobs/{address}"));
+        match self.send(request.timeout(SHORT)).await {
+            Ok(_) => Ok(true),
+            Err(ClientError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes sure that it has these bytes (a model, a part, a data set), and returns their address.
+    /// Sends nothing where it has them.
+    ///
+    /// # Errors
+    /// Where they are more than it takes: known before anything is sent.
+    pub async fn put(&self, bytes: impl Into<Bytes>) -> Result<Address, ClientError> {
+        let bytes: Bytes = bytes.into();
+        let address = address(&bytes);
+        if self.has(&address).await? {
+            return Ok(address);
+        }
+        if bytes.len() > self.max_body {
+            return Err(ClientError::TooLarge {
+                url: self.url.clone(),
+                bytes: bytes.len(),
+                max: self.max_body,
+            });
+        }
+        let request = self.request(Method::PUT, &format!("blobs/{address}"));
+        self.send(request.body(bytes)).await?;
+        Ok(address)
+    }
+
+    /// Hands a job in, and returns its id. It may wait behind others; [`Client::follow`] tells.
+    pub async fn submit(&self, job: &JobRequest) -> Result<String, ClientError> {
+        let request = self.request(Method::POST, "jobs").json(job);
+        let submitted: Submitted = self.json(request.timeout(SHORT)).await?;
+        Ok(submitted.id)
+    }
+
+    /// A job's records from a position on: as many as one answer holds, none if there are no more.
+    pub async fn records(&self, job: &str, from: u64) -> Result<Vec<Record>, ClientError> {
+        let path = format!("jobs/{job}/records/{from}");
+        let bytes = self.bytes(self.request(Method::GET, &path)).await?;
+        let (at, records) = record::decode(&bytes).map_err(|e| self.answer(e))?;
+        if at != from {
+            return Err(self.answer(format!("records from {at}, not from {from}")));
+        }
+        Ok(records)
+    }
+
+    /// All records of a job so far.
+    pub async fn all_records(&self, job: &str) -> Result<Vec<Record>, ClientError> {
+        let mut all = Vec::new();
+        loop {
+            let more = self.records(job, all.len() as u64).await?;
+            if more.is_empty() {
+                return Ok(all);
+            }
+            all.extend(more);
+        }
+    }
+
+    /// Asks a job to stop; its work ends within 200 ms, its records stay.
+    pub async fn cancel(&self, job: &str) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &format!("jobs/{job}"));
+        self.send(request.timeout(SHORT)).await.map(drop)
+    }
+}

@@ -1,0 +1,313 @@
+/*! The parts of a plan on their devices: sent, timed, run over the test set, and the baselines. */
+
+use super::keep::Teller;
+use super::targets::{Delivery, Fleet, Order};
+use super::{Event, Network, RunError};
+use crate::data::{LoadedData, Set};
+use crate::device::PartProfile;
+use crate::evaluate::Record;
+use crate::exits::{Head, Part};
+use crate::partition::parts::{PartBundle, PartSpec, address, parts};
+use crate::partition::{Plan, Split};
+use crate::remote::message::{DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode};
+use crate::session::{Degrade, Session};
+use serde::{Deserialize, Serialize};
+
+/// Samples run before the clock counts (the definition of latency).
+const WARM_UP: usize = 50;
+/// The most samples a baseline runs; they are spread over the test set.
+const BASELINE: usize = 500;
+/// Runs of a part or network that is timed.
+pub(super) const RUNS: usize = 100;
+
+/// A part as it travels.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    pub spec: PartSpec,
+    pub bytes: Vec<u8>,
+    pub address: String,
+}
+
+/// The parts of a plan, as they travel.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parts {
+    pub edge: Option<Packed>,
+    pub cloud: Option<Packed>,
+}
+
+impl Parts {
+    /// Cuts the network as planned. Thresholds go with each run, so that the same parts serve all.
+    pub fn of(
+        network: &Network,
+        plan: &Plan,
+        heads: &[(Part, Head, f32)],
+    ) -> Result<Parts, RunError> {
+        let mut open = plan.clone();
+        open.exits.iter_mut().for_each(|e| e.threshold = 1.0);
+        let head = |after: &str, part: Part| head_at(heads, after, part).map(|(_, h, t)| (h, *t));
+        let mut made = Parts::default();
+        for spec in parts(&network.fused, &network.table, &open, &head)? {
+            let bundle = PartBundle {
+                spec,
+                settings: serde_json::Value::Null,
+            };
+            let bytes = bundle.encode()?;
+            let packed = Packed {
+                address: address(&bytes),
+                spec: bundle.spec,
+                bytes,
+            };
+            match packed.spec.part {
+                Part::Edge => made.edge = Some(packed),
+                Part::Cloud => made.cloud = Some(packed),
+            }
+        }
+        Ok(made)
+    }
+
+    /// The part of one side.
+    pub fn side(&self, part: Part) -> Option<&Packed> {
+        match part {
+            Part::Edge => self.edge.as_ref(),
+            Part::Cloud => self.cloud.as_ref(),
+        }
+    }
+}
+
+/// The head of an exit: the one trained for its part, or the one that serves both.
+pub(super) fn head_at<'a>(
+    heads: &'a [(Part, Head, f32)],
+    after: &str,
+    part: Part,
+) -> Option<&'a (Part, Head, f32)> {
+    let mut here = heads.iter().filter(|(_, h, _)| h.point.after == after);
+    let first = here.clone().next();
+    here.find(|(p, _, _)| *p == part).or(first)
+}
+
+/// The test set as agents get it.
+pub(super) fn test_set(data: &LoadedData) -> Result<Vec<u8>, RunError> {
+    let samples = data.len(Set::Test);
+    let pixels = (0..samples)
+        .flat_map(|i| data.pixels(Set::Test, i))
+        .copied();
+    let set = DataSet {
+        shape: data.shape(),
+        samples,
+        pixels: pixels.collect(),
+    };
+    Ok(set.encode()?)
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Plan,
+    Original,
+    CloudOnly,
+    EdgeOnly,
+}
+
+impl What {
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Plan => "plan",
+            What::Original => "original",
+            What::CloudOnly => "cloud_only",
+            What::EdgeOnly => "edge_only",
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            What::Plan => "the plan",
+            What::Original => "unmodified on the edge",
+            What::CloudOnly => "unmodified in the cloud",
+            What::EdgeOnly => "the edge part alone",
+        }
+    }
+}
+
+/// Records of a run, and what else it found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ran {
+    pub records: Vec<Record>,
+    pub found: Evaluated,
+}
+
+/// What a run needs.
+pub(super) struct Ground<'a> {
+    pub session: &'a Session,
+    pub test: &'a [u8],
+    pub samples: usize,
+}
+
+/// A plan without a split and without exits: the unmodified network on one side.
+pub(super) fn unmodified(split: Split) -> Plan {
+    Plan {
+        split,
+        split_after: None,
+        exits: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+impl Ground<'_> {
+    /// Times the assembled parts, each on the first target of its side.
+    pub fn time_parts(
+        &self,
+        teller: &mut Teller,
+        fleet: &mut Fleet,
+        parts: &Parts,
+    ) -> Result<Vec<(Part, PartProfile)>, RunError> {
+        let mut profiles = Vec::new();
+        for side in [Part::Edge, Part::Cloud] {
+            let Some(packed) = parts.side(side) else {
+                continue;
+            };
+            let part = fleet.put(teller, side, 0, &packed.bytes)?;
+            let request = JobRequest::ProfilePart { part, runs: RUNS };
+            match fleet.job(teller, side, request)?.result {
+                JobResult::Part(profile) => profiles.push((side, profile)),
+                _ => return Err(RunError::OtherAnswer),
+            }
+        }
+        Ok(profiles)
+    }
+
+    /// Runs `plan`, cut into `parts`, over the test set (a baseline over some of it): sharded over
+    /// the edge targets, each of which offloads to a cloud target.
+    pub fn run(
+        &self,
+        teller: &mut Teller,
+        fleet: &mut Fleet,
+        what: What,
+        plan: &Plan,
+        parts: &Parts,
+    ) -> Result<Ran, RunError> {
+        let session = self.session;
+        let samples = self.chosen(what);
+        let edges = match what {
+            What::Plan => session.edge.len().min(samples.len()).max(1),
+            _ => 1,
+        };
+        let clouds = session.cloud.len().max(1);
+        let thresholds: Vec<f64> = plan
+            .exits
+            .iter()
+            .filter(|e| what != What::EdgeOnly || e.part == Part::Edge)
+            .map(|e| e.threshold)
+            .collect();
+        let mut orders = Vec::new();
+        for index in 0..edges {
+            let mine: Vec<u32> = samples.iter().skip(index).step_by(edges).copied().collect();
+            let mode = self.mode(teller, fleet, what, parts, (index, index % clouds))?;
+            let data = fleet.put(teller, Part::Edge, index, self.test)?;
+            let request = JobRequest::Evaluate(Box::new(Evaluate {
+                mode,
+                data,
+                preprocessing: session.preprocessing.clone(),
+                warm_up: WARM_UP.min(mine.len()),
+                samples: mine,
+                confidence: session.policy.confidence,
+                thresholds: thresholds.clone(),
+                last_exit_answers: what == What::EdgeOnly,
+                wire: session.wire,
+                link: session.link,
+                deadline_ms: session.offload.deadline_ms,
+                degrade: session.offload.degrade == Degrade::LastExit,
+            }));
+            orders.push(Order { index, request });
+        }
+        let of = samples.len();
+        let mut done = vec![0u64; edges];
+        let deliveries =
+            fleet.jobs(
+                teller,
+                Part::Edge,
+                orders,
+                &mut |teller, index, event| match event {
+                    JobEvent::Progress(progress) => {
+                        done[index] = progress.done;
+                        let sum: u64 = done.iter().sum();
+                        teller.progress(sum as usize, of, what.name());
+                        if what == What::Plan {
+                            teller.event(Event::Evaluating { index, progress });
+                        }
+                    }
+                    JobEvent::Queued { ahead } => {
+                        teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
+                    }
+                    JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
+                    JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+                },
+            )?;
+        gather(deliveries, of)
+    }
+
+    fn mode(
+        &self,
+        teller: &mut Teller,
+        fleet: &mut Fleet,
+        what: What,
+        parts: &Parts,
+        (edge, cloud): (usize, usize),
+    ) -> Result<Mode, RunError> {
+        let mut put = |side: Part, index: usize| match parts.side(side) {
+            Some(packed) => fleet.put(teller, side, index, &packed.bytes).map(Some),
+            None => Ok(None),
+        };
+        let edge = put(Part::Edge, edge)?;
+        let cloud_part = match what {
+            What::EdgeOnly => None,
+            _ => put(Part::Cloud, cloud)?,
+        };
+        Ok(match (edge, cloud_part) {
+            (Some(part), None) => Mode::EdgeOnly { part },
+            (Some(part), Some(cloud_part)) => Mode::Distributed {
+                part,
+                cloud: fleet.cloud_target(teller, cloud)?,
+                cloud_part,
+            },
+            (None, Some(cloud_part)) => Mode::CloudOnly {
+                cloud: fleet.cloud_target(teller, cloud)?,
+                cloud_part,
+            },
+            (None, None) => return Err(RunError::NothingToRun),
+        })
+    }
+
+    fn chosen(&self, what: What) -> Vec<u32> {
+        let step = match what {
+            What::Plan => 1,
+            _ => self.samples.div_ceil(BASELINE).max(1),
+        };
+        (0..self.samples as u32).step_by(step).collect()
+    }
+}
+
+fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
+    let mut records = Vec::new();
+    let mut found = Evaluated::default();
+    for delivery in deliveries {
+        let JobResult::Evaluated(one) = delivery.result else {
+            return Err(RunError::OtherAnswer);
+        };
+        records.extend(delivery.records);
+        found.records += one.records;
+        found.edge_resident_bytes = found.edge_resident_bytes.max(one.edge_resident_bytes);
+        found.cloud_resident_bytes = found.cloud_resident_bytes.max(one.cloud_resident_bytes);
+        found.emulated |= one.emulated;
+        found.seconds = found.seconds.max(one.seconds);
+        found.wire = found.wire.or(one.wire);
+    }
+    records.sort_by_key(|r| r.sample);
+    let distinct = records.windows(2).all(|w| w[0].sample < w[1].sample);
+    if records.len() != expected || !distinct {
+        return Err(RunError::Records {
+            found: records.len(),
+            expected,
+        });
+    }
+    Ok(Ran { records, found })
+}

@@ -1,0 +1,104 @@
+/*! What can end a run. */
+
+use std::path::PathBuf;
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
+pub enum RunError {
+    #[error("stopped; what was finished is kept, and the same command goes on from there")]
+    Stopped,
+    #[error("{}: {source}", .file.display())]
+    Io {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the input of `{network}` is {input}, not images (channels, height, width)")]
+    NoImages { network: String, input: String },
+    #[error(
+        "`{0}` is untrained, and exits over a frozen untrained network learn nothing: set \
+         `training: Mixed(..)` or `Joint(..)`, or train it first with `edgelesspart train`"
+    )]
+    Untrained(String),
+    #[error(
+        "the split rule {0} compares all splits, which needs heads over a frozen network: set \
+         `training: Frozen(..)`, or another rule"
+    )]
+    NeedsFrozen(&'static str),
+    #[error("the token in the environment variable {0} is not set; set it and run again")]
+    Token(String),
+    #[error("{0}")]
+    NotYet(String),
+    #[error("{0}")]
+    Died(String),
+    #[error("an agent answered another question than was asked; use the same release on all sides")]
+    OtherAnswer,
+    #[error("neither side has anything to run; the plan is empty")]
+    NothingToRun,
+    #[error("{found} records came back for {expected} samples; run it again")]
+    Records { found: usize, expected: usize },
+    #[error("the part that serves agents could not be started")]
+    Runtime(#[source] std::io::Error),
+    #[error(transparent)]
+    Model(#[from] crate::session::ModelError),
+    #[error(transparent)]
+    Layers(#[from] crate::model::layers::LayerError),
+    #[error(transparent)]
+    Import(#[from] crate::model::onnx::ImportError),
+    #[error(transparent)]
+    Export(#[from] crate::model::export::ExportError),
+    #[error(transparent)]
+    Graph(#[from] crate::model::graph::GraphError),
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    #[error(transparent)]
+    Exit(#[from] crate::exits::ExitError),
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
+    #[error(transparent)]
+    Plan(#[from] crate::partition::PlanError),
+    #[error(transparent)]
+    Part(#[from] crate::partition::parts::PartError),
+    #[error(transparent)]
+    Table(#[from] crate::evaluate::table::TableError),
+    #[error(transparent)]
+    Replay(#[from] crate::evaluate::replay::ReplayError),
+    #[error(transparent)]
+    Sweep(#[from] crate::evaluate::sweep::SweepError),
+    #[error(transparent)]
+    Measured(#[from] crate::evaluate::measured::MeasuredError),
+    #[error(transparent)]
+    Session(#[from] crate::session::SessionError),
+    #[error(transparent)]
+    Pack(#[from] crate::session::tables::PackError),
+    #[error(transparent)]
+    Head(#[from] crate::session::results::HeadError),
+    #[error(transparent)]
+    Client(#[from] crate::remote::client::ClientError),
+    #[error(transparent)]
+    Local(#[from] crate::remote::local::LocalError),
+    #[error(transparent)]
+    Wire(#[from] crate::remote::wire::WireError),
+    #[error(transparent)]
+    DataSet(#[from] crate::remote::dataset::DataSetError),
+}
+
+impl RunError {
+    /// Whether it ended because somebody asked.
+    pub fn is_stop(&self) -> bool {
+        use crate::data::DataError;
+        use crate::engine::EngineError;
+        use crate::remote::client::ClientError;
+        use crate::train::TrainError;
+        matches!(
+            self,
+            RunError::Stopped
+                | RunError::Engine(EngineError::Cancelled)
+                | RunError::Train(TrainError::Engine(EngineError::Cancelled))
+                | RunError::Data(DataError::Cancelled)
+                | RunError::Client(ClientError::Cancelled)
+        )
+    }
+}

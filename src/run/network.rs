@@ -1,0 +1,121 @@
+/*! The network of a session, and a head for each of its legal exit points. */
+
+use super::RunError;
+use super::keep::Teller;
+use crate::exits::{self, Classifier, ExitPoint, Head, Part};
+use crate::model::export::to_onnx;
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::{Graph, ends_in_softmax};
+use crate::partition::parts::address;
+use crate::session::{ModelSource, Session};
+
+/// A network, looked at from all sides.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// As imported or built, batch norms and all: what training works on.
+    pub imported: Graph,
+    /// As it runs.
+    pub fused: Graph,
+    /// Its layers.
+    pub table: LayerTable,
+    /// All legal exit points.
+    pub points: Vec<ExitPoint>,
+    /// Its ONNX file, fused: what agents get.
+    pub onnx: Vec<u8>,
+    /// SHA-256 of that file.
+    pub hash: String,
+    /// Whether its weights are drawn, not learnt.
+    pub untrained: bool,
+    /// Whether it gives probabilities.
+    pub ends_in_softmax: bool,
+}
+
+impl Network {
+    /// The session's network.
+    ///
+    /// # Errors
+    /// Where it can't be read, or isn't a classifier that can be cut.
+    pub fn load(session: &Session) -> Result<Network, RunError> {
+        let untrained = matches!(session.model, ModelSource::Zoo { .. });
+        Network::of(session.model.load(session.seed)?, untrained)
+    }
+
+    /// A network as imported.
+    ///
+    /// # Errors
+    /// Where it isn't a classifier that can be cut.
+    pub fn of(imported: Graph, untrained: bool) -> Result<Network, RunError> {
+        let fused = fuse(&imported);
+        let table = LayerTable::new(&fused)?;
+        let onnx = to_onnx(&fused)?;
+        Ok(Network {
+            points: exits::points(&table, &fused),
+            ends_in_softmax: ends_in_softmax(&fused),
+            hash: address(&onnx),
+            imported,
+            fused,
+            table,
+            onnx,
+            untrained,
+        })
+    }
+
+    /// Channels, height and width of the input, in the order the session's layout gives them.
+    ///
+    /// # Errors
+    /// Where the network doesn't take images.
+    pub fn image(&self, session: &Session) -> Result<[usize; 3], RunError> {
+        use crate::data::Layout::{Nchw, Nhwc};
+        match (
+            self.table.input.sample().as_deref(),
+            session.preprocessing.layout,
+        ) {
+            (Some(&[c, h, w]), Nchw) | (Some(&[h, w, c]), Nhwc) => Ok([c, h, w]),
+            _ => Err(RunError::NoImages {
+                network: self.table.network.clone(),
+                input: self.table.input.to_string(),
+            }),
+        }
+    }
+
+    /// The session's exit classifier at every legal point, untrained: one head a point, or one for
+    /// each part where the source tells them apart. A point where the source doesn't fit gets none,
+    /// which is told.
+    ///
+    /// # Errors
+    /// Where it fits at no point.
+    pub(super) fn heads(
+        &self,
+        session: &Session,
+        teller: &mut Teller,
+    ) -> Result<Vec<(Part, Head)>, RunError> {
+        let source = match &session.exits.classifier {
+            Classifier::Replica => exits::replica(&self.fused)?,
+            Classifier::Template(text) => text.clone(),
+            Classifier::File(path) => {
+                std::fs::read_to_string(path).map_err(|source| RunError::Io {
+                    file: path.clone(),
+                    source,
+                })?
+            }
+        };
+        let mut heads = Vec::new();
+        let mut refused = None;
+        for point in &self.points {
+            match exits::heads(&source, point, session.seed) {
+                Ok(found) => heads.extend(found),
+                Err(error) => {
+                    let first = error.diagnostics.first();
+                    let why = first.map_or_else(String::new, |d| d.message.clone());
+                    teller.say(format!("no exit can stand after `{}`: {why}", point.after));
+                    refused.get_or_insert(error);
+                }
+            }
+        }
+        match refused {
+            Some(error) if heads.is_empty() => Err(error.into()),
+            _ => Ok(heads),
+        }
+    }
+}

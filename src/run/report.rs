@@ -1,0 +1,214 @@
+/*! From what a run found to its report. */
+
+use super::RunError;
+use super::distribute::{Ran, What};
+use super::summary;
+use crate::data::{Calibration, LoadedData, Set, Source};
+use crate::evaluate::report::{Conditions, Report, Subject, Used};
+use crate::evaluate::{
+    Assembled, Baselines, ConfidenceTable, HeadKey, Outcome, Prepared, WireTable, World, baselines,
+    sweep,
+};
+use crate::exits::ExitPoint;
+use crate::partition::{ExitRule, Placement, Plan, plan_at};
+use crate::remote::Element;
+use crate::session::{Results, Session, Target};
+use crate::train::Training;
+
+/// All that a report tells of.
+pub(super) struct Findings<'a> {
+    pub session: &'a Session,
+    pub name: &'a str,
+    pub data: &'a LoadedData,
+    pub results: &'a Results,
+    /// Calibration, test.
+    pub tables: &'a (ConfidenceTable, ConfidenceTable),
+    pub heads: &'a [HeadKey],
+    pub plan: &'a Plan,
+    pub points: &'a [ExitPoint],
+    pub ran: &'a Ran,
+    pub measured: &'a Outcome,
+    pub baselines: &'a [(What, Outcome)],
+}
+
+/// The report.
+pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
+    let Findings {
+        session,
+        results,
+        plan,
+        ..
+    } = *found;
+    let (Some(edge), Some(cloud), Some(link)) = (&results.edge, &results.cloud, &results.link)
+    else {
+        return Err(RunError::NothingToRun);
+    };
+    let (calibration, test) = found.tables;
+    let assembled = [Assembled::new(
+        plan,
+        part(results, crate::exits::Part::Edge),
+        part(results, crate::exits::Part::Cloud),
+    )];
+    let wires = [wire_tables(results, true)?, wire_tables(results, false)?];
+    let world = World {
+        assembled: &assembled,
+        ..summary::world(session, &results.layers, edge, cloud, link, found.heads)
+    };
+    let on_calibration = World {
+        wire_tables: &wires[0],
+        ..world
+    };
+    let on_test = World {
+        wire_tables: &wires[1],
+        ..world
+    };
+    let mut report = Report::new(subject(found), plan, &results.layers);
+    report.under(&Conditions {
+        edge,
+        cloud,
+        link: session.link,
+        link_profile: link,
+        wire: session.wire,
+        billing: session.billing,
+        one_machine: one_machine(session),
+    });
+    say_more(&mut report, found);
+    let thresholds = session.sweep.thresholds();
+    let prepared = Prepared::new(calibration, plan, &on_calibration)?;
+    report.predict(
+        &prepared.outcome(),
+        &sweep(calibration, plan, &on_calibration, &thresholds)?,
+        prepared.head_pays(),
+    );
+    let tested = Prepared::new(test, plan, &on_test)?;
+    let equality = tested.equality(&found.ran.records)?;
+    report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
+    let of = |what| {
+        found
+            .baselines
+            .iter()
+            .find(|(w, _)| *w == what)
+            .map(|(_, o)| o.clone())
+    };
+    if let (Some(original), Some(cloud_only)) = (of(What::Original), of(What::CloudOnly)) {
+        report.compare(&Baselines {
+            original,
+            cloud_only,
+            edge_only: of(What::EdgeOnly),
+        });
+    }
+    // Both placements are predicted from sums of layers alike: only one of them was assembled.
+    let fair = World {
+        assembled: &[],
+        ..on_calibration
+    };
+    let cloud_only = baselines(calibration, plan, &fair)?.cloud_only;
+    // Together with the network only this plan's exits were trained.
+    let both = matches!(session.exits.training, Training::Frozen { .. });
+    for placement in [Placement::Linear, Placement::Pareto] {
+        let other = match placement == session.exits.placement {
+            true => plan.clone(),
+            false if both => plan_at(
+                &results.layers,
+                found.points,
+                plan.split.clone(),
+                &ExitRule {
+                    placement,
+                    per_part: session.exits.per_part,
+                    at_split: session.exits.at_split,
+                    threshold: session.policy.threshold,
+                    thresholds: session.policy.exits.clone(),
+                },
+                Vec::new(),
+            ),
+            false => continue,
+        };
+        let prepared = Prepared::new(calibration, &other, &fair)?;
+        let swept = sweep(calibration, &other, &fair, &thresholds)?;
+        report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
+    }
+    Ok(report)
+}
+
+fn part(results: &Results, part: crate::exits::Part) -> Option<crate::device::PartProfile> {
+    let found = results.parts.iter().find(|(p, _)| *p == part);
+    found.map(|(_, profile)| profile.clone())
+}
+
+fn wire_tables(results: &Results, calibrating: bool) -> Result<Vec<WireTable>, RunError> {
+    let tables = results.wires.iter().map(|w| {
+        let packed = if calibrating { &w.calibration } else { &w.test };
+        Ok(WireTable {
+            split_after: w.split_after.clone(),
+            element: w.wire.tensor,
+            table: packed.unpack()?,
+        })
+    });
+    tables.collect()
+}
+
+/// Whether any edge and any cloud target share a machine.
+fn one_machine(session: &Session) -> bool {
+    let local = |targets: &[Target]| targets.iter().any(|t| matches!(t, Target::Local { .. }));
+    local(&session.edge) && local(&session.cloud)
+}
+
+fn subject(found: &Findings) -> Subject {
+    let (session, data) = (found.session, found.data);
+    let used = |set| Used {
+        used: data.len(set),
+        of: data.available(set),
+    };
+    let training = match session.exits.training {
+        Training::Frozen { epochs } => format!("heads over the frozen network, {epochs} epochs"),
+        Training::Joint { epochs } => format!("network and heads together, {epochs} epochs"),
+        Training::Mixed { backbone, epochs } => {
+            format!("network for {backbone} epochs, then with its heads for {epochs}")
+        }
+    };
+    Subject {
+        name: found.name.to_owned(),
+        network: found.results.layers.network.clone(),
+        data: match &session.data {
+            Source::Synthetic { seed } => format!("synthetic images, seed {seed}"),
+            Source::Cifar10(_) => "CIFAR-10".to_owned(),
+            Source::Cifar100(_) => "CIFAR-100".to_owned(),
+            Source::Idx(folder) | Source::ImageFolder(folder) => {
+                let name = folder.file_name().unwrap_or(folder.as_os_str());
+                format!("images of {}", name.to_string_lossy())
+            }
+        },
+        training,
+        train: used(Set::Train),
+        calibration: used(Set::Calibration),
+        test: used(Set::Test),
+    }
+}
+
+/// What must be read with the numbers, besides what the report says by itself.
+fn say_more(report: &mut Report, found: &Findings) {
+    let (session, (calibration, test)) = (found.session, found.tables);
+    // The whole of the test images tells what the network does, whoever tunes on a part of them.
+    if let Calibration::FromTest(n) = session.calibration
+        && let (Ok(a), Ok(b)) = (calibration.final_column(), test.final_column())
+    {
+        let (na, nb) = (calibration.labels.len() as f64, test.labels.len() as f64);
+        let right = a.accuracy(&calibration.labels) * na + b.accuracy(&test.labels) * nb;
+        let whole = calibration.labels.len() + test.labels.len();
+        report.say(format!(
+            "The final classifier alone has {:.2} % over {whole} test images; {n} of them calibrate, \
+             so the test set keeps {}.",
+            100.0 * right / (na + nb),
+            test.labels.len()
+        ));
+    }
+    if session.edge.len() > 1 || session.cloud.len() > 1 {
+        report.say("Predictions are for the first edge and the first cloud target.");
+    }
+    if session.wire.tensor != Element::F32 {
+        report.say(format!(
+            "The split tensor travels as {:?}; the cloud's answers are predicted from tensors as they arrive.",
+            session.wire.tensor
+        ));
+    }
+}

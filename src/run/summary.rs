@@ -1,0 +1,161 @@
+/*! Stages in a sentence, and what the replays of a run rest on. */
+
+use super::RunError;
+use super::distribute::{Parts, Ran};
+use crate::data::Set;
+use crate::device::machine::Machine;
+use crate::device::{LinkProfile, Profile};
+use crate::evaluate::{self, Clock, HeadKey, Outcome, World};
+use crate::exits::Part;
+use crate::model::layers::LayerTable;
+use crate::partition::{Plan, Split};
+use crate::session::stages::Inputs;
+use crate::session::{Results, Session};
+use std::path::Path;
+
+/// About what an answer of the cloud takes.
+const ANSWER_BYTES: f64 = 64.0;
+
+/// This machine, as a stage's inputs know it: a profile of another one is not taken for its own.
+pub(super) fn machine() -> String {
+    Machine::read(Path::new("/")).map_or_else(|_| String::new(), |m| format!("{m:?}"))
+}
+
+pub(super) fn profile(side: &str, profile: &Profile) -> String {
+    let emulated = match profile.slowdown {
+        s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
+        _ => String::new(),
+    };
+    format!(
+        "{side}: {:.3} ms the whole network, {} layers and {} exits timed{emulated}",
+        profile.total_ms.median,
+        profile.layers.len(),
+        profile.heads.len()
+    )
+}
+
+pub(super) fn link(link: &LinkProfile) -> String {
+    let at = |points: &[(usize, f64)]| {
+        let ends = points.first().zip(points.last());
+        ends.map_or_else(String::new, |(a, b)| {
+            format!(
+                "{:.2} ms at {} KB, {:.2} ms at {} KB",
+                a.1,
+                a.0 >> 10,
+                b.1,
+                b.0 >> 10
+            )
+        })
+    };
+    let emulated = if link.emulated { " (emulated)" } else { "" };
+    format!("round trip {}{emulated}", at(&link.warm))
+}
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let exits = plan.exits.len();
+    let s = if exits == 1 { "" } else { "s" };
+    match (&plan.split, &plan.split_after) {
+        (Split::After(_), Some(after)) => format!("split after {after}, {exits} exit{s}"),
+        (Split::CloudOnly, _) => format!("all in the cloud, {exits} exit{s}"),
+        _ => format!("all on the edge, {exits} exit{s}"),
+    }
+}
+
+pub(super) fn ran(ran: &Ran, exits: usize) -> String {
+    let n = ran.records.len();
+    let offloaded = ran.records.iter().filter(|r| r.offloaded).count();
+    let early = ran
+        .records
+        .iter()
+        .filter(|r| usize::from(r.exit) < exits)
+        .count();
+    let share = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
+    let exits = match exits {
+        0 => String::new(),
+        _ => format!(", {:.1} % left early", share(early)),
+    };
+    format!(
+        "{n} samples in {:.1} s{exits}, {:.1} % offloaded",
+        ran.found.seconds,
+        share(offloaded)
+    )
+}
+
+/// Makes keys of runs on these parts: the same parts, samples, targets and settings of the way give
+/// the same run.
+pub(super) fn run_key<'a>(
+    session: &'a Session,
+    parts: &'a Parts,
+    test: &'a str,
+) -> impl Fn(&str, &[f64]) -> String + 'a {
+    move |what, thresholds| {
+        let address = |part| parts.side(part).map_or("", |p| p.address.as_str());
+        Inputs::new()
+            .with("what", what)
+            .with("edge", address(Part::Edge))
+            .with("cloud", address(Part::Cloud))
+            .with("test", test)
+            .with("pixels", format!("{:?}", session.preprocessing))
+            .with("thresholds", format!("{thresholds:?}"))
+            .with("measure", format!("{:?}", session.policy.confidence))
+            .with("targets", format!("{:?} {:?}", session.edge, session.cloud))
+            .with("machine", machine())
+            .with(
+                "way",
+                format!(
+                    "{:?} {:?} {:?}",
+                    session.link, session.wire, session.offload
+                ),
+            )
+            .key()
+    }
+}
+
+/// The machine that cloud durations were measured on.
+pub(super) fn clock(results: &Results) -> Clock {
+    let cloud = results.cloud.as_ref();
+    Clock {
+        ghz: cloud.and_then(|p| p.ghz),
+        threads: cloud.map_or(1, |p| p.threads),
+    }
+}
+
+pub(super) fn measured(
+    session: &Session,
+    plan: &Plan,
+    ran: &Ran,
+    labels: &[u16],
+    cloud_clock: Clock,
+) -> Result<Outcome, RunError> {
+    Ok(evaluate::measured(&evaluate::Run {
+        records: &ran.records,
+        labels,
+        set: Set::Test,
+        plan,
+        threshold: session.policy.threshold,
+        emulated: ran.found.emulated,
+        edge_resident_bytes: ran.found.edge_resident_bytes,
+        cloud_resident_bytes: ran.found.cloud_resident_bytes,
+        billing: session.billing,
+        cloud_clock,
+        answer_bytes: ANSWER_BYTES,
+    })?)
+}
+
+/// What a replay of this session rests on, without measured parts and wires.
+pub(super) fn world<'a>(
+    session: &'a Session,
+    layers: &'a LayerTable,
+    edge: &'a Profile,
+    cloud: &'a Profile,
+    link: &'a LinkProfile,
+    heads: &'a [HeadKey],
+) -> World<'a> {
+    World {
+        wire: session.wire,
+        billing: session.billing,
+        heads,
+        seed: session.seed,
+        ..World::new(layers, edge, cloud, link, &session.policy)
+    }
+}

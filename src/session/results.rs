@@ -1,0 +1,274 @@
+/*!
+What a run leaves in its session file, enough to replay it anywhere: the layers, the profiles, the
+trained heads, the confidence tables, the plan, the measured outcome and the journal. One file copied
+off a board needs neither model nor data nor agent to be tuned.
+*/
+
+use super::tables::{PackError, PackedTable};
+use crate::device::{LinkProfile, PartProfile, Profile};
+use crate::evaluate::{ConfidenceTable, Outcome};
+use crate::exits::{ExitPoint, Head, Part};
+use crate::model::export::to_onnx;
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::onnx::import_bytes;
+use crate::partition::Plan;
+use crate::remote::Wire;
+use crate::run::Event;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
+use serde::{Deserialize, Serialize};
+use std::io::{Read as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The largest head that is unpacked, in bytes of its ONNX file.
+const MAX_HEAD: u64 = 512 << 20;
+
+/// Results of a run. Everything but the network's layers may be missing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Results {
+    /// Version of the program that wrote them.
+    pub program: String,
+    /// The network's layers.
+    pub layers: LayerTable,
+    /// All legal exit points.
+    pub points: Vec<ExitPoint>,
+    /// Hash of what the heads were trained from and with.
+    #[serde(default)]
+    pub heads_key: String,
+    /// Trained heads.
+    #[serde(default)]
+    pub heads: Vec<TrainedHead>,
+    /// Hash of what the tables were made of.
+    #[serde(default)]
+    pub tables_key: String,
+    /// Every calibration sample through every exit.
+    #[serde(default)]
+    pub calibration: Option<PackedTable>,
+    /// Every test sample through every exit.
+    #[serde(default)]
+    pub test: Option<PackedTable>,
+    /// Cloud-side columns for wires other than F32.
+    #[serde(default)]
+    pub wires: Vec<WireTables>,
+    /// Of the first edge target.
+    #[serde(default)]
+    pub edge: Option<Profile>,
+    /// Of the first cloud target.
+    #[serde(default)]
+    pub cloud: Option<Profile>,
+    /// Between them.
+    #[serde(default)]
+    pub link: Option<LinkProfile>,
+    /// The plan that ran last.
+    #[serde(default)]
+    pub plan: Option<Plan>,
+    /// Its parts, timed as they are assembled: edge, cloud.
+    #[serde(default)]
+    pub parts: Vec<(Part, PartProfile)>,
+    /// What the runs gave.
+    #[serde(default)]
+    pub measured: Vec<Measured>,
+    /// The events of the last run, and the seconds since its start.
+    #[serde(default)]
+    pub journal: Vec<(f64, Event)>,
+}
+
+/// What a plan or a baseline gave when it ran.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// `plan`, `original`, `cloud_only` or `edge_only`.
+    pub what: String,
+    /// Seconds since 1970, by the workbench's clock.
+    pub at: u64,
+    /// The plan, for `plan`.
+    #[serde(default)]
+    pub plan: Option<Plan>,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// Tables whose cloud columns were computed from tensors as a wire delivers them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireTables {
+    /// Layer behind which the network was split.
+    pub split_after: String,
+    /// How the tensor travels.
+    pub wire: Wire,
+    /// The columns behind the split, of the calibration set.
+    pub calibration: PackedTable,
+    /// And of the test set.
+    pub test: PackedTable,
+}
+
+/// A trained head as a session keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainedHead {
+    /// The part it was trained for, where its source tells them apart; else `Edge`.
+    pub part: Part,
+    /// Where it stands.
+    pub point: ExitPoint,
+    /// The rendered source.
+    pub rendered: String,
+    /// Its hash.
+    pub hash: String,
+    /// Parameters.
+    pub params: usize,
+    /// Multiply-accumulates a sample.
+    pub macs: u64,
+    /// Fitted on the calibration set.
+    pub temperature: f32,
+    /// The ONNX file, compressed and in base64.
+    pub weights: String,
+}
+
+/// Why a head can't be packed or unpacked.
+#[derive(Debug, thiserror::Error)]
+#[error("the trained head after `{after}`: {what}; run again with --fresh to train it anew")]
+pub struct HeadError {
+    after: String,
+    what: String,
+}
+
+impl TrainedHead {
+    /// Packs a head; its graph is kept fused, as it runs.
+    ///
+    /// # Errors
+    /// Where the graph can't be written as ONNX.
+    pub fn pack(part: Part, head: &Head, temperature: f32) -> Result<TrainedHead, HeadError> {
+        let fail = |what: String| HeadError {
+            after: head.point.after.clone(),
+            what,
+        };
+        let bytes = to_onnx(&fuse(&head.graph)).map_err(|e| fail(e.to_string()))?;
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        let packed = encoder.write_all(&bytes).and_then(|()| encoder.finish());
+        let packed = packed.map_err(|e| fail(e.to_string()))?;
+        Ok(TrainedHead {
+            part,
+            point: head.point.clone(),
+            rendered: head.rendered.clone(),
+            hash: head.hash.clone(),
+            params: head.params,
+            macs: head.macs,
+            temperature,
+            weights: STANDARD.encode(packed),
+        })
+    }
+
+    /// The head again, its graph fused.
+    ///
+    /// # Errors
+    /// Where the packed file is damaged.
+    pub fn unpack(&self) -> Result<Head, HeadError> {
+        let fail = |what: String| HeadError {
+            after: self.point.after.clone(),
+            what,
+        };
+        let packed = STANDARD
+            .decode(&self.weights)
+            .map_err(|e| fail(e.to_string()))?;
+        let mut bytes = Vec::new();
+        ZlibDecoder::new(&packed[..])
+            .take(MAX_HEAD)
+            .read_to_end(&mut bytes)
+            .map_err(|e| fail(e.to_string()))?;
+        let graph = import_bytes(&bytes, "head.onnx").map_err(|e| fail(e.to_string()))?;
+        Ok(Head {
+            point: self.point.clone(),
+            rendered: self.rendered.clone(),
+            hash: self.hash.clone(),
+            graph: fuse(&graph),
+            params: self.params,
+            macs: self.macs,
+            dropout: Vec::new(),
+        })
+    }
+}
+
+impl Results {
+    /// Results that know the network and nothing else yet.
+    pub fn new(layers: LayerTable, points: Vec<ExitPoint>) -> Results {
+        Results {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            layers,
+            points,
+            heads_key: String::new(),
+            heads: Vec::new(),
+            tables_key: String::new(),
+            calibration: None,
+            test: None,
+            wires: Vec::new(),
+            edge: None,
+            cloud: None,
+            link: None,
+            plan: None,
+            parts: Vec::new(),
+            measured: Vec::new(),
+            journal: Vec::new(),
+        }
+    }
+
+    /// Both confidence tables, calibration first, if they are there.
+    ///
+    /// # Errors
+    /// A table is damaged.
+    pub fn tables(&self) -> Result<Option<(ConfidenceTable, ConfidenceTable)>, PackError> {
+        match (&self.calibration, &self.test) {
+            (Some(calibration), Some(test)) => Ok(Some((calibration.unpack()?, test.unpack()?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes what a run of `what` gave, now.
+    pub fn note(&mut self, what: &str, plan: Option<&Plan>, outcome: Outcome) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.measured.push(Measured {
+            what: what.to_owned(),
+            at: now.map_or(0, |d| d.as_secs()),
+            plan: plan.cloned(),
+            outcome,
+        });
+    }
+
+    /// What the last run of `what` gave.
+    pub fn last(&self, what: &str) -> Option<&Measured> {
+        self.measured.iter().rev().find(|m| m.what == what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Cancel, Engine, Options};
+    use crate::exits::{head, points};
+    use crate::model::zoo::ZooModel;
+
+    #[test]
+    fn a_packed_head_runs_to_the_same_numbers() {
+        let network = ZooModel::ResNet { depth: 8, width: 4 };
+        let fused = fuse(&network.build((3, 32, 32), 10, 1).unwrap());
+        let layers = LayerTable::new(&fused).unwrap();
+        let point = &points(&layers, &fused)[1];
+        let source = "[Conv2d(6), BatchNorm2d, Relu, GlobalAvgPool, Linear(classes)]";
+        let mut before = head(source, point, Part::Edge, 3).unwrap();
+        before.graph = fuse(&before.graph);
+        let packed = TrainedHead::pack(Part::Edge, &before, 1.5).unwrap();
+        let after = packed.unpack().unwrap();
+        let size: usize = point.sample.iter().product();
+        let x: Vec<f32> = (0..size).map(|i| (i as f32 * 0.37).sin()).collect();
+        let run = |graph| {
+            let engine = Engine::new(graph, &Options { threads: 1 }).unwrap();
+            engine.run_f32(1, &[&x], &Cancel::new()).unwrap()
+        };
+        assert_eq!(run(before.graph), run(after.graph));
+        let mut broken = packed;
+        broken.weights.truncate(40);
+        let text = broken.unpack().unwrap_err().to_string();
+        assert!(text.contains("--fresh"), "{text}");
+    }
+}

@@ -1,0 +1,135 @@
+/*!
+The loop: messages in, frames out. Input is answered at once, up to twenty frames a second; progress is
+gathered to five. Nothing is drawn, and nothing written, while nothing happens.
+*/
+
+use super::effects::{Effect, Runner, Timer};
+use super::state::{Msg, State};
+use super::term::Terminal;
+use super::views;
+use ratatui::layout::Rect;
+use std::collections::HashMap;
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+const INPUT_FRAME: Duration = Duration::from_millis(50);
+const PROGRESS_FRAME: Duration = Duration::from_millis(200);
+
+/// Runs until the user leaves or the terminal does.
+///
+/// # Errors
+/// The terminal refuses to be written to while it is still there.
+pub fn run(
+    state: &mut State,
+    terminal: &mut Terminal,
+    messages: &Receiver<Msg>,
+    runner: &mut Runner,
+    first: Vec<Effect>,
+) -> io::Result<()> {
+    let mut timers: HashMap<Timer, Instant> = HashMap::new();
+    state.size = terminal.size();
+    let mut queue = first;
+    let mut shown: Option<Instant> = None;
+    // When the next frame is due; `None` while the screen is as it should be.
+    let mut due: Option<Instant> = Some(Instant::now());
+    loop {
+        for effect in queue.drain(..) {
+            match effect {
+                Effect::Quit => return Ok(()),
+                Effect::Suspend => {
+                    terminal.suspend()?;
+                    due = Some(Instant::now());
+                }
+                Effect::Later { timer, ms } => {
+                    timers.insert(timer, Instant::now() + Duration::from_millis(ms));
+                }
+                Effect::Copy => copy(state, terminal, runner)?,
+                other => runner.run(other),
+            }
+        }
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) && !state.gone {
+            if terminal.show(views::draw(state, whole(state))).is_err() {
+                // Nobody reads any more: what is unsaved is kept, and this ends.
+                queue.extend(state.update(Msg::HangUp));
+                continue;
+            }
+            shown = Some(Instant::now());
+            due = None;
+        }
+        let wake = timers.values().copied().chain(due).min();
+        let message = match wake {
+            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match message {
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(message) => {
+                let pause = pause(&message);
+                if matches!(message, Msg::Resume) {
+                    terminal.resume()?;
+                    state.size = terminal.size();
+                }
+                queue.extend(state.update(message));
+                // What has come meanwhile is folded into the same frame.
+                for message in messages.try_iter().take(1000) {
+                    queue.extend(state.update(message));
+                }
+                let earliest = shown.map_or(Instant::now(), |s| s + pause);
+                due = Some(due.map_or(earliest, |due| due.min(earliest)));
+            }
+        }
+        let now = Instant::now();
+        let ripe: Vec<Timer> = timers
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(t, _)| *t)
+            .collect();
+        for timer in ripe {
+            timers.remove(&timer);
+            queue.extend(state.update(Msg::Timer(timer)));
+            due = Some(due.unwrap_or(now));
+        }
+    }
+}
+
+fn whole(state: &State) -> Rect {
+    Rect::new(0, 0, state.size.0, state.size.1)
+}
+
+/// How long after the last frame a message may be shown.
+fn pause(message: &Msg) -> Duration {
+    match message {
+        Msg::Run(..) => PROGRESS_FRAME,
+        _ => INPUT_FRAME,
+    }
+}
+
+/// The screen as text: to the clipboard by OSC 52, and to a file, since tmux may drop the former.
+fn copy(state: &mut State, terminal: &mut Terminal, runner: &mut Runner) -> io::Result<()> {
+    use base64::Engine as _;
+    let text = text(&views::draw(state, whole(state)));
+    let packed = base64::engine::general_purpose::STANDARD.encode(&text);
+    terminal.send(format!("\x1b]52;c;{packed}\x07").as_bytes())?;
+    runner.run(Effect::Write {
+        file: "edgelesspart-screen.txt".into(),
+        text,
+    });
+    Ok(())
+}
+
+/// A frame's symbols, line by line.
+pub fn text(buffer: &ratatui::buffer::Buffer) -> String {
+    let area = buffer.area;
+    let mut out = String::new();
+    for y in area.top()..area.bottom() {
+        let row: String = (area.left()..area.right())
+            .map(|x| buffer[(x, y)].symbol())
+            .collect();
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}

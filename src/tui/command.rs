@@ -1,0 +1,376 @@
+/*!
+The commands: one list that feeds dispatch, footer, help, palette and the key table of the README. A
+command knows its keys, where it applies, what it does and whether it can be run now.
+*/
+
+use super::effects::Effect;
+use super::input::Key;
+use super::state::overlay::{Overlay, Page, Prompt};
+use super::state::{Panel, State};
+use super::theme::{self, Theme};
+use super::work::Goal;
+use std::collections::BTreeMap;
+
+/// Where a command applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Everywhere.
+    Any,
+    /// Only in this panel, where it goes before one of everywhere with the same key.
+    In(Panel),
+}
+
+/// A command.
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// As the palette and the configuration call it.
+    pub name: &'static str,
+    pub keys: &'static [&'static str],
+    pub place: Place,
+    /// What it does, for help and palette.
+    pub help: &'static str,
+    /// A word or two for the footer; empty: not there.
+    pub hint: &'static str,
+    pub enabled: fn(&State) -> Result<(), String>,
+    pub run: fn(&mut State) -> Vec<Effect>,
+}
+
+fn always(_: &State) -> Result<(), String> {
+    Ok(())
+}
+
+fn with_network(state: &State) -> Result<(), String> {
+    match (&state.network, &state.network_problem) {
+        (Some(_), _) => Ok(()),
+        (None, Some(problem)) => Err(problem.clone()),
+        (None, None) => Err("the network is still being read".into()),
+    }
+}
+
+fn with_plan(state: &State) -> Result<(), String> {
+    with_network(state)?;
+    match &state.derived.problem {
+        Some(problem) if state.derived.plan.is_none() => Err(problem.clone()),
+        _ => Ok(()),
+    }
+}
+
+fn with_runs(state: &State) -> Result<(), String> {
+    if state.runs.is_empty() {
+        return Err("nothing has run yet; r runs the plan".into());
+    }
+    Ok(())
+}
+
+fn with_two_runs(state: &State) -> Result<(), String> {
+    if state.runs.len() < 2 {
+        return Err("a comparison takes two runs".into());
+    }
+    Ok(())
+}
+
+fn nothing() -> Vec<Effect> {
+    Vec::new()
+}
+
+fn show(state: &mut State, panel: Panel) -> Vec<Effect> {
+    state.focus = panel;
+    nothing()
+}
+
+fn prompt(state: &mut State, kind: Prompt, input: String) -> Vec<Effect> {
+    state.overlay = Some(Overlay::Prompt {
+        kind,
+        input,
+        error: None,
+    });
+    nothing()
+}
+
+fn page(state: &mut State, page: Page) -> Vec<Effect> {
+    state.overlay = Some(Overlay::Page { page, scroll: 0 });
+    nothing()
+}
+
+fn cursor(state: &mut State, by: isize) -> Vec<Effect> {
+    state.move_cursor(by);
+    nothing()
+}
+
+fn legal(state: &mut State, forward: bool) -> Vec<Effect> {
+    state.move_to_legal(forward);
+    nothing()
+}
+
+fn next_panel(state: &mut State, by: usize) -> Vec<Effect> {
+    // The session has no panel in the overview.
+    let count = if state.is_wide() && !state.zoom { 5 } else { 6 };
+    let at = Panel::ALL
+        .iter()
+        .position(|p| *p == state.focus)
+        .unwrap_or(0);
+    state.focus = Panel::ALL[(at.min(count - 1) + by % count + count) % count];
+    nothing()
+}
+
+fn next_theme(state: &mut State) -> Vec<Effect> {
+    let all: Vec<&str> = theme::names().collect();
+    let at = all.iter().position(|n| *n == state.theme_name);
+    let next = all[at.map_or(0, |i| (i + 1) % all.len())];
+    match Theme::shipped(next) {
+        Ok(theme) => {
+            state.theme = theme;
+            state.theme_name = next.to_string();
+            state.say(format!("theme {next}"));
+        }
+        Err(problem) => state.complain(problem),
+    }
+    nothing()
+}
+
+fn compare(state: &mut State) -> Vec<Effect> {
+    // With the one marked, or with the one before.
+    let other = state.other_run.filter(|&o| o != state.run);
+    let before = state.run.checked_sub(1).unwrap_or(state.run + 1);
+    state.other_run = Some(other.unwrap_or(before));
+    page(state, Page::Compare)
+}
+
+const L: Place = Place::In(Panel::Layers);
+const P: Place = Place::In(Panel::Plan);
+const E: Place = Place::In(Panel::Exits);
+const R: Place = Place::In(Panel::Runs);
+const T: Place = Place::In(Panel::Threshold);
+const S: Place = Place::In(Panel::Session);
+
+macro_rules! commands {
+    ($($name:literal [$($key:literal),*] $place:expr, $hint:literal, $help:literal, $enabled:expr, $run:expr;)*) => {
+        &[$(Command {
+            name: $name, keys: &[$($key),*], place: $place, hint: $hint, help: $help,
+            enabled: $enabled, run: $run,
+        }),*]
+    };
+}
+
+/// All of them, in the order help and README show them.
+pub const COMMANDS: &[Command] = commands![
+    // Everywhere.
+    "help" ["?", "f1"] Place::Any, "keys", "the keys that work here", always,
+        |s| { s.overlay = Some(Overlay::Help { scroll: 0 }); nothing() };
+    "palette" [":"] Place::Any, "", "find a command by its name", always,
+        |s| { s.overlay = Some(Overlay::Palette { input: String::new(), selected: 0 }); nothing() };
+    "layers" ["1"] Place::Any, "", "to the layers", always, |s| show(s, Panel::Layers);
+    "plan" ["2"] Place::Any, "", "to the plan", always, |s| show(s, Panel::Plan);
+    "exits" ["3"] Place::Any, "", "to the exit classifier", always, |s| show(s, Panel::Exits);
+    "runs" ["4"] Place::Any, "", "to the runs", always, |s| show(s, Panel::Runs);
+    "threshold" ["5"] Place::Any, "", "to the thresholds", always, |s| show(s, Panel::Threshold);
+    "session" ["6"] Place::Any, "", "to the session", always, |s| show(s, Panel::Session);
+    "next-panel" ["tab"] Place::Any, "", "the next panel", always, |s| next_panel(s, 1);
+    "previous-panel" ["shift-tab"] Place::Any, "", "the panel before", always,
+        |s| { let count = if s.is_wide() && !s.zoom { 5 } else { 6 }; next_panel(s, count - 1) };
+    "zoom" ["Z"] Place::Any, "", "the panel alone on the screen, and back (small screens always do)", always,
+        |s| { s.zoom = !s.zoom; nothing() };
+    "run" ["r"] Place::Any, "run", "run the parts on their targets", with_plan, |s| s.start(Goal::Run);
+    "train" ["t"] Place::Any, "", "train a head at every exit point, and fill the tables", with_network, |s| s.start(Goal::Train);
+    "profile" ["p"] Place::Any, "", "time the layers on both sides, and the link", with_network, |s| s.start(Goal::Profile);
+    "stop" ["x"] Place::Any, "stop", "stop the run; finished stages are kept", always, |s| s.stop();
+    "split-here" ["s"] Place::Any, "split here", "split behind the layer under the cursor", with_network, |s| s.split_here();
+    "exit-here" ["e"] Place::Any, "exit here", "set or remove an exit behind the layer under the cursor", with_plan, |s| s.toggle_exit();
+    "split-back" ["["] Place::Any, "", "the split to the legal cut before", with_plan, |s| s.move_split(false);
+    "split-forward" ["]"] Place::Any, "", "the split to the next legal cut", with_plan, |s| s.move_split(true);
+    "exit-back" ["<"] Place::Any, "", "the exit nearest to the cursor to the point before", with_plan, |s| s.move_exit(false);
+    "exit-forward" [">"] Place::Any, "", "the exit nearest to the cursor to the next point", with_plan, |s| s.move_exit(true);
+    "threshold-down" ["left", "h"] Place::Any, "", "the threshold down by 0.01", always, |s| s.move_threshold(-1.0);
+    "threshold-up" ["right", "l"] Place::Any, "", "the threshold up by 0.01", always, |s| s.move_threshold(1.0);
+    "undo" ["u"] Place::Any, "", "undo the last edit of the plan", always, |s| s.undo();
+    "redo" ["ctrl-r", "U"] Place::Any, "", "redo it", always, |s| s.redo();
+    "save" ["w", "ctrl-s"] Place::Any, "save", "save the session", always, |s| s.save();
+    "save-as" ["W"] Place::Any, "", "save the session under another name", always,
+        |s| { let name = s.document.file.as_ref().map_or_else(
+            || format!("{}.ron", s.document.name()), |f| f.display().to_string()); prompt(s, Prompt::SaveAs, name) };
+    "open" ["o"] Place::Any, "", "open a session", always,
+        |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
+    "copy" ["y"] Place::Any, "", "copy the screen as text, to the clipboard and to a file", always,
+        |_| vec![Effect::Copy];
+    "theme" ["f5"] Place::Any, "", "the next theme", always, next_theme;
+    "suspend" ["ctrl-z"] Place::Any, "", "back to the shell; `fg` comes back", always, |_| vec![Effect::Suspend];
+    "quit" ["q", "ctrl-c"] Place::Any, "quit", "quit; asks where something would be lost", always, |s| s.quit();
+    // Layers.
+    "down" ["down", "j"] L, "", "the next row", always, |s| cursor(s, 1);
+    "up" ["up", "k"] L, "", "the row before", always, |s| cursor(s, -1);
+    "page-down" ["pgdn", "ctrl-d"] L, "", "ten rows down", always, |s| cursor(s, 10);
+    "page-up" ["pgup", "ctrl-u"] L, "", "ten rows up", always, |s| cursor(s, -10);
+    "first" ["home", "g"] L, "", "the first row", always, |s| cursor(s, isize::MIN);
+    "last" ["end", "G"] L, "", "the last row", always, |s| cursor(s, isize::MAX);
+    "details" ["enter"] L, "details", "all about the layer", with_network, |s| page(s, Page::Layer);
+    "filter" ["/"] L, "filter", "show only layers with a word in name or op; esc shows all", always,
+        |s| { let input = s.layers.filter.clone(); prompt(s, Prompt::Filter, input) };
+    "sort" ["S"] L, "sort", "sort by order, time, memory or MACs", always, |s| { s.layers.sort = s.layers.sort.next(); nothing() };
+    "log-scale" ["L"] L, "log", "bars on a logarithmic scale, and back", always, |s| { s.layers.log = !s.layers.log; nothing() };
+    "fold" ["z"] L, "fold", "fold the layers to blocks, and back", always, |s| { s.layers.folded = !s.layers.folded; nothing() };
+    "export" ["X"] L, "", "write the table to a file, CSV or JSON", with_network, |s| prompt(s, Prompt::Export, "layers.csv".into());
+    // Plan.
+    "next-place" ["down", "j"] P, "", "to the next place where a split or an exit may stand", always, |s| legal(s, true);
+    "previous-place" ["up", "k"] P, "", "to the place before", always, |s| legal(s, false);
+    "rule" ["R"] P, "rule", "the next split rule", with_network, |s| s.cycle_rule();
+    "more" ["+", "="] P, "share", "a larger share of memory or layers at the edge", with_network, |s| s.change_share(0.05);
+    "less" ["-"] P, "", "a smaller share", with_network, |s| s.change_share(-0.05);
+    "per-part" ["n"] P, "exits", "how many exits a part gets: 0 to 3", with_network, |s| s.cycle_per_part();
+    "placement" ["P"] P, "spread", "exits spread linearly or after Pareto", with_network, |s| s.cycle_placement();
+    "at-split" ["a"] P, "", "an exit at the split itself, or not", with_network, |s| s.toggle_at_split();
+    "spread" ["E"] P, "", "from exits set by hand back to the spread", with_network, |s| s.spread_exits();
+    // Exits.
+    "edit" ["enter", "i"] E, "edit", "type in the source; esc ends", always, |s| s.start_typing();
+    "template" ["T"] E, "template", "start from a source that ships", with_network,
+        |s| { s.overlay = Some(Overlay::Templates { selected: 0 }); nothing() };
+    "search" ["/"] E, "", "search the source", always, |s| prompt(s, Prompt::Search, String::new());
+    "next-hit" ["n"] E, "", "the next hit", always, |s| { s.editor.area.search_forward(false); nothing() };
+    "previous-hit" ["N"] E, "", "the hit before", always, |s| { s.editor.area.search_back(false); nothing() };
+    "next-point" ["down", "j"] E, "point", "the head at the next exit point", always, |s| legal(s, true);
+    "previous-point" ["up", "k"] E, "", "the head at the point before", always, |s| legal(s, false);
+    "findings" ["d"] E, "", "everything that is wrong with the source", always, |s| page(s, Page::Findings);
+    // Runs.
+    "next-run" ["down", "j"] R, "", "the next run of the history", always, |s| { s.select_run(1); nothing() };
+    "previous-run" ["up", "k"] R, "", "the run before", always, |s| { s.select_run(-1); nothing() };
+    "log" ["enter"] R, "log", "the run's log", with_runs, |s| page(s, Page::Log);
+    "mark" ["m"] R, "mark", "mark the run for a comparison", with_runs, |s| { s.other_run = Some(s.run); s.say("marked; c on another compares"); nothing() };
+    "compare" ["c"] R, "compare", "the run beside the marked one, or the one before", with_two_runs, compare;
+    // Threshold.
+    "next-exit" ["down", "j"] T, "which", "the slider to the next exit", always, |s| s.select_threshold(1);
+    "previous-exit" ["up", "k"] T, "", "the slider to the exit before; first of all: all of them", always, |s| s.select_threshold(-1);
+    "down-5" ["H", "pgdn"] T, "", "the threshold down by 0.05", always, |s| s.move_threshold(-5.0);
+    "up-5" ["L", "pgup"] T, "", "the threshold up by 0.05", always, |s| s.move_threshold(5.0);
+    "reset" ["delete", "backspace"] T, "", "the common threshold for this exit; on all, for every exit", always, |s| s.reset_threshold();
+    "cheapest" ["A"] T, "cheapest", "snap to the cheapest threshold with an accuracy", always, |s| prompt(s, Prompt::Accuracy, String::new());
+    "most-accurate" ["M"] T, "most accurate", "snap to the most accurate threshold within a time", always, |s| prompt(s, Prompt::Latency, String::new());
+    // Session.
+    "open-here" ["enter"] S, "open", "open a session", always,
+        |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
+];
+
+/// Which key runs what.
+#[derive(Debug, Clone)]
+pub struct Keymap {
+    /// In the order of [`COMMANDS`].
+    keys: Vec<Vec<Key>>,
+}
+
+impl Keymap {
+    /// The keys of the registry, with the configuration's in place of a command's own.
+    ///
+    /// # Errors
+    /// Names a command or a key that doesn't exist.
+    pub fn new(own: &BTreeMap<String, Vec<String>>) -> Result<Keymap, String> {
+        for name in own.keys() {
+            if !COMMANDS.iter().any(|c| c.name == name) {
+                return Err(format!(
+                    "keys: there is no command `{name}`; `:` lists them"
+                ));
+            }
+        }
+        let keys = COMMANDS.iter().map(|command| match own.get(command.name) {
+            Some(keys) => keys.iter().map(|k| k.parse()).collect(),
+            None => command.keys.iter().map(|k| k.parse()).collect(),
+        });
+        let keys = keys.collect::<Result<Vec<Vec<Key>>, String>>()?;
+        Ok(Keymap { keys })
+    }
+
+    /// What a key means in a panel.
+    pub fn find(&self, key: Key, focus: Panel) -> Option<&'static Command> {
+        let here = |place: Place| {
+            let mut all = COMMANDS.iter().zip(&self.keys);
+            all.find(|(c, keys)| c.place == place && keys.contains(&key))
+                .map(|(c, _)| c)
+        };
+        here(Place::In(focus)).or_else(|| here(Place::Any))
+    }
+
+    /// A command's keys.
+    pub fn of(&self, name: &str) -> &[Key] {
+        let at = COMMANDS.iter().position(|c| c.name == name);
+        at.map_or(&[], |i| &self.keys[i])
+    }
+
+    /// The first key that runs a command, for a sentence on screen.
+    pub fn first(&self, name: &str) -> String {
+        self.of(name)
+            .first()
+            .map_or_else(|| format!(":{name}"), Key::to_string)
+    }
+}
+
+/// The commands that apply in the panel in focus: its own, then those of everywhere.
+pub fn here(focus: Panel) -> impl Iterator<Item = &'static Command> {
+    let own = COMMANDS.iter().filter(move |c| c.place == Place::In(focus));
+    own.chain(COMMANDS.iter().filter(|c| c.place == Place::Any))
+}
+
+/// Commands whose name or help has all the words.
+pub fn search(state: &State, words: &str) -> Vec<&'static Command> {
+    let words = words.to_lowercase();
+    let hit = |c: &&Command| {
+        let text = format!("{} {}", c.name, c.help).to_lowercase();
+        words.split_whitespace().all(|w| text.contains(w))
+    };
+    let mut found: Vec<&Command> = here(state.focus).filter(hit).collect();
+    // What begins with the word is meant more often.
+    found.sort_by_key(|c| !c.name.starts_with(words.trim()));
+    found
+}
+
+/// The key table of the README.
+#[cfg(test)]
+pub fn readme_table() -> String {
+    let mut out = String::from("| where | keys | what |\n|---|---|---|\n");
+    for command in COMMANDS {
+        let place = match command.place {
+            Place::Any => "everywhere",
+            Place::In(panel) => panel.name(),
+        };
+        let keys: Vec<String> = command.keys.iter().map(|k| format!("`{k}`")).collect();
+        out += &format!("| {place} | {} | {} |\n", keys.join(" "), command.help);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_and_keys_are_unique_where_they_apply() {
+        let mut names = HashSet::new();
+        let mut keys = HashSet::new();
+        for command in COMMANDS {
+            assert!(names.insert(command.name), "{}", command.name);
+            for key in command.keys {
+                key.parse::<Key>().unwrap();
+                let place = format!("{:?}", command.place);
+                assert!(keys.insert((place, *key)), "{key} of {}", command.name);
+            }
+        }
+        assert!(Keymap::new(&BTreeMap::new()).is_ok());
+    }
+
+    #[test]
+    fn the_configuration_replaces_keys_and_is_checked() {
+        let own =
+            |name: &str, key: &str| BTreeMap::from([(name.to_string(), vec![key.to_string()])]);
+        let map = Keymap::new(&own("split-here", "ctrl-x")).unwrap();
+        let find = |key: &str| {
+            map.find(key.parse().unwrap(), Panel::Layers)
+                .map(|c| c.name)
+        };
+        assert_eq!(find("ctrl-x"), Some("split-here"));
+        assert_eq!(find("s"), None);
+        assert_eq!(find("?"), Some("help"));
+        assert!(Keymap::new(&own("splt", "x")).unwrap_err().contains("splt"));
+        assert!(
+            Keymap::new(&own("split-here", "hyper-x"))
+                .unwrap_err()
+                .contains("hyper-x")
+        );
+    }
+}

@@ -1,0 +1,383 @@
+/*!
+The state of the workbench and its pure update: a message goes in, effects come out, nothing else
+happens. No clock, no file, no terminal in here.
+*/
+
+pub mod document;
+pub mod editor;
+pub mod export;
+pub mod layers;
+pub mod overlay;
+pub mod plan;
+pub mod runs;
+pub mod tuning;
+
+use super::command::Keymap;
+use super::effects::{Effect, Opened, Source, Timer};
+use super::theme::Theme;
+use super::work::{HeadFacts, Network, Predict, Results};
+use crate::evaluate::Outcome;
+use crate::exits::ExitError;
+use crate::run::Event;
+use crate::session::Session;
+use crossterm::event::{KeyCode, KeyEvent};
+use document::Document;
+use editor::Editor;
+use layers::Layers;
+use overlay::{Confirmed, Overlay};
+use plan::Derived;
+use runs::Run;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tuning::Tuning;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Msg {
+    Key(KeyEvent),
+    Paste(String),
+    Resize(u16, u16),
+    Timer(Timer),
+    /// The terminal is gone.
+    HangUp,
+    Suspend,
+    /// Somebody continued the process.
+    Resume,
+    Opened(Box<Opened>),
+    Network(Result<Box<Network>, String>),
+    /// Results of earlier runs of the session.
+    Kept(Box<Results>),
+    Sessions(Vec<PathBuf>),
+    Saved(PathBuf, Box<Session>),
+    /// There is a file of that name already.
+    Exists(PathBuf),
+    Said(String),
+    Failed(String),
+    Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
+    Curves(u64, Result<Vec<Outcome>, String>),
+    /// Of the job of this number, at so many milliseconds since its start.
+    Run(usize, u64, Box<Event>),
+    /// Likewise; whether it was asked to stop, and what came of it.
+    RunEnded(usize, u64, bool, Result<Box<Results>, String>),
+}
+
+/// What is in the focus: a panel of the overview, a page on a small screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Panel {
+    Layers,
+    Plan,
+    Exits,
+    Runs,
+    Threshold,
+    Session,
+}
+
+impl Panel {
+    pub const ALL: [Panel; 6] = [
+        Panel::Layers,
+        Panel::Plan,
+        Panel::Exits,
+        Panel::Runs,
+        Panel::Threshold,
+        Panel::Session,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Panel::Layers => "Layers",
+            Panel::Plan => "Plan",
+            Panel::Exits => "Exits",
+            Panel::Runs => "Runs",
+            Panel::Threshold => "Threshold",
+            Panel::Session => "Session",
+        }
+    }
+}
+
+/// How urgent a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Info,
+    Problem,
+}
+
+/// Everything on screen.
+pub struct State {
+    pub size: (u16, u16),
+    pub focus: Panel,
+    /// The panel in focus fills a wide screen too.
+    pub zoom: bool,
+    pub theme: Theme,
+    pub theme_name: String,
+    pub ascii: bool,
+    pub keymap: Keymap,
+    pub document: Document,
+    pub network: Option<Arc<Network>>,
+    /// Why there is no network.
+    pub network_problem: Option<String>,
+    pub results: Arc<Results>,
+    pub predict: Arc<dyn Predict>,
+    pub derived: Derived,
+    pub layers: Layers,
+    pub editor: Editor,
+    pub tuning: Tuning,
+    pub runs: Vec<Run>,
+    /// The run whose panels are shown.
+    pub run: usize,
+    /// The run it is compared with.
+    pub other_run: Option<usize>,
+    pub overlay: Option<Overlay>,
+    pub notice: Option<(Severity, String)>,
+    /// Set when the terminal is gone: nothing is drawn any more.
+    pub gone: bool,
+}
+
+impl State {
+    pub fn new(session: Session, theme: Theme, keymap: Keymap, predict: Arc<dyn Predict>) -> State {
+        State {
+            size: (80, 24),
+            focus: Panel::Layers,
+            zoom: false,
+            theme,
+            theme_name: "default".into(),
+            ascii: false,
+            keymap,
+            document: Document::new(session),
+            network: None,
+            network_problem: None,
+            results: Arc::default(),
+            predict,
+            derived: Derived::default(),
+            layers: Layers::default(),
+            editor: Editor::default(),
+            tuning: Tuning::default(),
+            runs: Vec::new(),
+            run: 0,
+            other_run: None,
+            overlay: None,
+            notice: None,
+            gone: false,
+        }
+    }
+
+    /// Whether everything that belongs together fits on one screen.
+    pub fn is_wide(&self) -> bool {
+        self.size.0 >= 120 && self.size.1 >= 40
+    }
+
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some((Severity::Info, text.into()));
+    }
+
+    pub fn complain(&mut self, text: impl Into<String>) {
+        self.notice = Some((Severity::Problem, text.into()));
+    }
+
+    /// Folds one message in.
+    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        match msg {
+            Msg::Key(key) => return self.key(key),
+            Msg::Paste(text) => return self.paste(&text),
+            Msg::Resize(columns, rows) => self.size = (columns, rows),
+            Msg::Timer(timer) => return self.timer(timer),
+            Msg::HangUp => {
+                self.gone = true;
+                let mut effects = Vec::new();
+                if self.document.is_unsaved() {
+                    effects.push(self.document.journal());
+                }
+                effects.push(Effect::Quit);
+                return effects;
+            }
+            Msg::Suspend => return vec![Effect::Suspend],
+            Msg::Resume => {}
+            Msg::Opened(opened) => return self.opened(*opened),
+            Msg::Network(Ok(network)) => return self.got_network(*network),
+            Msg::Network(Err(problem)) => {
+                self.network = None;
+                self.network_problem = Some(problem.clone());
+                self.complain(problem);
+            }
+            Msg::Kept(kept) => return self.got_results(*kept),
+            Msg::Sessions(items) => {
+                if let Some(Overlay::Picker { items: shown, .. }) = &mut self.overlay {
+                    *shown = items;
+                }
+            }
+            Msg::Saved(file, session) => {
+                self.say(format!("saved to {}", file.display()));
+                self.document.saved(file, *session);
+            }
+            Msg::Exists(file) => {
+                self.overlay = Some(Overlay::Confirm {
+                    question: format!("{} is there already. Write over it?", file.display()),
+                    then: Confirmed::Overwrite(file),
+                });
+            }
+            Msg::Said(text) => self.say(text),
+            Msg::Failed(text) => self.complain(text),
+            Msg::Heads(generation, made) => return self.got_heads(generation, made),
+            Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
+            Msg::Run(id, at, event) => {
+                if let Some(run) = self.runs.iter_mut().find(|r| r.id == id) {
+                    run.fold(at, *event);
+                }
+            }
+            Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
+        }
+        Vec::new()
+    }
+
+    fn opened(&mut self, opened: Opened) -> Vec<Effect> {
+        let recovered = opened.recovered.clone();
+        self.editor.file_text = opened.classifier.clone();
+        self.document = Document::opened(opened);
+        self.network = None;
+        self.network_problem = None;
+        self.results = Arc::default();
+        self.derived = Derived::default();
+        self.layers = Layers::default();
+        self.tuning = Tuning::default();
+        self.editor.forget();
+        if let Some(session) = recovered {
+            self.overlay = Some(Overlay::Confirm {
+                question: "Unsaved edits of a workbench that ended early were found. Take them?"
+                    .into(),
+                then: Confirmed::Recover(Box::new(session)),
+            });
+        }
+        Vec::new()
+    }
+
+    fn got_network(&mut self, network: Network) -> Vec<Effect> {
+        self.network = Some(Arc::new(network));
+        self.network_problem = None;
+        self.load_source();
+        let mut effects = self.recompute();
+        // The first look falls on what matters.
+        if let Some(plan) = &self.derived.plan {
+            let first = match plan.split {
+                crate::partition::Split::After(i) => i,
+                _ => 0,
+            };
+            self.layers.cursor = first;
+        }
+        effects.extend(self.ask_heads());
+        effects
+    }
+
+    /// New profiles or tables: everything predicted changes.
+    pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
+        let mut results = (*self.results).clone();
+        results.absorb(newer);
+        self.results = Arc::new(results);
+        self.recompute()
+    }
+
+    fn run_ended(
+        &mut self,
+        id: usize,
+        at: u64,
+        stopped: bool,
+        ended: Result<Box<Results>, String>,
+    ) -> Vec<Effect> {
+        let Some(run) = self.runs.iter_mut().find(|r| r.id == id) else {
+            return Vec::new();
+        };
+        let (words, effects) = match ended {
+            Ok(results) => {
+                run.done(at, results.measured.clone());
+                let words = format!("{} {id} is done", run.goal.name());
+                (Ok(words), self.got_results(*results))
+            }
+            Err(problem) => {
+                run.failed(at, stopped, problem.clone());
+                let words = format!("{} {id}: {problem}", run.goal.name());
+                (if stopped { Ok(words) } else { Err(words) }, Vec::new())
+            }
+        };
+        match words {
+            Ok(words) => self.say(words),
+            Err(words) => self.complain(words),
+        }
+        effects
+    }
+
+    fn timer(&mut self, timer: Timer) -> Vec<Effect> {
+        match timer {
+            Timer::Source => self.ask_heads(),
+            Timer::Journal if self.document.is_unsaved() => vec![self.document.journal()],
+            Timer::Journal => vec![Effect::Forget(self.document.journal.clone())],
+            Timer::Curves => self.ask_curves(),
+        }
+    }
+
+    fn paste(&mut self, text: &str) -> Vec<Effect> {
+        if let Some(overlay) = &mut self.overlay {
+            overlay.paste(text);
+            return Vec::new();
+        }
+        if self.editor.typing {
+            return self.edit_text(|area| area.insert_str(text));
+        }
+        Vec::new()
+    }
+
+    fn key(&mut self, event: KeyEvent) -> Vec<Effect> {
+        self.notice = None;
+        if self.overlay.is_some() {
+            return self.overlay_key(event);
+        }
+        if self.editor.typing {
+            return self.typing_key(event);
+        }
+        let key = event.into();
+        match self.keymap.find(key, self.focus) {
+            Some(command) => {
+                let command = *command;
+                self.dispatch(&command)
+            }
+            None if matches!(event.code, KeyCode::Esc) => {
+                self.layers.filter.clear();
+                self.zoom = false;
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Runs a command, or says why it can't be run now.
+    pub fn dispatch(&mut self, command: &super::command::Command) -> Vec<Effect> {
+        if let Err(why) = (command.enabled)(self) {
+            self.complain(why);
+            return Vec::new();
+        }
+        (command.run)(self)
+    }
+
+    /// Ends, or asks first where something would be lost or left running.
+    pub fn quit(&mut self) -> Vec<Effect> {
+        let running = self.runs.iter().filter(|r| r.is_running()).count();
+        let unsaved = self.document.is_unsaved() || self.has_draft();
+        let question = match (unsaved, running) {
+            (false, 0) => return vec![Effect::Forget(self.document.journal.clone()), Effect::Quit],
+            (true, 0) => "The session has unsaved edits. Quit without saving?".to_string(),
+            (false, n) => format!("{n} running; finished stages are kept. Quit and stop?"),
+            (true, n) => format!("Unsaved edits, and {n} running. Quit without saving, and stop?"),
+        };
+        self.overlay = Some(Overlay::Confirm {
+            question,
+            then: Confirmed::Quit,
+        });
+        Vec::new()
+    }
+
+    pub fn open(&mut self, source: Source) -> Vec<Effect> {
+        self.overlay = None;
+        self.say(match &source {
+            Source::Demo => "opening the demo".to_string(),
+            Source::File(file) => format!("opening {}", file.display()),
+        });
+        vec![Effect::Open(source)]
+    }
+}

@@ -1,0 +1,164 @@
+/*! The session being edited: undo and redo, what is saved, where unsaved edits are kept. */
+
+use super::State;
+use crate::session::Session;
+use crate::tui::effects::{Effect, Opened, Timer};
+use std::path::PathBuf;
+
+/// More than anybody steps back.
+const MOST_UNDOS: usize = 200;
+
+/// Edits of one kind in a row are undone together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditKind {
+    Threshold,
+    Share,
+    Source,
+    /// Never together with the one before.
+    Single,
+}
+
+/// The session and its history.
+#[derive(Debug, Clone)]
+pub struct Document {
+    pub session: Session,
+    /// `None` for the one that ships.
+    pub file: Option<PathBuf>,
+    /// Where its paths start.
+    pub folder: PathBuf,
+    pub journal: PathBuf,
+    saved: Session,
+    undo: Vec<Session>,
+    redo: Vec<Session>,
+    last: EditKind,
+}
+
+impl Document {
+    pub fn new(session: Session) -> Document {
+        Document {
+            saved: session.clone(),
+            session,
+            file: None,
+            folder: PathBuf::new(),
+            journal: PathBuf::new(),
+            undo: Vec::new(),
+            redo: Vec::new(),
+            last: EditKind::Single,
+        }
+    }
+
+    pub fn opened(opened: Opened) -> Document {
+        Document {
+            file: opened.file,
+            folder: opened.folder,
+            journal: opened.journal,
+            ..Document::new(opened.session)
+        }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> String {
+        let file = self.file.as_ref().and_then(|f| f.file_stem());
+        let file = file.map(|f| f.to_string_lossy().into_owned());
+        let name = self.session.name.clone().or(file);
+        name.unwrap_or_else(|| "unnamed".into())
+    }
+
+    pub fn is_unsaved(&self) -> bool {
+        self.session != self.saved
+    }
+
+    /// What was written, results aside, is saved now.
+    pub fn saved(&mut self, file: PathBuf, mut session: Session) {
+        session.results = None;
+        self.file = Some(file);
+        self.saved = session;
+        self.last = EditKind::Single;
+    }
+
+    pub fn journal(&self) -> Effect {
+        Effect::Journal {
+            session: Box::new(self.session.clone()),
+            file: self.journal.clone(),
+        }
+    }
+
+    /// How many steps can be taken back and forth.
+    pub fn steps(&self) -> (usize, usize) {
+        (self.undo.len(), self.redo.len())
+    }
+
+    fn remember(&mut self, kind: EditKind) {
+        let together = kind != EditKind::Single && kind == self.last && !self.undo.is_empty();
+        if !together {
+            self.undo.push(self.session.clone());
+            if self.undo.len() > MOST_UNDOS {
+                self.undo.remove(0);
+            }
+        }
+        self.redo.clear();
+        self.last = kind;
+    }
+}
+
+impl State {
+    /// Changes the session; every number follows in the same frame.
+    pub fn edit(&mut self, kind: EditKind, change: impl FnOnce(&mut Session)) -> Vec<Effect> {
+        let mut next = self.document.session.clone();
+        change(&mut next);
+        if next == self.document.session {
+            return Vec::new();
+        }
+        self.document.remember(kind);
+        self.document.session = next;
+        self.changed()
+    }
+
+    fn changed(&mut self) -> Vec<Effect> {
+        let mut effects = self.recompute();
+        effects.push(Effect::Later {
+            timer: Timer::Journal,
+            ms: 800,
+        });
+        effects
+    }
+
+    pub fn undo(&mut self) -> Vec<Effect> {
+        let Some(before) = self.document.undo.pop() else {
+            self.say("nothing to undo");
+            return Vec::new();
+        };
+        let now = std::mem::replace(&mut self.document.session, before);
+        self.document.redo.push(now);
+        self.stepped()
+    }
+
+    pub fn redo(&mut self) -> Vec<Effect> {
+        let Some(after) = self.document.redo.pop() else {
+            self.say("nothing to redo");
+            return Vec::new();
+        };
+        let now = std::mem::replace(&mut self.document.session, after);
+        self.document.undo.push(now);
+        self.stepped()
+    }
+
+    fn stepped(&mut self) -> Vec<Effect> {
+        self.document.last = EditKind::Single;
+        let mut effects = self.changed();
+        if self.source_of_session() != Some(self.editor.text()) {
+            self.load_source();
+            effects.extend(self.ask_heads());
+        }
+        effects
+    }
+
+    /// Takes over edits found in a journal, undoable.
+    pub fn recover(&mut self, session: Session) -> Vec<Effect> {
+        let mut effects = self.edit(EditKind::Single, |s| *s = session);
+        self.load_source();
+        effects.extend(self.ask_heads());
+        self.say("unsaved edits are back; w saves, u undoes");
+        effects
+    }
+}

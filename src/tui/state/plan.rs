@@ -1,0 +1,330 @@
+/*! The plan on screen: derived from the session's rules, edited through them, predicted at once. */
+
+use super::State;
+use super::document::EditKind;
+use crate::evaluate::Outcome;
+use crate::partition::manual::with_exits_at;
+use crate::partition::{self, ExitRule, MAX_PER_PART, Placement, Plan, Split, SplitRule};
+use crate::session::Session;
+use crate::tui::effects::{Effect, Timer};
+use crate::tui::work::{Network, Question};
+
+/// What follows from the session and the results.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Derived {
+    pub plan: Option<Plan>,
+    /// Why there is no plan.
+    pub problem: Option<String>,
+    /// What the plan gives on the calibration set.
+    pub predicted: Option<Outcome>,
+    /// The unmodified network in the cloud, predicted likewise.
+    pub cloud_only: Option<Outcome>,
+    /// What a prediction lacks.
+    pub lacking: Option<String>,
+}
+
+/// The session's rules for exits.
+pub fn exit_rule(session: &Session) -> ExitRule {
+    ExitRule {
+        placement: session.exits.placement,
+        per_part: session.exits.per_part,
+        at_split: session.exits.at_split,
+        threshold: session.policy.threshold,
+        thresholds: session.policy.exits.clone(),
+    }
+}
+
+/// The plan of a session.
+///
+/// # Errors
+/// In the words of the partition rules.
+fn plan_of(
+    session: &Session,
+    network: &Network,
+    profiles: Option<(&crate::device::Profile, &crate::device::Profile)>,
+    score: partition::Score,
+) -> Result<Plan, String> {
+    let (table, points) = (&network.table, &network.points[..]);
+    let rule = exit_rule(session);
+    // A threshold of a layer that has no exit any more is nothing to fail over.
+    let rule = ExitRule {
+        thresholds: rule
+            .thresholds
+            .iter()
+            .filter(|(name, _)| table.find(name).is_ok())
+            .cloned()
+            .collect(),
+        ..rule
+    };
+    let plan = partition::plan(table, points, &session.split, &rule, profiles, Some(score))
+        .map_err(|e| e.to_string())?;
+    match &session.exits.at {
+        None => Ok(plan),
+        Some(names) => {
+            let threshold = |name: &str| session.policy.threshold_of(name);
+            with_exits_at(plan, table, points, names, threshold).map_err(|e| e.to_string())
+        }
+    }
+}
+
+impl State {
+    fn ask(&self, network: &Network, plan: &Plan) -> Result<Outcome, String> {
+        self.predict.predict(Question {
+            network,
+            results: &self.results,
+            session: &self.document.session,
+            heads: &self.editor.heads,
+            plan,
+        })
+    }
+
+    /// Derives plan and predictions anew, and asks for curves soon.
+    pub fn recompute(&mut self) -> Vec<Effect> {
+        let Some(network) = self.network.clone() else {
+            self.derived = Derived::default();
+            return Vec::new();
+        };
+        let session = &self.document.session;
+        let results = self.results.clone();
+        let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
+        let cheapest = session.split == SplitRule::Cheapest;
+        let score = |plan: &Plan| {
+            let outcome = self.ask(&network, plan).ok()?;
+            if cheapest {
+                // Without a cloud side there is no bill.
+                Some(outcome.cost_per_million.map_or(0.0, |c| c.unrounded))
+            } else {
+                outcome.latency_ms.map(|l| l.mean)
+            }
+        };
+        self.derived = match plan_of(session, &network, profiles, &score) {
+            Err(problem) => Derived {
+                problem: Some(problem),
+                ..Derived::default()
+            },
+            Ok(plan) => {
+                let bare = Plan {
+                    split: Split::CloudOnly,
+                    split_after: None,
+                    exits: Vec::new(),
+                    notes: Vec::new(),
+                };
+                let predicted = self.ask(&network, &plan);
+                let lacking = predicted.as_ref().err().cloned();
+                Derived {
+                    plan: Some(plan),
+                    problem: None,
+                    predicted: predicted.ok(),
+                    cloud_only: self.ask(&network, &bare).ok(),
+                    lacking,
+                }
+            }
+        };
+        let exits = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());
+        self.tuning.selected = self.tuning.selected.min(exits);
+        vec![Effect::Later {
+            timer: Timer::Curves,
+            ms: 60,
+        }]
+    }
+
+    /// Whether the last measured outcome is of the plan on screen.
+    pub fn measured_is_current(&self) -> bool {
+        let place = |p: &Plan| (p.split.clone(), p.exits.clone());
+        match (&self.results.measured, &self.derived.plan) {
+            (Some(measured), Some(plan)) => place(&measured.plan) == place(plan),
+            _ => false,
+        }
+    }
+
+    /// Splits behind the layer under the cursor.
+    pub fn split_here(&mut self) -> Vec<Effect> {
+        let Some(network) = self.network.clone() else {
+            return Vec::new();
+        };
+        let Some(layer) = network.table.layers.get(self.layers.cursor) else {
+            return Vec::new();
+        };
+        if !layer.split_legal {
+            let why = layer.why_not.as_deref().unwrap_or("no cut");
+            self.complain(format!("no split after {}: {why}", layer.name));
+            return Vec::new();
+        }
+        let name = layer.name.clone();
+        self.edit(EditKind::Single, |s| s.split = SplitRule::After(name))
+    }
+
+    /// Moves the split to the next legal cut, before the first to the cloud, behind the last to the
+    /// edge.
+    pub fn move_split(&mut self, forward: bool) -> Vec<Effect> {
+        let (Some(network), Some(plan)) = (self.network.clone(), &self.derived.plan) else {
+            return Vec::new();
+        };
+        let table = &network.table;
+        let next = match (&plan.split, forward) {
+            (Split::After(at), true) => table.splits().find(|i| i > at),
+            (Split::After(at), false) => table.splits().filter(|i| i < at).last(),
+            (Split::CloudOnly, true) => table.splits().next(),
+            (Split::EdgeOnly, false) => table.splits().last(),
+            (Split::CloudOnly, false) | (Split::EdgeOnly, true) => return Vec::new(),
+        };
+        let rule = match (next, forward) {
+            (Some(i), _) => SplitRule::After(table.layers[i].name.clone()),
+            (None, true) => SplitRule::Memory { share: 1.0 },
+            (None, false) => SplitRule::Memory { share: 0.0 },
+        };
+        if let Some(i) = next {
+            self.layers.cursor = i;
+        }
+        self.edit(EditKind::Single, |s| s.split = rule)
+    }
+
+    /// The layers exits stand behind now.
+    fn exit_names(&self) -> Vec<String> {
+        let exits = self.derived.plan.iter().flat_map(|p| &p.exits);
+        exits.map(|e| e.after.clone()).collect()
+    }
+
+    /// Sets or removes an exit behind the layer under the cursor.
+    pub fn toggle_exit(&mut self) -> Vec<Effect> {
+        let Some(network) = self.network.clone() else {
+            return Vec::new();
+        };
+        let row = self.layers.cursor;
+        let Some(layer) = network.table.layers.get(row) else {
+            return Vec::new();
+        };
+        let mut names = self.exit_names();
+        if let Some(at) = names.iter().position(|n| *n == layer.name) {
+            names.remove(at);
+        } else if !layer.exit_legal {
+            let why = layer.why_not.as_deref().unwrap_or("no cut");
+            self.complain(format!("no exit after {}: {why}", layer.name));
+            return Vec::new();
+        } else if self.exits_beside(row) >= MAX_PER_PART {
+            self.complain(format!(
+                "no exit after {}: {MAX_PER_PART} stand in this part already; e on one removes it",
+                layer.name
+            ));
+            return Vec::new();
+        } else {
+            names.push(layer.name.clone());
+        }
+        self.edit(EditKind::Single, |s| s.exits.at = Some(names))
+    }
+
+    /// How many exits stand in the part a row belongs to.
+    fn exits_beside(&self, row: usize) -> usize {
+        let Some(plan) = &self.derived.plan else {
+            return 0;
+        };
+        let edge = |i: usize| match plan.split {
+            Split::After(split) => i <= split,
+            Split::EdgeOnly => true,
+            Split::CloudOnly => false,
+        };
+        let same = plan.exits.iter().filter(|e| edge(e.layer) == edge(row));
+        same.count()
+    }
+
+    /// Moves the exit under the cursor, or the nearest to it, to the next free point.
+    pub fn move_exit(&mut self, forward: bool) -> Vec<Effect> {
+        let (Some(network), Some(plan)) = (self.network.clone(), &self.derived.plan) else {
+            return Vec::new();
+        };
+        let cursor = self.layers.cursor;
+        let nearest = plan.exits.iter().min_by_key(|e| e.layer.abs_diff(cursor));
+        let Some(exit) = nearest else {
+            self.say("there is no exit to move; e sets one");
+            return Vec::new();
+        };
+        let free = |&row: &usize| !plan.exits.iter().any(|e| e.layer == row);
+        let mut points = network.points.iter().map(|p| p.layer);
+        let to = if forward {
+            points.find(|row| *row > exit.layer && free(row))
+        } else {
+            points.filter(|row| *row < exit.layer && free(row)).last()
+        };
+        let Some(to) = to else {
+            return Vec::new();
+        };
+        let (from, onto) = (exit.after.clone(), network.table.layers[to].name.clone());
+        let mut names = self.exit_names();
+        for name in &mut names {
+            if *name == from {
+                *name = onto.clone();
+            }
+        }
+        self.layers.cursor = to;
+        self.edit(EditKind::Single, |s| s.exits.at = Some(names))
+    }
+
+    /// Back from exits set by hand to the spread.
+    pub fn spread_exits(&mut self) -> Vec<Effect> {
+        self.edit(EditKind::Single, |s| s.exits.at = None)
+    }
+
+    /// How many exits a part gets by the spread: 0 to 3, and around.
+    pub fn cycle_per_part(&mut self) -> Vec<Effect> {
+        self.edit(EditKind::Single, |s| {
+            s.exits.at = None;
+            s.exits.per_part = (s.exits.per_part + 1) % (MAX_PER_PART + 1);
+        })
+    }
+
+    pub fn cycle_placement(&mut self) -> Vec<Effect> {
+        self.edit(EditKind::Single, |s| {
+            s.exits.at = None;
+            s.exits.placement = match s.exits.placement {
+                Placement::Linear => Placement::Pareto,
+                Placement::Pareto => Placement::Linear,
+            };
+        })
+    }
+
+    pub fn toggle_at_split(&mut self) -> Vec<Effect> {
+        self.edit(EditKind::Single, |s| {
+            s.exits.at = None;
+            s.exits.at_split = !s.exits.at_split;
+        })
+    }
+
+    /// The next split rule. One that can't answer now says what it lacks in the plan's place.
+    pub fn cycle_rule(&mut self) -> Vec<Effect> {
+        let here = self
+            .derived
+            .plan
+            .as_ref()
+            .and_then(|p| p.split_after.clone());
+        let next = match &self.document.session.split {
+            SplitRule::Memory { share } => SplitRule::Layers { share: *share },
+            SplitRule::Layers { .. } => SplitRule::Latency,
+            SplitRule::Latency => SplitRule::Fastest,
+            SplitRule::Fastest => SplitRule::Cheapest,
+            SplitRule::Cheapest => match here {
+                Some(name) => SplitRule::After(name),
+                None => SplitRule::Memory { share: 0.7 },
+            },
+            SplitRule::After(_) => SplitRule::Memory { share: 0.7 },
+        };
+        self.edit(EditKind::Single, |s| s.split = next)
+    }
+
+    /// Changes the share of the rules that have one.
+    pub fn change_share(&mut self, by: f64) -> Vec<Effect> {
+        let changed = |share: f64| (((share + by) * 100.0).round() / 100.0).clamp(0.0, 1.0);
+        let next = match &self.document.session.split {
+            SplitRule::Memory { share } => SplitRule::Memory {
+                share: changed(*share),
+            },
+            SplitRule::Layers { share } => SplitRule::Layers {
+                share: changed(*share),
+            },
+            _ => {
+                self.say("this rule has no share; R changes the rule");
+                return Vec::new();
+            }
+        };
+        self.edit(EditKind::Share, |s| s.split = next)
+    }
+}

@@ -1,0 +1,187 @@
+/*! Thresholds: one for all exits or one an exit, the curves over them, and the snaps. */
+
+use super::State;
+use super::document::EditKind;
+use crate::evaluate::Outcome;
+use crate::tui::effects::{CurvesRequest, Effect};
+
+/// The slider's steps, and the curves' points.
+pub const STEPS: usize = 100;
+
+/// Outcomes over thresholds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curves {
+    pub thresholds: Vec<f64>,
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Which threshold the slider holds, and what is known over it.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    /// 0 for all exits, else one more than the exit's number in the plan.
+    pub selected: usize,
+    pub curves: Option<Curves>,
+    /// What the curves lack.
+    pub lacking: Option<String>,
+    /// The curves shown are older than the plan.
+    pub stale: bool,
+    generation: u64,
+}
+
+fn thresholds() -> Vec<f64> {
+    (0..=STEPS).map(|i| i as f64 / STEPS as f64).collect()
+}
+
+impl Tuning {
+    pub fn got(&mut self, generation: u64, curves: Result<Vec<Outcome>, String>) {
+        if generation != self.generation {
+            return;
+        }
+        self.stale = false;
+        match curves {
+            Ok(outcomes) => {
+                let thresholds = thresholds();
+                self.lacking = None;
+                self.curves = Some(Curves {
+                    thresholds,
+                    outcomes,
+                });
+            }
+            Err(problem) => {
+                self.curves = None;
+                self.lacking = Some(problem);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Asks for the curves of the plan on screen.
+    pub fn ask_curves(&mut self) -> Vec<Effect> {
+        let (Some(network), Some(plan)) = (&self.network, &self.derived.plan) else {
+            self.tuning.curves = None;
+            return Vec::new();
+        };
+        self.tuning.generation += 1;
+        self.tuning.stale = true;
+        let request = CurvesRequest {
+            generation: self.tuning.generation,
+            network: network.clone(),
+            results: self.results.clone(),
+            session: self.document.session.clone(),
+            heads: self.editor.heads.clone(),
+            plan: plan.clone(),
+            exit: self.tuning.selected.checked_sub(1),
+            thresholds: thresholds(),
+            predict: self.predict.clone(),
+        };
+        vec![Effect::Curves(Box::new(request))]
+    }
+
+    /// The name of the exit the slider holds; `None` for all.
+    pub fn tuned_exit(&self) -> Option<&str> {
+        let exit = self.tuning.selected.checked_sub(1)?;
+        let plan = self.derived.plan.as_ref()?;
+        plan.exits.get(exit).map(|e| e.after.as_str())
+    }
+
+    /// The threshold the slider shows.
+    pub fn threshold(&self) -> f64 {
+        let policy = &self.document.session.policy;
+        match self.tuned_exit() {
+            Some(name) => policy.threshold_of(name),
+            None => policy.threshold,
+        }
+    }
+
+    pub fn set_threshold(&mut self, to: f64) -> Vec<Effect> {
+        let to = ((to * STEPS as f64).round() / STEPS as f64).clamp(0.0, 1.0);
+        let exit = self.tuned_exit().map(str::to_string);
+        self.edit(EditKind::Threshold, |s| match exit {
+            None => s.policy.threshold = to,
+            Some(name) => match s.policy.exits.iter_mut().find(|(n, _)| *n == name) {
+                Some(own) => own.1 = to,
+                None => s.policy.exits.push((name, to)),
+            },
+        })
+    }
+
+    pub fn move_threshold(&mut self, steps: f64) -> Vec<Effect> {
+        self.set_threshold(self.threshold() + steps / STEPS as f64)
+    }
+
+    /// The exit goes by the common threshold again; on "all", every exit does.
+    pub fn reset_threshold(&mut self) -> Vec<Effect> {
+        let exit = self.tuned_exit().map(str::to_string);
+        self.edit(EditKind::Single, |s| match exit {
+            Some(name) => s.policy.exits.retain(|(n, _)| *n != name),
+            None => s.policy.exits.clear(),
+        })
+    }
+
+    pub fn select_threshold(&mut self, by: isize) -> Vec<Effect> {
+        let most = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());
+        let next = self.tuning.selected.saturating_add_signed(by).min(most);
+        if next == self.tuning.selected {
+            return Vec::new();
+        }
+        self.tuning.selected = next;
+        self.ask_curves()
+    }
+
+    fn snap(
+        &mut self,
+        good: impl Fn(&Outcome) -> bool,
+        better: impl Fn(&Outcome) -> f64,
+        what: &str,
+    ) -> Vec<Effect> {
+        if self.tuning.stale {
+            self.say("the curves are still being drawn; try again in a moment");
+            return Vec::new();
+        }
+        let Some(curves) = &self.tuning.curves else {
+            let why = self.tuning.lacking.clone();
+            self.complain(why.unwrap_or_else(|| "there are no curves yet".into()));
+            return Vec::new();
+        };
+        let points = curves.thresholds.iter().zip(&curves.outcomes);
+        let best = points
+            .filter(|(_, o)| good(o))
+            .min_by(|a, b| better(a.1).total_cmp(&better(b.1)));
+        match best.map(|(t, _)| *t) {
+            Some(threshold) => {
+                self.say(format!(
+                    "{what}: threshold {threshold:.2} (predicted, calibration)"
+                ));
+                self.set_threshold(threshold)
+            }
+            None => {
+                self.complain(format!("{what}: no threshold gives that"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The cheapest threshold with at least this accuracy; of equally cheap ones the fastest.
+    pub fn snap_accuracy(&mut self, accuracy: f64) -> Vec<Effect> {
+        let price = |o: &Outcome| {
+            let cost = o.cost_per_million.map_or(0.0, |c| c.unrounded);
+            cost * 1e6 + o.latency_ms.map_or(0.0, |l| l.mean)
+        };
+        let what = format!(
+            "cheapest with accuracy of at least {:.1} %",
+            100.0 * accuracy
+        );
+        self.snap(|o| o.accuracy >= accuracy, price, &what)
+    }
+
+    /// The most accurate threshold with a mean latency of at most so many milliseconds.
+    pub fn snap_latency(&mut self, ms: f64) -> Vec<Effect> {
+        let what = format!("most accurate within {ms} ms");
+        self.snap(
+            |o| o.latency_ms.is_some_and(|l| l.mean <= ms),
+            |o| -o.accuracy,
+            &what,
+        )
+    }
+}

@@ -1,0 +1,222 @@
+/*!
+The terminal, owned: raw mode, the alternate screen and bracketed paste are taken and given back here,
+and one frame is one write. Signals and the end of the terminal are watched apart from the input,
+whose source spins when a terminal goes away.
+*/
+
+pub mod color;
+pub mod encode;
+
+use super::state::Msg;
+use color::Depth;
+use encode::Screen;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ratatui::buffer::Buffer;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+/// Alternate screen, no cursor, bracketed paste.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
+/// Also ends a synchronized update that was cut off.
+const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
+
+/// Whether the terminal is ours: what the panic hook needs to know.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+static OWNER: OnceLock<ThreadId> = OnceLock::new();
+
+/// The terminal while the workbench has it; given back when dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    out: File,
+    screen: Screen,
+}
+
+impl Terminal {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// Standard input or output isn't one, or refuses.
+    pub fn take(depth: Depth) -> io::Result<Terminal> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return Err(io::Error::other(
+                "the workbench needs a terminal; for scripts there are commands, see `edgelesspart --help`",
+            ));
+        }
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let mut terminal = Terminal {
+            out,
+            screen: Screen::new(depth),
+        };
+        hook();
+        terminal.enter()?;
+        Ok(terminal)
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        crossterm::terminal::enable_raw_mode()?;
+        TAKEN.store(true, Ordering::SeqCst);
+        self.screen.invalidate();
+        self.out.write_all(ENTER)
+    }
+
+    fn leave(&mut self) {
+        if TAKEN.swap(false, Ordering::SeqCst) {
+            let _ = self.out.write_all(LEAVE);
+            let _ = crossterm::terminal::disable_raw_mode();
+        }
+    }
+
+    /// Columns and rows; something sane where the terminal doesn't know.
+    pub fn size(&self) -> (u16, u16) {
+        match crossterm::terminal::size() {
+            Ok((columns, rows)) if columns > 0 && rows > 0 => (columns, rows),
+            _ => (80, 24),
+        }
+    }
+
+    /// Shows a frame: one write, or none.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn show(&mut self, next: Buffer) -> io::Result<()> {
+        let bytes = self.screen.frame(next);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.out.write_all(&bytes)
+    }
+
+    /// Bytes beside a frame, such as a copy by OSC 52.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
+    /// Gives the terminal back, stops the process group as the shell expects of Ctrl-Z, and takes
+    /// the terminal again when somebody continues it.
+    ///
+    /// # Errors
+    /// The terminal is gone meanwhile.
+    pub fn suspend(&mut self) -> io::Result<()> {
+        self.leave();
+        kill(Pid::from_raw(0), Signal::SIGSTOP)?;
+        self.enter()
+    }
+
+    /// After a stop we didn't ask for, the shell may have changed everything.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn resume(&mut self) -> io::Result<()> {
+        self.enter()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A panic gives the terminal back first, leaves a report, and then says where. A panic in a job's
+/// thread only leaves the report: the job fails, the workbench goes on.
+fn hook() {
+    let _ = OWNER.set(std::thread::current().id());
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let ours = OWNER.get() == Some(&std::thread::current().id());
+            let was_taken = TAKEN.load(Ordering::SeqCst);
+            if ours && TAKEN.swap(false, Ordering::SeqCst) {
+                let _ = io::stdout().write_all(LEAVE);
+                let _ = io::stdout().flush();
+                let _ = crossterm::terminal::disable_raw_mode();
+            }
+            let trace = std::backtrace::Backtrace::force_capture();
+            let version = env!("CARGO_PKG_VERSION");
+            let report = format!("edgelesspart {version}\n{info}\n\n{trace}\n");
+            let file = report_file();
+            let kept = std::fs::write(&file, report);
+            if ours || !was_taken {
+                eprintln!("edgelesspart: {info}");
+                if kept.is_ok() {
+                    eprintln!("edgelesspart: the report is in {}", file.display());
+                }
+            }
+        }));
+    });
+}
+
+/// Where a panic's report goes.
+fn report_file() -> PathBuf {
+    std::env::temp_dir().join(format!("edgelesspart-panic-{}.txt", std::process::id()))
+}
+
+/// Watches signals and the terminal's end, each on a thread of its own.
+///
+/// # Errors
+/// No thread or no signal handler is to be had.
+pub fn watch(tell: &Sender<Msg>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let told = tell.clone();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on(signals(&told)))?;
+    let told = tell.clone();
+    std::thread::Builder::new()
+        .name("hang-up".into())
+        .spawn(move || {
+            let input = io::stdin();
+            loop {
+                let mut watched = [PollFd::new(input.as_fd(), PollFlags::empty())];
+                match poll(&mut watched, PollTimeout::NONE) {
+                    Err(nix::errno::Errno::EINTR) | Ok(0) => {}
+                    _ => break,
+                }
+            }
+            give_up(&told);
+        })?;
+    Ok(())
+}
+
+async fn signals(tell: &Sender<Msg>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |signal_number: Signal| signal(SignalKind::from_raw(signal_number as i32));
+    let (Ok(mut hang_up), Ok(mut terminate), Ok(mut stop), Ok(mut go_on)) = (
+        listen(Signal::SIGHUP),
+        listen(Signal::SIGTERM),
+        listen(Signal::SIGTSTP),
+        listen(Signal::SIGCONT),
+    ) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => { let told = tell.clone(); std::thread::spawn(move || give_up(&told)); }
+            _ = terminate.recv() => { let told = tell.clone(); std::thread::spawn(move || give_up(&told)); }
+            _ = stop.recv() => { let _ = tell.send(Msg::Suspend); }
+            _ = go_on.recv() => { let _ = tell.send(Msg::Resume); }
+        }
+    }
+}
+
+/// The loop is asked to save and end; where it is stuck in a write to a terminal that is gone, the
+/// journal of edits is on disk already, and the process ends all the same.
+fn give_up(tell: &Sender<Msg>) {
+    let _ = tell.send(Msg::HangUp);
+    std::thread::sleep(Duration::from_millis(1500));
+    std::process::exit(129);
+}

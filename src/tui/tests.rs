@@ -1,0 +1,7 @@
+//! Keys in, screen out.
+
+mod bytes;
+mod driver;
+mod screens;
+mod sizes;
+mod story;

@@ -1,0 +1,274 @@
+//! A workbench without terminal and threads: effects are carried out at once, so that what a key does
+//! is on screen before the next one is pressed. Profiles and table are made up here, and only here.
+
+use crate::data::Set;
+use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
+use crate::evaluate::policy::Output;
+use crate::evaluate::{Column, ConfidenceTable};
+use crate::model::zoo::ZooModel;
+use crate::model::{LayerTable, fuse};
+use crate::run::Event;
+use crate::session::Session;
+use crate::tui::command::Keymap;
+use crate::tui::effects::{Effect, HeadsRequest, make_heads};
+use crate::tui::replay::Replay;
+use crate::tui::state::{Msg, State};
+use crate::tui::theme::Theme;
+use crate::tui::work::{Job, Network, Results};
+use crate::tui::{app, views};
+use crate::{exits, tui};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use rand::{RngExt, SeedableRng};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+pub struct Bench {
+    pub state: State,
+    pub effects: Vec<Effect>,
+    pub jobs: Vec<(usize, Job)>,
+    pub quit: bool,
+}
+
+fn session() -> Session {
+    let text = include_str!("../../../sessions/demo.ron");
+    Session::parse(text, Path::new("demo.ron")).unwrap()
+}
+
+pub fn network() -> Network {
+    static NETWORK: OnceLock<Network> = OnceLock::new();
+    let make = || {
+        let model = ZooModel::ResNet {
+            depth: 14,
+            width: 16,
+        };
+        let fused = fuse(&model.build((3, 32, 32), 10, 1).unwrap());
+        let table = LayerTable::new(&fused).unwrap();
+        Network {
+            points: exits::points(&table, &fused),
+            replica: exits::replica(&fused).map_err(|e| e.to_string()),
+            table,
+        }
+    };
+    NETWORK.get_or_init(make).clone()
+}
+
+fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile {
+    let stats = |ms: f64| Stats {
+        min: 0.9 * ms,
+        median: ms,
+        mean: 1.02 * ms,
+        p95: 1.2 * ms,
+    };
+    let layers: Vec<LayerProfile> = network
+        .table
+        .layers
+        .iter()
+        .map(|l| LayerProfile {
+            name: l.name.clone(),
+            ms: stats(slower * (0.004 + l.macs as f64 * 4e-8)),
+            bytes: l.param_bytes + l.activation_bytes,
+        })
+        .collect();
+    let total: f64 = layers.iter().map(|l| l.ms.median).sum();
+    Profile {
+        target: "made up".into(),
+        device: "for tests".into(),
+        ghz: Some(2.0),
+        threads: 1,
+        batch: 1,
+        slowdown: slower,
+        total_ms: stats(total),
+        layers,
+        heads: heads
+            .iter()
+            .map(|h| HeadProfile {
+                after: network.table.layers[h.layer].name.clone(),
+                hash: h.hash.clone(),
+                ms: stats(slower * 0.01),
+                bytes: 4 * h.params,
+            })
+            .collect(),
+        samples_ms: (0..40)
+            .map(|i| total * (0.95 + 0.005 * f64::from(i % 20)))
+            .collect(),
+        weight_bytes: 4 * network.table.params,
+        arena_bytes: 200_000,
+        resident_bytes: 30_000_000,
+    }
+}
+
+/// Heads that get better with depth, and surer of easy samples.
+fn table(network: &Network, heads: &[tui::HeadFacts]) -> ConfidenceTable {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+    let samples = 1000;
+    let labels: Vec<u16> = (0..samples).map(|i| (i * 7 % 10) as u16).collect();
+    let hardness: Vec<f32> = (0..samples).map(|_| rng.random::<f32>()).collect();
+    let mut table = ConfidenceTable::new(Set::Calibration, labels.clone());
+    let ends = heads
+        .iter()
+        .map(|h| (Some(h), network.table.layers[h.layer].prefix_macs));
+    for (head, macs) in ends.chain([(None, network.table.macs)]) {
+        let depth = macs as f32 / network.table.macs as f32;
+        let after = head.map(|h| network.table.layers[h.layer].name.as_str());
+        let mut column = Column::new(after, head.map_or("", |h| &h.hash), 1.0);
+        for (label, hard) in labels.iter().zip(&hardness) {
+            let mut logits: Vec<f32> = (0..10).map(|_| rng.random::<f32>() * 2.5).collect();
+            logits[*label as usize] += (1.0 + 8.0 * depth) * (1.0 - hard * 0.9);
+            column.extend(&logits, 10, Output::Logits).unwrap();
+        }
+        table.push(column).unwrap();
+    }
+    table
+}
+
+pub fn results() -> Results {
+    static RESULTS: OnceLock<Results> = OnceLock::new();
+    let make = || {
+        let network = network();
+        let heads = make_heads(&HeadsRequest {
+            generation: 0,
+            source: network.replica.clone().unwrap(),
+            network: Arc::new(network.clone()),
+            seed: 7,
+            first: 0,
+        })
+        .unwrap();
+        Results {
+            edge: Some(profile(&network, 6.0, &heads)),
+            cloud: Some(profile(&network, 1.0, &heads)),
+            link: Some(LinkProfile {
+                idle: vec![(1_000, 1.5), (1_000_000, 40.0)],
+                warm: vec![(1_000, 0.4), (1_000_000, 20.0)],
+                emulated: false,
+            }),
+            calibration: Some(table(&network, &heads)),
+            ..Results::default()
+        }
+    };
+    RESULTS.get_or_init(make).clone()
+}
+
+impl Bench {
+    /// With a network and nothing measured.
+    pub fn bare(columns: u16, rows: u16) -> Bench {
+        let keymap = Keymap::new(&BTreeMap::new()).unwrap();
+        let theme = Theme::shipped("default").unwrap();
+        let mut bench = Bench {
+            state: State::new(session(), theme, keymap, Arc::new(Replay)),
+            effects: Vec::new(),
+            jobs: Vec::new(),
+            quit: false,
+        };
+        bench.state.document.journal = "demo.autosave".into();
+        bench.tell(Msg::Resize(columns, rows));
+        bench.tell(Msg::Network(Ok(Box::new(network()))));
+        bench
+    }
+
+    /// With everything.
+    pub fn new(columns: u16, rows: u16) -> Bench {
+        let mut bench = Bench::bare(columns, rows);
+        bench.tell(Msg::Kept(Box::new(results())));
+        bench
+    }
+
+    pub fn tell(&mut self, message: Msg) {
+        let mut queue = self.state.update(message);
+        while !queue.is_empty() {
+            let effect = queue.remove(0);
+            self.effects.push(effect.clone());
+            let answer = match effect {
+                Effect::Heads(request) => Msg::Heads(request.generation, make_heads(&request)),
+                Effect::Curves(request) => Msg::Curves(request.generation, request.answer()),
+                Effect::Later { timer, .. } => Msg::Timer(timer),
+                Effect::Start { id, job } => {
+                    self.jobs.push((id, *job));
+                    continue;
+                }
+                Effect::Quit => {
+                    self.quit = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            queue.extend(self.state.update(answer));
+        }
+    }
+
+    /// Presses keys: letters as they are, others as `<ret>`, `<c-r>`, `<left>`.
+    pub fn press(&mut self, keys: &str) -> &mut Bench {
+        let mut rest = keys;
+        while let Some(c) = rest.chars().next() {
+            let named = rest.strip_prefix('<').and_then(|r| r.split_once('>'));
+            let (event, after) = match named {
+                Some((name, after)) if name.len() > 1 => (key(name), after),
+                _ => (KeyEvent::from(KeyCode::Char(c)), &rest[c.len_utf8()..]),
+            };
+            self.tell(Msg::Key(event));
+            rest = after;
+        }
+        self
+    }
+
+    pub fn run_event(&mut self, id: usize, at: u64, event: Event) {
+        self.tell(Msg::Run(id, at, Box::new(event)));
+    }
+
+    pub fn buffer(&self) -> Buffer {
+        let (columns, rows) = self.state.size;
+        views::draw(&self.state, Rect::new(0, 0, columns, rows))
+    }
+
+    pub fn screen(&self) -> String {
+        app::text(&self.buffer())
+    }
+
+    /// The first line that has a text.
+    pub fn line(&self, text: &str) -> String {
+        let screen = self.screen();
+        let line = screen.lines().find(|l| l.contains(text));
+        line.unwrap_or_else(|| panic!("no `{text}` in\n{screen}"))
+            .to_string()
+    }
+
+    /// The cell where a text begins.
+    pub fn cell(&self, text: &str) -> ratatui::buffer::Cell {
+        let buffer = self.buffer();
+        let screen = self.screen();
+        let (y, line) = screen
+            .lines()
+            .enumerate()
+            .find(|(_, l)| l.contains(text))
+            .unwrap();
+        let x = line[..line.find(text).unwrap()].chars().count();
+        buffer[(x as u16, y as u16)].clone()
+    }
+}
+
+fn key(name: &str) -> KeyEvent {
+    if let Some(letter) = name.strip_prefix("c-") {
+        return KeyEvent::new(
+            KeyCode::Char(letter.chars().next().unwrap()),
+            KeyModifiers::CONTROL,
+        );
+    }
+    KeyEvent::from(match name {
+        "ret" => KeyCode::Enter,
+        "esc" => KeyCode::Esc,
+        "tab" => KeyCode::Tab,
+        "s-tab" => KeyCode::BackTab,
+        "left" => KeyCode::Left,
+        "right" => KeyCode::Right,
+        "up" => KeyCode::Up,
+        "down" => KeyCode::Down,
+        "bs" => KeyCode::Backspace,
+        "del" => KeyCode::Delete,
+        "home" => KeyCode::Home,
+        "end" => KeyCode::End,
+        "pgdn" => KeyCode::PageDown,
+        other => panic!("no key <{other}>"),
+    })
+}

@@ -1,0 +1,116 @@
+/*! The two lines at the top: what is open and where it runs; the pages. */
+
+use crate::device::Profile;
+use crate::exits::Part;
+use crate::remote::Link;
+use crate::session::Target;
+use crate::tui::state::{Panel, State};
+use crate::tui::widgets::{line, number, put_right};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+/// What a side is called: where it runs, and whether its time is stretched.
+pub fn target(targets: &[Target], profile: Option<&Profile>) -> String {
+    let one = |t: &Target| match t {
+        Target::Local { slowdown, .. } if *slowdown != 1.0 => {
+            format!("this machine, slowed {slowdown}× (emulated)")
+        }
+        Target::Local { .. } => "this machine".to_string(),
+        Target::Agent { url, .. } | Target::V2 { url, .. } => {
+            let bare = url
+                .trim_start_matches("https://")
+                .trim_start_matches("http://");
+            bare.split('/').next().unwrap_or(bare).to_string()
+        }
+    };
+    let mut name = targets.first().map_or("none".to_string(), one);
+    if targets.len() > 1 {
+        name += &format!(" and {} more", targets.len() - 1);
+    }
+    match profile {
+        Some(p) if matches!(targets.first(), Some(Target::Agent { .. })) => {
+            format!("{name} {}", p.device)
+        }
+        _ => name,
+    }
+}
+
+fn link(state: &State) -> String {
+    match (&state.document.session.link, &state.results.link) {
+        (Link::Emulated { mbit, rtt_ms }, _) => format!("{mbit} Mbit/s {rtt_ms} ms (emulated)"),
+        (Link::Measured, None) => number::NONE.to_string(),
+        (Link::Measured, Some(link)) => {
+            let near = link.warm.first().map(|w| w.1);
+            near.map_or(number::NONE.into(), |ms| {
+                format!("{} ms warm", number::ms(ms))
+            })
+        }
+    }
+}
+
+/// Whether a run says that the target of a side is there.
+fn dot(state: &State, part: Part) -> (&'static str, Style) {
+    let run = state.runs.iter().rev().find(|r| r.is_running());
+    let words = run.and_then(|r| r.targets.iter().find(|t| t.0 == part).map(|t| t.2.as_str()));
+    match words {
+        None => ("○", state.theme.dim),
+        Some(w) if w.contains("lost") || w.contains("fail") => ("✗", state.theme.error),
+        Some(w) if w.contains("connect") && !w.contains("connected") => ("○", state.theme.warning),
+        Some(_) => ("●", state.theme.good),
+    }
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
+    let theme = &state.theme;
+    let session = &state.document.session;
+    let mut words = vec![
+        Span::styled(" EdgeLessPart ", theme.title),
+        Span::raw(" "),
+        Span::styled(state.document.name(), theme.text),
+    ];
+    if state.document.is_unsaved() {
+        words.push(Span::styled(" [unsaved]", theme.warning));
+    }
+    let (edge_dot, edge_style) = dot(state, Part::Edge);
+    let (cloud_dot, cloud_style) = dot(state, Part::Cloud);
+    let results = &state.results;
+    words.extend([
+        Span::raw("   "),
+        Span::styled("edge ", theme.edge),
+        Span::styled(edge_dot, edge_style),
+        Span::raw(format!(" {}", target(&session.edge, results.edge.as_ref()))),
+        Span::raw("   "),
+        Span::styled("cloud ", theme.cloud),
+        Span::styled(cloud_dot, cloud_style),
+        Span::raw(format!(
+            " {}",
+            target(&session.cloud, results.cloud.as_ref())
+        )),
+        Span::raw("   "),
+        Span::styled("link ", theme.dim),
+        Span::raw(link(state)),
+    ]);
+    line(buf, head, 0, Line::from(words));
+
+    let mut pages = Vec::new();
+    for (i, panel) in Panel::ALL.into_iter().enumerate() {
+        let style = if panel == state.focus {
+            theme.selected
+        } else {
+            theme.dim
+        };
+        pages.push(Span::styled(format!(" {} {} ", i + 1, panel.name()), style));
+    }
+    let used: usize = pages.iter().map(Span::width).sum();
+    line(buf, tabs, 0, Line::from(pages));
+    let help = format!(
+        "{} keys  {} commands ",
+        state.keymap.first("help"),
+        state.keymap.first("palette")
+    );
+    if usize::from(tabs.width) > used + help.len() {
+        put_right(buf, tabs, 0, &help, theme.dim);
+    }
+}

@@ -1,0 +1,371 @@
+/*! The layer table: bars on one scale, marks where split and exits stand. */
+
+use super::hint;
+use crate::exits::Part;
+use crate::partition::Split;
+use crate::tui::state::State;
+use crate::tui::state::layers::{Row, Sort, position, rows};
+use crate::tui::widgets::{bar, line, number, put, rows as part};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::Span;
+
+/// What the frame says of how the table is shown.
+pub fn title(state: &State) -> Vec<Span<'static>> {
+    let view = &state.layers;
+    let mut words = Vec::new();
+    if let Some(network) = &state.network {
+        words.push(Span::styled(
+            format!("{} ", network.table.network),
+            state.theme.text,
+        ));
+    }
+    let mut say = |text: String| words.push(Span::styled(format!("· {text} "), state.theme.dim));
+    if view.sort != Sort::Order {
+        say(view.sort.name().into());
+    }
+    if view.log {
+        say("log scale".into());
+    }
+    if view.folded {
+        say("blocks".into());
+    }
+    if !view.filter.is_empty() {
+        say(format!("with \"{}\", esc shows all", view.filter));
+    }
+    words
+}
+
+/// What stands behind a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mark {
+    None,
+    Exit(Part),
+    Split,
+}
+
+fn mark(state: &State, row: &Row) -> Mark {
+    let Some(plan) = &state.derived.plan else {
+        return Mark::None;
+    };
+    let exit = plan.exits.iter().find(|e| row.layers.contains(&e.layer));
+    match (exit, &plan.split) {
+        (Some(exit), _) => Mark::Exit(exit.part),
+        (None, Split::After(at)) if row.layers.contains(at) => Mark::Split,
+        _ => Mark::None,
+    }
+}
+
+/// Widths of what fits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Widths {
+    name: u16,
+    op: u16,
+    output: u16,
+    bar: u16,
+    cloud: bool,
+    prefix: bool,
+}
+
+impl Widths {
+    fn of(width: u16, rows: &[Row]) -> Widths {
+        let longest = |text: fn(&Row) -> &str| {
+            rows.iter()
+                .map(|r| number::width(text(r)))
+                .max()
+                .unwrap_or(5) as u16
+        };
+        let name = longest(|r| &r.name).clamp(5, 20);
+        let mut w = Widths {
+            name,
+            ..Widths::default()
+        };
+        // Marks, edge time, memory, each with a gap.
+        let mut left = width.saturating_sub(4 + name + 7 + 9);
+        let mut take = |columns: u16, keep: u16| {
+            let fits = left >= columns + keep;
+            if fits {
+                left -= columns;
+            }
+            fits
+        };
+        w.prefix = take(6, 6);
+        w.cloud = take(7, 9);
+        if take(longest(|r| &r.op).clamp(4, 18) + 1, 12) {
+            w.op = longest(|r| &r.op).clamp(4, 18);
+        }
+        if take(11, 18) {
+            w.output = 10;
+        }
+        w.bar = left / if w.cloud { 3 } else { 2 };
+        w
+    }
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
+    let theme = &state.theme;
+    let Some(network) = &state.network else {
+        match &state.network_problem {
+            Some(problem) => {
+                let used = super::wrapped(buf, area, 0, problem, theme.error);
+                line(
+                    buf,
+                    area,
+                    used + 1,
+                    hint(state, "", "open", " opens another session"),
+                );
+            }
+            None => line(
+                buf,
+                area,
+                0,
+                Span::styled("reading the network …", theme.dim),
+            ),
+        }
+        return;
+    };
+    let rows = rows(state);
+    let widths = Widths::of(area.width, &rows);
+    heading(state, buf, area, widths);
+    let table = part(area, 1, area.height.saturating_sub(2));
+    totals(
+        state,
+        buf,
+        part(area, area.height.saturating_sub(1), 1),
+        &rows,
+    );
+    if area.height < 3 {
+        return;
+    }
+    if rows.is_empty() {
+        line(buf, table, 0, Span::styled("no layer has that", theme.dim));
+        return;
+    }
+    let longest = |time: fn(&Row) -> Option<f64>| rows.iter().filter_map(time).fold(0.0, f64::max);
+    let scale = Scale {
+        ms: longest(|r| r.edge_ms).max(longest(|r| r.cloud_ms)),
+        bytes: rows.iter().map(|r| r.bytes as f64).fold(0.0, f64::max),
+        log: state.layers.log,
+    };
+    // Behind which row the split's own line stands.
+    let split = state.derived.plan.as_ref().and_then(|p| match p.split {
+        Split::After(at) if state.layers.sort == Sort::Order => {
+            rows.iter().position(|r| r.layers.contains(&at))
+        }
+        _ => None,
+    });
+    let selected = position(&rows, state.layers.cursor);
+    let lines = rows.len() + usize::from(split.is_some());
+    let cursor_line = selected + usize::from(split.is_some_and(|s| s < selected));
+    let height = usize::from(table.height);
+    let first = cursor_line
+        .saturating_sub(height / 2)
+        .min(lines.saturating_sub(height));
+    let mut at = 0;
+    for (i, row) in rows.iter().enumerate() {
+        if at >= first && at < first + height {
+            let style = match (i == selected, focused) {
+                (true, true) => theme.selected,
+                (true, false) => theme.title,
+                _ => Style::new(),
+            };
+            draw_row(
+                state,
+                buf,
+                part(table, (at - first) as u16, 1),
+                row,
+                widths,
+                scale,
+                i == selected,
+                style,
+            );
+        }
+        at += 1;
+        if split == Some(i) {
+            if at >= first && at < first + height {
+                let bytes = network
+                    .table
+                    .layers
+                    .get(row.layers.end - 1)
+                    .map_or(0, |l| l.activation_bytes);
+                split_line(state, buf, part(table, (at - first) as u16, 1), bytes);
+            }
+            at += 1;
+        }
+    }
+    if first + height < lines {
+        put(
+            buf,
+            table,
+            table.width.saturating_sub(1),
+            table.height - 1,
+            "▼",
+            theme.dim,
+        );
+    }
+}
+
+fn heading(state: &State, buf: &mut Buffer, area: Rect, w: Widths) {
+    let dim = state.theme.dim;
+    let mut x = 4;
+    put(buf, area, x, 0, "layer", dim);
+    x += w.name + 1;
+    if w.op > 0 {
+        put(buf, area, x, 0, "op", dim);
+        x += w.op + 1;
+    }
+    if w.output > 0 {
+        put(buf, area, x, 0, "output", dim);
+        x += w.output + 1;
+    }
+    put(buf, area, x, 0, "edge ms", state.theme.edge);
+    x += 7 + w.bar;
+    if w.cloud {
+        put(buf, area, x, 0, "cloud ms", state.theme.cloud);
+        x += 7 + w.bar;
+    }
+    put(buf, area, x, 0, "  memory", state.theme.memory);
+    if w.prefix {
+        let end = area.width.saturating_sub(4);
+        put(buf, area, end, 0, "  Σ%", dim);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    ms: f64,
+    bytes: f64,
+    log: bool,
+}
+
+#[allow(clippy::too_many_arguments)]
+fn draw_row(
+    state: &State,
+    buf: &mut Buffer,
+    area: Rect,
+    row: &Row,
+    w: Widths,
+    scale: Scale,
+    here: bool,
+    style: Style,
+) {
+    let theme = &state.theme;
+    put(buf, area, 0, 0, if here { "▸" } else { " " }, theme.focus);
+    let (symbol, mark_style) = match mark(state, row) {
+        Mark::Exit(Part::Edge) => ("◆", theme.exit),
+        Mark::Exit(Part::Cloud) => ("◇", theme.exit),
+        Mark::Split => ("┃", theme.split),
+        Mark::None => (" ", style),
+    };
+    put(buf, area, 1, 0, symbol, mark_style);
+    let last = state
+        .network
+        .as_ref()
+        .and_then(|n| n.table.layers.get(row.layers.end - 1));
+    let legal = match last.map(|l| (l.split_legal, l.exit_legal)) {
+        Some((true, true)) => "✓",
+        Some((true, false)) => "│",
+        Some((false, true)) => "○",
+        _ => " ",
+    };
+    put(buf, area, 2, 0, legal, theme.dim);
+    let mut x = 4;
+    let pad = |text: &str, width: u16| {
+        format!(
+            "{:<1$}",
+            number::clip(text, width.into()),
+            usize::from(width)
+        )
+    };
+    put(buf, area, x, 0, &pad(&row.name, w.name), style);
+    x += w.name + 1;
+    if w.op > 0 {
+        put(buf, area, x, 0, &pad(&row.op, w.op), theme.dim);
+        x += w.op + 1;
+    }
+    if w.output > 0 {
+        let shape = last.map_or(String::new(), |l| {
+            let sample = l.shape.sample().unwrap_or_default();
+            let dims: Vec<String> = sample.iter().map(usize::to_string).collect();
+            dims.join("×")
+        });
+        put(buf, area, x, 0, &pad(&shape, w.output), theme.dim);
+        x += w.output + 1;
+    }
+    let mut time = |x: u16, ms: Option<f64>, style: Style| {
+        let text = ms.map_or(number::NONE.to_string(), number::ms);
+        put(buf, area, x, 0, &format!("{text:>6}"), Style::new());
+        let share = ms.map_or(0.0, |ms| bar::scaled(ms, scale.ms, scale.log));
+        put(
+            buf,
+            area,
+            x + 7,
+            0,
+            &bar::bar(share, w.bar.saturating_sub(1)),
+            style,
+        );
+    };
+    time(x, row.edge_ms, theme.edge);
+    x += 7 + w.bar;
+    if w.cloud {
+        time(x, row.cloud_ms, theme.cloud);
+        x += 7 + w.bar;
+    }
+    let bytes = number::bytes(row.bytes as f64);
+    put(buf, area, x, 0, &format!("{bytes:>8}"), Style::new());
+    let share = bar::scaled(row.bytes as f64, scale.bytes, scale.log);
+    put(
+        buf,
+        area,
+        x + 9,
+        0,
+        &bar::bar(share, w.bar.saturating_sub(1)),
+        theme.memory,
+    );
+    if w.prefix {
+        let text = format!("{:>4.0}", 100.0 * row.prefix);
+        put(buf, area, area.width.saturating_sub(4), 0, &text, theme.dim);
+    }
+}
+
+fn split_line(state: &State, buf: &mut Buffer, area: Rect, bytes: usize) {
+    let words = format!("┄┄ split ┄┄ {} a sample ", number::bytes(bytes as f64));
+    let rest = usize::from(area.width).saturating_sub(number::width(&words));
+    line(
+        buf,
+        area,
+        0,
+        Span::styled(format!("{words}{}", "┄".repeat(rest)), state.theme.split),
+    );
+}
+
+fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
+    let Some(network) = &state.network else {
+        return;
+    };
+    let sum = |time: fn(&Row) -> Option<f64>| rows.iter().map(time).sum::<Option<f64>>();
+    let ms = |time: Option<f64>| {
+        time.map_or(number::NONE.to_string(), |t| {
+            format!("{} ms", number::ms(t))
+        })
+    };
+    let table = &network.table;
+    let mut words = vec![Span::styled(
+        format!(
+            "{} layers  edge {}  cloud {}  memory {}  {} MACs",
+            rows.len(),
+            ms(sum(|r| r.edge_ms)),
+            ms(sum(|r| r.cloud_ms)),
+            number::bytes(table.memory_bytes as f64),
+            number::count(table.macs as f64),
+        ),
+        state.theme.title,
+    )];
+    if state.results.edge.is_none() || state.results.cloud.is_none() {
+        words.push(Span::styled("  no profile: ", state.theme.dim));
+        words.push(Span::styled(state.keymap.first("profile"), state.theme.key));
+        words.push(Span::styled(" times the layers", state.theme.dim));
+    }
+    line(buf, area, 0, ratatui::text::Line::from(words));
+}

@@ -1,0 +1,427 @@
+/*! What lies over the panels. */
+
+use super::plan::{ROWS, column_title};
+use super::wrap;
+use crate::tui::command::{self, Place, here};
+use crate::tui::state::State;
+use crate::tui::state::overlay::{Overlay, Page};
+use crate::tui::widgets::{frame, line, number, put, rows};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Widget as _};
+
+/// A box in the middle, its content cleared.
+fn open(state: &State, buf: &mut Buffer, area: Rect, size: (u16, u16), title: &str) -> Rect {
+    let width = size.0.min(area.width);
+    let height = size.1.min(area.height);
+    let place = Rect {
+        x: area.x + (area.width - width) / 2,
+        y: area.y + (area.height - height) / 2,
+        width,
+        height,
+    };
+    Clear.render(place, buf);
+    buf.set_style(place, state.theme.text);
+    let title = Line::styled(format!(" {title} "), state.theme.focus);
+    frame(buf, place, title, state.theme.focus)
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
+    let Some(overlay) = &state.overlay else {
+        return;
+    };
+    let theme = &state.theme;
+    match overlay {
+        Overlay::Help { scroll } => help(state, buf, area, *scroll),
+        Overlay::Palette { input, selected } => {
+            let inside = open(state, buf, area, (72, 20), "commands");
+            line(buf, inside, 0, typed(state, ":", input));
+            let items: Vec<String> = command::search(state, input)
+                .iter()
+                .map(|c| {
+                    let keys: Vec<String> = state
+                        .keymap
+                        .of(c.name)
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect();
+                    format!("{:<16} {:<14} {}", c.name, keys.join(" "), c.help)
+                })
+                .collect();
+            list(
+                state,
+                buf,
+                rows(inside, 1, inside.height),
+                &items,
+                *selected,
+            );
+        }
+        Overlay::Prompt { kind, input, error } => {
+            let inside = open(state, buf, area, (64, 4), kind.title());
+            line(buf, inside, 0, typed(state, "", input));
+            match error {
+                Some(error) => line(buf, inside, 1, Span::styled(error.as_str(), theme.error)),
+                None => line(
+                    buf,
+                    inside,
+                    1,
+                    Span::styled("enter takes it, esc leaves it", theme.dim),
+                ),
+            }
+        }
+        Overlay::Picker { items, selected } => {
+            let demo = "the demo that ships".to_string();
+            let names = items.iter().map(|f| f.display().to_string());
+            let all: Vec<String> = std::iter::once(demo).chain(names).collect();
+            let inside = open(
+                state,
+                buf,
+                area,
+                (64, all.len() as u16 + 3),
+                "open a session",
+            );
+            list(
+                state,
+                buf,
+                rows(inside, 0, inside.height.saturating_sub(1)),
+                &all,
+                *selected,
+            );
+        }
+        Overlay::Templates { selected } => {
+            let names = State::template_names();
+            let inside = open(
+                state,
+                buf,
+                area,
+                (100, names.len() as u16 + 2),
+                "start from",
+            );
+            list(state, buf, inside, &names, *selected);
+        }
+        Overlay::Confirm { question, .. } => {
+            let width = 60.min(area.width.saturating_sub(2));
+            let lines = wrap(question, usize::from(width.saturating_sub(2)));
+            let inside = open(state, buf, area, (width, lines.len() as u16 + 3), "?");
+            for (i, text) in lines.iter().enumerate() {
+                line(buf, inside, i as u16, Span::raw(text.as_str()));
+            }
+            line(
+                buf,
+                inside,
+                lines.len() as u16,
+                Line::from(vec![
+                    Span::styled("y", theme.key),
+                    Span::raw(" yes   "),
+                    Span::styled("n", theme.key),
+                    Span::raw(" no"),
+                ]),
+            );
+        }
+        Overlay::Page { page, scroll } => {
+            let (title, lines) = content(state, *page);
+            reader(state, buf, area, title, &lines, *scroll);
+        }
+    }
+}
+
+fn typed<'a>(state: &State, mark: &'a str, input: &'a str) -> Line<'a> {
+    Line::from(vec![
+        Span::styled(mark, state.theme.key),
+        Span::raw(input),
+        Span::styled(" ", state.theme.cursor),
+    ])
+}
+
+fn list(state: &State, buf: &mut Buffer, area: Rect, items: &[String], selected: usize) {
+    let height = usize::from(area.height);
+    let first = (selected + 1).saturating_sub(height);
+    let width = usize::from(area.width);
+    for (i, item) in items.iter().enumerate().skip(first).take(height) {
+        let style = if i == selected {
+            state.theme.selected
+        } else {
+            Style::new()
+        };
+        line(
+            buf,
+            area,
+            (i - first) as u16,
+            Span::styled(format!("{item:<width$}"), style),
+        );
+    }
+    if items.is_empty() {
+        line(
+            buf,
+            area,
+            0,
+            Span::styled("nothing of that name", state.theme.dim),
+        );
+    }
+}
+
+/// Lines to read, with how far it is at the end.
+fn reader(
+    state: &State,
+    buf: &mut Buffer,
+    area: Rect,
+    title: &str,
+    lines: &[Line<'_>],
+    scroll: usize,
+) {
+    let widest = lines.iter().map(Line::width).max().unwrap_or(20) as u16;
+    let size = (
+        widest.max(number::width(title) as u16 + 4) + 2,
+        lines.len() as u16 + 2,
+    );
+    let inside = open(state, buf, area, size, title);
+    let height = usize::from(inside.height);
+    let first = scroll.min(lines.len().saturating_sub(height));
+    for (i, text) in lines.iter().skip(first).take(height).enumerate() {
+        line(buf, inside, i as u16, text.clone());
+    }
+    if first + height < lines.len() {
+        put(
+            buf,
+            inside,
+            inside.width.saturating_sub(2),
+            inside.height.saturating_sub(1),
+            " ▼",
+            state.theme.key,
+        );
+    }
+}
+
+fn help(state: &State, buf: &mut Buffer, area: Rect, scroll: usize) {
+    let mut lines = Vec::new();
+    let mut own = true;
+    lines.push(Line::styled(
+        format!("in {}", state.focus.name()),
+        state.theme.title,
+    ));
+    for command in here(state.focus) {
+        if own && command.place == Place::Any {
+            own = false;
+            lines.push(Line::raw(""));
+            lines.push(Line::styled("everywhere", state.theme.title));
+        }
+        let keys: Vec<String> = state
+            .keymap
+            .of(command.name)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let why = (command.enabled)(state).err();
+        let style = if why.is_some() {
+            state.theme.dim
+        } else {
+            Style::new()
+        };
+        lines.push(Line::from(vec![
+            Span::styled(format!("  {:<16}", keys.join(" ")), state.theme.key),
+            Span::styled(command.help, style),
+        ]));
+    }
+    lines.push(Line::raw(""));
+    lines.push(Line::styled("marks", state.theme.title));
+    for (mark, what) in [
+        ("┃ ◆ ◇", "split, exit at the edge, exit in the cloud"),
+        (
+            "✓ │ ○",
+            "a split and an exit, only a split, only an exit may stand behind it",
+        ),
+        (
+            "≠ ≈F32 emu",
+            "of another plan; the wire's type not yet in it; emulated",
+        ),
+    ] {
+        lines.push(Line::from(vec![
+            Span::styled(format!("  {mark:<16}"), state.theme.exit),
+            Span::raw(what),
+        ]));
+    }
+    reader(state, buf, area, "keys", &lines, scroll);
+}
+
+fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) {
+    match page {
+        Page::Layer => ("layer", layer(state)),
+        Page::Log => ("log", log(state)),
+        Page::Compare => ("comparison", compare(state)),
+        Page::Findings => {
+            let text = match &state.editor.error {
+                Some(error) => error.text(),
+                None => "nothing is wrong with the source".into(),
+            };
+            (
+                "findings",
+                text.lines().map(|l| Line::raw(l.to_string())).collect(),
+            )
+        }
+    }
+}
+
+fn layer(state: &State) -> Vec<Line<'static>> {
+    let Some(network) = &state.network else {
+        return Vec::new();
+    };
+    let table = &network.table;
+    let row = state.layers.cursor;
+    let Some(l) = table.layers.get(row) else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let mut say = |name: &str, text: String| {
+        lines.push(Line::from(vec![
+            Span::styled(format!("{name:<22}"), state.theme.dim),
+            Span::raw(text),
+        ]));
+    };
+    let share = |part: f64, whole: f64| number::percent(part / whole.max(1.0));
+    say("name", l.name.clone());
+    say("op", l.op.clone());
+    say("output", format!("{} ({})", l.shape, l.value));
+    say(
+        "parameters",
+        format!(
+            "{} ({} as F32)",
+            l.params,
+            number::bytes(l.param_bytes as f64)
+        ),
+    );
+    say("output, batch 1", number::bytes(l.activation_bytes as f64));
+    say(
+        "MACs",
+        format!(
+            "{} ({})",
+            number::count(l.macs as f64),
+            share(l.macs as f64, table.macs as f64)
+        ),
+    );
+    say(
+        "up to here: memory",
+        format!(
+            "{} ({})",
+            number::bytes(l.prefix_memory_bytes as f64),
+            share(l.prefix_memory_bytes as f64, table.memory_bytes as f64)
+        ),
+    );
+    say(
+        "up to here: MACs",
+        share(l.prefix_macs as f64, table.macs as f64),
+    );
+    let may = match (l.split_legal, l.exit_legal) {
+        (true, true) => "a split and an exit",
+        (true, false) => "a split",
+        (false, true) => "an exit",
+        (false, false) => "nothing",
+    };
+    say("behind it may stand", may.into());
+    if let Some(why) = &l.why_not {
+        say("", why.clone());
+    }
+    for (side, profile) in [
+        ("edge", &state.results.edge),
+        ("cloud", &state.results.cloud),
+    ] {
+        match profile
+            .as_ref()
+            .and_then(|p| p.layers.get(row).map(|l| (p, l)))
+        {
+            Some((p, l)) => {
+                let ms = l.ms;
+                say(
+                    &format!("{side}, measured"),
+                    format!(
+                        "median {} ms, mean {}, min {}, p95 {}; engine memory {}",
+                        number::ms(ms.median),
+                        number::ms(ms.mean),
+                        number::ms(ms.min),
+                        number::ms(ms.p95),
+                        number::bytes(l.bytes as f64)
+                    ),
+                );
+                if p.slowdown != 1.0 {
+                    say("", format!("slowed {}×, emulated", p.slowdown));
+                }
+            }
+            None => say(
+                side,
+                format!(
+                    "{} not measured; {} profiles",
+                    number::NONE,
+                    state.keymap.first("profile")
+                ),
+            ),
+        }
+    }
+    lines
+}
+
+fn log(state: &State) -> Vec<Line<'static>> {
+    let Some(run) = state.shown_run() else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    if run.log.dropped > 0 {
+        lines.push(Line::styled(
+            format!("{} older lines dropped", run.log.dropped),
+            state.theme.dim,
+        ));
+    }
+    for (at, text) in &run.log.lines {
+        lines.push(Line::from(vec![
+            Span::styled(format!("{:>6} ", number::clock(*at)), state.theme.dim),
+            Span::raw(text.clone()),
+        ]));
+    }
+    lines
+}
+
+/// Two runs side by side, differences marked.
+fn compare(state: &State) -> Vec<Line<'static>> {
+    let pair = [Some(state.run), state.other_run].map(|i| i.and_then(|i| state.runs.get(i)));
+    let [Some(one), Some(other)] = pair else {
+        return Vec::new();
+    };
+    let outcome =
+        |run: &crate::tui::state::runs::Run| run.measured.as_ref().map(|m| m.outcome.clone());
+    let (a, b) = (outcome(one), outcome(other));
+    let mut lines = Vec::new();
+    let mut say = |name: &str, left: String, right: String| {
+        let differs = left != right;
+        let style = if differs {
+            state.theme.warning
+        } else {
+            Style::new()
+        };
+        let mark = if differs { "≠" } else { " " };
+        lines.push(Line::from(vec![
+            Span::styled(format!("{name:<15}"), state.theme.dim),
+            Span::styled(format!("{mark} {left:>22} {right:>22}"), style),
+        ]));
+    };
+    let title = |run: &crate::tui::state::runs::Run| format!("{} {}", run.goal.name(), run.id);
+    say("", title(one), title(other));
+    let text = |o: &Option<crate::evaluate::Outcome>,
+                f: &dyn Fn(&crate::evaluate::Outcome) -> String| {
+        o.as_ref().map_or(number::NONE.to_string(), f)
+    };
+    let both = |f: &dyn Fn(&crate::evaluate::Outcome) -> String| (text(&a, f), text(&b, f));
+    let (left, right) = both(&column_title);
+    say("kind", left, right);
+    let split = |run: &crate::tui::state::runs::Run| {
+        let plan = run.plan.as_ref().and_then(|p| p.split_after.clone());
+        plan.unwrap_or(number::NONE.into())
+    };
+    say("split after", split(one), split(other));
+    let (left, right) = both(&|o| format!("{:.2}", o.threshold));
+    say("threshold", left, right);
+    for (name, write) in ROWS {
+        let (left, right) = both(&|o| write(o).unwrap_or(number::NONE.into()));
+        say(name, left, right);
+    }
+    lines
+}

@@ -1,0 +1,338 @@
+/*! The plan: the strip, and what it gives, predicted beside measured beside cloud-only. */
+
+use super::hint;
+use crate::data::Set;
+use crate::evaluate::{Kind, Outcome};
+use crate::exits::Part;
+use crate::partition::{Placement, Split, SplitRule};
+use crate::tui::state::State;
+use crate::tui::widgets::strip::Strip;
+use crate::tui::widgets::{bar, line, number, put, rows};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+/// Rows the panel takes in the overview, its frame included.
+pub const HEIGHT: u16 = 20;
+
+fn strip(state: &State) -> Option<Strip> {
+    let network = state.network.as_ref()?;
+    let plan = state.derived.plan.as_ref()?;
+    let theme = &state.theme;
+    let table = &network.table;
+    let place = |row: usize| {
+        let macs = table.layers.get(row).map_or(0, |l| l.prefix_macs);
+        macs as f64 / table.macs.max(1) as f64
+    };
+    Some(Strip {
+        split: match plan.split {
+            Split::After(at) => place(at),
+            Split::EdgeOnly => 1.0,
+            Split::CloudOnly => 0.0,
+        },
+        exits: plan
+            .exits
+            .iter()
+            .map(|e| (place(e.layer), e.part == Part::Edge))
+            .collect(),
+        cursor: Some(place(state.layers.cursor)),
+        edge: theme.edge,
+        cloud: theme.cloud,
+        split_style: theme.split,
+        exit_style: theme.exit,
+        cursor_style: theme.focus,
+    })
+}
+
+/// The rule in words.
+pub fn rule(state: &State) -> String {
+    let session = &state.document.session;
+    let split = match &session.split {
+        SplitRule::Memory { share } => format!("memory {:.0} %", 100.0 * share),
+        SplitRule::Layers { share } => format!("layers {:.0} %", 100.0 * share),
+        SplitRule::Latency => "latency".into(),
+        SplitRule::After(_) => "by hand".into(),
+        SplitRule::Fastest => "fastest".into(),
+        SplitRule::Cheapest => "cheapest".into(),
+    };
+    let exits = match (&session.exits.at, session.exits.placement) {
+        (Some(_), _) => "exits by hand".to_string(),
+        (None, placement) => {
+            let spread = match placement {
+                Placement::Linear => "linear",
+                Placement::Pareto => "Pareto",
+            };
+            let at = if session.exits.at_split {
+                ", one at the split"
+            } else {
+                ""
+            };
+            format!("{} exits a part, {spread}{at}", session.exits.per_part)
+        }
+    };
+    format!("{split}; {exits}")
+}
+
+/// Three lines above a page: the strip, its cursor, the numbers that matter.
+pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    if let Some(strip) = strip(state) {
+        strip.draw(buf, rows(area, 0, 2));
+    }
+    let mut words = vec![Span::styled(
+        format!(
+            " threshold {:.2}  ",
+            state.document.session.policy.threshold
+        ),
+        theme.title,
+    )];
+    match (
+        &state.derived.predicted,
+        &state.derived.problem,
+        &state.derived.lacking,
+    ) {
+        (Some(o), ..) => {
+            let latency = o.latency_ms.map_or(number::NONE.into(), |l| {
+                format!("{} ms", number::ms(l.mean))
+            });
+            words.push(Span::styled(
+                format!(
+                    "accuracy {}  mean {latency}  offloaded {}  ",
+                    number::percent(o.accuracy),
+                    number::percent(o.offloaded)
+                ),
+                theme.predicted,
+            ));
+            words.push(Span::styled("predicted, calibration", theme.dim));
+        }
+        (None, Some(problem), _) => words.push(Span::styled(problem.as_str(), theme.error)),
+        (None, None, Some(lacking)) => {
+            words.push(Span::styled(
+                format!("{} prediction: {lacking}", number::NONE),
+                theme.dim,
+            ));
+        }
+        (None, None, None) => {}
+    }
+    line(buf, area, 2, Line::from(words));
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let mut row = 0;
+    if let Some(strip) = strip(state) {
+        strip.draw(buf, rows(area, 0, 2));
+        row = 2;
+    }
+    line(
+        buf,
+        area,
+        row,
+        Line::from(vec![
+            Span::styled("rule ", theme.dim),
+            Span::raw(rule(state)),
+        ]),
+    );
+    row += 1;
+    let derived = &state.derived;
+    if let Some(problem) = &derived.problem {
+        row += super::wrapped(buf, area, row, problem, theme.error);
+        line(
+            buf,
+            area,
+            row,
+            hint(state, "", "rule", " takes another rule"),
+        );
+        return;
+    }
+    let Some(plan) = &derived.plan else {
+        return;
+    };
+    if let Some(first) = plan.notes.first() {
+        row += super::wrapped(buf, area, row, first, Style::new()).min(2);
+    }
+    row = outcomes(state, buf, area, row);
+    if let Some(o) = &derived.predicted {
+        shares(state, buf, area, row, o);
+        row += 1;
+    }
+    if let Some(lacking) = &derived.lacking {
+        row += super::wrapped(
+            buf,
+            area,
+            row,
+            &format!("no prediction: {lacking}"),
+            theme.dim,
+        );
+        let (key, what) = match (&state.results.edge, &state.results.calibration) {
+            (None, _) => ("profile", " times both sides"),
+            (_, None) => ("train", " trains the heads and fills the tables"),
+            _ => ("run", " runs the plan"),
+        };
+        line(buf, area, row, hint(state, "", key, what));
+        row += 1;
+    }
+    for note in plan.notes.iter().skip(1) {
+        row += super::wrapped(buf, area, row, note, theme.warning);
+    }
+}
+
+/// A column of numbers and where they come from.
+struct Column<'a> {
+    title: String,
+    outcome: Option<&'a Outcome>,
+    style: Style,
+}
+
+fn set(set: Set) -> &'static str {
+    match set {
+        Set::Train => "train",
+        Set::Calibration => "calibration",
+        Set::Test => "test",
+    }
+}
+
+/// Set and kind of a number, and what it isn't.
+pub fn source(outcome: &Outcome) -> String {
+    let mut words = set(outcome.set).to_string();
+    if outcome.emulated {
+        words += ", emu";
+    }
+    if outcome.as_f32 {
+        words += ", ≈F32";
+    }
+    words
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measured => "measured",
+        Kind::Predicted => "predicted",
+    }
+}
+
+type Write = fn(&Outcome) -> Option<String>;
+
+/// The rows every table of outcomes has.
+pub const ROWS: [(&str, Write); 9] = [
+    ("accuracy", |o| Some(number::percent(o.accuracy))),
+    ("mean", |o| {
+        o.latency_ms.map(|l| format!("{} ms", number::ms(l.mean)))
+    }),
+    ("p95", |o| {
+        o.latency_ms.map(|l| format!("{} ms", number::ms(l.p95)))
+    }),
+    ("offloaded", |o| Some(number::percent(o.offloaded))),
+    ("bytes a sample", |o| Some(number::bytes(o.bytes_sent))),
+    ("edge memory", |o| {
+        Some(number::bytes(o.edge_memory_bytes as f64))
+    }),
+    ("cloud memory", |o| {
+        Some(number::bytes(o.cloud_memory_bytes as f64))
+    }),
+    ("cost of 1 M", |o| {
+        o.cost_per_million.map(|c| number::usd(c.rounded))
+    }),
+    ("  unrounded", |o| {
+        o.cost_per_million.map(|c| number::usd(c.unrounded))
+    }),
+];
+
+fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
+    let theme = &state.theme;
+    let measured = state.results.measured.as_ref();
+    let current = state.measured_is_current();
+    let stale = if current {
+        theme.measured
+    } else {
+        theme.dim.remove_modifier(Modifier::BOLD)
+    };
+    let cloud = measured.and_then(|m| m.cloud_only.as_ref());
+    let cloud = cloud.or(state.derived.cloud_only.as_ref());
+    let columns = [
+        Column {
+            title: "predicted".into(),
+            outcome: state.derived.predicted.as_ref(),
+            style: theme.predicted,
+        },
+        Column {
+            title: if measured.is_some() && !current {
+                "≠ measured"
+            } else {
+                "measured"
+            }
+            .into(),
+            outcome: measured.map(|m| &m.outcome),
+            style: stale,
+        },
+        Column {
+            title: cloud.map_or("cloud-only".into(), |o| match o.kind {
+                Kind::Measured => "cloud-only".to_string(),
+                Kind::Predicted => "cloud-only, pred".to_string(),
+            }),
+            outcome: cloud,
+            style: Style::new(),
+        },
+    ];
+    let label = 15.min(area.width);
+    let width = (area.width - label) / 3;
+    let right = |buf: &mut Buffer, i: usize, row: u16, text: &str, style: Style| {
+        let cell = crate::tui::widgets::columns(area, label + width * i as u16, width);
+        if row < area.height {
+            crate::tui::widgets::put_right(buf, cell, row, text, style);
+        }
+    };
+    for (i, column) in columns.iter().enumerate() {
+        right(buf, i, from, &column.title, theme.title);
+        let words = column.outcome.map_or(String::new(), source);
+        right(buf, i, from + 1, &words, theme.dim);
+    }
+    for (r, (name, write)) in ROWS.iter().enumerate() {
+        let row = from + 2 + r as u16;
+        put(buf, area, 0, row, name, theme.dim);
+        for (i, column) in columns.iter().enumerate() {
+            let text = column
+                .outcome
+                .and_then(write)
+                .unwrap_or(number::NONE.into());
+            right(buf, i, row, &text, column.style);
+        }
+    }
+    from + 2 + ROWS.len() as u16
+}
+
+/// The share of each exit, as the strip has them.
+fn shares(state: &State, buf: &mut Buffer, area: Rect, row: u16, outcome: &Outcome) {
+    let theme = &state.theme;
+    put(buf, area, 0, row, "exits", theme.dim);
+    let rest = crate::tui::widgets::columns(area, 6, area.width);
+    let parts: Vec<(f64, String, Style)> = outcome
+        .exits
+        .iter()
+        .map(|e| {
+            let style = match e.part {
+                Part::Edge => theme.edge,
+                Part::Cloud => theme.cloud,
+            };
+            let mark = match (&e.after, e.part) {
+                (None, _) => "■",
+                (_, Part::Edge) => "◆",
+                (_, Part::Cloud) => "◇",
+            };
+            (
+                e.share,
+                format!("{mark}{:.0}%", 100.0 * e.share),
+                style.add_modifier(Modifier::REVERSED),
+            )
+        })
+        .collect();
+    if row < area.height {
+        bar::shares(buf, rows(rest, row, 1), 0, &parts);
+    }
+}
+
+/// What an outcome is called.
+pub fn column_title(outcome: &Outcome) -> String {
+    format!("{}, {}", kind(outcome.kind), source(outcome))
+}

@@ -1,0 +1,348 @@
+/*! Runs: the edge's and the cloud's panel of the shown run, its stages and log, the history. */
+
+use super::hint;
+use crate::exits::Part;
+use crate::tui::state::State;
+use crate::tui::state::runs::{Run, RunState, side_name, stage_name};
+use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+pub fn title(state: &State) -> Vec<Span<'static>> {
+    let running = state.runs.iter().filter(|r| r.is_running()).count();
+    match (state.runs.len(), running) {
+        (0, _) => Vec::new(),
+        (n, 0) => vec![Span::styled(
+            format!("{n} in this session "),
+            state.theme.dim,
+        )],
+        (n, r) => vec![
+            Span::styled(format!("{r} running "), state.theme.good),
+            Span::styled(format!("of {n} "), state.theme.dim),
+        ],
+    }
+}
+
+fn standing(state: &State, run: &Run) -> (&'static str, String, Style) {
+    let theme = &state.theme;
+    match &run.state {
+        RunState::Running => ("▸", "running".into(), theme.good),
+        RunState::Done => ("✓", "done".into(), theme.text),
+        RunState::Stopped => ("■", "stopped".into(), theme.warning),
+        RunState::Failed(problem) => ("✗", problem.clone(), theme.error),
+    }
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
+    let Some(run) = state.shown_run() else {
+        line(
+            buf,
+            area,
+            0,
+            Span::styled("nothing has run yet", state.theme.dim),
+        );
+        for (i, (command, what)) in [
+            ("profile", " times the layers on both sides"),
+            ("train", " trains a head at every exit point"),
+            (
+                "run",
+                " runs the plan on its targets, step by step from what is there",
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            line(buf, area, 1 + i as u16, hint(state, "", command, what));
+        }
+        return;
+    };
+    // History only where there is one.
+    let history = match (state.runs.len(), area.height) {
+        (0 | 1, _) | (_, 0..9) => 0,
+        (n, height) => (n as u16).min(height / 4),
+    };
+    draw_history(state, buf, rows(area, 0, history));
+    let rest = rows(area, history, area.height);
+    head(state, buf, rest, run);
+    let sides = 6.min(rest.height.saturating_sub(2));
+    let below = rows(rest, 2, sides);
+    let half = below.width / 2;
+    draw_side(
+        state,
+        buf,
+        columns(below, 0, half.saturating_sub(1)),
+        run,
+        Part::Edge,
+    );
+    draw_side(
+        state,
+        buf,
+        columns(below, half, below.width),
+        run,
+        Part::Cloud,
+    );
+    draw_log(state, buf, rows(rest, 2 + sides, rest.height), run);
+}
+
+fn draw_history(state: &State, buf: &mut Buffer, area: Rect) {
+    let height = usize::from(area.height);
+    let first = (state.run + 1).saturating_sub(height);
+    for (i, run) in state.runs.iter().enumerate().skip(first).take(height) {
+        let (mark, words, style) = standing(state, run);
+        let text = format!(
+            "{mark} {} {} {} {words}",
+            run.goal.name(),
+            run.id,
+            number::clock(run.at)
+        );
+        let outcome = run.measured.as_ref().map(|m| {
+            let o = &m.outcome;
+            let latency = o
+                .latency_ms
+                .map_or(String::new(), |l| format!(", {} ms", number::ms(l.mean)));
+            format!(
+                "  {} at {:.2}{latency}",
+                number::percent(o.accuracy),
+                o.threshold
+            )
+        });
+        let style = if i == state.run {
+            state.theme.selected
+        } else {
+            style
+        };
+        let marked = if state.other_run == Some(i) {
+            " (marked)"
+        } else {
+            ""
+        };
+        let row = (i - first) as u16;
+        line(
+            buf,
+            area,
+            row,
+            Span::styled(
+                format!("{text}{}{marked}", outcome.unwrap_or_default()),
+                style,
+            ),
+        );
+    }
+}
+
+/// Name and state; the stage under way with its bar.
+fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
+    let theme = &state.theme;
+    let (mark, words, style) = standing(state, run);
+    line(
+        buf,
+        area,
+        0,
+        Line::from(vec![
+            Span::styled(
+                format!("{mark} {} {} ", run.goal.name(), run.id),
+                theme.title,
+            ),
+            Span::styled(words, style),
+        ]),
+    );
+    put_right(buf, rows(area, 0, 1), 0, &number::clock(run.at), theme.dim);
+    let Some(stage) = run.current() else {
+        return;
+    };
+    let area = rows(area, 1, 1);
+    let share = if stage.total > 0 {
+        stage.done as f64 / stage.total as f64
+    } else {
+        0.0
+    };
+    let share = if stage.finished.is_some() { 1.0 } else { share };
+    let name = format!("{:<10}", stage_name(stage.stage));
+    put(buf, area, 0, 0, &name, theme.title);
+    let width = 20.min(area.width.saturating_sub(30));
+    put(buf, area, 10, 0, &bar::bar(share, width), theme.good);
+    let mut text = match (&stage.finished, stage.total) {
+        (Some((outcome, kept, _)), _) => format!("{}{outcome}", if *kept { "kept: " } else { "" }),
+        (None, 0) => stage.note.clone(),
+        (None, total) => format!(
+            "{:.0} % {} of {total} {}",
+            100.0 * share,
+            stage.done,
+            stage.note
+        ),
+    };
+    if run.epoch.1 > 0 && stage.finished.is_none() {
+        text += &format!(" epoch {} of {}", run.epoch.0, run.epoch.1);
+    }
+    put(buf, area, 11 + width, 0, &text, Style::new());
+}
+
+fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part) {
+    let theme = &state.theme;
+    let style = if part == Part::Edge {
+        theme.edge
+    } else {
+        theme.cloud
+    };
+    let targets: Vec<&str> = run
+        .targets
+        .iter()
+        .filter(|t| t.0 == part)
+        .map(|t| t.2.as_str())
+        .collect();
+    let words = if targets.is_empty() {
+        number::NONE.to_string()
+    } else {
+        targets.join(", ")
+    };
+    line(
+        buf,
+        area,
+        0,
+        Line::from(vec![
+            Span::styled(
+                format!("{} ", side_name(part)),
+                style.add_modifier(Modifier::BOLD),
+            ),
+            Span::raw(words),
+        ]),
+    );
+    let (done, total) = run.evaluated();
+    if total == 0 {
+        // Before the run itself the heads' curves are what there is to see.
+        if part == Part::Edge {
+            learners(state, buf, rows(area, 1, area.height), run);
+        }
+        return;
+    }
+    let exits = run.exits();
+    let planned = run.plan.as_ref().map_or(0, |p| p.exits.len());
+    let own = |i: usize| match run.plan.as_ref().and_then(|p| p.exits.get(i)) {
+        Some(exit) => exit.part == part,
+        None => part == Part::Cloud,
+    };
+    let share = |n: u64| n as f64 / done.max(1) as f64;
+    match part {
+        Part::Edge => {
+            let rate: Option<f64> = run.edges.values().map(|e| e.rate_hz).sum();
+            let rate = rate.map_or(number::NONE.into(), |r| format!("{}/s", number::count(r)));
+            let width = area.width.saturating_sub(8);
+            put(
+                buf,
+                area,
+                0,
+                1,
+                &bar::bar(done as f64 / total as f64, width),
+                style,
+            );
+            put_right(
+                buf,
+                rows(area, 1, 1),
+                0,
+                &format!("{:.0} %", 100.0 * done as f64 / total as f64),
+                style,
+            );
+            put(
+                buf,
+                area,
+                0,
+                2,
+                &format!("{done} of {total}  {rate}"),
+                Style::new(),
+            );
+        }
+        Part::Cloud => {
+            let offloaded = run.offloaded();
+            let width = area.width.saturating_sub(8);
+            put(buf, area, 0, 1, &bar::bar(share(offloaded), width), style);
+            put_right(
+                buf,
+                rows(area, 1, 1),
+                0,
+                &format!("{:.0} %", 100.0 * share(offloaded)),
+                style,
+            );
+            let sent = number::bytes(run.bytes_sent() as f64);
+            put(
+                buf,
+                area,
+                0,
+                2,
+                &format!("{offloaded} offloaded  {sent} sent"),
+                Style::new(),
+            );
+        }
+    }
+    let mut words = vec![Span::styled("exits ", theme.dim)];
+    for (i, n) in exits.iter().enumerate().filter(|(i, _)| own(*i)) {
+        let mark = if i >= planned {
+            "■"
+        } else if part == Part::Edge {
+            "◆"
+        } else {
+            "◇"
+        };
+        words.push(Span::styled(
+            format!("{mark}{:.0}% ", 100.0 * share(*n)),
+            theme.exit,
+        ));
+    }
+    line(buf, area, 3, Line::from(words));
+    if part == Part::Edge {
+        for (i, side) in run.edges.values().enumerate() {
+            let last = side.latencies_ms.back();
+            let text = last.map_or(String::new(), |ms| format!("{} ms ", number::ms(*ms)));
+            let width = area.width.saturating_sub(text.len() as u16);
+            let spark = bar::sparkline(side.latencies_ms.iter().copied(), width);
+            line(
+                buf,
+                area,
+                4 + i as u16,
+                Line::from(vec![Span::raw(text), Span::styled(spark, style)]),
+            );
+        }
+    }
+}
+
+/// The training accuracy of each head, epoch by epoch.
+fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
+    let name = run
+        .learners
+        .keys()
+        .map(|n| number::width(n))
+        .max()
+        .unwrap_or(0)
+        .min(16);
+    for (i, (learner, series)) in run.learners.iter().enumerate() {
+        let last = series.last().map_or(String::new(), |a| number::percent(*a));
+        let label = format!("{:<name$} {last:>7} ", number::clip(learner, name));
+        let width = area.width.saturating_sub(number::width(&label) as u16);
+        let spark = bar::sparkline(series.iter().copied(), width);
+        line(
+            buf,
+            area,
+            i as u16,
+            Line::from(vec![
+                Span::raw(label),
+                Span::styled(spark, state.theme.curve),
+            ]),
+        );
+    }
+}
+
+fn draw_log(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
+    let height = usize::from(area.height);
+    let skip = run.log.lines.len().saturating_sub(height);
+    for (i, (at, text)) in run.log.lines.iter().skip(skip).enumerate() {
+        line(
+            buf,
+            area,
+            i as u16,
+            Line::from(vec![
+                Span::styled(format!("{:>5} ", number::clock(*at)), state.theme.dim),
+                Span::raw(text.as_str()),
+            ]),
+        );
+    }
+}

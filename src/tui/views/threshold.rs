@@ -1,0 +1,202 @@
+/*! Thresholds: the slider, each exit's own, and what follows over all thresholds. */
+
+use super::hint;
+use crate::evaluate::Outcome;
+use crate::exits::Part;
+use crate::tui::state::State;
+use crate::tui::widgets::curve::Curve;
+use crate::tui::widgets::{columns, line, number, put, rows};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::Span;
+
+pub fn title(state: &State) -> Vec<Span<'static>> {
+    let mut words = vec![Span::styled(
+        format!("{:.2} ", state.threshold()),
+        state.theme.point,
+    )];
+    words.push(Span::styled(
+        match state.tuned_exit() {
+            Some(name) => format!("of the exit after {name} "),
+            None => "of all exits ".into(),
+        },
+        state.theme.dim,
+    ));
+    if state.tuning.curves.is_some() {
+        let stale = if state.tuning.stale {
+            ", being redrawn"
+        } else {
+            ""
+        };
+        words.push(Span::styled(
+            format!("· predicted, calibration{stale} "),
+            state.theme.dim,
+        ));
+    }
+    words
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
+    slider(state, buf, rows(area, 0, 1), focused);
+    let below = rows(area, 1, area.height);
+    let list = 26.min(below.width / 3);
+    exits(state, buf, columns(below, 0, list));
+    curves(state, buf, columns(below, list + 1, below.width));
+}
+
+fn slider(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
+    let theme = &state.theme;
+    let (left, right) = ("0.00 ", " 1.00");
+    let ends = (left.len() + right.len()) as u16;
+    if area.width < ends + 4 {
+        return;
+    }
+    let track = area.width - ends;
+    let style = if focused { theme.focus } else { theme.dim };
+    put(buf, area, 0, 0, left, theme.dim);
+    put(
+        buf,
+        area,
+        left.len() as u16,
+        0,
+        &"─".repeat(usize::from(track)),
+        style,
+    );
+    put(
+        buf,
+        area,
+        area.width - right.len() as u16,
+        0,
+        right,
+        theme.dim,
+    );
+    let place =
+        |t: f64| left.len() as u16 + (t.clamp(0.0, 1.0) * f64::from(track - 1)).round() as u16;
+    // Every exit's own threshold stands on the same track.
+    for exit in state.derived.plan.iter().flat_map(|p| &p.exits) {
+        let mark = if exit.part == Part::Edge {
+            "◆"
+        } else {
+            "◇"
+        };
+        if (exit.threshold - state.threshold()).abs() > 1e-9 {
+            put(buf, area, place(exit.threshold), 0, mark, theme.exit);
+        }
+    }
+    put(buf, area, place(state.threshold()), 0, "●", theme.point);
+}
+
+fn exits(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let policy = &state.document.session.policy;
+    let style = |row: usize| {
+        if row == state.tuning.selected {
+            theme.selected
+        } else {
+            Style::new()
+        }
+    };
+    let width = usize::from(area.width);
+    let padded = |text: String| format!("{text:<width$}");
+    line(
+        buf,
+        area,
+        0,
+        Span::styled(
+            padded(format!("  all exits  {:.2}", policy.threshold)),
+            style(0),
+        ),
+    );
+    let exits = state.derived.plan.iter().flat_map(|p| &p.exits);
+    for (i, exit) in exits.enumerate() {
+        let mark = if exit.part == Part::Edge {
+            "◆"
+        } else {
+            "◇"
+        };
+        let own = policy.exits.iter().any(|(n, _)| *n == exit.after);
+        let share = state
+            .derived
+            .predicted
+            .as_ref()
+            .and_then(|o| o.exits.get(i));
+        let share = share.map_or(number::NONE.into(), |e| format!("{:.0}%", 100.0 * e.share));
+        let name = number::clip(&exit.after, width.saturating_sub(14));
+        let rest = width.saturating_sub(13);
+        let text = format!(
+            "{mark} {name:<rest$}{:.2}{} {share:>4}",
+            exit.threshold,
+            if own { "·" } else { " " },
+        );
+        line(buf, area, 1 + i as u16, Span::styled(text, style(i + 1)));
+    }
+}
+
+type Read = fn(&Outcome) -> f64;
+
+fn curves(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let Some(curves) = &state.tuning.curves else {
+        let why = match (&state.tuning.lacking, &state.derived.lacking) {
+            (Some(why), _) | (None, Some(why)) => format!("no curves: {why}"),
+            (None, None) if state.derived.problem.is_some() => "no curves: there is no plan".into(),
+            (None, None) => "the curves are being drawn".into(),
+        };
+        let used = super::wrapped(buf, area, 0, &why, theme.dim);
+        line(
+            buf,
+            area,
+            used,
+            hint(
+                state,
+                "",
+                "run",
+                " gets what is missing: profiles, heads, tables",
+            ),
+        );
+        return;
+    };
+    let all: [(&str, Read, fn(f64) -> String); 4] = [
+        ("accuracy", |o| o.accuracy, number::percent),
+        (
+            "mean ms",
+            |o| o.latency_ms.map_or(f64::NAN, |l| l.mean),
+            number::ms,
+        ),
+        (
+            "memory",
+            |o| (o.edge_memory_bytes + o.cloud_memory_bytes) as f64,
+            number::bytes,
+        ),
+        (
+            "$ of 1 M",
+            |o| o.cost_per_million.map_or(f64::NAN, |c| c.unrounded),
+            number::usd,
+        ),
+    ];
+    // Side by side where they are wide enough to be read, else two by two.
+    let across: u16 = if area.width >= 4 * 18 { 4 } else { 2 };
+    let down = 4 / across;
+    let (width, height) = (area.width / across, area.height / down);
+    for (i, (title, read, write)) in all.into_iter().enumerate() {
+        let (x, y) = (i as u16 % across, i as u16 / across);
+        let cell = columns(
+            rows(area, y * height, height),
+            x * width,
+            width.saturating_sub(2),
+        );
+        let pairs = curves.thresholds.iter().zip(&curves.outcomes);
+        let points: Vec<(f64, f64)> = pairs.map(|(t, o)| (*t, read(o))).collect();
+        Curve {
+            title,
+            points: &points,
+            at: state.threshold(),
+            write,
+            style: theme.curve,
+            point: theme.point,
+            dim: theme.dim,
+        }
+        .draw(buf, cell);
+    }
+}

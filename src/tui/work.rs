@@ -1,0 +1,257 @@
+/*!
+What the workbench hands out and gets back: the questions it asks the rooms below, and the work that
+takes longer than a frame. The workbench computes none of it.
+*/
+
+use crate::device::{LinkProfile, Profile};
+use crate::engine::Cancel;
+use crate::evaluate::replay::{Assembled, WireTable};
+use crate::evaluate::{ConfidenceTable, Outcome};
+use crate::exits::{ExitPoint, Part};
+use crate::model::LayerTable;
+use crate::partition::Plan;
+use crate::run::Event;
+use crate::session::{self, Session};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A network, as far as the workbench looks into it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// Its layers.
+    pub table: LayerTable,
+    /// Where exits may stand.
+    pub points: Vec<ExitPoint>,
+    /// Its own classifier as an exit source, or why there is none.
+    pub replica: Result<String, String>,
+}
+
+/// What is known by now; a job adds to it. Nothing here is ever made up: what wasn't measured or
+/// computed is absent, and the screen says which key gets it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Results {
+    /// Of the edge target.
+    pub edge: Option<Profile>,
+    /// Of the cloud target.
+    pub cloud: Option<Profile>,
+    /// Between them.
+    pub link: Option<LinkProfile>,
+    /// What thresholds are tuned on.
+    pub calibration: Option<ConfidenceTable>,
+    /// Cloud-side columns as the wire delivers them, of splits that ran.
+    pub wire_tables: Vec<WireTable>,
+    /// Measured parts of plans that ran.
+    pub assembled: Vec<Assembled>,
+    /// The plan that ran, with what it gave and the baselines measured beside it.
+    pub measured: Option<Measured>,
+    /// All of it as a session file keeps it.
+    pub kept: Option<Arc<session::Results>>,
+}
+
+impl Results {
+    /// What a run left in its session.
+    ///
+    /// # Errors
+    /// A table is damaged.
+    pub fn of(kept: &session::Results) -> Result<Results, String> {
+        let unpack = |t: &session::tables::PackedTable| t.unpack().map_err(|e| e.to_string());
+        let wire = |w: &session::results::WireTables| {
+            Ok::<_, String>(WireTable {
+                split_after: w.split_after.clone(),
+                element: w.wire.tensor,
+                table: unpack(&w.calibration)?,
+            })
+        };
+        let part = |side: Part| {
+            let mut parts = kept.parts.iter();
+            parts
+                .find(|(part, _)| *part == side)
+                .map(|(_, p)| p.clone())
+        };
+        let baseline = |what: &str| kept.last(what).map(|m| m.outcome.clone());
+        let ran = kept.last("plan");
+        Ok(Results {
+            edge: kept.edge.clone(),
+            cloud: kept.cloud.clone(),
+            link: kept.link.clone(),
+            calibration: kept.calibration.as_ref().map(unpack).transpose()?,
+            wire_tables: kept.wires.iter().map(wire).collect::<Result<_, _>>()?,
+            assembled: kept
+                .plan
+                .iter()
+                .map(|plan| Assembled::new(plan, part(Part::Edge), part(Part::Cloud)))
+                .collect(),
+            measured: ran.and_then(|m| {
+                Some(Measured {
+                    plan: m.plan.clone()?,
+                    outcome: m.outcome.clone(),
+                    original: baseline("original"),
+                    cloud_only: baseline("cloud_only"),
+                    edge_only: baseline("edge_only"),
+                })
+            }),
+            kept: Some(Arc::new(kept.clone())),
+        })
+    }
+
+    /// Takes over what the newer ones have.
+    pub fn absorb(&mut self, newer: Results) {
+        fn take<T>(old: &mut Option<T>, new: Option<T>) {
+            if new.is_some() {
+                *old = new;
+            }
+        }
+        take(&mut self.edge, newer.edge);
+        take(&mut self.cloud, newer.cloud);
+        take(&mut self.link, newer.link);
+        take(&mut self.calibration, newer.calibration);
+        take(&mut self.measured, newer.measured);
+        take(&mut self.kept, newer.kept);
+        if !newer.wire_tables.is_empty() {
+            self.wire_tables = newer.wire_tables;
+        }
+        if !newer.assembled.is_empty() {
+            self.assembled = newer.assembled;
+        }
+    }
+}
+
+/// A run's outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// What ran.
+    pub plan: Plan,
+    /// What it gave.
+    pub outcome: Outcome,
+    /// The unmodified network on the edge.
+    pub original: Option<Outcome>,
+    /// The unmodified network in the cloud.
+    pub cloud_only: Option<Outcome>,
+    /// The edge part alone.
+    pub edge_only: Option<Outcome>,
+}
+
+/// A head that stands, as far as predictions need it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadFacts {
+    /// Row of the layer table behind which it stands.
+    pub layer: usize,
+    /// Its table key where it stands in the edge part.
+    pub hash: String,
+    /// And in the cloud part; another only where the source tells the parts apart.
+    pub cloud_hash: String,
+    /// Its rendered source.
+    pub rendered: String,
+    /// Its layers in a line each: what goes in and out.
+    pub shapes: Vec<String>,
+    /// Parameters.
+    pub params: usize,
+    /// Multiply-accumulates a sample.
+    pub macs: u64,
+}
+
+/// Everything a prediction reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Profiles, link and tables.
+    pub results: &'a Results,
+    /// Policy, wire, billing.
+    pub session: &'a Session,
+    /// One a point, of the source that is in force.
+    pub heads: &'a [HeadFacts],
+    /// The plan asked about.
+    pub plan: &'a Plan,
+}
+
+/// Predicts what a plan gives on the calibration set. Pure and fast: it is asked within a frame.
+pub trait Predict: Send + Sync {
+    /// The outcome.
+    ///
+    /// # Errors
+    /// What is missing, in a few words ("no edge profile").
+    fn predict(&self, question: Question<'_>) -> Result<Outcome, String>;
+
+    /// The outcomes with every exit at each of these thresholds, or, with `exit`, only that exit of
+    /// the plan. Asked in the background.
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    fn sweep(
+        &self,
+        question: Question<'_>,
+        exit: Option<usize>,
+        thresholds: &[f64],
+    ) -> Result<Vec<Outcome>, String> {
+        let mut plan = question.plan.clone();
+        thresholds
+            .iter()
+            .map(|&threshold| {
+                for (i, planned) in plan.exits.iter_mut().enumerate() {
+                    if exit.is_none_or(|e| e == i) {
+                        planned.threshold = threshold;
+                    }
+                }
+                self.predict(Question {
+                    plan: &plan,
+                    ..question
+                })
+            })
+            .collect()
+    }
+}
+
+/// What a job is to reach; each includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Profiles of both sides and the link.
+    Profile,
+    /// Heads and confidence tables.
+    Train,
+    /// The parts on their targets, and the report.
+    Run,
+}
+
+impl Goal {
+    /// For the screen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Goal::Profile => "profile",
+            Goal::Train => "train",
+            Goal::Run => "run",
+        }
+    }
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// How far it goes.
+    pub goal: Goal,
+    /// The settings, paths as the file has them.
+    pub session: Session,
+    /// The folder paths start at.
+    pub folder: PathBuf,
+    /// The plan on screen, so that what runs is what was seen.
+    pub plan: Option<Plan>,
+}
+
+/// Carries jobs out. Called on a thread of its own; several may run at once.
+pub trait Work: Send + Sync {
+    /// Runs a job to its end, telling what happens.
+    ///
+    /// # Errors
+    /// For the user: what failed and what to do. A cancelled job gives an error too.
+    fn run(
+        &self,
+        job: &Job,
+        tell: &mut dyn FnMut(Event),
+        cancel: &Cancel,
+    ) -> Result<Results, String>;
+
+    /// What is kept of earlier runs of this session.
+    fn kept(&self, _session: &Session, _folder: &std::path::Path) -> Results {
+        Results::default()
+    }
+}
