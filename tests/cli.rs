@@ -159,35 +159,6 @@ fn what_a_network_does_not_take_is_wrong_use() {
 }
 
 #[test]
-fn profile_prints_one_json_document_with_a_row_a_layer() {
-    let Some(path) = model("resnet20_cifar10.onnx") else {
-        return;
-    };
-    let run = |args: &[&str]| edgelesspart(&[&["profile", &path], args].concat());
-    let output = run(&["--runs", "5", "--batch", "2", "--threads", "1", "--json"]);
-    assert!(output.status.success());
-    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let layers = document["layers"].as_array().unwrap();
-    assert_eq!(layers.len(), 25);
-    for layer in layers {
-        assert!(layer["ms"].as_f64().unwrap() > 0.0, "{layer}");
-        assert!(layer["bytes"].as_u64().unwrap() > 0, "{layer}");
-        assert!(layer["name"].is_string());
-    }
-    let total = &document["total_ms"];
-    let of = |key: &str| total[key].as_f64().unwrap();
-    assert!(0.0 < of("min") && of("min") <= of("median") && of("median") <= of("p95"));
-    assert_eq!(document["samples_ms"].as_array().unwrap().len(), 5);
-    assert_eq!(
-        (&document["batch"], &document["threads"]),
-        (&2.into(), &1.into())
-    );
-    assert_eq!(run(&["--batch", "0"]).status.code(), Some(2));
-    let text = String::from_utf8(run(&["--runs", "5"]).stdout).unwrap();
-    assert_eq!(text.lines().count(), 3 + 25 + 2, "{text}");
-}
-
-#[test]
 fn an_exported_network_computes_what_its_name_does() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -226,4 +197,33 @@ fn the_demo_network_is_inside() {
     assert!(params > 0 && input.contains("3×32×32"), "{input}");
     let output = edgelesspart(&["layers", "demo", "--seed", "1"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn profile_prints_one_json_document_with_a_row_a_layer() {
+    let Some(path) = model("resnet20_cifar10.onnx") else {
+        return;
+    };
+    let run = |args: &[&str]| edgelesspart(&[&["profile", &path], args].concat());
+    let output = run(&["--runs", "5", "--batch", "2", "--threads", "1", "--json"]);
+    assert!(output.status.success());
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let layers = document["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 25);
+    for layer in layers {
+        assert!(layer["ms"].as_f64().unwrap() > 0.0, "{layer}");
+        assert!(layer["bytes"].as_u64().unwrap() > 0, "{layer}");
+        assert!(layer["name"].is_string());
+    }
+    let total = &document["total_ms"];
+    let of = |key: &str| total[key].as_f64().unwrap();
+    assert!(0.0 < of("min") && of("min") <= of("median") && of("median") <= of("p95"));
+    assert_eq!(document["samples_ms"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        (&document["batch"], &document["threads"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(run(&["--batch", "0"]).status.code(), Some(2));
+    let text = String::from_utf8(run(&["--runs", "5"]).stdout).unwrap();
+    assert_eq!(text.lines().count(), 3 + 25 + 2, "{text}");
 }

@@ -16,7 +16,9 @@ use super::graph::{Graph, ValueId};
 use super::shape::{Dim, Shape};
 use candle_onnx::onnx as proto;
 use prost::Message;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use writer::Writer;
 
@@ -111,7 +113,10 @@ pub fn write_file(graph: &Graph, path: &Path) -> Result<(), ExportError> {
     let bytes = to_onnx(graph)?;
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        // Of others too, as far as the umask lets them: temporary files are their owner's alone.
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
