@@ -83,6 +83,41 @@ fn time(
             println!("{best:8.4}  {:20} {}", step.kernel, step.node);
         }
         println!("{:8.4}  in all", best.iter().sum::<f64>());
+        cost_of_timing(&engine, batch, &input, runs)?;
     }
+    Ok(())
+}
+
+/// What timing the steps costs: timed and untimed runs in turn.
+fn cost_of_timing(
+    engine: &Engine,
+    batch: usize,
+    input: &[f32],
+    runs: usize,
+) -> Result<(), Box<dyn Error>> {
+    let graph = engine.graph();
+    let mut output = vec![0.0; graph.value(graph.outputs[0]).shape.elements(batch)];
+    let (cancel, mut steps) = (Cancel::new(), vec![]);
+    let (mut plain, mut timed, mut sums) = (vec![], vec![], vec![]);
+    for _ in 0..runs.max(1) {
+        let start = Instant::now();
+        engine.run_into(batch, &[input], &mut [&mut output], &cancel)?;
+        plain.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        engine.run_timed_into(batch, &[input], &mut [&mut output], &cancel, &mut steps)?;
+        timed.push(start.elapsed().as_secs_f64() * 1e3);
+        sums.push(steps.iter().sum::<std::time::Duration>().as_secs_f64() * 1e3);
+    }
+    for times in [&mut plain, &mut timed, &mut sums] {
+        times.sort_by(f64::total_cmp);
+    }
+    let middle = runs.max(1) / 2;
+    println!(
+        "timed / untimed: best {:.4}, median {:.4}; sum of steps / untimed: best {:.4}, median {:.4}",
+        timed[0] / plain[0],
+        timed[middle] / plain[middle],
+        sums[0] / plain[0],
+        sums[middle] / plain[middle]
+    );
     Ok(())
 }

@@ -11,8 +11,11 @@ pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod plan;
 pub mod profile;
 pub mod progress;
+pub mod run;
+pub mod session;
 pub mod train;
 pub mod tui;
 
@@ -39,6 +42,8 @@ enum Command {
     Infer(infer::InferArgs),
     Agent(agent::AgentArgs),
     Profile(profile::ProfileArgs),
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
@@ -67,6 +72,8 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
         Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
+        Command::Plan(args) => plan::run(&args, &interrupt::token()?),
+        Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),

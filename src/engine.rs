@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use weights::Weights;
 
 /// What can go wrong in the engine.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub enum EngineError {
     Cancelled,
 }
 
-/// A shared flag that stops a run between two steps.
+/// A shared flag that stops a run between two steps, or between two pieces of a long one.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -148,6 +149,8 @@ pub struct Engine {
     graph: Arc<Graph>,
     loops: Loops,
     pool: Arc<Pool>,
+    /// Of the first program, for those of other batch sizes.
+    weights: Arc<Weights>,
     programs: Arc<Mutex<HashMap<usize, Arc<Compiled>>>>,
 }
 
@@ -155,6 +158,15 @@ pub struct Engine {
 struct Compiled {
     program: Program,
     arenas: Mutex<Vec<Memory>>,
+}
+
+impl Compiled {
+    fn new(program: Program) -> Compiled {
+        Compiled {
+            program,
+            arenas: Mutex::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -198,7 +210,9 @@ pub struct EngineMemory {
 }
 
 impl Engine {
-    /// Compiles `graph`, which should be fused. Fails on what no kernel covers.
+    /// Compiles `graph`, which should be fused. Fails on what no kernel covers. Weights are packed
+    /// one by one and let go where nobody else holds the graph's constants: give the graph itself,
+    /// not a clone, where memory counts.
     pub fn new(graph: Graph, options: &Options) -> Result<Engine, EngineError> {
         Engine::with_kernels(graph, options, None)
     }
@@ -211,17 +225,30 @@ impl Engine {
         options: &Options,
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
-        let engine = Engine {
+        let mut graph = graph;
+        let (loops, pool) = (Isa::choose(isa)?, Pool::shared(options.threads));
+        let mut constants = std::mem::take(&mut graph.constants);
+        let first = Program::compile(
+            &graph,
+            &mut constants,
+            1,
+            &Weights::new(),
+            loops,
+            pool.clone(),
+        )?;
+        graph.constants = constants;
+        let weights = first.weights().clone();
+        let first = Arc::new(Compiled::new(first));
+        Ok(Engine {
             graph: Arc::new(graph),
-            loops: Isa::choose(isa)?,
-            pool: Pool::shared(options.threads),
-            programs: Arc::default(),
-        };
-        engine.compiled(1)?;
-        Ok(engine)
+            loops,
+            pool,
+            weights: Arc::new(weights),
+            programs: Arc::new(Mutex::new(HashMap::from([(1, first)]))),
+        })
     }
 
-    /// The graph it runs.
+    /// The graph it runs. Constants that the kernels hold in a form of their own are empty in it.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -237,10 +264,18 @@ impl Engine {
         if let Some(compiled) = programs.get(&batch) {
             return Ok(compiled.clone());
         }
-        let compiled = Arc::new(Compiled {
-            program: Program::compile(&self.graph, batch, self.loops, self.pool.clone())?,
-            arenas: Mutex::default(),
-        });
+        if batch == 0 {
+            return Err(self.wrong_input(0, "at least one sample".into(), "none".into()));
+        }
+        let program = Program::compile(
+            &self.graph,
+            &mut self.graph.constants.clone(),
+            batch,
+            &self.weights,
+            self.loops,
+            self.pool.clone(),
+        )?;
+        let compiled = Arc::new(Compiled::new(program));
         programs.insert(batch, compiled.clone());
         Ok(compiled)
     }

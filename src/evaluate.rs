@@ -4,17 +4,24 @@ the bill, the report. Pure; a replay takes milliseconds, so that it can follow a
 */
 
 pub mod billing;
+pub mod explore;
+pub mod measured;
 pub mod outcome;
 pub mod policy;
 pub mod replay;
+pub mod report;
+pub mod sweep;
 pub mod table;
 
-pub use billing::Billing;
+pub use billing::{Billing, Clock};
+pub use measured::{Run, measured};
 pub use outcome::{Bytes, Cost, ExitOutcome, Kind, Latency, Outcome, Record};
 pub use replay::{
-    Assembled, Baselines, Codec, Equality, HeadKey, HeadPays, Prepared, ReplayError, WireTable,
-    World, baselines, replay,
+    Assembled, Baselines, Codec, Difference, Equality, HeadKey, HeadPays, Prepared, ReplayError,
+    WireTable, World, baselines, replay,
 };
+pub use report::Report;
+pub use sweep::sweep;
 
 use crate::data::Set;
 use serde::{Deserialize, Serialize};

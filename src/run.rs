@@ -4,12 +4,67 @@ done, so that a stopped run goes on where it was. The commands and the workbench
 room prints and draws nothing, it tells what happens through [`Event`].
 */
 
+mod course;
+mod distribute;
+mod error;
+mod keep;
+mod learn;
+mod network;
+mod report;
 pub mod samples;
+mod summary;
+mod tables;
+mod targets;
 
+pub use error::RunError;
+pub use network::Network;
+
+use crate::engine::Cancel;
 use crate::evaluate::Record;
+use crate::evaluate::report::Report;
 use crate::exits::Part;
 use crate::remote::message::Progress;
+use crate::session::Session;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How a session is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where results and finished stages go.
+    pub out: PathBuf,
+    /// Of the run.
+    pub name: String,
+    /// Whether everything is done again, whatever is there.
+    pub fresh: bool,
+    /// The last stage that is wanted.
+    pub until: Stage,
+    /// The program that local targets run; the running one if absent.
+    pub program: Option<PathBuf>,
+}
+
+/// What a run leaves.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The session with its results, as far as they go.
+    pub session: Session,
+    /// What came of it, if the run went that far.
+    pub report: Option<Report>,
+}
+
+/// Runs a session (its paths resolved) up to the stage asked for. Every finished stage is in the out
+/// folder, so that the next run takes it from there.
+///
+/// # Errors
+/// Where a stage fails, with what to do; [`RunError::Stopped`] when told to.
+pub fn run(
+    session: &Session,
+    options: &Options,
+    on: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Done, RunError> {
+    course::go(session, options, on, cancel)
+}
 
 /// The stages, in the order they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

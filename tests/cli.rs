@@ -186,3 +186,44 @@ fn profile_prints_one_json_document_with_a_row_a_layer() {
     let text = String::from_utf8(run(&["--runs", "5"]).stdout).unwrap();
     assert_eq!(text.lines().count(), 3 + 25 + 2, "{text}");
 }
+
+#[test]
+fn an_exported_network_computes_what_its_name_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let x = candle_core::Tensor::randn(0f32, 1.0, (2, 3, 64, 32), &candle_core::Device::Cpu);
+    x.unwrap().write_npy(at("x.npy")).unwrap();
+    let done = |args: &[&str]| {
+        let output = edgelesspart(args);
+        let message = String::from_utf8_lossy(&output.stderr).to_string();
+        assert!(output.status.success(), "{message}");
+    };
+    let small = ["--classes", "10", "--width", "0.5", "--seed", "3"];
+    let shape = ["--shape", "3x64x32"];
+    let files = ["--input", &at("x.npy"), "--output"];
+    let y = at("y.npy");
+    let name = [&["infer", "mobilenetv2"], &files[..], &[&y]].concat();
+    done(&[&name[..], &small, &shape].concat());
+    for (file, fused) in [("plain", None), ("fused", Some("--fused"))] {
+        let onnx = at(&format!("{file}.onnx"));
+        let export = ["export", "mobilenetv2", &onnx, "--input", "3x64x32"];
+        let export: Vec<&str> = export.into_iter().chain(small).chain(fused).collect();
+        done(&export);
+        done(&[&["infer", &onnx], &files[..], &[&at(file)]].concat());
+        let read = |path: String| {
+            let tensor = candle_core::Tensor::read_npy(path).unwrap();
+            tensor.to_vec2::<f32>().unwrap()
+        };
+        let (found, expected) = (read(at(file)), read(y.clone()));
+        assert_eq!(found, expected, "{file}");
+        assert_ne!(found[0], found[1]);
+    }
+}
+
+#[test]
+fn the_demo_network_is_inside() {
+    let (params, input) = counted(&["demo"]);
+    assert!(params > 0 && input.contains("3×32×32"), "{input}");
+    let output = edgelesspart(&["layers", "demo", "--seed", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+}

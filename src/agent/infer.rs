@@ -118,7 +118,11 @@ fn preprocess(
         Refused::bad(format!("the part takes {takes:?}, which is no image"))
     })?;
     let size: usize = shape.iter().product();
-    if size == 0 || pixels.is_empty() || pixels.len() % size != 0 || pixels.len() / size > SAMPLES {
+    if size == 0
+        || pixels.is_empty()
+        || !pixels.len().is_multiple_of(size)
+        || pixels.len() / size > SAMPLES
+    {
         return Err(Refused::bad(format!(
             "{} bytes are not 1 to {SAMPLES} images of {shape:?}",
             pixels.len()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const PAYLOADS: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
 const PAUSE: Duration = Duration::from_millis(300);
 /// Round trips of each payload, after a pause and warm.
-const IDLE: usize = 5;
+const IDLE: usize = 3;
 const WARM: usize = 9;
 /// A payload that takes longer than this is measured less often.
 const SLOW: Duration = Duration::from_secs(1);

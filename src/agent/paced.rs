@@ -140,6 +140,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.drain(WAITING, cx))?;
+        let bytes = &bytes[..bytes.len().min(WAITING)];
         let (rate, delay) = (self.rate, self.delay);
         self.up.enter(Instant::now(), bytes, rate, delay);
         Poll::Ready(Ok(bytes.len()))

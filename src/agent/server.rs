@@ -202,7 +202,9 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let end = Arc::new(Notify::new());
-        let watch = tokio::spawn(watch(agent.clone(), config.idle_exit, end.clone())?);
+        let leave = temporary.as_ref().map(|t| t.path().to_path_buf());
+        // Not ended with the serving: the last job may still run then, and be told to stop.
+        tokio::spawn(watch(agent.clone(), config.idle_exit, end.clone(), leave)?);
         ready(&Ready {
             url: format!("http://{bound}"),
             pid: std::process::id(),
@@ -213,12 +215,10 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
             // Without it the last packet of an answer may wait for an acknowledgement.
             let _ = stream.set_nodelay(true);
         });
-        let served = axum::serve(listener, routes::routes(agent.clone()))
+        axum::serve(listener, routes::routes(agent.clone()))
             .with_graceful_shutdown(async move { end.notified().await })
             .await
-            .map_err(failed);
-        watch.abort();
-        served
+            .map_err(failed)
     });
     agent.jobs.close(served.is_err());
     // The last job's end was told to its followers before their streams ended.
@@ -228,8 +228,14 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Ends the serving on a signal, or when it is idle.
-fn watch(agent: Arc<Agent>, idle: Option<Duration>, end: Arc<Notify>) -> Result<Watch, AgentError> {
+/// Ends the serving on a signal, or when it is idle; the process on a second signal, which leaves no
+/// temporary folder either.
+fn watch(
+    agent: Arc<Agent>,
+    idle: Option<Duration>,
+    end: Arc<Notify>,
+    temporary: Option<PathBuf>,
+) -> Result<Watch, AgentError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| system("signals", e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| system("signals", e))?;
@@ -255,6 +261,9 @@ fn watch(agent: Arc<Agent>, idle: Option<Duration>, end: Arc<Notify>) -> Result<
         agent.jobs.close(true);
         // Connections that are still open end with the process, a moment after the job.
         tokio::time::sleep(Duration::from_millis(500)).await;
+        if let Some(folder) = temporary {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         std::process::exit(130);
     }))
 }

@@ -51,7 +51,9 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = Options {
         threads: args.threads,
     };
-    let engine = Engine::new(graph.clone(), &options)?;
+    // With nobody else holding them, weights are let go as they are packed.
+    drop(network.imported);
+    let engine = Engine::new(network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         let tensor = tensor::to_tensor(output, &Device::Cpu)?;

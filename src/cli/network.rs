@@ -12,8 +12,8 @@ use std::str::FromStr;
 /// Which network, with `--input` for its size.
 #[derive(Debug, clap::Args)]
 pub struct NetworkArgs {
-    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
-    /// resnet20 (say ./resnet50 for a file of such a name).
+    /// An ONNX file; or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
+    /// resnet20; or demo, a small trained one (say ./demo for a file of such a name).
     #[arg(value_name = "MODEL")]
     model: String,
     /// Input of a built-in network, as 3x224x224; its paper's if left out.
@@ -29,8 +29,8 @@ pub struct NetworkArgs {
 /// The same for `infer`, whose `--input` is a tensor.
 #[derive(Debug, clap::Args)]
 pub struct ShapedNetworkArgs {
-    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
-    /// resnet20 (say ./resnet50 for a file of such a name).
+    /// An ONNX file; or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
+    /// resnet20; or demo, a small trained one (say ./demo for a file of such a name).
     #[arg(value_name = "MODEL")]
     model: String,
     /// Input of a built-in network, as 3x224x224; its paper's if left out.
@@ -56,6 +56,9 @@ pub struct Sizes {
 
 /// Where help lists what only built-in networks take.
 pub const BUILT_IN: &str = "Built-in networks";
+
+/// The name of the trained network inside the program.
+const DEMO: &str = "demo";
 
 /// A seed nobody chose; sessions have the same.
 pub const SEED: u64 = 7;
@@ -131,6 +134,10 @@ pub fn source(
             width: sizes.width,
         });
     }
+    let own = match name == DEMO {
+        true => ModelSource::Demo,
+        false => ModelSource::Onnx(name.into()),
+    };
     for (flag, given) in [
         ("--classes", sizes.classes.is_some()),
         ("--width", sizes.width.is_some()),
@@ -139,12 +146,12 @@ pub fn source(
             return Err(only_built_in(flag, name));
         }
     }
-    Ok(ModelSource::Onnx(name.into()))
+    Ok(own)
 }
 
 fn only_built_in(flag: &str, name: &str) -> CliError {
     CliError::usage(format!(
-        "{flag} is for a built-in network; {name} is a file and says that itself"
+        "{flag} is for a built-in network that comes untrained; {name} has its own"
     ))
 }
 
@@ -167,7 +174,10 @@ pub fn load(source: &ModelSource, seed: u64) -> Result<Graph, CliError> {
                 file,
                 source: cause,
             }),
-        ) if cause.kind() == std::io::ErrorKind::NotFound && path.extension().is_none() => {
+        ) if cause.kind() == std::io::ErrorKind::NotFound
+            && path.components().count() == 1
+            && path.extension().is_none() =>
+        {
             match file.parse::<BuiltIn>() {
                 Err(unknown) => CliError::failed(format!("{file}: no such file, and {unknown}")),
                 Ok(_) => cause.into(),
@@ -184,8 +194,10 @@ pub fn check_input(
     asked: Option<InputShape>,
     flag: &str,
 ) -> Result<(), CliError> {
-    let (ModelSource::Onnx(path), Some(asked)) = (source, asked) else {
-        return Ok(());
+    let (name, asked) = match (source, asked) {
+        (ModelSource::Onnx(path), Some(asked)) => (path.display().to_string(), asked),
+        (ModelSource::Demo, Some(asked)) => (DEMO.to_string(), asked),
+        _ => return Ok(()),
     };
     if takes(graph, asked) {
         return Ok(());
@@ -193,8 +205,8 @@ pub fn check_input(
     let shape = |&i| graph.value(i).shape.to_string();
     let shapes: Vec<String> = graph.inputs.iter().map(shape).collect();
     Err(CliError::usage(format!(
-        "{flag} {asked}: {} takes {}; only built-in networks take other sizes",
-        path.display(),
+        "{flag} {asked}: {name} takes {}; only built-in networks that come untrained take other \
+         sizes",
         shapes.join(", ")
     )))
 }

@@ -83,6 +83,9 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
     };
     let measured = profile(&network.fused, &table, &[], &options, &mut progress, cancel)
         .context(format!("profiling {}", table.network))?;
+    if let Some(sentence) = disturbed(&measured) {
+        stage.say(&sentence);
+    }
     stage.done(&format!("{} runs on {}", args.runs, measured.target));
     let mut out = io::stdout().lock();
     let written = match args.json {
@@ -96,6 +99,20 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing the profile"),
     }
+}
+
+/// Each layer's median leaves out the runs in which something else had the processor; the median of
+/// the whole can't, since in most runs some layer is hit. Then the two don't add up.
+fn disturbed(p: &Profile) -> Option<String> {
+    let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
+    let off = sum / p.total_ms.median - 1.0;
+    (off.abs() > 0.05).then(|| {
+        format!(
+            "the sum of the layers is off by {:+.0} % from the whole: other work on this device disturbed the \
+             measurement; stop it and repeat",
+            100.0 * off
+        )
+    })
 }
 
 fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
@@ -235,6 +252,12 @@ mod tests {
             arena_bytes: 20_000,
             resident_bytes: 5_000_000,
         };
+        assert_eq!(disturbed(&profile), None);
+        let slower = Profile {
+            total_ms: stats(5.0),
+            ..profile.clone()
+        };
+        assert!(disturbed(&slower).unwrap().contains("-20 %"));
         let mut out = Vec::new();
         human(&mut out, "net", &profile).unwrap();
         let text = String::from_utf8(out).unwrap();

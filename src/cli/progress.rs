@@ -68,6 +68,13 @@ impl Stage {
         self.total = total;
     }
 
+    /// Moves the bar only: for a stage that says a sentence at each step.
+    pub fn step(&mut self, position: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+        }
+    }
+
     /// A sentence that stays: a fallback taken, a dropped target.
     pub fn say(&self, sentence: &str) {
         match &self.bar {

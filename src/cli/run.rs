@@ -34,13 +34,13 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         .report
         .ok_or_else(|| CliError::failed("the run ended without a report"))?;
     let out = &chosen.out;
-    let text = report::text::render(&report);
-    let csv = report::csv::render(&report)?;
-    let json = report::json::render(&report)?;
+    let text = report::text::text(&report);
+    let csv = report::csv::figures(&report)?;
+    let json = report::json::json(&report)?;
     write(&out.join("report.txt"), text.as_bytes())?;
     write(&out.join("report.csv"), csv.as_bytes())?;
     write(&out.join("report.json"), json.as_bytes())?;
-    let page = report::html::render(&report)?;
+    let page = report::html::html(&report)?;
     write(&out.join("report.html"), page.as_bytes())?;
     done.session.save(&out.join("session.ron"))?;
     let shown = match (args.json, args.csv) {
@@ -52,7 +52,10 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("writing the report")?,
     }
-    eprintln!("{}: report.html, report.json, report.csv, session.ron", out.display());
+    eprintln!(
+        "{}: report.html, report.json, report.csv, session.ron",
+        out.display()
+    );
     Ok(())
 }
 
@@ -71,7 +74,12 @@ pub fn go(
         program: None,
     };
     let mut bar: Option<Bar> = None;
-    let done = run::run(&chosen.session, &options, &mut |event| show(&mut bar, event), cancel);
+    let done = run::run(
+        &chosen.session,
+        &options,
+        &mut |event| show(&mut bar, event),
+        cancel,
+    );
     done.map_err(CliError::from)
 }
 

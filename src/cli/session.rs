@@ -55,7 +55,10 @@ impl SessionArgs {
                 let stem = stem.to_string_lossy().into_owned();
                 (Session::read(file)?.resolved(folder), stem)
             }
-            None => (Session::parse(DEMO, Path::new("demo.ron"))?, "demo".to_owned()),
+            None => (
+                Session::parse(DEMO, Path::new("demo.ron"))?,
+                "demo".to_owned(),
+            ),
         };
         if let Some(name) = &self.model {
             session.model = self.model_of(name, &session.model)?;
@@ -65,7 +68,9 @@ impl SessionArgs {
         }
         if let Some(threshold) = self.threshold {
             session.policy.threshold = threshold;
-            session.check(Path::new("--threshold")).context("--threshold")?;
+            session
+                .check(Path::new("--threshold"))
+                .context("--threshold")?;
         }
         let name = session.name.clone().unwrap_or(stem);
         let out = self.out.clone();

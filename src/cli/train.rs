@@ -24,8 +24,8 @@ pub struct TrainArgs {
     /// A session file: its network, data, preprocessing, batch size and seed.
     #[arg(required_unless_present_all = ["model", "data"], conflicts_with = "model")]
     session: Option<PathBuf>,
-    /// An ONNX file, or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
-    /// resnet20.
+    /// An ONNX file or demo, to be trained further; or a built-in network: resnet50, mobilenetv2,
+    /// inceptionv3, resnet8, resnet14, resnet20.
     #[arg(long)]
     model: Option<String>,
     /// The images: `synthetic`, or a folder with CIFAR or IDX files or a folder a class; in place
@@ -191,7 +191,10 @@ fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> Result<f64, CliErro
 
 fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>>) {
     match event {
-        Event::Resumed { epoch } => stage.say(&format!("goes on after epoch {epoch}")),
+        Event::Resumed { epoch } => {
+            stage.say(&format!("goes on after epoch {epoch}"));
+            stage.step(*epoch as u64);
+        }
         Event::StaleCheckpoint => {
             stage.say("the checkpoint is of another training; beginning anew");
         }
@@ -212,7 +215,7 @@ fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>
                  ({seconds:.0} s)",
                 100.0 * right
             ));
-            stage.set(*epoch as u64, *epochs as u64, "");
+            stage.step(*epoch as u64);
         }
         _ => {}
     }

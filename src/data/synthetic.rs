@@ -1,8 +1,9 @@
 /*!
 The embedded data set: seeded 32×32 colour images in ten classes, five shapes, each striped or
-checked. Colours are drawn freely, so that colour alone says nothing; the texture is visible to the
-first layers, the shape only to those that see far, and clutter carries shapes and textures of its
-own. So a network needs its depth, and an early exit is right on the plain images only.
+checked. Colours are drawn freely, so that colour alone says nothing. The texture is visible to the
+first layers, the shape only to those that see far. On plain images the grain of the texture gives
+the shape away; the harder the image, the less it does, and clutter carries shapes and textures of
+its own. So a network needs its depth, and an early exit is right on the plain images only.
 */
 
 use super::DataError;
@@ -28,6 +29,12 @@ pub const CLUTTER: f32 = 6.0;
 pub const OCCLUSION: f32 = 0.8;
 /// How far the hardest image is off centre, in pixels.
 pub const SHIFT: f32 = 5.0;
+/// Pixels a period of the texture of each shape. Coarse enough to survive the grid of pixels, fine
+/// enough for two periods in the smallest shape.
+pub const GRAIN: [f32; 5] = [3.2, 4.2, 5.5, 7.2, 9.4];
+/// Natural logarithm of how far the grain of the easiest and of the hardest image is off; neighbours
+/// in [`GRAIN`] are 0.27 apart.
+pub const GRAIN_SPREAD: (f32, f32) = (0.08, 0.8);
 /// Radius of the shape in the easiest and in the hardest image, in pixels.
 pub const RADIUS: (f32, f32) = (12.0, 8.0);
 
@@ -79,6 +86,7 @@ impl Figure {
         centre: [f32; 2],
         radius: f32,
         turn: f32,
+        period: f32,
         colours: [[f32; 3]; 2],
     ) -> Self {
         let grain: f32 = rng.random_range(0.0..TAU);
@@ -90,9 +98,7 @@ impl Figure {
             turn: [turn.cos(), turn.sin()],
             grain: [grain.cos(), grain.sin()],
             phase: [rng.random_range(0.0..TAU), rng.random_range(0.0..TAU)],
-            // Four to five and a half pixels a period: coarse enough to survive noise, fine
-            // enough for several periods in the smallest shape.
-            wave: TAU / rng.random_range(4.0..5.5),
+            wave: TAU / period,
             colours,
         }
     }
@@ -167,7 +173,11 @@ fn draw(seed: u64, side: Side, index: usize, class: usize, out: &mut [u8]) -> f3
     ];
     let radius = RADIUS.0 + (RADIUS.1 - RADIUS.0) * difficulty;
     let turn = (0.15 + hard) * rng.random_range(-0.5..0.5) * TAU / 2.0;
-    let main = Figure::draw(&mut rng, class, centre, radius, turn, [first, second]);
+    let spread = GRAIN_SPREAD.0 + (GRAIN_SPREAD.1 - GRAIN_SPREAD.0) * hard;
+    let off: f32 = rng.random_range(-spread..spread);
+    let period = (GRAIN[class % 5] * off.exp()).clamp(GRAIN[0] - 0.2, GRAIN[4] + 0.6);
+    let colours = [first, second];
+    let main = Figure::draw(&mut rng, class, centre, radius, turn, period, colours);
 
     let clutter: Vec<Figure> = (0..(CLUTTER * hard).round() as usize)
         .map(|_| {
@@ -179,7 +189,8 @@ fn draw(seed: u64, side: Side, index: usize, class: usize, out: &mut [u8]) -> f3
             let class = rng.random_range(0..10);
             let [_, a, b] = palette(&mut rng, difficulty);
             let turn = rng.random_range(0.0..TAU);
-            Figure::draw(&mut rng, class, at, size, turn, [a, b])
+            let period = rng.random_range(GRAIN[0]..GRAIN[3]);
+            Figure::draw(&mut rng, class, at, size, turn, period, [a, b])
         })
         .collect();
     let slope: [[f32; 2]; 3] =

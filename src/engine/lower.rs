@@ -5,6 +5,10 @@ the arena is in use.
 A tensor is *plain* (row-major in the graph's own axis order) or *pixels* (channels innermost), or
 both where steps of both kinds read it. Which kernel runs a node depends on the node, its extents
 and its constants alone, so that a piece of a network computes what the whole does, bit for bit.
+
+A constant is emptied as soon as every reader of it has its packed form: the weights of a network
+are never held twice, unless somebody else holds them. Programs for other batch sizes find the packed
+form by the constant's id, since nothing in a packing depends on the batch.
 */
 
 mod others;
@@ -13,8 +17,9 @@ mod windows;
 use super::general::{self, Info, Work};
 use super::kernels::loops::Fold;
 use super::kernels::step::{Conv, Packed, Pixels, Sweep};
+use super::weights::{self, Packing, Weights};
 use crate::model::{Constant, Data, Graph, Node, Op, ValueId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Where a plain tensor is.
@@ -114,18 +119,27 @@ pub(crate) struct Lowered {
     pub steps: Vec<Step>,
     pub slots: Vec<Slot>,
     pub outputs: Vec<Output>,
-    pub weights: Vec<Arc<Packed>>,
+    pub weights: Weights,
 }
 
+/// The constants of a graph, taken out of it.
+pub(crate) type Constants = BTreeMap<ValueId, Constant>;
+
 struct Lowering<'a> {
+    /// Without its constants.
     graph: &'a Graph,
+    constants: &'a mut Constants,
+    /// How many inputs read each constant, less those that have it packed.
+    readers: HashMap<ValueId, usize>,
+    /// What an earlier program has packed.
+    known: &'a Weights,
     batch: usize,
     steps: Vec<Step>,
     slots: Vec<Slot>,
     forms: HashMap<ValueId, Forms>,
     /// Tensors written straight into their slice of a concat: into which, from which channel on.
     roots: HashMap<ValueId, (ValueId, usize)>,
-    weights: Vec<Arc<Packed>>,
+    weights: Weights,
 }
 
 /// Samples, rows, columns and channels of a tensor that can be kept as pixels.
@@ -138,21 +152,36 @@ fn image(dims: &[usize]) -> Option<[usize; 4]> {
     }
 }
 
-/// Lowers `graph` at `batch`. The error names the node and what is not supported.
-pub(crate) fn lower(graph: &Graph, batch: usize) -> Result<Lowered, (String, String)> {
+/// Lowers `graph`, whose constants are `constants`, at `batch`. Those that nothing but packed
+/// weights was made of are left empty; a later lowering finds them in `known`. The error names the
+/// node and what is not supported.
+pub(crate) fn lower(
+    graph: &Graph,
+    constants: &mut Constants,
+    batch: usize,
+    known: &Weights,
+) -> Result<Lowered, (String, String)> {
+    let mut readers = HashMap::new();
+    let read = graph.nodes.iter().flat_map(|n| &n.inputs);
+    for id in read.chain(&graph.outputs) {
+        *readers.entry(*id).or_default() += 1;
+    }
     let mut l = Lowering {
         graph,
+        constants,
+        readers,
+        known,
         batch,
         steps: vec![],
         slots: vec![],
         forms: HashMap::new(),
         roots: HashMap::new(),
-        weights: vec![],
+        weights: Weights::new(),
     };
     for (at, &id) in graph.inputs.iter().enumerate() {
         l.forms.entry(id).or_default().plain = Some(Place::Input(at));
     }
-    for (&id, constant) in &graph.constants {
+    for (&id, constant) in &*l.constants {
         if super::program::constant_bytes(&constant.data).len() == l.info(id).bytes() {
             l.forms.entry(id).or_default().plain = Some(Place::Constant(constant.clone()));
         }
@@ -200,10 +229,42 @@ impl Lowering<'_> {
     }
 
     fn floats(&self, id: ValueId) -> Option<&Arc<Vec<f32>>> {
-        match &self.graph.constants.get(&id)?.data {
+        match &self.constants.get(&id)?.data {
             Data::F32(v) => Some(v),
             _ => None,
         }
+    }
+
+    fn is_constant(&self, id: ValueId) -> bool {
+        self.constants.contains_key(&id)
+    }
+
+    /// The constant `id`, packed; `source` are its elements, or none where an earlier program has
+    /// them packed.
+    fn packed(
+        &mut self,
+        id: ValueId,
+        source: Arc<Vec<f32>>,
+        packing: Packing,
+    ) -> Result<Arc<Packed>, String> {
+        let key = (id, packing);
+        let found = self.weights.get(&key).or_else(|| self.known.get(&key));
+        let packed = match found {
+            Some(packed) => packed.clone(),
+            None if source.len() == self.info(id).len() => weights::packed(&source, key.1.clone()),
+            None => return Err("packing weights anew whose source was let go".to_string()),
+        };
+        self.weights.insert(key, packed.clone());
+        if let Some(left) = self.readers.get_mut(&id) {
+            *left -= 1;
+            if *left == 0 {
+                self.forms.remove(&id);
+                if let Some(constant) = self.constants.get_mut(&id) {
+                    constant.data = Data::F32(Arc::default());
+                }
+            }
+        }
+        Ok(packed)
     }
 
     /// Whether a fast step writes the node's output as pixels, with any distance between them.

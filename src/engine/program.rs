@@ -5,9 +5,10 @@ A graph compiled for one batch size: steps in order, and where each tensor lies 
 use super::general::{Info, View, ViewMut, Work};
 use super::kernels::loops::Loops;
 use super::kernels::memory::{ALIGN, Memory};
-use super::kernels::step::{self, Arena, Packed, Plain};
-use super::kernels::threads::Pool;
-use super::lower::{self, Action, Output, Place, Step};
+use super::kernels::step::{self, Arena, Plain};
+use super::kernels::threads::{Pool, Team};
+use super::lower::{self, Action, Constants, Output, Place, Step};
+use super::weights::Weights;
 use super::{Cancel, EngineError, StepInfo};
 use crate::model::{Data, Graph, ValueId};
 use std::collections::HashSet;
@@ -20,7 +21,7 @@ pub(crate) struct Program {
     steps: Vec<Step>,
     slots: Vec<Range<usize>>,
     outputs: Vec<(Info, Output)>,
-    weights: Vec<Arc<Packed>>,
+    weights: Weights,
     arena_bytes: usize,
     loops: Loops,
     pool: Arc<Pool>,
@@ -64,14 +65,17 @@ impl Placer {
 }
 
 impl Program {
-    /// Compiles `graph` for `batch` samples.
+    /// Compiles `graph`, whose constants are `constants`, for `batch` samples. Constants of which
+    /// only a packed form is needed are left empty; `known` are those of a program made before.
     pub(crate) fn compile(
         graph: &Graph,
+        constants: &mut Constants,
         batch: usize,
+        known: &Weights,
         loops: Loops,
         pool: Arc<Pool>,
     ) -> Result<Program, EngineError> {
-        let lowered = lower::lower(graph, batch)
+        let lowered = lower::lower(graph, constants, batch, known)
             .map_err(|(node, what)| EngineError::Unsupported { node, what })?;
         let mut placer = Placer::default();
         let slots = lowered.slots.iter();
@@ -104,12 +108,12 @@ impl Program {
     /// Bytes of packed weights; what two nodes share counts once.
     pub(crate) fn weight_bytes(&self) -> usize {
         let mut seen = HashSet::new();
-        let all = self.weights.iter().filter(|w| seen.insert(Arc::as_ptr(w)));
+        let all = self.weights.values();
+        let all = all.filter(|w| seen.insert(Arc::as_ptr(w)));
         all.map(|w| w.floats * 4).sum()
     }
 
-    #[cfg(test)]
-    pub(crate) fn weights(&self) -> &[Arc<Packed>] {
+    pub(crate) fn weights(&self) -> &Weights {
         &self.weights
     }
 
@@ -147,6 +151,10 @@ impl Program {
         mut times: Option<&mut Vec<Duration>>,
     ) -> Result<(), EngineError> {
         let slots = &self.slots;
+        let team = Team {
+            pool: &self.pool,
+            cancel,
+        };
         let mut mark = times.as_deref_mut().map(|times| {
             times.reserve(self.steps.len());
             Instant::now()
@@ -155,7 +163,7 @@ impl Program {
             if cancel.is_cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            self.step(step, memory, inputs)?;
+            self.step(step, memory, inputs, team)?;
             if let (Some(times), Some(mark)) = (times.as_deref_mut(), &mut mark) {
                 let now = Instant::now();
                 times.push(now - *mark);
@@ -174,9 +182,13 @@ impl Program {
                 Output::Pixels(t) => {
                     let mut arena = Arena { memory, slots };
                     let output = bytemuck::cast_slice_mut(output);
-                    step::from_pixels(&mut arena, t, output, &self.pool);
+                    step::from_pixels(&mut arena, t, output, team);
                 }
             }
+        }
+        // A stop within the last step, or within this copy, left some of it undone.
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
         }
         if let (Some(times), Some(mark)) = (times, mark)
             && let Some(last) = times.last_mut()
@@ -186,9 +198,14 @@ impl Program {
         Ok(())
     }
 
-    fn step(&self, step: &Step, memory: &mut Memory, inputs: &[&[u8]]) -> Result<(), EngineError> {
-        let slots = &self.slots;
-        let (loops, pool) = (&self.loops, &*self.pool);
+    fn step(
+        &self,
+        step: &Step,
+        memory: &mut Memory,
+        inputs: &[&[u8]],
+        pool: Team,
+    ) -> Result<(), EngineError> {
+        let (slots, loops) = (&self.slots, &self.loops);
         match &step.action {
             Action::General {
                 work,

@@ -205,11 +205,73 @@ fn batch_sizes_and_pieces_share_their_packed_weights() {
     let tail = g.subgraph(&[g.find("a").unwrap()], &g.outputs).unwrap();
     let whole = Engine::new(g, &Options::default()).unwrap();
     let tail = Engine::new(tail, &Options::default()).unwrap();
-    let held = |engine: &Engine, batch| engine.compiled(batch).unwrap().program.weights().to_vec();
+    let held = |engine: &Engine, batch| {
+        let compiled = engine.compiled(batch).unwrap();
+        let weights: Vec<_> = compiled.program.weights().values().cloned().collect();
+        weights
+    };
     for (w, t) in held(&whole, 1)[1..].iter().zip(held(&tail, 4)) {
         assert!(Arc::ptr_eq(w, &t));
     }
     assert!(tail.memory(1).unwrap().weight_bytes < whole.memory(1).unwrap().weight_bytes);
+}
+
+#[test]
+fn packed_weights_are_let_go_and_other_batch_sizes_do_without_them() {
+    let g = chain();
+    let floats = |g: &Graph| -> Vec<std::sync::Weak<Vec<f32>>> {
+        let constants = g.constants.values();
+        let floats = constants.filter_map(|c| match &c.data {
+            Data::F32(v) => Some(Arc::downgrade(v)),
+            _ => None,
+        });
+        floats.collect()
+    };
+    let (sources, x) = (floats(&g), vec![0.25; 5 * 192]);
+    let shared = Engine::new(g.clone(), &Options::default()).unwrap();
+    let want = shared.run_f32(5, &[&x], &Cancel::new()).unwrap();
+    // Those that `g` holds too stay.
+    assert!(sources.iter().all(|w| w.strong_count() == 1));
+    drop(shared);
+    let engine = Engine::new(g, &Options::default()).unwrap();
+    let held = sources.iter().filter(|w| w.strong_count() > 0).count();
+    let packed = engine.compiled(1).unwrap().program.weights().len();
+    assert!(packed > 1, "{packed}");
+    assert_eq!(held, sources.len() - packed);
+    assert_eq!(engine.run_f32(5, &[&x], &Cancel::new()).unwrap(), want);
+}
+
+#[test]
+fn a_constant_that_is_also_read_plainly_stays() {
+    let mut b = Builder::new("both");
+    let x = b.input("x", Shape::batched(&[4]));
+    let w = b.constant("w", numbers(&[4, 4], 1));
+    let y = b.node("y", Op::MatMul, &[x, w], Shape::batched(&[4]), 0);
+    let softmax = Op::Softmax {
+        axis: 1,
+        flatten: false,
+        log: false,
+    };
+    let z = b.node("z", softmax, &[w], Shape::fixed(&[4, 4]), 0);
+    b.output(y);
+    b.output(z);
+    let engine = Engine::new(b.finish(), &Options::default()).unwrap();
+    let held = engine.compiled(1).unwrap().program.weights().len();
+    assert_eq!(held, 1, "the product has it packed");
+    for batch in [1, 3] {
+        let out = engine
+            .run_f32(batch, &[&vec![1.0; 4 * batch]], &Cancel::new())
+            .unwrap();
+        let row: f32 = out[1][..4].iter().sum();
+        assert!((row - 1.0).abs() < 1e-6, "{row}");
+    }
+}
+
+#[test]
+fn a_run_of_no_samples_is_refused() {
+    let engine = Engine::new(chain(), &Options::default()).unwrap();
+    let error = engine.run_f32(0, &[&[]], &Cancel::new()).unwrap_err();
+    assert!(matches!(error, EngineError::Input { .. }), "{error}");
 }
 
 #[test]

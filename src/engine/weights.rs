@@ -6,11 +6,12 @@ batch sizes and engines for other pieces of the same network find them here as l
 use super::kernels::loops::PANEL;
 use super::kernels::memory::Memory;
 use super::kernels::step::Packed;
-use std::collections::HashMap;
+use crate::model::ValueId;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// How a tensor is packed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Packing {
     /// `[Cout, Cin/groups, rows, columns]` into panels, for these taps only.
     Panels {
@@ -27,6 +28,9 @@ pub(crate) enum Packing {
     /// `[C, 1, rows, columns]` into `[tap][C]`.
     Depthwise { channels: usize, taps: usize },
 }
+
+/// The packed weights of a program, by the constant and the way of packing.
+pub(crate) type Weights = BTreeMap<(ValueId, Packing), Arc<Packed>>;
 
 type Key = (usize, Packing);
 type Entry = (Weak<Vec<f32>>, Weak<Packed>);

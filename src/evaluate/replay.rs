@@ -40,9 +40,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use times::Times;
 
-/// Body of the cloud's answer, which leaves the cloud and is billed: class, exit, confidence and
+/// Assumed body of the cloud's answer, which leaves the cloud and is billed: class, exit, confidence and
 /// duration with their framing.
-const ANSWER_BYTES: f64 = 64.0;
+pub const ANSWER_BYTES: f64 = 64.0;
 
 /// Why a plan can't be replayed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

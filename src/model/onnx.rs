@@ -11,6 +11,7 @@ mod attributes;
 mod ints;
 mod name;
 mod node;
+mod stream;
 mod tensor;
 
 use super::constant::{Constant, DType};
@@ -22,6 +23,8 @@ use candle_onnx::onnx as proto;
 use ints::Ints;
 use prost::Message;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// Why a file can't be imported. Each message names the file and, where there is one, the node.
@@ -91,11 +94,26 @@ pub enum Batch {
 /// Imports a file.
 pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| ImportError::Read {
+    let fail = |source| ImportError::Read {
         file: file.clone(),
         source,
-    })?;
-    import(&bytes, &file, path.parent(), &Settings::default())
+    };
+    let folder = path.parent();
+    let settings = Settings::default();
+    let open = File::open(path).map_err(fail)?;
+    let about = open.metadata().map_err(fail)?;
+    if !about.is_file() {
+        // A pipe doesn't say how long it is.
+        let bytes = std::fs::read(path).map_err(fail)?;
+        return import(&bytes, &file, folder, &settings);
+    }
+    import_from(
+        &mut BufReader::new(open),
+        about.len(),
+        &file,
+        folder,
+        &settings,
+    )
 }
 
 /// Imports the bytes of a file; `file` is its name for messages. Tensors kept in other files can't
@@ -121,25 +139,29 @@ pub fn import(
     folder: Option<&Path>,
     settings: &Settings,
 ) -> Result<Graph, ImportError> {
-    let decode = || {
-        proto::ModelProto::decode(bytes).map_err(|e| ImportError::File {
-            file: file.to_string(),
-            what: format!("not an ONNX file, or a damaged one ({e})"),
-        })
-    };
-    let model = decode()?;
+    let mut source = bytes;
+    import_from(&mut source, bytes.len() as u64, file, folder, settings)
+}
+
+fn import_from(
+    source: &mut dyn Read,
+    length: u64,
+    file: &str,
+    folder: Option<&Path>,
+    settings: &Settings,
+) -> Result<Graph, ImportError> {
+    let model = stream::read(source, length, &tensor::Stored { file, folder })?;
     if settings.batch == Batch::Auto && fixes_batch_at_one(&model) {
         // Constant shapes further down may insist on the 1; then the file is taken at its word.
-        if let Ok(graph) = Importer::run(model, file, folder, settings, true) {
+        if let Ok(graph) = Importer::run(&model, file, folder, settings, true) {
             let batched =
                 |v: &ValueId| matches!(graph.value(*v).shape.0.first(), Some(Dim::Batch(1)));
             if graph.outputs.iter().all(batched) {
                 return Ok(graph);
             }
         }
-        return Importer::run(decode()?, file, folder, settings, false);
     }
-    Importer::run(model, file, folder, settings, false)
+    Importer::run(&model, file, folder, settings, false)
 }
 
 /// Reads a tensor stored by itself (a `.pb` file of the ONNX backend tests).
@@ -148,15 +170,15 @@ pub fn read_tensor(bytes: &[u8], file: &str) -> Result<Constant, ImportError> {
         file: file.to_string(),
         what: format!("not an ONNX tensor, or a damaged one ({e})"),
     })?;
-    tensor::Stored { file, folder: None }.constant(tensor)
+    tensor::Stored { file, folder: None }.constant(tensor, None)
 }
 
 /// Whether all the inputs that are not weights are 4-D with a first extent of exactly 1.
-fn fixes_batch_at_one(model: &proto::ModelProto) -> bool {
-    let Some(graph) = &model.graph else {
+fn fixes_batch_at_one(model: &stream::Model) -> bool {
+    let Some(graph) = &model.proto.graph else {
         return false;
     };
-    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let weights: HashSet<&str> = model.initializers.iter().map(|t| t.0.as_str()).collect();
     let mut inputs = graph
         .input
         .iter()
@@ -205,7 +227,7 @@ struct Importer<'a> {
 
 impl<'a> Importer<'a> {
     fn run(
-        model: proto::ModelProto,
+        model: &stream::Model,
         file: &'a str,
         folder: Option<&'a Path>,
         settings: &Settings,
@@ -216,6 +238,7 @@ impl<'a> Importer<'a> {
             what,
         };
         let opset = model
+            .proto
             .opset_import
             .iter()
             .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
@@ -225,7 +248,8 @@ impl<'a> Importer<'a> {
                 "opset {opset} is too old: export with opset 7 or later"
             )));
         }
-        let graph = model.graph.ok_or_else(|| whole("holds no graph".into()))?;
+        let graph = model.proto.graph.as_ref();
+        let graph = graph.ok_or_else(|| whole("holds no graph".into()))?;
         let mut importer = Importer {
             file,
             folder,
@@ -240,14 +264,12 @@ impl<'a> Importer<'a> {
             unclaimed: HashMap::new(),
             node_names: HashSet::new(),
         };
-        for tensor in graph.initializer {
-            let name = tensor.name.clone();
-            let constant = importer.tensor(tensor)?;
-            let id = importer.constant(&name, constant);
-            if let Some(data) = importer.graph.constants[&id].floats() {
+        for (name, constant) in &model.initializers {
+            let id = importer.constant(name, constant.clone());
+            if let Some(data) = constant.floats() {
                 importer.unclaimed.insert(id, data.len());
             }
-            importer.env.insert(name, id);
+            importer.env.insert(name.clone(), id);
         }
         for input in &graph.input {
             if importer.env.contains_key(&input.name) {
@@ -261,7 +283,7 @@ impl<'a> Importer<'a> {
                 None => importer.input(input)?,
             }
         }
-        importer.nodes(graph.node)?;
+        importer.nodes(&graph.node)?;
         importer.outputs(&graph.output)?;
         // Cutting the whole out of itself leaves behind whatever no output needs.
         let whole_graph = importer.graph;
@@ -306,7 +328,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Imports the nodes, each as soon as its inputs are known (some exporters don't sort).
-    fn nodes(&mut self, nodes: Vec<proto::NodeProto>) -> Result<(), ImportError> {
+    fn nodes(&mut self, nodes: &[proto::NodeProto]) -> Result<(), ImportError> {
         let mut waiting: Vec<usize> = Vec::with_capacity(nodes.len());
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut ready: VecDeque<usize> = VecDeque::new();

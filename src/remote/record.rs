@@ -23,7 +23,7 @@ pub struct RecordError(String);
 
 /// Appends the record's bytes.
 pub fn encode(record: &Record, out: &mut Vec<u8>) {
-    let flags = u8::from(record.offloaded) * OFFLOADED | u8::from(record.degraded) * DEGRADED;
+    let flags = (u8::from(record.offloaded) * OFFLOADED) | (u8::from(record.degraded) * DEGRADED);
     out.extend(record.sample.to_le_bytes());
     out.extend(record.exit.to_le_bytes());
     out.extend(record.prediction.to_le_bytes());

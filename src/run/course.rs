@@ -1,25 +1,27 @@
 /*! The stages of a run, one after the other. */
 
 use super::distribute::{Ground, Parts, RUNS, Ran, What, head_at, test_set, unmodified};
-use super::keep::{Keep, Listener, finished, told};
+use super::keep::{Keep, Listener, Teller, told};
 use super::learn::{self, Lesson};
 use super::targets::Fleet;
-use super::{Done, Event, Network, Options, RunError, Stage, summary, tables};
+use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tables};
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::engine::Cancel;
-use crate::evaluate::ConfidenceTable;
-use crate::evaluate::replay::{Assembled, HeadKey, WireTable, World};
+use crate::evaluate::explore::{self, Goal, Limits};
+use crate::evaluate::report::Report;
+use crate::evaluate::{ConfidenceTable, HeadKey};
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
+use crate::model::fuse::fuse;
 use crate::partition::{ExitRule, Plan, Split, SplitRule, plan};
 use crate::remote::Element;
 use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
-use crate::session::results::{Measured, TrainedHead, WireTables};
+use crate::session::results::{TrainedHead, WireTables};
 use crate::session::stages::{Inputs, Stages};
-use crate::session::{ModelSource, Results, Session, Target};
+use crate::session::{Results, Session, Target};
 use crate::train::Training;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// All that a run knows so far.
 struct Course<'a> {
@@ -81,7 +83,13 @@ impl Course<'_> {
             let here = |(_, h): &(Part, Head)| h.point.layer == point.layer;
             untrained.iter().any(here)
         };
-        let points: Vec<ExitPoint> = self.network.points.iter().filter(with_heads).cloned().collect();
+        let points: Vec<ExitPoint> = self
+            .network
+            .points
+            .iter()
+            .filter(with_heads)
+            .cloned()
+            .collect();
         // Rules that look at the network alone need nothing else to plan.
         let looks_only = !matches!(
             session.split,
@@ -127,7 +135,9 @@ impl Course<'_> {
                     .iter()
                     .filter_map(|e| {
                         let here = untrained.iter().filter(|(_, h)| h.point.layer == e.layer);
-                        here.clone().find(|(p, _)| *p == e.part).or(here.clone().next())
+                        here.clone()
+                            .find(|(p, _)| *p == e.part)
+                            .or(here.clone().next())
                     })
                     .cloned()
                     .collect();
@@ -143,7 +153,7 @@ impl Course<'_> {
     }
 
     fn untrained_heads(&mut self, on: Listener) -> Result<Vec<(Part, Head)>, RunError> {
-        let mut teller = super::keep::Teller {
+        let mut teller = Teller {
             stage: Stage::Data,
             on,
         };
@@ -173,7 +183,12 @@ impl Course<'_> {
                 let mut progress = |p: crate::data::Progress| {
                     teller.progress(p.done as usize, p.total as usize, "images");
                 };
-                Ok(LoadedData::load(&session.data, &load, &mut progress, cancel)?)
+                Ok(LoadedData::load(
+                    &session.data,
+                    &load,
+                    &mut progress,
+                    cancel,
+                )?)
             },
         )?;
         self.data = Some(data);
@@ -184,10 +199,7 @@ impl Course<'_> {
     fn profile(&mut self, on: Listener, heads: &[(Part, Head)]) -> Result<(), RunError> {
         let session = self.session;
         let target = |t: &Target| format!("{t:?} {}", summary::machine());
-        let targets = [
-            target(&session.edge[0]),
-            target(&session.cloud[0]),
-        ];
+        let targets = [target(&session.edge[0]), target(&session.cloud[0])];
         for (part, target) in [Part::Edge, Part::Cloud].into_iter().zip(&targets) {
             let mut inputs = Inputs::new()
                 .with("network", &self.network.hash)
@@ -209,7 +221,7 @@ impl Course<'_> {
                     let model = fleet.put(teller, part, 0, &network.onnx)?;
                     let mut to_profile = Vec::new();
                     for (_, head) in heads {
-                        let onnx = to_onnx(&crate::model::fuse::fuse(&head.graph))?;
+                        let onnx = to_onnx(&fuse(&head.graph))?;
                         to_profile.push(HeadToProfile {
                             after: head.point.after.clone(),
                             value: head.point.value.clone(),
@@ -362,33 +374,32 @@ impl Course<'_> {
             threshold: session.policy.threshold,
             thresholds: session.policy.exits.clone(),
         };
-        let results = &self.results;
-        let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-        let keys = self.head_keys();
-        let goal = match session.split {
-            SplitRule::Fastest => Some(Goal::Fastest),
-            SplitRule::Cheapest => Some(Goal::Cheapest),
-            _ => None,
-        };
-        let world = profiles.zip(results.link.as_ref()).map(|((edge, cloud), link)| {
-            summary::world(session, &results.layers, edge, cloud, link, &keys)
-        });
-        let scored = goal.zip(world).zip(self.tables.as_ref());
-        let score = scored.map(|((goal, world), (calibration, _))| {
-            explore::score(calibration, world, goal, Limits::default())
-        });
-        let score = score.as_ref().map(|s| s as &dyn Fn(&Plan) -> Option<f64>);
-        let table = &self.network.table;
-        let made = told(
-            on,
-            Stage::Plan,
-            summary::plan,
-            |teller| {
+        let made = {
+            let results = &self.results;
+            let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
+            let keys = self.head_keys();
+            let goal = match session.split {
+                SplitRule::Fastest => Some(Goal::Fastest),
+                SplitRule::Cheapest => Some(Goal::Cheapest),
+                _ => None,
+            };
+            let world = profiles
+                .zip(results.link.as_ref())
+                .map(|((edge, cloud), link)| {
+                    summary::world(session, &results.layers, edge, cloud, link, &keys)
+                });
+            let scored = goal.zip(world).zip(self.tables.as_ref());
+            let score = scored.map(|((goal, world), (calibration, _))| {
+                explore::score(calibration, world, goal, Limits::default())
+            });
+            let score = score.as_ref().map(|s| s as &dyn Fn(&Plan) -> Option<f64>);
+            let table = &self.network.table;
+            told(on, Stage::Plan, summary::plan, |teller| {
                 let made = plan(table, points, &session.split, &rule, profiles, score)?;
                 made.notes.iter().for_each(|note| teller.say(note));
                 Ok(made)
-            },
-        )?;
+            })?
+        };
         self.results.plan = Some(made.clone());
         Ok(made)
     }
@@ -400,13 +411,13 @@ impl Course<'_> {
         let parts = Parts::of(&self.network, plan, &self.heads)?;
         let ground = Ground {
             session: self.session,
-            network: &self.network,
             test: &test,
             samples: data.len(Set::Test),
         };
         let (fleet, keep) = (&mut self.fleet, &self.keep);
         let session = self.session;
-        let key = summary::run_key(session, &parts, &data.hash(Set::Test));
+        let test_hash = data.hash(Set::Test);
+        let key = summary::run_key(session, &parts, &test_hash);
         let timed = keep.stage(
             on,
             (Stage::Plan, "parts", &key("parts", &[])),
@@ -420,11 +431,12 @@ impl Course<'_> {
                 on,
                 (Stage::Tables, "wire", &tables_key),
                 |_: &Option<WireTables>| {
-                    format!("the cloud's exits on tensors as {:?} delivers them", session.wire.tensor)
+                    format!(
+                        "the cloud's exits on tensors as {:?} delivers them",
+                        session.wire.tensor
+                    )
                 },
-                |teller| {
-                    tables::over_the_wire(teller, session, network, data, heads, plan, cancel)
-                },
+                |teller| tables::over_the_wire(teller, session, network, data, heads, plan, cancel),
             )?;
             self.results.wires.extend(over);
         }
@@ -443,7 +455,8 @@ impl Course<'_> {
         let labels = data.labels(Set::Test);
         let clock = summary::clock(&self.results);
         let measured = summary::measured(session, plan, &ran, labels, clock)?;
-        self.results.note(What::Plan, Some(plan), measured.clone());
+        self.results
+            .note(What::Plan.name(), Some(plan), measured.clone());
         let mut baselines = Vec::new();
         let edge_exits = plan.exits.iter().any(|e| e.part == Part::Edge);
         for what in [What::Original, What::CloudOnly, What::EdgeOnly] {
@@ -451,7 +464,16 @@ impl Course<'_> {
                 What::Original => unmodified(Split::EdgeOnly),
                 What::CloudOnly => unmodified(Split::CloudOnly),
                 _ if !edge_exits || plan.split == Split::EdgeOnly => continue,
-                _ => plan.clone(),
+                _ => Plan {
+                    split: Split::EdgeOnly,
+                    exits: plan
+                        .exits
+                        .iter()
+                        .filter(|e| e.part == Part::Edge)
+                        .cloned()
+                        .collect(),
+                    ..plan.clone()
+                },
             };
             let own = match what {
                 What::EdgeOnly => Parts {
@@ -460,7 +482,7 @@ impl Course<'_> {
                 },
                 _ => Parts::of(&self.network, &alone, &self.heads)?,
             };
-            let key = summary::run_key(session, &own, &data.hash(Set::Test));
+            let key = summary::run_key(session, &own, &test_hash);
             let exits: Vec<f64> = alone.exits.iter().map(|e| e.threshold).collect();
             let ran = keep.stage(
                 on,
@@ -469,7 +491,7 @@ impl Course<'_> {
                 |teller| ground.run(teller, fleet, what, &alone, &own),
             )?;
             let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
-            self.results.note(what, None, outcome.clone());
+            self.results.note(what.name(), None, outcome.clone());
             baselines.push((what, outcome));
         }
         let tables = self.tables.as_ref().ok_or(RunError::NothingToRun)?;

@@ -9,9 +9,7 @@ use crate::evaluate::Record;
 use crate::exits::{Head, Part};
 use crate::partition::parts::{PartBundle, PartSpec, address, parts};
 use crate::partition::{Plan, Split};
-use crate::remote::message::{
-    DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
-};
+use crate::remote::message::{DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode};
 use crate::session::{Degrade, Session};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +88,9 @@ pub(super) fn head_at<'a>(
 /// The test set as agents get it.
 pub(super) fn test_set(data: &LoadedData) -> Result<Vec<u8>, RunError> {
     let samples = data.len(Set::Test);
-    let pixels = (0..samples).flat_map(|i| data.pixels(Set::Test, i)).copied();
+    let pixels = (0..samples)
+        .flat_map(|i| data.pixels(Set::Test, i))
+        .copied();
     let set = DataSet {
         shape: data.shape(),
         samples,
@@ -138,7 +138,6 @@ pub(super) struct Ran {
 /// What a run needs.
 pub(super) struct Ground<'a> {
     pub session: &'a Session,
-    pub network: &'a Network,
     pub test: &'a [u8],
     pub samples: usize,
 }
@@ -222,23 +221,27 @@ impl Ground<'_> {
         }
         let of = samples.len();
         let mut done = vec![0u64; edges];
-        let deliveries = fleet.jobs(teller, Part::Edge, orders, &mut |teller, index, event| {
-            match event {
-                JobEvent::Progress(progress) => {
-                    done[index] = progress.done;
-                    let sum: u64 = done.iter().sum();
-                    teller.progress(sum as usize, of, what.name());
-                    if what == What::Plan {
-                        teller.event(Event::Evaluating { index, progress });
+        let deliveries =
+            fleet.jobs(
+                teller,
+                Part::Edge,
+                orders,
+                &mut |teller, index, event| match event {
+                    JobEvent::Progress(progress) => {
+                        done[index] = progress.done;
+                        let sum: u64 = done.iter().sum();
+                        teller.progress(sum as usize, of, what.name());
+                        if what == What::Plan {
+                            teller.event(Event::Evaluating { index, progress });
+                        }
                     }
-                }
-                JobEvent::Queued { ahead } => {
-                    teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
-                }
-                JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
-                JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
-            }
-        })?;
+                    JobEvent::Queued { ahead } => {
+                        teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
+                    }
+                    JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
+                    JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+                },
+            )?;
         gather(deliveries, of)
     }
 

@@ -66,6 +66,10 @@ pub enum RunError {
     #[error(transparent)]
     Replay(#[from] crate::evaluate::replay::ReplayError),
     #[error(transparent)]
+    Sweep(#[from] crate::evaluate::sweep::SweepError),
+    #[error(transparent)]
+    Measured(#[from] crate::evaluate::measured::MeasuredError),
+    #[error(transparent)]
     Session(#[from] crate::session::SessionError),
     #[error(transparent)]
     Pack(#[from] crate::session::tables::PackError),

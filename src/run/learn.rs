@@ -15,6 +15,11 @@ use crate::session::stages::Inputs;
 use crate::train::{self, Branch, HeadSpec, Hyper, Training};
 use std::path::Path;
 
+/// Memory for cached features.
+const CACHE_BYTES: usize = 1 << 30;
+/// Factor of an exit's loss beside the network's own.
+const HEAD_WEIGHT: f64 = 0.5;
+
 /// Heads that learnt, and the network they belong to where it learnt too.
 pub(super) struct Learnt {
     pub heads: Vec<(Part, Head)>,
@@ -74,8 +79,12 @@ impl Lesson<'_> {
             |teller| {
                 let specs: Vec<HeadSpec> = heads.iter().map(|(_, h)| spec(h)).collect();
                 let samples = self.samples(Set::Train)?;
-                let hyper =
-                    Hyper::for_heads(epochs, self.session.batch.train, self.session.seed);
+                let hyper = Hyper {
+                    epochs,
+                    batch: self.session.batch.train,
+                    seed: self.session.seed,
+                    ..Hyper::default()
+                };
                 let saved = self.folder.join("heads.checkpoint");
                 let trained = train::train_heads(
                     &self.network.fused,
@@ -105,10 +114,12 @@ impl Lesson<'_> {
             &self.data.hash(Set::Train),
             heads,
         );
-        let outcome = |kept: &(Vec<TrainedHead>, Vec<u8>)| {
-            described(&kept.0, "together with the network")
-        };
-        let (heads, backbone) = match (self.keep.find("heads", &key), self.keep.bytes("backbone", &key)) {
+        let outcome =
+            |kept: &(Vec<TrainedHead>, Vec<u8>)| described(&kept.0, "together with the network");
+        let (heads, backbone) = match (
+            self.keep.find("heads", &key),
+            self.keep.bytes("backbone", &key),
+        ) {
             (Some(heads), Some(backbone)) => {
                 let kept = (heads, backbone);
                 on(Event::Started(Stage::Heads));
@@ -135,7 +146,60 @@ impl Lesson<'_> {
         teller: &mut Teller,
         heads: &[(Part, Head)],
     ) -> Result<(Graph, Vec<Graph>), RunError> {
-        todo
+        let (batch, seed) = (self.session.batch.train, self.session.seed);
+        let hyper = |epochs| Hyper {
+            epochs,
+            batch,
+            seed,
+            flip: true,
+            shift: 2,
+            ..Hyper::default()
+        };
+        let samples = self.samples(Set::Train)?;
+        let branches: Vec<Branch> = heads
+            .iter()
+            .map(|(_, head)| Branch {
+                name: head.point.after.clone(),
+                value: head.point.value.clone(),
+                graph: &head.graph,
+                weight: HEAD_WEIGHT,
+            })
+            .collect();
+        let (alone, epochs) = match self.session.exits.training {
+            Training::Mixed { backbone, epochs } => (backbone, epochs),
+            Training::Joint { epochs } | Training::Frozen { epochs } => (0, epochs),
+        };
+        let mut graph = self.network.imported.clone();
+        let first = self.folder.join("backbone.checkpoint");
+        if alone > 0 {
+            graph = train::train_joint(
+                &graph,
+                1.0,
+                &[],
+                &samples,
+                &hyper(alone),
+                Some(&first),
+                self.cancel,
+                &mut |event| tell(teller, event),
+            )?
+            .0;
+        }
+        let second = self.folder.join("joint.checkpoint");
+        let trained = train::train_joint(
+            &graph,
+            1.0,
+            &branches,
+            &samples,
+            &hyper(epochs),
+            Some(&second),
+            self.cancel,
+            &mut |event| tell(teller, event),
+        )?;
+        for file in [first, second] {
+            // Left behind it would only take space.
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(trained)
     }
 
     fn samples(&self, set: Set) -> Result<Images<'_>, RunError> {

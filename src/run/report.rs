@@ -4,10 +4,11 @@ use super::RunError;
 use super::distribute::{Ran, What};
 use super::summary;
 use crate::data::{Calibration, LoadedData, Set, Source};
-use crate::evaluate::replay::{Assembled, Baselines, HeadKey, Prepared, WireTable, World, baselines};
 use crate::evaluate::report::{Conditions, Report, Subject, Used};
-use crate::evaluate::sweep::sweep;
-use crate::evaluate::{ConfidenceTable, Outcome};
+use crate::evaluate::{
+    Assembled, Baselines, ConfidenceTable, HeadKey, Outcome, Prepared, WireTable, World, baselines,
+    sweep,
+};
 use crate::exits::ExitPoint;
 use crate::partition::{ExitRule, Placement, Plan, plan_at};
 use crate::remote::Element;
@@ -38,7 +39,8 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         plan,
         ..
     } = *found;
-    let (Some(edge), Some(cloud), Some(link)) = (&results.edge, &results.cloud, &results.link) else {
+    let (Some(edge), Some(cloud), Some(link)) = (&results.edge, &results.cloud, &results.link)
+    else {
         return Err(RunError::NothingToRun);
     };
     let (calibration, test) = found.tables;
@@ -81,7 +83,13 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let tested = Prepared::new(test, plan, &on_test)?;
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
-    let of = |what| found.baselines.iter().find(|(w, _)| *w == what).map(|(_, o)| o.clone());
+    let of = |what| {
+        found
+            .baselines
+            .iter()
+            .find(|(w, _)| *w == what)
+            .map(|(_, o)| o.clone())
+    };
     if let (Some(original), Some(cloud_only)) = (of(What::Original), of(What::CloudOnly)) {
         report.compare(&Baselines {
             original,

@@ -1,10 +1,17 @@
 /*! Stages in a sentence, and what the replays of a run rest on. */
 
-use crate::device::{LinkProfile, Profile, machine::Machine};
-use crate::evaluate::replay::{HeadKey, World};
+use super::RunError;
+use super::distribute::{Parts, Ran};
+use crate::data::Set;
+use crate::device::machine::Machine;
+use crate::device::{LinkProfile, Profile};
+use crate::evaluate::replay::ANSWER_BYTES;
+use crate::evaluate::{self, Clock, HeadKey, Outcome, World};
+use crate::exits::Part;
 use crate::model::layers::LayerTable;
 use crate::partition::{Plan, Split};
-use crate::session::Session;
+use crate::session::stages::Inputs;
+use crate::session::{Results, Session};
 use std::path::Path;
 
 /// This machine, as a stage's inputs know it: a profile of another one is not taken for its own.
@@ -29,7 +36,13 @@ pub(super) fn link(link: &LinkProfile) -> String {
     let at = |points: &[(usize, f64)]| {
         let ends = points.first().zip(points.last());
         ends.map_or_else(String::new, |(a, b)| {
-            format!("{:.2} ms at {} KB, {:.2} ms at {} KB", a.1, a.0 >> 10, b.1, b.0 >> 10)
+            format!(
+                "{:.2} ms at {} KB, {:.2} ms at {} KB",
+                a.1,
+                a.0 >> 10,
+                b.1,
+                b.0 >> 10
+            )
         })
     };
     let emulated = if link.emulated { " (emulated)" } else { "" };
@@ -49,7 +62,11 @@ pub(super) fn plan(plan: &Plan) -> String {
 pub(super) fn ran(ran: &Ran, exits: usize) -> String {
     let n = ran.records.len();
     let offloaded = ran.records.iter().filter(|r| r.offloaded).count();
-    let early = ran.records.iter().filter(|r| usize::from(r.exit) < exits).count();
+    let early = ran
+        .records
+        .iter()
+        .filter(|r| usize::from(r.exit) < exits)
+        .count();
     let share = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
     let exits = match exits {
         0 => String::new(),
@@ -81,7 +98,13 @@ pub(super) fn run_key<'a>(
             .with("measure", format!("{:?}", session.policy.confidence))
             .with("targets", format!("{:?} {:?}", session.edge, session.cloud))
             .with("machine", machine())
-            .with("way", format!("{:?} {:?} {:?}", session.link, session.wire, session.offload))
+            .with(
+                "way",
+                format!(
+                    "{:?} {:?} {:?}",
+                    session.link, session.wire, session.offload
+                ),
+            )
             .key()
     }
 }

@@ -49,7 +49,6 @@ pub(super) struct Order {
 
 /// What came of it, and the records where it was an evaluation.
 pub(super) struct Delivery {
-    pub index: usize,
     pub result: JobResult,
     pub records: Vec<Record>,
 }
@@ -83,7 +82,12 @@ impl<'a> Fleet<'a> {
     }
 
     /// Starts or reaches a target, unless it was before.
-    fn reach(&mut self, teller: &mut Teller, part: Part, index: usize) -> Result<&Reached, RunError> {
+    fn reach(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+    ) -> Result<&Reached, RunError> {
         let targets = match part {
             Part::Edge => &self.session.edge,
             Part::Cloud => &self.session.cloud,
@@ -96,7 +100,10 @@ impl<'a> Fleet<'a> {
                 s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
                 _ => String::new(),
             };
-            let state = format!("connected: {machine}, {} threads{stretched}", reached.info.threads);
+            let state = format!(
+                "connected: {machine}, {} threads{stretched}",
+                reached.info.threads
+            );
             teller.event(Event::Target { part, index, state });
             self.side(part)[index] = Some(reached);
         }
@@ -167,16 +174,6 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// What a target says of itself.
-    pub fn info(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        index: usize,
-    ) -> Result<AgentInfo, RunError> {
-        Ok(self.reach(teller, part, index)?.info.clone())
-    }
-
     /// Where an edge target finds a cloud target.
     pub fn cloud_target(
         &mut self,
@@ -244,21 +241,16 @@ impl<'a> Fleet<'a> {
                 running.push((client.clone(), id.clone()));
                 let events = events.clone();
                 tasks.spawn(async move {
-                    let index = order.index;
                     let mut told = |event: &JobEvent| {
                         // Nobody listens only when the run is given up.
-                        let _ = events.send((index, event.clone()));
+                        let _ = events.send((order.index, event.clone()));
                     };
                     let result = client.follow(&id, &mut told).await?;
                     let records = match &result {
                         JobResult::Evaluated(_) => client.all_records(&id).await?,
                         _ => Vec::new(),
                     };
-                    Ok::<_, ClientError>(Delivery {
-                        index,
-                        result,
-                        records,
-                    })
+                    Ok::<_, ClientError>(Delivery { result, records })
                 });
             }
             drop(events);

@@ -1,12 +1,15 @@
 /*! Which network: how a session (and the MODEL of a command) names one, and how it is had. */
 
 use crate::model::Graph;
-use crate::model::onnx::{ImportError, import_file};
+use crate::model::onnx::{ImportError, import_bytes, import_file};
 use crate::model::zoo::{ZooError, ZooModel};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// The network that [`ModelSource::Demo`] stands for.
+const DEMO: &[u8] = include_bytes!("../../assets/demo.onnx");
 
 /// The network, as the session writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub enum ModelSource {
         #[serde(default)]
         width: Option<f64>,
     },
+    /// The small residual network inside the program, trained on `Synthetic(seed: 7)` less the 1,000
+    /// images that `FromTrain(1000)` holds out with the seed 7.
+    Demo,
 }
 
 /// The built-in networks.
@@ -61,6 +67,7 @@ impl ModelSource {
     pub fn load(&self, seed: u64) -> Result<Graph, ModelError> {
         match self {
             ModelSource::Onnx(path) => Ok(import_file(path)?),
+            ModelSource::Demo => Ok(import_bytes(DEMO, "demo")?),
             ModelSource::Zoo {
                 network,
                 input,

@@ -124,14 +124,21 @@ impl Session {
             });
         }
         let session: Session = dialect().from_str(text).map_err(syntax)?;
-        session
-            .validate()
+        session.check(file)?;
+        Ok(session)
+    }
+
+    /// Checks what the types can't say; `file` only names it in errors.
+    ///
+    /// # Errors
+    /// Names the setting that can't be.
+    pub fn check(&self, file: &Path) -> Result<(), SessionError> {
+        self.validate()
             .map_err(|(field, problem)| SessionError::Invalid {
                 file: file.to_owned(),
                 field,
                 problem,
-            })?;
-        Ok(session)
+            })
     }
 }
 

@@ -19,6 +19,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The largest head that is unpacked, in bytes of its ONNX file.
 const MAX_HEAD: u64 = 512 << 20;
@@ -221,6 +222,17 @@ impl Results {
             (Some(calibration), Some(test)) => Ok(Some((calibration.unpack()?, test.unpack()?))),
             _ => Ok(None),
         }
+    }
+
+    /// Notes what a run of `what` gave, now.
+    pub fn note(&mut self, what: &str, plan: Option<&Plan>, outcome: Outcome) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.measured.push(Measured {
+            what: what.to_owned(),
+            at: now.map_or(0, |d| d.as_secs()),
+            plan: plan.cloned(),
+            outcome,
+        });
     }
 
     /// What the last run of `what` gave.

@@ -26,7 +26,7 @@ impl Session {
             put("Name of the run and of its folder.", "name", name)?;
         }
         put(
-            "The network: Onnx(\"file\"), or Zoo(network: ResNet50, input: (3, 32, 32), classes: 10).",
+            "The network: Onnx(\"file\"), Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) or Demo.",
             "model",
             &self.model,
         )?;

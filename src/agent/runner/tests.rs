@@ -1,1 +1,194 @@
+use super::*;
+use crate::exits::{self, Part};
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::zoo::ZooModel;
+use crate::partition::parts::parts;
+use crate::partition::{ExitRule, Placement, SplitRule, plan};
+use pretty_assertions::assert_eq;
 
+const SIZE: usize = 3 * 16 * 16;
+
+/// The whole network, and the parts of a plan with two exits in each.
+fn network() -> (Engine, Vec<PartSpec>) {
+    let model = ZooModel::ResNet {
+        depth: 20,
+        width: 8,
+    };
+    let graph = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
+    let table = LayerTable::new(&graph).unwrap();
+    let points = exits::points(&table, &graph);
+    let rule = ExitRule {
+        placement: Placement::Linear,
+        per_part: 2,
+        at_split: false,
+        threshold: 0.5,
+        thresholds: vec![],
+    };
+    let split = SplitRule::Layers { share: 0.5 };
+    let plan = plan(&table, &points, &split, &rule, None, None).unwrap();
+    let source = exits::replica(&graph).unwrap();
+    let heads: Vec<_> = points
+        .iter()
+        .map(|p| exits::head(&source, p, Part::Edge, p.index as u64).unwrap())
+        .collect();
+    let head = |after: &str, _: Part| {
+        let head = heads.iter().find(|h| h.point.after == after)?;
+        Some((head, 1.0))
+    };
+    let parts = parts(&graph, &table, &plan, &head).unwrap();
+    assert_eq!(parts.iter().map(|p| p.segments.len()).min(), Some(3));
+    (Engine::new(graph, &Options { threads: 1 }).unwrap(), parts)
+}
+
+fn input(samples: usize) -> Vec<f32> {
+    (0..samples * SIZE)
+        .map(|i| ((i * 2_654_435_761) % 1000) as f32 / 250.0 - 2.0)
+        .collect()
+}
+
+fn rules(thresholds: &[f64]) -> Rules<'_> {
+    Rules {
+        confidence: Confidence::MaxProbability,
+        thresholds,
+        last_exit_answers: false,
+    }
+}
+
+fn runner(spec: &PartSpec) -> Runner {
+    Runner::new(spec, 1, 1.0).unwrap()
+}
+
+#[test]
+fn what_nobody_leaves_comes_out_as_of_the_whole() {
+    let (whole, parts) = network();
+    let (edge, cloud) = (runner(&parts[0]), runner(&parts[1]));
+    let x = input(3);
+    let expected = whole.run_f32(3, &[&x], &Cancel::new()).unwrap().remove(0);
+    let (mut work, mut behind) = (edge.work(), cloud.work());
+    let stay = [1.0, 1.0];
+    edge.run(3, &x, &rules(&stay), &mut work, &Cancel::new())
+        .unwrap();
+    assert_eq!(work.onward(), [0, 1, 2]);
+    assert!(work.verdicts.iter().all(|v| !v.answered));
+    let shape = edge.output_shape(3);
+    assert_eq!(shape.iter().product::<usize>(), work.tensor().len());
+    cloud
+        .run(3, work.tensor(), &rules(&stay), &mut behind, &Cancel::new())
+        .unwrap();
+    assert_eq!(behind.segments_ms.len(), 3);
+    for (verdict, scores) in behind.verdicts.iter().zip(expected.chunks(10)) {
+        let decision = decide(scores, Output::Logits, 1.0).unwrap();
+        let answer = verdict.latest.unwrap();
+        assert!(verdict.answered);
+        assert_eq!(answer.exit, 2);
+        assert_eq!(answer.prediction, decision.prediction);
+        assert_eq!(answer.confidence, decision.max_probability);
+    }
+}
+
+#[test]
+fn layers_behind_the_last_leaver_do_not_run() {
+    let (_, parts) = network();
+    let edge = runner(&parts[0]);
+    let mut work = edge.work();
+    let x = input(2);
+    for (thresholds, segments) in [([0.0, 0.0], 1), ([1.0, 0.0], 2), ([1.0, 1.0], 3)] {
+        edge.run(2, &x, &rules(&thresholds), &mut work, &Cancel::new())
+            .unwrap();
+        assert_eq!(work.segments_ms.len(), segments, "{thresholds:?}");
+        assert_eq!(work.heads_ms.len(), segments.min(2));
+        let exit = segments.min(2) as u16 - 1;
+        assert!(work.verdicts.iter().all(|v| v.latest.unwrap().exit == exit));
+    }
+    let last = Rules {
+        last_exit_answers: true,
+        ..rules(&[1.0, 1.0])
+    };
+    edge.run(2, &x, &last, &mut work, &Cancel::new()).unwrap();
+    assert_eq!(work.segments_ms.len(), 2);
+    assert!(work.verdicts.iter().all(|v| v.answered));
+}
+
+#[test]
+fn in_a_batch_each_sample_fares_as_alone() {
+    let (_, parts) = network();
+    let edge = runner(&parts[0]);
+    let (mut batch, mut alone) = (edge.work(), edge.work());
+    let x = input(6);
+    // Between the confidences, so that some leave and some stay.
+    edge.run(6, &x, &rules(&[1.0, 1.0]), &mut batch, &Cancel::new())
+        .unwrap();
+    edge.run(6, &x, &rules(&[0.0, 0.0]), &mut alone, &Cancel::new())
+        .unwrap();
+    let mut first: Vec<f32> = alone
+        .verdicts
+        .iter()
+        .map(|v| v.latest.unwrap().confidence)
+        .collect();
+    first.sort_by(f32::total_cmp);
+    let thresholds = [f64::from(first[2] + first[3]) / 2.0, 1.0];
+    edge.run(6, &x, &rules(&thresholds), &mut batch, &Cancel::new())
+        .unwrap();
+    assert_eq!(batch.onward().len(), 3);
+    let tensors = batch.tensor().chunks(batch.tensor().len() / 3);
+    let mut tensors = tensors.map(<[f32]>::to_vec).collect::<Vec<_>>().into_iter();
+    for sample in 0..6 {
+        let one = &x[sample * SIZE..(sample + 1) * SIZE];
+        edge.run(1, one, &rules(&thresholds), &mut alone, &Cancel::new())
+            .unwrap();
+        let (a, b) = (alone.verdicts[0], batch.verdicts[sample]);
+        assert_eq!(a.answered, b.answered, "sample {sample}");
+        let (a, b) = (a.latest.unwrap(), b.latest.unwrap());
+        assert_eq!((a.exit, a.prediction), (b.exit, b.prediction));
+        assert!((a.confidence - b.confidence).abs() < 1e-6);
+        if !alone.verdicts[0].answered {
+            let tensor = tensors.next().unwrap();
+            let near = alone.tensor().iter().zip(&tensor);
+            assert!(near.into_iter().all(|(a, b)| (a - b).abs() < 1e-4));
+        }
+    }
+}
+
+#[test]
+fn a_slow_device_takes_its_time() {
+    let (_, parts) = network();
+    let slow = Runner::new(&parts[0], 1, 50.0).unwrap();
+    let mut work = slow.work();
+    let start = Instant::now();
+    slow.run(1, &input(1), &rules(&[1.0, 1.0]), &mut work, &Cancel::new())
+        .unwrap();
+    // What it says it took, it truly took.
+    assert!(work.compute_ms() <= wait::ms(start.elapsed()) + 1e-3);
+    // A raised token ends the waiting, however long it would be.
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let stopped = slow.run(1, &input(1), &rules(&[1.0, 1.0]), &mut work, &cancel);
+    assert!(matches!(
+        stopped,
+        Err(RunnerError::Engine(EngineError::Cancelled))
+    ));
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let (_, parts) = network();
+    let edge = runner(&parts[0]);
+    let mut work = edge.work();
+    let mut error = |batch, x: &[f32], thresholds: &[f64]| {
+        let run = edge.run(batch, x, &rules(thresholds), &mut work, &Cancel::new());
+        run.unwrap_err().to_string()
+    };
+    assert!(error(1, &input(1), &[0.5]).contains("1 thresholds for the 2 exits"));
+    assert!(error(2, &input(1), &[0.5; 2]).contains("[3, 16, 16]"));
+    assert!(error(0, &[], &[0.5; 2]).contains("0 samples"));
+    assert!(error(1, &vec![f32::NAN; SIZE], &[0.5; 2]).contains("NaN"));
+    let empty = PartSpec {
+        segments: vec![],
+        ..parts[0].clone()
+    };
+    assert!(matches!(
+        Runner::new(&empty, 1, 1.0),
+        Err(RunnerError::Empty)
+    ));
+}

@@ -4,60 +4,70 @@ The inner loops of training: convolution as a product over *gathered* rows, forw
 A source buffer holds padded planes (or unrolled columns); a table of offsets says where each term
 of the reduction lies, and each *slot* of eight output positions has a base into the buffer. Output
 position `j` of a slot reads `source[base + offset + j]`, so one loop serves any stride, dilation,
-padding and group. The loops are plain Rust over fixed-size arrays: compiled once for AVX2 with FMA
-and once for the target's own baseline, chosen at run time.
+padding and group. Compiled once for AVX2 with FMA and once for what every processor of the target
+has, chosen at run time.
 */
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops over lanes that unroll read best as they are counted"
+)]
+
+use super::simd::Simd;
 
 /// Output positions a slot covers.
 pub const LANES: usize = 8;
 /// Output channels a tile covers at most.
 pub const ROWS: usize = 6;
 
-/// `a · b + c`, in one instruction where the caller is compiled for it: without FMA `mul_add` is
-/// a call into the maths library.
-#[inline(always)]
-fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
+/// The largest vectors a slot may need.
+const PARTS: usize = LANES / 4;
 
-/// Reads eight floats from `at`.
+/// # Safety
+/// The instructions of `S` are there; `weights` holds `M` floats a term; `source` is good for
+/// reading `LANES` floats at each base plus offset, `out` for writing two slots in `M` rows.
 #[inline(always)]
-fn load(source: &[f32], at: usize) -> [f32; LANES] {
-    let mut x = [0.0; LANES];
-    x.copy_from_slice(&source[at..at + LANES]);
-    x
-}
-
-#[inline(always)]
-fn rows<const M: usize, const FMA: bool>(
-    weights: &[f32],
-    source: &[f32],
+unsafe fn rows<S: Simd, const M: usize>(
+    weights: *const f32,
+    source: *const f32,
     offsets: &[u32],
     bases: [usize; 2],
-    out: &mut [f32],
+    out: *mut f32,
     pitch: usize,
 ) {
-    let mut left = [[0.0f32; LANES]; M];
-    let mut right = [[0.0f32; LANES]; M];
-    for (w, &offset) in weights.chunks_exact(M).zip(offsets) {
-        let a = load(source, bases[0] + offset as usize);
-        let b = load(source, bases[1] + offset as usize);
+    // SAFETY: the caller's.
+    unsafe {
+        let parts = LANES / S::LANES;
+        let mut acc = [[[S::splat(0.0); PARTS]; 2]; M];
+        let (left, right) = (source.add(bases[0]), source.add(bases[1]));
+        let mut w = weights;
+        for &offset in offsets {
+            for part in 0..parts {
+                let a = S::load(left.add(offset as usize + part * S::LANES));
+                let b = S::load(right.add(offset as usize + part * S::LANES));
+                for m in 0..M {
+                    let w = S::splat(*w.add(m));
+                    acc[m][0][part] = S::fma(w, a, acc[m][0][part]);
+                    acc[m][1][part] = S::fma(w, b, acc[m][1][part]);
+                }
+            }
+            w = w.add(M);
+        }
         for m in 0..M {
-            for j in 0..LANES {
-                left[m][j] = fma::<FMA>(w[m], a[j], left[m][j]);
-                right[m][j] = fma::<FMA>(w[m], b[j], right[m][j]);
+            for side in 0..2 {
+                for part in 0..parts {
+                    let to = out.add(m * pitch + side * LANES + part * S::LANES);
+                    S::store(to, acc[m][side][part]);
+                }
             }
         }
     }
-    for m in 0..M {
-        let row = &mut out[m * pitch..m * pitch + 2 * LANES];
-        row[..LANES].copy_from_slice(&left[m]);
-        row[LANES..].copy_from_slice(&right[m]);
-    }
 }
 
+/// # Safety
+/// The instructions of `S` are there, and [`conv`] has checked the extents.
 #[inline(always)]
-fn conv_body<const FMA: bool>(
+unsafe fn conv_body<S: Simd>(
     weights: &[f32],
     channels: usize,
     source: &[f32],
@@ -67,60 +77,79 @@ fn conv_body<const FMA: bool>(
 ) {
     let pitch = bases.len() * LANES;
     let k = offsets.len();
+    let (weights, source, out) = (weights.as_ptr(), source.as_ptr(), out.as_mut_ptr());
     for (pair, base) in bases.chunks_exact(2).enumerate() {
         let base = [base[0], base[1]];
         let mut row = 0;
         while row < channels {
             let m = (channels - row).min(ROWS);
-            let w = &weights[row * k..(row + m) * k];
-            let o = &mut out[row * pitch + pair * 2 * LANES..];
-            match m {
-                1 => rows::<1, FMA>(w, source, offsets, base, o, pitch),
-                2 => rows::<2, FMA>(w, source, offsets, base, o, pitch),
-                3 => rows::<3, FMA>(w, source, offsets, base, o, pitch),
-                4 => rows::<4, FMA>(w, source, offsets, base, o, pitch),
-                5 => rows::<5, FMA>(w, source, offsets, base, o, pitch),
-                _ => rows::<6, FMA>(w, source, offsets, base, o, pitch),
+            // SAFETY: rows from `row` on lie within weights and output, as `conv` has checked.
+            unsafe {
+                let w = weights.add(row * k);
+                let o = out.add(row * pitch + pair * 2 * LANES);
+                match m {
+                    1 => rows::<S, 1>(w, source, offsets, base, o, pitch),
+                    2 => rows::<S, 2>(w, source, offsets, base, o, pitch),
+                    3 => rows::<S, 3>(w, source, offsets, base, o, pitch),
+                    4 => rows::<S, 4>(w, source, offsets, base, o, pitch),
+                    5 => rows::<S, 5>(w, source, offsets, base, o, pitch),
+                    _ => rows::<S, 6>(w, source, offsets, base, o, pitch),
+                }
             }
             row += m;
         }
     }
 }
 
+/// # Safety
+/// The instructions of `S` are there; `grad` holds `M` rows of `pitch`, `out` `M` rows of
+/// `out_pitch` with `K` floats in the last; `source` is good for reading `LANES` floats at each
+/// base plus offset.
 #[inline(always)]
-fn dots<const M: usize, const K: usize, const FMA: bool>(
-    grad: &[f32],
+unsafe fn dots<S: Simd, const M: usize, const K: usize>(
+    grad: *const f32,
     pitch: usize,
-    source: &[f32],
+    source: *const f32,
     offsets: &[u32],
     bases: &[usize],
-    out: &mut [f32],
+    out: *mut f32,
     out_pitch: usize,
 ) {
-    let mut acc = [[[0.0f32; LANES]; K]; M];
-    for (slot, &base) in bases.iter().enumerate() {
-        let mut g = [[0.0; LANES]; M];
-        for (m, g) in g.iter_mut().enumerate() {
-            *g = load(grad, m * pitch + slot * LANES);
-        }
+    // SAFETY: the caller's.
+    unsafe {
+        let mut acc = [[S::splat(0.0); K]; M];
+        let mut taps = [source; K];
         for k in 0..K {
-            let x = load(source, base + offsets[k] as usize);
-            for m in 0..M {
-                for j in 0..LANES {
-                    acc[m][k][j] = fma::<FMA>(g[m][j], x[j], acc[m][k][j]);
+            taps[k] = source.add(offsets[k] as usize);
+        }
+        for (slot, &base) in bases.iter().enumerate() {
+            for part in 0..LANES / S::LANES {
+                let mut g = [S::splat(0.0); M];
+                for m in 0..M {
+                    g[m] = S::load(grad.add(m * pitch + slot * LANES + part * S::LANES));
+                }
+                for k in 0..K {
+                    let x = S::load(taps[k].add(base + part * S::LANES));
+                    for m in 0..M {
+                        acc[m][k] = S::fma(g[m], x, acc[m][k]);
+                    }
                 }
             }
         }
-    }
-    for m in 0..M {
-        for k in 0..K {
-            out[m * out_pitch + k] += acc[m][k].iter().sum::<f32>();
+        for m in 0..M {
+            for k in 0..K {
+                let mut lanes = [0.0f32; LANES];
+                S::store(lanes.as_mut_ptr(), acc[m][k]);
+                *out.add(m * out_pitch + k) += lanes.iter().sum::<f32>();
+            }
         }
     }
 }
 
+/// # Safety
+/// The instructions of `S` are there, and [`weight_grad`] has checked the extents.
 #[inline(always)]
-fn weight_body<const FMA: bool>(
+unsafe fn weight_body<S: Simd>(
     grad: &[f32],
     channels: usize,
     source: &[f32],
@@ -130,6 +159,7 @@ fn weight_body<const FMA: bool>(
 ) {
     let pitch = bases.len() * LANES;
     let terms = offsets.len();
+    let (grad, source, out) = (grad.as_ptr(), source.as_ptr(), out.as_mut_ptr());
     let mut k = 0;
     while k < terms {
         let width = (terms - k).min(3);
@@ -137,15 +167,19 @@ fn weight_body<const FMA: bool>(
         let mut row = 0;
         while row < channels {
             let m = if channels - row >= 4 { 4 } else { 1 };
-            let g = &grad[row * pitch..];
-            let o = &mut out[row * terms + k..];
-            match (m, width) {
-                (4, 3) => dots::<4, 3, FMA>(g, pitch, source, taps, bases, o, terms),
-                (4, 2) => dots::<4, 2, FMA>(g, pitch, source, taps, bases, o, terms),
-                (4, _) => dots::<4, 1, FMA>(g, pitch, source, taps, bases, o, terms),
-                (_, 3) => dots::<1, 3, FMA>(g, pitch, source, taps, bases, o, terms),
-                (_, 2) => dots::<1, 2, FMA>(g, pitch, source, taps, bases, o, terms),
-                _ => dots::<1, 1, FMA>(g, pitch, source, taps, bases, o, terms),
+            // SAFETY: rows from `row` on and terms from `k` on lie within gradient and output, as
+            // `weight_grad` has checked.
+            unsafe {
+                let g = grad.add(row * pitch);
+                let o = out.add(row * terms + k);
+                match (m, width) {
+                    (4, 3) => dots::<S, 4, 3>(g, pitch, source, taps, bases, o, terms),
+                    (4, 2) => dots::<S, 4, 2>(g, pitch, source, taps, bases, o, terms),
+                    (4, _) => dots::<S, 4, 1>(g, pitch, source, taps, bases, o, terms),
+                    (_, 3) => dots::<S, 1, 3>(g, pitch, source, taps, bases, o, terms),
+                    (_, 2) => dots::<S, 1, 2>(g, pitch, source, taps, bases, o, terms),
+                    _ => dots::<S, 1, 1>(g, pitch, source, taps, bases, o, terms),
+                }
             }
             row += m;
         }
@@ -154,38 +188,53 @@ fn weight_body<const FMA: bool>(
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn conv_avx2(
-    weights: &[f32],
-    channels: usize,
-    source: &[f32],
-    offsets: &[u32],
-    bases: &[usize],
-    out: &mut [f32],
-) {
-    conv_body::<true>(weights, channels, source, offsets, bases, out);
+mod avx2 {
+    use super::super::simd::Avx2;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn conv(
+        weights: &[f32],
+        channels: usize,
+        source: &[f32],
+        offsets: &[u32],
+        bases: &[usize],
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { super::conv_body::<Avx2>(weights, channels, source, offsets, bases, out) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn weight(
+        grad: &[f32],
+        channels: usize,
+        source: &[f32],
+        offsets: &[u32],
+        bases: &[usize],
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { super::weight_body::<Avx2>(grad, channels, source, offsets, bases, out) }
+    }
+
+    pub(super) fn there() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn weight_avx2(
-    grad: &[f32],
-    channels: usize,
-    source: &[f32],
-    offsets: &[u32],
-    bases: &[usize],
-    out: &mut [f32],
-) {
-    weight_body::<true>(grad, channels, source, offsets, bases, out);
-}
+#[cfg(target_arch = "aarch64")]
+type Base = super::simd::Neon;
+#[cfg(not(target_arch = "aarch64"))]
+type Base = super::simd::Portable;
 
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+/// Panics where a slot would read past the end of `source`.
+fn check(source: &[f32], offsets: &[u32], bases: &[usize]) {
+    let far = offsets.iter().max().zip(bases.iter().max());
+    if let Some((&offset, &base)) = far {
+        let end = base.checked_add(offset as usize + LANES);
+        assert!(end.is_some_and(|end| end <= source.len()));
+    }
 }
-
-/// Whether `a · b + c` is one instruction in the target's baseline.
-const BASE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
 /// `out[c][slot][j] = Σ_k weight[c][k] · source[bases[slot] + offsets[k] + j]`.
 ///
@@ -199,14 +248,17 @@ pub fn conv(
     bases: &[usize],
     out: &mut [f32],
 ) {
-    debug_assert!(bases.len().is_multiple_of(2));
+    assert!(bases.len().is_multiple_of(2));
+    assert!(weights.len() >= channels * offsets.len());
+    assert!(out.len() >= channels * bases.len() * LANES);
+    check(source, offsets, bases);
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the features the function is compiled for were just detected; its memory
-        // accesses are all bounds-checked.
-        return unsafe { conv_avx2(weights, channels, source, offsets, bases, out) };
+    if avx2::there() {
+        // SAFETY: the instructions were just detected, the extents checked.
+        return unsafe { avx2::conv(weights, channels, source, offsets, bases, out) };
     }
-    conv_body::<BASE_FMA>(weights, channels, source, offsets, bases, out);
+    // SAFETY: `Base` needs what every processor of the target has; the extents were checked.
+    unsafe { conv_body::<Base>(weights, channels, source, offsets, bases, out) }
 }
 
 /// `out[c][k] += Σ_slot Σ_j grad[c][slot][j] · source[bases[slot] + offsets[k] + j]`.
@@ -221,13 +273,16 @@ pub fn weight_grad(
     bases: &[usize],
     out: &mut [f32],
 ) {
+    assert!(grad.len() >= channels * bases.len() * LANES);
+    assert!(out.len() >= channels * offsets.len());
+    check(source, offsets, bases);
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the features the function is compiled for were just detected; its memory
-        // accesses are all bounds-checked.
-        return unsafe { weight_avx2(grad, channels, source, offsets, bases, out) };
+    if avx2::there() {
+        // SAFETY: the instructions were just detected, the extents checked.
+        return unsafe { avx2::weight(grad, channels, source, offsets, bases, out) };
     }
-    weight_body::<BASE_FMA>(grad, channels, source, offsets, bases, out);
+    // SAFETY: `Base` needs what every processor of the target has; the extents were checked.
+    unsafe { weight_body::<Base>(grad, channels, source, offsets, bases, out) }
 }
 
 /// Lays `channels × terms` weights out for [`conv`]: panels of [`ROWS`] channels (the last one
@@ -247,6 +302,7 @@ pub fn pack(channels: usize, terms: usize, at: impl Fn(usize, usize) -> f32) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::Portable;
     use super::*;
     use proptest::prelude::*;
 
@@ -269,11 +325,17 @@ mod tests {
             let mut out = vec![0.0; channels * slots * LANES];
             conv(&packed, channels, &source, &offsets, &bases, &mut out);
             let mut portable = out.clone();
-            conv_body::<false>(&packed, channels, &source, &offsets, &bases, &mut portable);
+            // SAFETY: for any processor; the extents are those `conv` has just checked.
+            unsafe {
+                conv_body::<Portable>(&packed, channels, &source, &offsets, &bases, &mut portable);
+            }
             let mut grads = vec![0.5; channels * terms];
             weight_grad(&out, channels, &source, &offsets, &bases, &mut grads);
             let mut grads2 = vec![0.5; channels * terms];
-            weight_body::<false>(&out, channels, &source, &offsets, &bases, &mut grads2);
+            // SAFETY: for any processor; the extents are those `weight_grad` has just checked.
+            unsafe {
+                weight_body::<Portable>(&out, channels, &source, &offsets, &bases, &mut grads2);
+            }
             let mut plain = vec![0.5f64; channels * terms];
             for c in 0..channels {
                 for (s, &base) in bases.iter().enumerate() {

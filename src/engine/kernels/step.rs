@@ -1,11 +1,12 @@
 /*!
 Steps over pixels: convolutions, windows and changes of layout, on tensors with the channels
-innermost, cut into items for the threads.
+innermost, cut into items for the threads. A run that is stopped leaves the items of its step that
+were not begun: no step is so long that a stop would have to wait for all of it.
 */
 
 use super::loops::{Block, Fold, Line, Loops, PANEL, Plane, Rows, TILE};
 use super::memory::Memory;
-use super::threads::Pool;
+use super::threads::Team;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -208,7 +209,7 @@ impl Conv {
         residual: Option<&Pixels>,
         y: &Pixels,
         loops: &Loops,
-        pool: &Pool,
+        pool: Team<'_>,
     ) {
         let p = &self.plane;
         let output = (
@@ -305,7 +306,8 @@ impl Conv {
             });
         };
         if threads == 1 {
-            (0..items).for_each(item);
+            let going = |_: &usize| !pool.cancel.is_cancelled();
+            (0..items).take_while(going).for_each(item);
         } else {
             pool.run(items, item);
         }
@@ -363,7 +365,7 @@ impl Sweep {
         x: &Pixels,
         y: &Pixels,
         loops: &Loops,
-        pool: &Pool,
+        pool: Team<'_>,
     ) {
         let p = &self.plane;
         assert_eq!([x.height, x.width], p.input);
@@ -420,7 +422,7 @@ pub(crate) enum Plain<'a> {
 }
 
 /// Rows to hand out: few enough that an item is worth handing out.
-fn shares(rows: usize, floats: usize, pool: &Pool) -> usize {
+fn shares(rows: usize, floats: usize, pool: Team<'_>) -> usize {
     if floats < SMALL {
         1
     } else {
@@ -449,7 +451,7 @@ pub(crate) fn to_pixels(
     extents: (usize, usize),
     t: &Pixels,
     pad: (usize, usize),
-    pool: &Pool,
+    pool: Team<'_>,
 ) {
     let (height, width) = extents;
     assert!(height + pad.0 <= t.height && width + pad.1 <= t.width);
@@ -500,20 +502,20 @@ pub(crate) fn to_pixels(
 }
 
 /// Plain floats out of pixels, into a slot.
-pub(crate) fn from_pixels_into(arena: &mut Arena<'_>, t: &Pixels, slot: usize, pool: &Pool) {
+pub(crate) fn from_pixels_into(arena: &mut Arena<'_>, t: &Pixels, slot: usize, pool: Team<'_>) {
     assert_ne!(slot, t.slot);
     let to = arena.start(&row_of(slot, t.len()));
     flatten(arena, t, to, pool);
 }
 
 /// Plain floats out of pixels, as many as `t` has.
-pub(crate) fn from_pixels(arena: &mut Arena<'_>, t: &Pixels, plain: &mut [f32], pool: &Pool) {
+pub(crate) fn from_pixels(arena: &mut Arena<'_>, t: &Pixels, plain: &mut [f32], pool: Team<'_>) {
     assert_eq!(plain.len(), t.len());
     flatten(arena, t, Shared(plain.as_mut_ptr()), pool);
 }
 
 /// `to` is good for writing as many floats as `t` has, apart from t.
-fn flatten(arena: &mut Arena<'_>, t: &Pixels, to: Shared<*mut f32>, pool: &Pool) {
+fn flatten(arena: &mut Arena<'_>, t: &Pixels, to: Shared<*mut f32>, pool: Team<'_>) {
     let from = arena.start(t);
     let rows = t.samples * t.height;
     let items = shares(rows, t.len(), pool);

@@ -3,6 +3,7 @@ The engine's threads: workers that spin for some microseconds after a job, so th
 of a running program finds them awake, and then sleep, so that an idle process uses no time.
 */
 
+use crate::engine::Cancel;
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -198,6 +199,30 @@ impl Pool {
     }
 }
 
+/// A pool for the steps of a run that may be stopped.
+#[derive(Clone, Copy)]
+pub(crate) struct Team<'a> {
+    pub pool: &'a Pool,
+    pub cancel: &'a Cancel,
+}
+
+impl Team<'_> {
+    /// Threads, the caller's included.
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Like [`Pool::run`], but once the run is stopped the items left are not done; the caller has
+    /// to ask the token, and leave what was computed alone. Asking costs a relaxed load an item.
+    pub(crate) fn run<F: Fn(usize) + Sync>(&self, count: usize, f: F) {
+        self.pool.run(count, |item| {
+            if !self.cancel.is_cancelled() {
+                f(item);
+            }
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
@@ -223,6 +248,35 @@ mod tests {
                 done[i].fetch_add(1, Relaxed);
             });
             assert!(done.iter().all(|d| d.load(Relaxed) == 1), "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_stop_leaves_the_items_that_were_not_begun() {
+        for threads in [1, 3] {
+            let (pool, cancel) = (Pool::new(threads), Cancel::new());
+            let team = Team {
+                pool: &pool,
+                cancel: &cancel,
+            };
+            let done = AtomicUsize::new(0);
+            team.run(1000, |item| {
+                // Whoever comes later waits for the stop, so that none slips through before it.
+                if item == 5 {
+                    cancel.cancel();
+                } else if item > 5 {
+                    while !cancel.is_cancelled() {
+                        std::hint::spin_loop();
+                    }
+                }
+                done.fetch_add(1, Relaxed);
+            });
+            // A thread may have taken an item, or be in one, when another stops them all.
+            let done = done.load(Relaxed);
+            assert!(
+                (7 - threads..6 + threads).contains(&done),
+                "{done} of {threads} threads"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Action, Lowering, Place};
 use crate::engine::general::{self, Info};
 use crate::engine::kernels::loops::{PANEL, Plane};
 use crate::engine::kernels::step::{Conv, ConvParts, Pixels};
-use crate::engine::weights::{Packing, packed};
+use crate::engine::weights::Packing;
 use crate::model::{DType, Node, Op, ValueId};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl Lowering<'_> {
             info.dims.len() == 4
                 && info.dtype == DType::F32
                 && !info.dims.contains(&0)
-                && !self.graph.constants.contains_key(&id)
+                && !self.is_constant(id)
         };
         axis == 1 && all.clone().all(image)
     }
@@ -82,10 +82,7 @@ impl Lowering<'_> {
             return Ok(false);
         };
         let weight_dims = self.info(b).dims;
-        let ([_, _], false) = (
-            weight_dims.as_slice(),
-            self.graph.constants.contains_key(&a),
-        ) else {
+        let ([_, _], false) = (weight_dims.as_slice(), self.is_constant(a)) else {
             return Ok(false);
         };
         let Some(&channels) = y.dims.last() else {
@@ -130,8 +127,7 @@ impl Lowering<'_> {
         } else {
             Packing::Columns { channels, deep }
         };
-        let packed = packed(&weight, packing);
-        self.weights.push(packed.clone());
+        let packed = self.packed(b, weight, packing)?;
         let rows = x.len() / deep;
         let place = self.plain(&node.name, a)?;
         let as_rows = |slot, channels| Pixels {
@@ -194,7 +190,6 @@ impl Lowering<'_> {
     /// Element by element over pixels where an operand is kept so: the numbers are the same in
     /// either order.
     pub(super) fn elementwise(&mut self, node: &Node) -> Result<bool, String> {
-        let graph = self.graph;
         let kept = |id: &ValueId| self.forms.get(id).is_some_and(|f| f.pixels.is_some());
         let out = self.info(node.outputs[0]);
         if !node.inputs.iter().any(kept) || out.dims.len() != 4 || out.dims.contains(&0) {
@@ -204,7 +199,7 @@ impl Lowering<'_> {
         let mut infos = vec![];
         for &id in &node.inputs {
             let info = self.info(id);
-            let constant = graph.constants.contains_key(&id);
+            let constant = self.is_constant(id);
             let lead = 4usize.saturating_sub(info.dims.len());
             let dims = [&vec![1; lead][..], &info.dims].concat();
             let flat = dims.len() == 4 && [dims[0], dims[2], dims[3]] == [1; 3];
@@ -227,7 +222,7 @@ impl Lowering<'_> {
         let work = general::compile(&node.op, &infos, std::slice::from_ref(&y))?;
         let mut reads = vec![];
         for &id in &node.inputs {
-            if let Some(constant) = graph.constants.get(&id) {
+            if let Some(constant) = self.constants.get(&id) {
                 reads.push(Place::Constant(constant.clone()));
                 continue;
             }

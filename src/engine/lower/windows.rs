@@ -3,7 +3,7 @@
 use super::{Action, Lowering, image};
 use crate::engine::kernels::loops::{Fold, PANEL, Plane};
 use crate::engine::kernels::step::{Conv, ConvParts, Pixels, Sweep};
-use crate::engine::weights::{Packing, packed};
+use crate::engine::weights::Packing;
 use crate::model::op::{PoolKind, Window};
 use crate::model::{DType, Node, ValueId};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Lowering<'_> {
         residual: bool,
     ) -> Option<(Plane, Arc<Vec<f32>>, Vec<f32>)> {
         let inputs = 2 + usize::from(bias) + usize::from(residual);
-        if node.inputs.len() != inputs || self.graph.constants.contains_key(&node.inputs[0]) {
+        if node.inputs.len() != inputs || self.is_constant(node.inputs[0]) {
             return None;
         }
         let plane = self.plane(node, window)?;
@@ -79,8 +79,8 @@ impl Lowering<'_> {
         let (low, high) = clamp;
         if groups > 1 && groups == cin && channels == cin && !residual {
             let taps = plane.kernel[0] * plane.kernel[1];
-            let packed = packed(&weight, Packing::Depthwise { channels, taps });
-            self.weights.push(packed.clone());
+            let packing = Packing::Depthwise { channels, taps };
+            let packed = self.packed(node.inputs[1], weight, packing)?;
             let x = self.pixels(&node.name, input)?;
             let y = self.output_pixels(output)?;
             let sweep = Sweep {
@@ -121,8 +121,7 @@ impl Lowering<'_> {
             taps: taps.clone(),
             rows,
         };
-        let packed = packed(&weight, packing);
-        self.weights.push(packed.clone());
+        let packed = self.packed(node.inputs[1], weight, packing)?;
         let wide = channels / groups;
         let mut bias_panels = vec![0.0; wide.next_multiple_of(PANEL) * groups];
         for (to, from) in bias_panels
@@ -207,7 +206,7 @@ impl Lowering<'_> {
         window: &Window,
         extra: &[usize],
     ) -> Option<(Plane, Fold)> {
-        if node.outputs.len() > 1 || self.graph.constants.contains_key(&node.inputs[0]) {
+        if node.outputs.len() > 1 || self.is_constant(node.inputs[0]) {
             return None;
         }
         let plane = self.plane(node, window)?;
@@ -239,7 +238,7 @@ impl Lowering<'_> {
         if x.dtype != DType::F32 || x.dims.contains(&0) || !(3..=4).contains(&x.dims.len()) {
             return None;
         }
-        if self.graph.constants.contains_key(&node.inputs[0]) {
+        if self.is_constant(node.inputs[0]) {
             return None;
         }
         let [_, h, w, _] = image(&x.dims)?;

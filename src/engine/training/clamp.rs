@@ -1,6 +1,7 @@
 /*! A clamp (ReLU, ReLU6), alone or behind a sum; as a candle op too, for islands made of several. */
 
-use super::tensor::{clamp, floats, light_share, mask, with};
+use super::tensor::{floats, light_share, mask, with};
+use crate::engine::kernels::planes;
 use crate::model::Activation;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -11,8 +12,11 @@ pub(super) struct Clamp(pub Activation);
 
 impl Clamp {
     pub(super) fn of(self, x: &[f32]) -> Vec<f32> {
-        let y = x.par_iter().with_min_len(light_share(x.len()));
-        y.map(|&v| clamp(v, self.0)).collect()
+        let mut y = vec![0.0; x.len()];
+        let each = light_share(x.len());
+        let parts = y.par_chunks_mut(each).zip(x.par_chunks(each));
+        parts.for_each(|(y, x)| planes::line(y, x, 1.0, 0.0, (self.0.low, self.0.high)));
+        y
     }
 
     pub(super) fn of_sum(self, a: &[f32], b: &[f32]) -> Vec<f32> {
@@ -20,9 +24,7 @@ impl Clamp {
         let each = light_share(a.len());
         let parts = y.par_chunks_mut(each).zip(a.par_chunks(each));
         parts.zip(b.par_chunks(each)).for_each(|((y, a), b)| {
-            for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
-                *y = clamp(a + b, self.0);
-            }
+            planes::clamped_sum(y, a, b, (self.0.low, self.0.high));
         });
         y
     }

@@ -136,6 +136,8 @@ impl TrainableGraph {
             if run.input_gradients {
                 pass.tracked.insert(id);
             }
+            let name = &graph.value(id).name;
+            pass.drop_out(name, id).map_err(|e| self.failed(id, e))?;
         }
         for n in self.needed(outputs) {
             let node = &graph.nodes[n];
@@ -145,7 +147,12 @@ impl TrainableGraph {
             if node.outputs.iter().all(|o| pass.values.contains_key(o)) {
                 continue;
             }
-            let done = pass.node(n, node).and_then(|()| pass.drop_out(n, node));
+            let done = pass.node(node).and_then(|()| {
+                let outputs = node.outputs.iter();
+                outputs
+                    .copied()
+                    .try_for_each(|id| pass.drop_out(&node.name, id))
+            });
             done.map_err(|e| EngineError::Run {
                 node: node.name.clone(),
                 what: e.to_string(),
@@ -208,7 +215,7 @@ impl Pass<'_> {
     /// Keeps a result, and in training the step that made it.
     fn keep(
         &mut self,
-        at: (usize, &Node),
+        at: &str,
         inputs: &[ValueId],
         to: ValueId,
         result: Tensor,
@@ -216,14 +223,14 @@ impl Pass<'_> {
     ) {
         let wanted: Vec<bool> = inputs.iter().map(|i| self.tracked.contains(i)).collect();
         if let Some(tape) = self.tape.as_mut().filter(|_| wanted.contains(&true)) {
-            tape.push((at.0, &at.1.name), step(), inputs, &wanted, &[to]);
+            tape.push(at, step(), inputs, &wanted, &[to]);
             self.tracked.insert(to);
         }
         self.values.insert(to, result);
     }
 
-    fn node(&mut self, n: usize, node: &Node) -> Result<()> {
-        let at = (n, node);
+    fn node(&mut self, node: &Node) -> Result<()> {
+        let at = node.name.as_str();
         let mut ins = Vec::with_capacity(node.inputs.len());
         for id in &node.inputs {
             let value = self.values.get(id).cloned().or_else(|| self.net.known(*id));
@@ -280,7 +287,7 @@ impl Pass<'_> {
                     )?;
                 }
             }
-            Op::BatchNorm { epsilon } => self.batch_norm(at, *epsilon, fused, &ins, behind)?,
+            Op::BatchNorm { epsilon } => self.batch_norm(node, *epsilon, fused, &ins, behind)?,
             Op::Binary(Binary::Add, activation) if same && ins[0].dtype() == DType::F32 => {
                 let (act, to) = clamps(activation);
                 let [a, b] = [0, 1].map(|i| (node.inputs[i], ins[i].clone()));
@@ -361,7 +368,7 @@ impl Pass<'_> {
                 self.keep(at, &node.inputs, out, y, || Step::Concat { runs });
             }
             Op::Split { axis, sizes } => {
-                self.island(at, &ins, |ins| {
+                self.island(node, &ins, |ins| {
                     let mut start = 0;
                     let piece = |&size: &usize| {
                         start += size;
@@ -374,7 +381,7 @@ impl Pass<'_> {
                 Some(act) => self.clamp(at, (node.inputs[0], ins[0].clone()), out, act)?,
                 None => {
                     let batch = self.batch;
-                    self.island(at, &ins, |ins| Ok(vec![ops::run(op, ins, batch)?]))?;
+                    self.island(node, &ins, |ins| Ok(vec![ops::run(op, ins, batch)?]))?;
                 }
             },
         }
@@ -383,7 +390,7 @@ impl Pass<'_> {
 
     fn sum(
         &mut self,
-        at: (usize, &Node),
+        at: &str,
         [(a, x), (b, y)]: [(ValueId, Tensor); 2],
         to: ValueId,
         activation: Activation,
@@ -400,7 +407,7 @@ impl Pass<'_> {
 
     fn clamp(
         &mut self,
-        at: (usize, &Node),
+        at: &str,
         (from, x): (ValueId, Tensor),
         to: ValueId,
         activation: Activation,
@@ -417,7 +424,7 @@ impl Pass<'_> {
     /// Runs a node by candle, and lets candle differentiate it.
     fn island(
         &mut self,
-        (n, node): (usize, &Node),
+        node: &Node,
         ins: &[Tensor],
         run: impl FnOnce(&[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<()> {
@@ -440,14 +447,14 @@ impl Pass<'_> {
         }
         if let Some(tape) = &mut self.tape {
             let step = Step::Island { ins, outs };
-            tape.push((n, &node.name), step, &node.inputs, &wanted, &node.outputs);
+            tape.push(&node.name, step, &node.inputs, &wanted, &node.outputs);
         }
         Ok(())
     }
 
     fn batch_norm(
         &mut self,
-        at: (usize, &Node),
+        node: &Node,
         epsilon: f32,
         activation: Activation,
         ins: &[Tensor],
@@ -456,7 +463,7 @@ impl Pass<'_> {
         let [x, scale, shift, mean, variance] = ins else {
             bail!("batch norm takes 5 inputs, has {}", ins.len());
         };
-        let ids = &at.1.inputs;
+        let (at, ids) = (node.name.as_str(), &node.inputs);
         let frozen = ids[1..3].iter().all(|id| !self.tracked.contains(id));
         if self.tape.is_none() || frozen {
             let affine = Affine::new(
@@ -498,32 +505,33 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Drops some of the elements of a result that dropout stands behind.
-    fn drop_out(&mut self, n: usize, node: &Node) -> Result<()> {
-        if self.tape.is_none() {
+    /// Drops some of the elements of a value that dropout stands behind.
+    fn drop_out(&mut self, at: &str, id: ValueId) -> Result<()> {
+        let found = self
+            .run
+            .dropout
+            .iter()
+            .position(|(d, rate)| *d == id && *rate > 0.0);
+        let (Some(found), true) = (found, self.tape.is_some()) else {
             return Ok(());
-        }
-        for (at, &(id, rate)) in self.run.dropout.iter().enumerate() {
-            if !node.outputs.contains(&id) || rate <= 0.0 {
-                continue;
-            }
-            let Some(x) = self.values.get(&id).cloned() else {
-                continue;
-            };
-            let mut state = self.run.seed ^ (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let keep = 1.0 / (1.0 - rate);
-            let factors: Vec<f32> = (0..x.elem_count())
-                .map(|_| match super::uniform(&mut state) < rate {
-                    true => 0.0,
-                    false => keep,
-                })
-                .collect();
-            let y = with(&x, |x| {
-                Ok(x.iter().zip(&factors).map(|(x, f)| x * f).collect())
-            })?;
-            let y = tensor(y, x.dims())?;
-            self.keep((n, node), &[id], id, y, || Step::Dropout { factors });
-        }
+        };
+        let Some(x) = self.values.get(&id).cloned() else {
+            return Ok(());
+        };
+        let rate = self.run.dropout[found].1;
+        let mut state = self.run.seed ^ (found as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let keep = 1.0 / (1.0 - rate);
+        let factors: Vec<f32> = (0..x.elem_count())
+            .map(|_| match super::uniform(&mut state) < rate {
+                true => 0.0,
+                false => keep,
+            })
+            .collect();
+        let y = with(&x, |x| {
+            Ok(x.iter().zip(&factors).map(|(x, f)| x * f).collect())
+        })?;
+        let y = tensor(y, x.dims())?;
+        self.keep(at, &[id], id, y, || Step::Dropout { factors });
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 /*! Batch norm with its clamp: by the batch's own statistics, and by fixed ones. */
 
-use super::tensor::{clamp, mask, share, sum, tensor, with};
+use super::tensor::{mask, share, sum, tensor, with};
+use crate::engine::kernels::planes;
 use crate::model::Activation;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -21,31 +22,6 @@ pub(super) struct BatchNorm {
     pub activation: Activation,
     /// Of the pass forward.
     pub stats: Stats,
-}
-
-/// Sums of `terms(x, y)` in eight lanes, so that they run in vector registers and lose less than
-/// running ones.
-#[inline(always)]
-fn lanes2(a: &[f32], b: &[f32], terms: impl Fn(f32, f32) -> [f32; 2]) -> [f32; 2] {
-    let mut acc = [[0.0f32; 8]; 2];
-    let (ca, cb) = (a.chunks_exact(8), b.chunks_exact(8));
-    let mut total = [0.0; 2];
-    for (&a, &b) in ca.remainder().iter().zip(cb.remainder()) {
-        let t = terms(a, b);
-        total[0] += t[0];
-        total[1] += t[1];
-    }
-    for (a, b) in ca.zip(cb) {
-        for j in 0..8 {
-            let t = terms(a[j], b[j]);
-            acc[0][j] += t[0];
-            acc[1][j] += t[1];
-        }
-    }
-    [
-        total[0] + acc[0].iter().sum::<f32>(),
-        total[1] + acc[1].iter().sum::<f32>(),
-    ]
 }
 
 /// `terms(channel, at, plane)` summed over the samples, for each channel: first sums, then second.
@@ -85,6 +61,7 @@ fn scaled(
     activation: Activation,
 ) -> Vec<f32> {
     let channels = factor.len();
+    let bounds = (activation.low, activation.high);
     let mut y = vec![0.0; x.len()];
     let each = share(x.len() / plane.max(1));
     let parts = y
@@ -94,10 +71,7 @@ fn scaled(
         let planes = y.chunks_exact_mut(plane).zip(x.chunks_exact(plane));
         for (i, (y, x)) in planes.enumerate() {
             let c = (part * each + i) % channels;
-            let (a, b) = (factor[c], level[c]);
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = clamp(a * x + b, activation);
-            }
+            planes::line(y, x, factor[c], level[c], bounds);
         }
     });
     y
@@ -138,10 +112,8 @@ impl BatchNorm {
         let y = with(x, |x| {
             // The first value of each channel as origin: squares of what is left lose little.
             let origin: Vec<f32> = (0..c).map(|c| x[c * plane]).collect();
-            let [first, second] = each_channel(x, c, plane, |c, _, v| {
-                let o = origin[c];
-                lanes2(v, v, |v, _| [v - o, (v - o) * (v - o)])
-            });
+            let [first, second] =
+                each_channel(x, c, plane, |c, _, v| planes::moments(v, origin[c]));
             let n = count as f32;
             let mut stats = Stats {
                 count,
@@ -174,20 +146,11 @@ impl BatchNorm {
         let (factor, level) = with(scale, |scale| {
             with(shift, |shift| Ok(self.line(scale, shift)))
         })?;
-        let act = self.activation;
-        // Where the clamp holds, the gradient doesn't pass. The result is computed again as it
-        // was: cheaper than to read it.
-        let passes = |g: f32, x: f32, c: usize| {
-            let y = factor[c] * x + level[c];
-            if y > act.low && y < act.high { g } else { 0.0 }
-        };
+        let bounds = (self.activation.low, self.activation.high);
         let (dscale, dshift) = with(x, |x| {
             let [mut dscale, dshift] = each_channel(&grad, c, plane, |c, at, g| {
-                let mean = self.stats.mean[c];
-                lanes2(g, &x[at..at + plane], |g, x| {
-                    let g = passes(g, x, c);
-                    [g * (x - mean), g]
-                })
+                let (mean, x) = (self.stats.mean[c], &x[at..at + plane]);
+                planes::line_sums(g, x, mean, factor[c], level[c], bounds)
             });
             dscale.iter_mut().zip(&inverse).for_each(|(d, i)| *d *= i);
             let n = self.stats.count as f32;
@@ -202,9 +165,7 @@ impl BatchNorm {
                     let a = factor[c];
                     let slope = a * inverse[c] * dscale[c] / n;
                     let base = a * dshift[c] / n - slope * self.stats.mean[c];
-                    for (g, &x) in grad.iter_mut().zip(x) {
-                        *g = a * passes(*g, x, c) - base - slope * x;
-                    }
+                    planes::line_back(grad, x, a, level[c], bounds, base, slope);
                 }
             });
             Ok((dscale, dshift))

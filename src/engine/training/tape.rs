@@ -215,7 +215,8 @@ pub(super) fn variables(ins: &[Tensor], wanted: &[bool]) -> Result<Vec<Tensor>> 
 #[derive(Debug)]
 struct Record {
     step: Step,
-    node: usize,
+    /// Of the node it comes from.
+    name: String,
     inputs: Vec<ValueId>,
     wanted: Vec<bool>,
     outputs: Vec<ValueId>,
@@ -225,28 +226,21 @@ struct Record {
 #[derive(Debug, Default)]
 pub struct Tape {
     records: Vec<Record>,
-    names: Vec<String>,
 }
 
 impl Tape {
-    /// Remembers a step of `node`. A step that replaces a value has it as input and output.
+    /// Remembers a step of the node `name`. One that replaces a value has it as input and output.
     pub(super) fn push(
         &mut self,
-        (node, name): (usize, &str),
+        name: &str,
         step: Step,
         inputs: &[ValueId],
         wanted: &[bool],
         outputs: &[ValueId],
     ) {
-        if self.names.len() <= node {
-            self.names.resize(node + 1, String::new());
-        }
-        if self.names[node].is_empty() {
-            self.names[node] = name.to_string();
-        }
         self.records.push(Record {
             step,
-            node,
+            name: name.to_string(),
             inputs: inputs.to_vec(),
             wanted: wanted.to_vec(),
             outputs: outputs.to_vec(),
@@ -276,7 +270,7 @@ impl Tape {
             }
             let ins = record.step.backward(outs, &record.wanted);
             let ins = ins.map_err(|e| EngineError::Run {
-                node: self.names[record.node].clone(),
+                node: record.name,
                 what: e.to_string(),
             })?;
             for ((&id, grad), wanted) in record.inputs.iter().zip(ins).zip(&record.wanted) {

@@ -1,5 +1,6 @@
 /*! Candle's tensors as plain slices, and what is done to slices everywhere. */
 
+use crate::engine::kernels::planes;
 use crate::model::Activation;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
@@ -68,7 +69,7 @@ pub(super) fn light_share(len: usize) -> usize {
 pub(super) fn add(sum: &mut [f32], more: &[f32]) {
     let each = light_share(sum.len());
     let parts = sum.par_chunks_mut(each).zip(more.par_chunks(each));
-    parts.for_each(|(sum, more)| sum.iter_mut().zip(more).for_each(|(s, m)| *s += m));
+    parts.for_each(|(sum, more)| planes::add(sum, more));
 }
 
 /// Clamps, and lets NaN through, so that a diverging training shows.
@@ -87,11 +88,7 @@ pub(super) fn clamp(v: f32, act: Activation) -> f32 {
 pub(super) fn mask(grad: &mut [f32], res: &[f32], act: Activation) {
     let each = light_share(grad.len());
     let parts = grad.par_chunks_mut(each).zip(res.par_chunks(each));
-    parts.for_each(|(grad, res)| {
-        for (g, &r) in grad.iter_mut().zip(res) {
-            *g = if r > act.low && r < act.high { *g } else { 0.0 };
-        }
-    });
+    parts.for_each(|(grad, res)| planes::mask(grad, res, (act.low, act.high)));
 }
 
 /// The sum of equally long vectors, in order, so that it doesn't depend on who finished first.

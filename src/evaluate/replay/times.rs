@@ -136,10 +136,7 @@ pub(super) fn ranges(plan: &Plan, layers: &LayerTable) -> [std::ops::Range<usize
 }
 
 /// The part's measured times, if they are there and have the plan's segments.
-pub(super) fn measured_part<'a>(
-    measured: Option<&'a Assembled>,
-    part: Part,
-) -> Option<&'a PartProfile> {
+pub(super) fn measured_part(measured: Option<&Assembled>, part: Part) -> Option<&PartProfile> {
     match part {
         Part::Edge => measured?.edge.as_ref(),
         Part::Cloud => measured?.cloud.as_ref(),

@@ -6,6 +6,7 @@ use crate::model::infer::MAX_ELEMENTS;
 use candle_onnx::onnx as proto;
 use half::{bf16, f16};
 use proto::tensor_proto::{DataLocation, DataType};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
@@ -28,7 +29,43 @@ impl Importer<'_> {
             file: self.file,
             folder: self.folder,
         }
-        .constant(tensor)
+        .constant(tensor, None)
+    }
+}
+
+/// The bytes of a tensor. Kept as words where they can be, so that floats, nearly all of a network,
+/// are never copied again.
+pub(super) enum Raw {
+    Words(Vec<f32>),
+    Bytes(Vec<u8>),
+}
+
+impl Raw {
+    /// Reads `length` bytes; the caller has checked that there may be as many.
+    pub(super) fn read(source: &mut dyn Read, length: usize) -> std::io::Result<Raw> {
+        if length.is_multiple_of(4) {
+            let mut words = vec![0.0_f32; length / 4];
+            source.read_exact(bytemuck::cast_slice_mut(&mut words))?;
+            return Ok(Raw::Words(words));
+        }
+        let mut bytes = vec![0; length];
+        source.read_exact(&mut bytes)?;
+        Ok(Raw::Bytes(bytes))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Raw::Words(words) => bytemuck::cast_slice(words),
+            Raw::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// Little-endian floats.
+    fn floats(self) -> Vec<f32> {
+        match self {
+            Raw::Words(words) if cfg!(target_endian = "little") => words,
+            other => le(other.bytes(), f32::from_le_bytes),
+        }
     }
 }
 
@@ -42,7 +79,12 @@ pub(super) struct Stored<'a> {
 
 impl Stored<'_> {
     /// Takes the tensor's bytes with it, so that they are freed as soon as they are converted.
-    pub(super) fn constant(&self, tensor: proto::TensorProto) -> Result<Constant, ImportError> {
+    /// `raw` is its raw data where that was read apart.
+    pub(super) fn constant(
+        &self,
+        tensor: proto::TensorProto,
+        raw: Option<Raw>,
+    ) -> Result<Constant, ImportError> {
         let name = tensor.name.clone();
         let fail = |what: String| ImportError::Tensor {
             file: self.file.to_string(),
@@ -64,53 +106,54 @@ impl Stored<'_> {
         let external = tensor.data_location == DataLocation::External as i32;
         let raw = match external {
             true => self.external(&tensor).map_err(fail)?,
-            false => tensor.raw_data,
+            false => raw.unwrap_or(Raw::Bytes(tensor.raw_data)),
         };
         let typed_ints = tensor.int32_data;
         let data = match code {
-            DataType::Float => f32s(le(&raw, f32::from_le_bytes), tensor.float_data),
+            DataType::Float => f32s(raw.floats(), tensor.float_data),
             DataType::Double => f32s(
-                le(&raw, f64::from_le_bytes)
+                le(raw.bytes(), f64::from_le_bytes)
                     .into_iter()
                     .map(|x| x as f32)
                     .collect(),
                 tensor.double_data.into_iter().map(|x| x as f32).collect(),
             ),
             DataType::Float16 => f32s(
-                le(&raw, |b| f16::from_le_bytes(b).to_f32()),
+                le(raw.bytes(), |b| f16::from_le_bytes(b).to_f32()),
                 typed_ints
                     .into_iter()
                     .map(|b| f16::from_bits(b as u16).to_f32())
                     .collect(),
             ),
             DataType::Bfloat16 => f32s(
-                le(&raw, |b| bf16::from_le_bytes(b).to_f32()),
+                le(raw.bytes(), |b| bf16::from_le_bytes(b).to_f32()),
                 typed_ints
                     .into_iter()
                     .map(|b| bf16::from_bits(b as u16).to_f32())
                     .collect(),
             ),
             DataType::Int64 => Data::I64(Arc::new(either(
-                le(&raw, i64::from_le_bytes),
+                le(raw.bytes(), i64::from_le_bytes),
                 tensor.int64_data,
             ))),
-            DataType::Int32 => {
-                Data::I32(Arc::new(either(le(&raw, i32::from_le_bytes), typed_ints)))
-            }
+            DataType::Int32 => Data::I32(Arc::new(either(
+                le(raw.bytes(), i32::from_le_bytes),
+                typed_ints,
+            ))),
             DataType::Int16 => Data::I32(Arc::new(either(
-                le(&raw, |b| i32::from(i16::from_le_bytes(b))),
+                le(raw.bytes(), |b| i32::from(i16::from_le_bytes(b))),
                 typed_ints,
             ))),
             DataType::Uint8 => Data::U8(Arc::new(either(
-                raw,
+                raw.bytes().to_vec(),
                 typed_ints.into_iter().map(|x| x as u8).collect(),
             ))),
             DataType::Int8 => Data::I8(Arc::new(either(
-                raw.into_iter().map(|x| x as i8).collect(),
+                raw.bytes().iter().map(|&x| x as i8).collect(),
                 typed_ints.into_iter().map(|x| x as i8).collect(),
             ))),
             DataType::Bool => Data::Bool(Arc::new(either(
-                raw.into_iter().map(|x| u8::from(x != 0)).collect(),
+                raw.bytes().iter().map(|&x| u8::from(x != 0)).collect(),
                 typed_ints.into_iter().map(|x| u8::from(x != 0)).collect(),
             ))),
             other => return Err(fail(format!("the element type {other:?} is not supported"))),
@@ -132,7 +175,7 @@ impl Stored<'_> {
     }
 
     /// Bytes of a tensor kept in a file of its own, beside the model.
-    fn external(&self, tensor: &proto::TensorProto) -> Result<Vec<u8>, String> {
+    fn external(&self, tensor: &proto::TensorProto) -> Result<Raw, String> {
         let entry = |key: &str| {
             let found = tensor.external_data.iter().find(|e| e.key == key);
             found.map(|e| e.value.as_str())
@@ -156,17 +199,17 @@ impl Stored<'_> {
                 .map_err(|_| format!("bad external {key} `{text}`")),
             None => Ok(None),
         };
-        let offset: usize = number("offset")?.unwrap_or(0);
-        let length: Option<usize> = number("length")?;
-        let read = || -> std::io::Result<Vec<u8>> {
-            use std::io::{Read, Seek, SeekFrom};
+        let offset: u64 = number("offset")?.unwrap_or(0);
+        let length: Option<u64> = number("length")?;
+        let read = || -> std::io::Result<Raw> {
             let mut file = std::fs::File::open(folder.join(location))?;
-            file.seek(SeekFrom::Start(offset as u64))?;
-            let mut bytes = Vec::new();
-            // Bounded by the file's own size, whatever the header says.
-            file.take(length.map_or(u64::MAX, |n| n as u64))
-                .read_to_end(&mut bytes)?;
-            Ok(bytes)
+            // Bounded by the file's own size, whatever the header says; too few bytes show as a
+            // wrong count of elements.
+            let there = file.metadata()?.len().saturating_sub(offset);
+            let length = length.map_or(there, |n| n.min(there));
+            file.seek(SeekFrom::Start(offset))?;
+            let length = usize::try_from(length).map_err(std::io::Error::other)?;
+            Raw::read(&mut file, length)
         };
         read().map_err(|e| format!("its data file `{location}`: {e}"))
     }

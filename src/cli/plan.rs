@@ -1,0 +1,145 @@
+/*! `plan`: where a session's rules split its network and put exits, and why. */
+
+use super::run::go;
+use super::session::SessionArgs;
+use super::{CliError, error::Context};
+use crate::engine::Cancel;
+use crate::exits::Part;
+use crate::partition::{Plan, Split};
+use crate::run::Stage;
+use crate::session::{Results, Session};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Say where a session's rules split the network and put its exits. The rules that look at the
+/// network alone answer at once; the others run (or take from --out) the stages they read.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The plan as scripts read it. Shares are of the whole network, 0 to 1.
+#[derive(Serialize)]
+struct Document<'a> {
+    network: &'a str,
+    split: SplitRow<'a>,
+    exits: Vec<ExitRow<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct SplitRow<'a> {
+    rule: String,
+    /// `after`, `edge_only` or `cloud_only`.
+    kind: &'static str,
+    after: Option<&'a str>,
+    memory_share: f64,
+    macs_share: f64,
+    layers: usize,
+    /// Of the F32 tensor that is sent on.
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct ExitRow<'a> {
+    after: &'a str,
+    part: Part,
+    threshold: f64,
+    macs_share: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
+    let chosen = args.session.load()?;
+    let done = go(&chosen, false, Stage::Plan, cancel)?;
+    let results = done.session.results.as_deref();
+    let found = results.and_then(|r| Some((r, r.plan.as_ref()?)));
+    let (results, plan) = found.ok_or_else(|| CliError::failed("the run ended without a plan"))?;
+    let document = document(&chosen.session, results, plan);
+    let mut out = io::stdout().lock();
+    let written = match args.json {
+        true => serde_json::to_writer_pretty(&mut out, &document)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
+        false => human(&mut out, &document),
+    };
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the plan"),
+    }
+}
+
+fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Document<'a> {
+    let table = &results.layers;
+    let macs = |row: usize| table.layers[row].prefix_macs as f64 / table.macs.max(1) as f64;
+    let (kind, memory_share, macs_share, layers, bytes) = match plan.split {
+        Split::After(row) => {
+            let layer = &table.layers[row];
+            let memory = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
+            ("after", memory, macs(row), row + 1, layer.activation_bytes)
+        }
+        Split::EdgeOnly => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
+        Split::CloudOnly => ("cloud_only", 0.0, 0.0, 0, 0),
+    };
+    Document {
+        network: &table.network,
+        split: SplitRow {
+            rule: format!("{:?}", session.split),
+            kind,
+            after: plan.split_after.as_deref(),
+            memory_share,
+            macs_share,
+            layers,
+            bytes,
+        },
+        exits: plan
+            .exits
+            .iter()
+            .map(|exit| ExitRow {
+                after: &exit.after,
+                part: exit.part,
+                threshold: exit.threshold,
+                macs_share: macs(exit.layer),
+            })
+            .collect(),
+        notes: &plan.notes,
+    }
+}
+
+fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
+    let split = &document.split;
+    writeln!(out, "{}, {}", document.network, split.rule)?;
+    match split.after {
+        Some(after) => writeln!(
+            out,
+            "split after {after}: {:.0} % of the memory, {:.0} % of the MACs and {} layers on the \
+             edge; {} bytes sent on",
+            100.0 * split.memory_share,
+            100.0 * split.macs_share,
+            split.layers,
+            split.bytes
+        )?,
+        None => writeln!(out, "split: {}", split.kind.replace('_', " "))?,
+    }
+    for exit in &document.exits {
+        let part = match exit.part {
+            Part::Edge => "edge",
+            Part::Cloud => "cloud",
+        };
+        writeln!(
+            out,
+            "exit on the {part:<5} after {:<24} threshold {:.2}, {:>3.0} % of the MACs before it",
+            exit.after,
+            exit.threshold,
+            100.0 * exit.macs_share
+        )?;
+    }
+    for note in document.notes {
+        writeln!(out, "- {note}")?;
+    }
+    Ok(())
+}
