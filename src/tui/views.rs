@@ -51,7 +51,7 @@ pub fn draw(state: &State, area: Rect) -> Buffer {
 }
 
 fn overview(state: &State, buf: &mut Buffer, area: Rect) {
-    let tuning = if area.height > 50 { 14 } else { 10 };
+    let tuning = if area.height > 50 { 14 } else { 9 };
     let [top, bottom] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(tuning)]).areas(area);
     let [left, right] =

@@ -9,6 +9,7 @@ use crate::exits::{Classifier, ExitError, TEMPLATES};
 use crate::tui::effects::{Effect, HeadsRequest, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::style::Style;
 use std::sync::Arc;
 use tui_textarea::TextArea;
 
@@ -43,6 +44,9 @@ impl Editor {
     pub fn set_text(&mut self, text: &str) {
         self.area = TextArea::new(text.lines().map(str::to_string).collect());
         self.area.set_tab_length(4);
+        // Styles are the view's; set here is only that there are numbers, and no underlined line.
+        self.area.set_line_number_style(Style::new());
+        self.area.set_cursor_line_style(Style::new());
     }
 
     /// Another session: nothing of the last one's stays.

@@ -226,12 +226,18 @@ impl Bench {
         app::text(&self.buffer())
     }
 
-    /// The first line that has a text.
+    /// The first line that has a text, below the names of the pages.
     pub fn line(&self, text: &str) -> String {
         let screen = self.screen();
-        let line = screen.lines().find(|l| l.contains(text));
+        let line = screen.lines().skip(2).find(|l| l.contains(text));
         line.unwrap_or_else(|| panic!("no `{text}` in\n{screen}"))
             .to_string()
+    }
+
+    /// What follows a label in its line.
+    pub fn field(&self, label: &str) -> String {
+        let line = self.line(label);
+        line[line.find(label).unwrap()..].to_string()
     }
 
     /// The cell where a text begins.
@@ -241,6 +247,7 @@ impl Bench {
         let (y, line) = screen
             .lines()
             .enumerate()
+            .skip(2)
             .find(|(_, l)| l.contains(text))
             .unwrap();
         let x = line[..line.find(text).unwrap()].chars().count();

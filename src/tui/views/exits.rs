@@ -149,6 +149,11 @@ fn draw_source(state: &State, buf: &mut Buffer, area: Rect) {
     let (top, left) = editor.area.scroll_offset();
     let margin = editor.area.line_number_width();
     let lines = editor.area.lines();
+    for y in area.top()..area.bottom() {
+        for x in area.left()..area.right().min(area.left() + margin) {
+            buf[(x, y)].set_style(theme.dim);
+        }
+    }
     let mut paint = |row: usize, range: Range<usize>, style: Style| {
         let Some(y) = row
             .checked_sub(usize::from(top))
@@ -233,13 +238,11 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
         Span::styled(format!("head after {after}"), theme.title),
     );
     let share = head.macs as f64 / network.table.macs.max(1) as f64;
-    let text = format!(
-        "{} parameters  {} MACs ({:.1} % of the network)",
-        number::count(head.params as f64),
-        number::count(head.macs as f64),
-        100.0 * share,
-    );
+    let text = format!("{} parameters", number::count(head.params as f64));
     line(buf, area, 1, Span::raw(text));
+    let macs = number::count(head.macs as f64);
+    let text = format!("{macs} MACs, {:.2} % of the network", 100.0 * share);
+    line(buf, area, 2, Span::raw(text));
     let time = |profile: Option<&crate::device::Profile>| {
         let mut heads = profile.iter().flat_map(|p| &p.heads);
         let own = heads.find(|h| h.after == after && h.hash == head.hash);
@@ -254,19 +257,19 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     line(
         buf,
         area,
-        2,
-        Span::raw(format!("edge {edge}  cloud {cloud} (measured)")),
+        3,
+        Span::raw(format!("edge {edge}, cloud {cloud}")),
     );
     let lines = head.shapes.iter();
     for (i, shape) in lines.enumerate() {
         line(
             buf,
             area,
-            3 + i as u16,
+            4 + i as u16,
             Span::styled(format!("  {shape}"), theme.dim),
         );
     }
-    let from = 4 + head.shapes.len() as u16;
+    let from = 5 + head.shapes.len() as u16;
     for (i, text) in head.rendered.lines().enumerate() {
         line(
             buf,

@@ -15,9 +15,9 @@ use ratatui::text::{Line, Span};
 pub fn target(targets: &[Target], profile: Option<&Profile>) -> String {
     let one = |t: &Target| match t {
         Target::Local { slowdown, .. } if *slowdown != 1.0 => {
-            format!("this machine, slowed {slowdown}× (emulated)")
+            format!("local {slowdown}× emulated")
         }
-        Target::Local { .. } => "this machine".to_string(),
+        Target::Local { .. } => "local".to_string(),
         Target::Agent { url, .. } | Target::V2 { url, .. } => {
             let bare = url
                 .trim_start_matches("https://")

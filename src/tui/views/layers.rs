@@ -351,9 +351,15 @@ fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
         })
     };
     let table = &network.table;
-    let mut words = vec![Span::styled(
+    let mut words = Vec::new();
+    if state.results.edge.is_none() || state.results.cloud.is_none() {
+        words.push(Span::styled("no profile: ", state.theme.dim));
+        words.push(Span::styled(state.keymap.first("profile"), state.theme.key));
+        words.push(Span::styled(" times the layers  ", state.theme.dim));
+    }
+    words.push(Span::styled(
         format!(
-            "{} layers  edge {}  cloud {}  memory {}  {} MACs",
+            "{} layers  edge {}  cloud {}  {}  {} MACs",
             rows.len(),
             ms(sum(|r| r.edge_ms)),
             ms(sum(|r| r.cloud_ms)),
@@ -361,11 +367,6 @@ fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
             number::count(table.macs as f64),
         ),
         state.theme.title,
-    )];
-    if state.results.edge.is_none() || state.results.cloud.is_none() {
-        words.push(Span::styled("  no profile: ", state.theme.dim));
-        words.push(Span::styled(state.keymap.first("profile"), state.theme.key));
-        words.push(Span::styled(" times the layers", state.theme.dim));
-    }
+    ));
     line(buf, area, 0, ratatui::text::Line::from(words));
 }

@@ -14,7 +14,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 /// Rows the panel takes in the overview, its frame included.
-pub const HEIGHT: u16 = 20;
+pub const HEIGHT: u16 = 19;
 
 fn strip(state: &State) -> Option<Strip> {
     let network = state.network.as_ref()?;
@@ -81,10 +81,7 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
         strip.draw(buf, rows(area, 0, 2));
     }
     let mut words = vec![Span::styled(
-        format!(
-            " threshold {:.2}  ",
-            state.document.session.policy.threshold
-        ),
+        format!(" at {:.2}  ", state.document.session.policy.threshold),
         theme.title,
     )];
     match (
@@ -98,7 +95,7 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
             });
             words.push(Span::styled(
                 format!(
-                    "accuracy {}  mean {latency}  offloaded {}  ",
+                    "acc {}  mean {latency}  offloaded {}  ",
                     number::percent(o.accuracy),
                     number::percent(o.offloaded)
                 ),
@@ -205,6 +202,26 @@ pub fn source(outcome: &Outcome) -> String {
     words
 }
 
+/// What a number isn't; where the column doesn't say it, also its kind.
+fn flags(outcome: &Outcome, with_kind: bool) -> String {
+    let mut words = Vec::new();
+    if with_kind {
+        words.push(match outcome.kind {
+            Kind::Measured => "measured",
+            Kind::Predicted => "predicted",
+        });
+    }
+    match (outcome.emulated, with_kind) {
+        (true, true) => words.push("emu"),
+        (true, false) => words.push("emulated"),
+        (false, _) => {}
+    }
+    if outcome.as_f32 {
+        words.push("≈F32");
+    }
+    words.join(" ")
+}
+
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Measured => "measured",
@@ -215,13 +232,12 @@ fn kind(kind: Kind) -> &'static str {
 type Write = fn(&Outcome) -> Option<String>;
 
 /// The rows every table of outcomes has.
-pub const ROWS: [(&str, Write); 9] = [
+pub const ROWS: [(&str, Write); 7] = [
     ("accuracy", |o| Some(number::percent(o.accuracy))),
-    ("mean", |o| {
-        o.latency_ms.map(|l| format!("{} ms", number::ms(l.mean)))
-    }),
-    ("p95", |o| {
-        o.latency_ms.map(|l| format!("{} ms", number::ms(l.p95)))
+    ("mean/p95 ms", |o| {
+        let pair =
+            |l: crate::evaluate::Latency| format!("{}/{}", number::ms(l.mean), number::ms(l.p95));
+        o.latency_ms.map(pair)
     }),
     ("offloaded", |o| Some(number::percent(o.offloaded))),
     ("bytes a sample", |o| Some(number::bytes(o.bytes_sent))),
@@ -231,11 +247,10 @@ pub const ROWS: [(&str, Write); 9] = [
     ("cloud memory", |o| {
         Some(number::bytes(o.cloud_memory_bytes as f64))
     }),
-    ("cost of 1 M", |o| {
-        o.cost_per_million.map(|c| number::usd(c.rounded))
-    }),
-    ("  unrounded", |o| {
-        o.cost_per_million.map(|c| number::usd(c.unrounded))
+    // As billed, and with durations as they are.
+    ("$ of 1 M/exact", |o| {
+        let pair = |c: crate::evaluate::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);
+        o.cost_per_million.map(pair)
     }),
 ];
 
@@ -267,10 +282,7 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             style: stale,
         },
         Column {
-            title: cloud.map_or("cloud-only".into(), |o| match o.kind {
-                Kind::Measured => "cloud-only".to_string(),
-                Kind::Predicted => "cloud-only, pred".to_string(),
-            }),
+            title: "cloud-only".into(),
             outcome: cloud,
             style: Style::new(),
         },
@@ -285,11 +297,13 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
     };
     for (i, column) in columns.iter().enumerate() {
         right(buf, i, from, &column.title, theme.title);
-        let words = column.outcome.map_or(String::new(), source);
-        right(buf, i, from + 1, &words, theme.dim);
+        let words = column.outcome.map_or("", |o| set(o.set));
+        right(buf, i, from + 1, words, theme.dim);
+        let flags = column.outcome.map_or(String::new(), |o| flags(o, i == 2));
+        right(buf, i, from + 2, &flags, theme.dim);
     }
     for (r, (name, write)) in ROWS.iter().enumerate() {
-        let row = from + 2 + r as u16;
+        let row = from + 3 + r as u16;
         put(buf, area, 0, row, name, theme.dim);
         for (i, column) in columns.iter().enumerate() {
             let text = column
@@ -299,7 +313,7 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             right(buf, i, row, &text, column.style);
         }
     }
-    from + 2 + ROWS.len() as u16
+    from + 3 + ROWS.len() as u16
 }
 
 /// The share of each exit, as the strip has them.

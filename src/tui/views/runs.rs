@@ -2,6 +2,7 @@
 
 use super::hint;
 use crate::exits::Part;
+use crate::run::Stage;
 use crate::tui::state::State;
 use crate::tui::state::runs::{Run, RunState, side_name, stage_name};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
@@ -162,19 +163,13 @@ fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
     put(buf, area, 0, 0, &name, theme.title);
     let width = 20.min(area.width.saturating_sub(30));
     put(buf, area, 10, 0, &bar::bar(share, width), theme.good);
-    let mut text = match (&stage.finished, stage.total) {
+    let learns = matches!(stage.stage, Stage::Heads | Stage::Backbone) && run.epoch.1 > 0;
+    let text = match (&stage.finished, stage.total) {
         (Some((outcome, kept, _)), _) => format!("{}{outcome}", if *kept { "kept: " } else { "" }),
+        (None, _) if learns => format!("epoch {} of {} {}", run.epoch.0, run.epoch.1, stage.note),
         (None, 0) => stage.note.clone(),
-        (None, total) => format!(
-            "{:.0} % {} of {total} {}",
-            100.0 * share,
-            stage.done,
-            stage.note
-        ),
+        (None, total) => format!("{} of {total} {}", stage.done, stage.note),
     };
-    if run.epoch.1 > 0 && stage.finished.is_none() {
-        text += &format!(" epoch {} of {}", run.epoch.0, run.epoch.1);
-    }
     put(buf, area, 11 + width, 0, &text, Style::new());
 }
 
@@ -269,7 +264,7 @@ fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part)
                 area,
                 0,
                 2,
-                &format!("{offloaded} offloaded  {sent} sent"),
+                &format!("{offloaded} sent, {sent}"),
                 Style::new(),
             );
         }

@@ -56,7 +56,7 @@ pub fn shares(buf: &mut Buffer, area: Rect, row: u16, parts: &[(f64, String, Sty
         };
         put(buf, area, x, row, &text, *style);
         // Where styles are alike, a mark keeps the shares apart.
-        if room > 0 {
+        if room > 0 && end < area.width {
             put(buf, area, end - 1, row, "▏", *style);
         }
         x = end;

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn shows_both_sides() {
         let exits = [(0.2, true), (0.49, true), (0.5, false), (0.8, false)];
-        assert_eq!(drawn(0.5, &exits), "edge ━━━━◆━━━━◆┃◇┄┄┄┄◇┄┄┄■ cloud");
+        assert_eq!(drawn(0.5, &exits), "edge ━━━━◆━━━━◆┃◇┄┄┄◇┄┄┄■ cloud");
         assert_eq!(drawn(0.0, &[]), "edge ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄■ cloud");
         assert_eq!(
             drawn(1.0, &[(0.5, true)]),
