@@ -97,6 +97,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
             edge_only: of(What::EdgeOnly),
         });
     }
+    report.unmodified(test.final_column()?.accuracy(&test.labels));
     // Both placements are predicted from sums of layers alike: only one of them was assembled.
     let fair = World {
         assembled: &[],
