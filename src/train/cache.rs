@@ -35,7 +35,7 @@ impl CacheLimits {
 /// Bytes a user may still write to the disk that holds `folder`.
 fn free_bytes(folder: &Path) -> Option<u64> {
     let stats = nix::sys::statvfs::statvfs(folder).ok()?;
-    Some(u64::from(stats.blocks_available()) * stats.fragment_size() as u64)
+    Some(stats.blocks_available() as u64 * stats.fragment_size() as u64)
 }
 
 /// Runs a backbone for its features.

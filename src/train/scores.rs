@@ -16,6 +16,9 @@ use crate::model::Graph;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+/// A run's first sample, and what came of it.
+type Done = Result<(usize, Vec<Vec<f32>>), EngineError>;
+
 /// How scores are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoreOptions {
@@ -76,8 +79,7 @@ pub fn forward_scores_with(
     };
     let mut scores: Vec<Vec<f32>> = dims.iter().map(|d| vec![0.0; d * count]).collect();
     let next = AtomicUsize::new(0);
-    // One run's share of a worker: its first sample, and what came of it.
-    let work = |send: mpsc::SyncSender<Result<(usize, Vec<Vec<f32>>), EngineError>>| {
+    let work = |send: mpsc::SyncSender<Done>| {
         let mut input = vec![0.0; batch * sample];
         loop {
             let first = next.fetch_add(1, Ordering::Relaxed) * batch;

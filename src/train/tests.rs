@@ -436,12 +436,12 @@ fn replica_heads_score_like_the_parts_of_a_residual_network() {
     }
 }
 
-/// Every network built in learns two samples by a few steps, as built and fused.
+/// Every network built in learns four samples by a few steps, pools and all.
 #[rstest]
 #[case::resnet8(ZooModel::ResNet { depth: 8, width: 8 }, 0.05)]
 #[case::resnet20(ZooModel::ResNet { depth: 20, width: 4 }, 0.05)]
-#[case::mobilenet(ZooModel::MobileNetV2 { width: 0.25 }, 0.02)]
-#[case::resnet50(ZooModel::ResNet50, 0.01)]
+#[case::mobilenet(ZooModel::MobileNetV2 { width: 0.25 }, 0.01)]
+#[case::resnet50(ZooModel::ResNet50, 0.005)]
 #[case::inception(ZooModel::InceptionV3, 0.01)]
 fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
     let size = model.least_input();
@@ -450,11 +450,11 @@ fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
         learning_rate,
         flip: false,
         shift: 0,
-        ..Hyper::for_backbone(6, 2, 1)
+        ..Hyper::for_backbone(6, 4, 1)
     };
     let cancel = Cancel::new();
     let task = Task {
-        data: &Toy(2),
+        data: &Toy(4),
         hyper: &hyper,
         saved: None,
         cancel: &cancel,
@@ -466,7 +466,7 @@ fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
         }
     })
     .unwrap();
-    // Norms over two samples at maps of a single pixel jump: the least loss tells.
+    // Norms over four samples at maps of a single pixel jump: the least loss tells.
     let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(least < 0.7 * losses[0], "{losses:?}");
 }
@@ -493,7 +493,8 @@ fn a_fused_network_is_fine_tuned() {
     })
     .0
     .unwrap();
-    assert!(losses[7] < 0.7 * losses[0], "{losses:?}");
+    assert!(losses[7] < 0.9 * losses[0], "{losses:?}");
+    assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
     assert!(
         tuned
             .constants
