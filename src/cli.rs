@@ -16,6 +16,7 @@ pub mod profile;
 pub mod progress;
 pub mod run;
 pub mod session;
+pub mod sweep;
 pub mod train;
 pub mod tui;
 
@@ -44,6 +45,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
+    Sweep(sweep::SweepArgs),
+    Explore(sweep::ExploreArgs),
     Export(export::ExportArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
@@ -73,6 +76,8 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
         Command::Plan(args) => plan::run(&args, &interrupt::token()?),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Explore(args) => sweep::explore(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),

@@ -1,6 +1,6 @@
 /*! The stages of a run, one after the other. */
 
-use super::distribute::{Ground, Parts, RUNS, Ran, What, head_at, test_set, unmodified};
+use super::distribute::{Ground, Parts, RUNS, Ran, What, test_set, unmodified};
 use super::keep::{Keep, Listener, Teller, told};
 use super::learn::{self, Lesson};
 use super::targets::Fleet;
@@ -8,9 +8,9 @@ use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tab
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::engine::Cancel;
+use crate::evaluate::ConfidenceTable;
 use crate::evaluate::explore::{self, Goal, Limits};
 use crate::evaluate::report::Report;
-use crate::evaluate::{ConfidenceTable, HeadKey};
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -348,23 +348,6 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Which head stands where.
-    fn head_keys(&self) -> Vec<HeadKey> {
-        let mut keys = Vec::new();
-        for point in &self.network.points {
-            for part in [Part::Edge, Part::Cloud] {
-                if let Some((_, head, _)) = head_at(&self.heads, &point.after, part) {
-                    keys.push(HeadKey {
-                        after: point.after.clone(),
-                        part,
-                        hash: head.hash.clone(),
-                    });
-                }
-            }
-        }
-        keys
-    }
-
     fn plan(&mut self, on: Listener, points: &[ExitPoint]) -> Result<Plan, RunError> {
         let session = self.session;
         let rule = ExitRule {
@@ -377,7 +360,7 @@ impl Course<'_> {
         let made = {
             let results = &self.results;
             let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-            let keys = self.head_keys();
+            let keys = self.results.head_keys();
             let goal = match session.split {
                 SplitRule::Fastest => Some(Goal::Fastest),
                 SplitRule::Cheapest => Some(Goal::Cheapest),
@@ -494,8 +477,6 @@ impl Course<'_> {
             self.results.note(what.name(), None, outcome.clone());
             baselines.push((what, outcome));
         }
-        let tables = self.tables.as_ref().ok_or(RunError::NothingToRun)?;
-        let keys = self.head_keys();
         let report = told(
             on,
             Stage::Report,
@@ -506,9 +487,6 @@ impl Course<'_> {
                     name: &self.options.name,
                     data,
                     results: &self.results,
-                    tables,
-                    heads: &keys,
-                    plan,
                     points: &self.network.points,
                     ran: &ran,
                     measured: &measured,

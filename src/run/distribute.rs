@@ -75,7 +75,7 @@ impl Parts {
 }
 
 /// The head of an exit: the one trained for its part, or the one that serves both.
-pub(super) fn head_at<'a>(
+fn head_at<'a>(
     heads: &'a [(Part, Head, f32)],
     after: &str,
     part: Part,

@@ -33,6 +33,8 @@ pub enum RunError {
     Died(String),
     #[error("an agent answered another question than was asked; use the same release on all sides")]
     OtherAnswer,
+    #[error("the session holds no results to replay; run it first with `edgelesspart run`")]
+    NoResults,
     #[error("neither side has anything to run; the plan is empty")]
     NothingToRun,
     #[error("{found} records came back for {expected} samples; run it again")]

@@ -6,7 +6,7 @@ off a board needs neither model nor data nor agent to be tuned.
 
 use super::tables::{PackError, PackedTable};
 use crate::device::{LinkProfile, PartProfile, Profile};
-use crate::evaluate::{ConfidenceTable, Outcome};
+use crate::evaluate::{ConfidenceTable, HeadKey, Outcome};
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -233,6 +233,24 @@ impl Results {
             plan: plan.cloned(),
             outcome,
         });
+    }
+
+    /// Which head stands where: the one trained for a part, or the one that serves both.
+    pub fn head_keys(&self) -> Vec<HeadKey> {
+        let mut keys = Vec::new();
+        for point in &self.points {
+            let here = || self.heads.iter().filter(|h| h.point.layer == point.layer);
+            for part in [Part::Edge, Part::Cloud] {
+                if let Some(head) = here().find(|h| h.part == part).or(here().next()) {
+                    keys.push(HeadKey {
+                        after: point.after.clone(),
+                        part,
+                        hash: head.hash.clone(),
+                    });
+                }
+            }
+        }
+        keys
     }
 
     /// What the last run of `what` gave.
