@@ -437,7 +437,7 @@ impl Report {
         if let Some(baseline) = self.baselines.original.as_ref().filter(fewer) {
             let (ran, of) = (baseline.samples, self.subject.test.used);
             self.say(format!(
-                "Baselines ran over {} of the {} test images, spread evenly; over all of them the \
+                "Baselines ran over {} of the {} test images, drawn by seed; over all of them the \
                  unmodified network has {:.1} % (confidence table).",
                 number::count(ran),
                 number::count(of),

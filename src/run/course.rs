@@ -46,7 +46,10 @@ pub(super) fn go(
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
     let mut on = |event: Event| {
-        journal.push((start.elapsed().as_secs_f64(), event.clone()));
+        // Records have a place of their own.
+        if !matches!(event, Event::Records(_)) {
+            journal.push((start.elapsed().as_secs_f64(), event.clone()));
+        }
         on(event);
     };
     let network = Network::load(session)?;
@@ -67,7 +70,7 @@ pub(super) fn go(
     };
     let report = course.run(&mut on)?;
     let mut results = course.results;
-    results.journal = journal;
+    results.keep_journal(&journal)?;
     let mut session = session.clone();
     session.name = Some(options.name.clone());
     session.results = Some(Box::new(results));

@@ -76,6 +76,8 @@ pub enum RunError {
     #[error(transparent)]
     Pack(#[from] crate::session::tables::PackError),
     #[error(transparent)]
+    Journal(#[from] crate::session::results::JournalError),
+    #[error(transparent)]
     Head(#[from] crate::session::results::HeadError),
     #[error(transparent)]
     Client(#[from] crate::remote::client::ClientError),
