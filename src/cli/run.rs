@@ -30,19 +30,8 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     let chosen = args.session.load()?;
     let done = go(&chosen, args.fresh, Stage::Report, cancel)?;
-    let report = done
-        .report
-        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
     let out = &chosen.out;
-    let text = report::text::text(&report);
-    let csv = report::csv::figures(&report)?;
-    let json = report::json::json(&report)?;
-    write(&out.join("report.txt"), text.as_bytes())?;
-    write(&out.join("report.csv"), csv.as_bytes())?;
-    write(&out.join("report.json"), json.as_bytes())?;
-    let page = report::html::html(&report)?;
-    write(&out.join("report.html"), page.as_bytes())?;
-    done.session.save(&out.join("session.ron"))?;
+    let [text, csv, json] = keep(&done, out)?;
     let shown = match (args.json, args.csv) {
         (true, _) => &json,
         (_, true) => &csv,
@@ -57,6 +46,27 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         out.display()
     );
     Ok(())
+}
+
+/// Writes the report in all its forms, and the session that replays it; gives text, CSV and JSON.
+///
+/// # Errors
+/// Names the file; or there is no report.
+pub fn keep(done: &run::Done, out: &Path) -> Result<[String; 3], CliError> {
+    let report = done
+        .report
+        .as_ref()
+        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
+    let text = report::text::text(report);
+    let csv = report::csv::figures(report)?;
+    let json = report::json::json(report)?;
+    write(&out.join("report.txt"), text.as_bytes())?;
+    write(&out.join("report.csv"), csv.as_bytes())?;
+    write(&out.join("report.json"), json.as_bytes())?;
+    let page = report::html::html(report)?;
+    write(&out.join("report.html"), page.as_bytes())?;
+    done.session.save(&out.join("session.ron"))?;
+    Ok([text, csv, json])
 }
 
 /// Runs a session up to a stage, its progress on standard error.

@@ -14,6 +14,7 @@ use crate::evaluate::report::Report;
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
+use crate::partition::manual::with_exits_at;
 use crate::partition::{ExitRule, Plan, Split, SplitRule, plan};
 use crate::remote::Element;
 use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
@@ -381,7 +382,11 @@ impl Course<'_> {
             let score = score.as_ref().map(|s| s as &dyn Fn(&Plan) -> Option<f64>);
             let table = &self.network.table;
             told(on, Stage::Plan, summary::plan, |teller| {
-                let made = plan(table, points, &session.split, &rule, profiles, score)?;
+                let mut made = plan(table, points, &session.split, &rule, profiles, score)?;
+                if let Some(names) = &session.exits.at {
+                    let own = |name: &str| session.policy.threshold_of(name);
+                    made = with_exits_at(made, table, points, names, own)?;
+                }
                 made.notes.iter().for_each(|note| teller.say(note));
                 Ok(made)
             })?
