@@ -66,7 +66,7 @@ pub enum EngineError {
         what: String,
     },
     /// An instruction set that isn't known, or that this processor lacks.
-    #[error("kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2 or neon")]
+    #[error("kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2, avx512 or neon")]
     Isa(String),
     /// Stopped through its [`Cancel`] token.
     #[error("stopped")]
@@ -109,22 +109,33 @@ pub enum Isa {
     Portable,
     /// AVX2 with FMA.
     Avx2,
+    /// AVX-512 (its foundation) beside AVX2.
+    Avx512,
     /// 64-bit Arm.
     Neon,
 }
 
 impl Isa {
+    /// All of them, the fastest first.
+    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
+
     fn loops(self) -> Option<Loops> {
         Loops::of(self)
     }
 
+    /// Whether this build and this processor have it.
+    pub fn runs_here(self) -> bool {
+        self.loops().is_some()
+    }
+
     /// The kernels for `wanted`, else for what the environment variable `EDGELESSPART_SIMD` names
-    /// (portable, avx2, neon), else the fastest this processor has.
+    /// (portable, avx2, avx512, neon), else the fastest this processor has.
     fn choose(wanted: Option<Isa>) -> Result<Loops, EngineError> {
         let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
             Err(_) | Ok("") => None,
             Ok("portable") => Some(Isa::Portable),
             Ok("avx2") => Some(Isa::Avx2),
+            Ok("avx512") => Some(Isa::Avx512),
             Ok("neon") => Some(Isa::Neon),
             Ok(other) => return Err(EngineError::Isa(other.to_string())),
         };
@@ -133,8 +144,7 @@ impl Isa {
                 .loops()
                 .ok_or_else(|| EngineError::Isa(format!("{isa:?}"))),
             None => {
-                let best = [Isa::Avx2, Isa::Neon, Isa::Portable];
-                let found = best.into_iter().find_map(Isa::loops);
+                let found = Isa::ALL.into_iter().find_map(Isa::loops);
                 found.ok_or_else(|| EngineError::Isa("portable".to_string()))
             }
         }
@@ -219,7 +229,7 @@ impl Engine {
 
     /// Like [`Engine::new`], with the kernels of one instruction set; `None` for the fastest this
     /// processor has, or what the environment variable `EDGELESSPART_SIMD` names (portable, avx2,
-    /// neon). Fails where the processor lacks it.
+    /// avx512, neon). Fails where the processor lacks it.
     pub fn with_kernels(
         graph: Graph,
         options: &Options,
