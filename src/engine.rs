@@ -66,7 +66,9 @@ pub enum EngineError {
         what: String,
     },
     /// An instruction set that isn't known, or that this processor lacks.
-    #[error("kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2, avx512 or neon")]
+    #[error(
+        "kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2, avx512 or neon"
+    )]
     Isa(String),
     /// Stopped through its [`Cancel`] token.
     #[error("stopped")]
