@@ -78,6 +78,13 @@ pub(super) fn go(
     Ok(Done { session, report })
 }
 
+fn brought(stage: Stage, what: &str) -> Event {
+    Event::Say {
+        stage,
+        text: format!("{what}; --fresh makes them again"),
+    }
+}
+
 impl Course<'_> {
     fn run(&mut self, on: Listener) -> Result<Option<Report>, RunError> {
         let session = self.session;
@@ -284,8 +291,12 @@ impl Course<'_> {
         if let Some(results) = self.session.results.as_deref()
             && results.heads_key == key
             && frozen.is_some()
+            && self.keep.adopt("heads", &key, &results.heads)?
         {
-            self.keep.adopt("heads", &key, &results.heads)?;
+            on(brought(
+                Stage::Heads,
+                "the session brings these exits trained",
+            ));
         }
         let lesson = Lesson {
             session: self.session,
@@ -326,7 +337,9 @@ impl Course<'_> {
                 calibration: calibration.clone(),
                 test: test.clone(),
             };
-            self.keep.adopt("tables", &key, &kept)?;
+            if self.keep.adopt("tables", &key, &kept)? {
+                on(brought(Stage::Tables, "the session brings these tables"));
+            }
         }
         let made = self.keep.stage(
             on,
