@@ -22,6 +22,7 @@ pub mod joint;
 mod learner;
 mod scores;
 pub mod settings;
+mod standard;
 #[cfg(test)]
 mod tests;
 

@@ -138,6 +138,27 @@ impl Features {
         matches!(self, Features::Nowhere)
     }
 
+    /// Features of the first samples, at most `count`, a multiple of [`PASS`]: the same bits
+    /// wherever they come from.
+    pub(super) fn first(
+        &self,
+        from: &Extractor<'_>,
+        count: usize,
+    ) -> Result<Vec<Vec<f32>>, TrainError> {
+        let few: Vec<usize> = (0..from.data.len().min(count)).collect();
+        if !self.are_nowhere() {
+            let outputs = from.dims.iter().enumerate();
+            return outputs.map(|(o, &d)| self.gather(o, d, &few)).collect();
+        }
+        let mut all = vec![Vec::new(); from.dims.len()];
+        for chunk in few.chunks(PASS) {
+            let parts = from.run(chunk)?;
+            let pairs = all.iter_mut().zip(parts);
+            pairs.for_each(|(all, part)| all.extend(part));
+        }
+        Ok(all)
+    }
+
     /// Features of `dim` floats of some samples, of output `output`.
     pub(super) fn gather(
         &self,

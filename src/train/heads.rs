@@ -7,6 +7,7 @@ use super::cache::{CacheLimits, Extractor, Features};
 use super::graft::graft;
 use super::joint::sample_shape;
 use super::learner::{Learner, Rng, cross_entropy, order};
+use super::standard::Standard;
 use super::{Event, Task, TrainError, checkpoint};
 use crate::engine::training::Run;
 use crate::engine::{Engine, EngineError, Options};
@@ -15,6 +16,9 @@ use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::time::Instant;
+
+/// Samples whose features say how to standardise them.
+const MEASURED: usize = 4096;
 
 /// A head to train.
 #[derive(Debug, Clone)]
@@ -139,6 +143,7 @@ struct Pupil {
     /// The output of the backbone it learns from, and its extents for one sample.
     feed: usize,
     shape: Vec<usize>,
+    standard: Option<Standard>,
     /// Sum of losses, and hits, of the epoch.
     score: (f64, usize),
 }
@@ -156,15 +161,18 @@ impl Pupil {
         &mut self,
         task: &Task<'_>,
         batch: &Batch<'_>,
-        rows: &[f32],
+        mut rows: Vec<f32>,
     ) -> Result<(), TrainError> {
         let labels: Vec<u16> = batch.indices.iter().map(|&i| task.data.label(i)).collect();
         let mut shape = self.shape.clone();
         if let Some(first) = shape.first_mut() {
             *first *= labels.len();
         }
+        if let Some(standard) = &self.standard {
+            standard.apply(&mut rows);
+        }
         let learner = &mut self.learner;
-        let x = Tensor::from_slice(rows, shape, &Device::Cpu)?;
+        let x = Tensor::from_vec(rows, shape, &Device::Cpu)?;
         let run = Run {
             dropout: &self.dropout,
             seed: Rng(task.hyper.seed ^ (batch.step as u64) << 16).next(),
@@ -217,6 +225,7 @@ pub fn train_heads(
             dropout: head.dropout_in(&rest),
             feed,
             shape: shapes[feed].clone(),
+            standard: None,
             score: (0.0, 0),
         });
     }
@@ -235,6 +244,12 @@ pub fn train_heads(
         true => Features::make(&extractor, limits, progress)?,
         false => Features::Nowhere,
     };
+    let measured = features.first(&extractor, MEASURED)?;
+    for pupil in &mut pupils {
+        let features = &measured[pupil.feed];
+        pupil.standard = Standard::new(pupil.learner.net.graph(), features);
+    }
+    drop(measured);
     let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
         let start = Instant::now();
@@ -252,14 +267,14 @@ pub fn train_heads(
                 let rows = extractor.run(batch.indices)?;
                 pupils
                     .par_iter_mut()
-                    .try_for_each(|pupil| pupil.learn(task, batch, &rows[pupil.feed]))?;
+                    .try_for_each(|pupil| pupil.learn(task, batch, rows[pupil.feed].clone()))?;
             }
         } else {
             pupils.par_iter_mut().try_for_each(|pupil| {
                 batches.iter().try_for_each(|batch| {
                     let dim = extractor.dims[pupil.feed];
                     let rows = features.gather(pupil.feed, dim, batch.indices)?;
-                    pupil.learn(task, batch, &rows)
+                    pupil.learn(task, batch, rows)
                 })
             })?;
         }
@@ -280,7 +295,13 @@ pub fn train_heads(
     heads
         .iter()
         .zip(&pupils)
-        .map(|(head, pupil)| merge(head.graph, &pupil.learner.net.to_graph()?))
+        .map(|(head, pupil)| {
+            let mut rest = pupil.learner.net.to_graph()?;
+            if let Some(standard) = &pupil.standard {
+                standard.fold(&mut rest);
+            }
+            merge(head.graph, &rest)
+        })
         .collect()
 }
 
