@@ -5,6 +5,7 @@ use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::evaluate::report;
+use crate::exits::Part;
 use crate::run::{self, Event, Options, Stage};
 use std::io::{self, Write};
 use std::path::Path;
@@ -128,8 +129,29 @@ fn show(bar: &mut Option<Bar>, event: Event) {
             None => eprintln!("{}: {text}", label(stage)),
         },
         Event::Target { part, index, state } => {
+            let side = match part {
+                Part::Edge => "edge",
+                Part::Cloud => "cloud",
+            };
             if let Some(bar) = bar {
-                bar.say(&format!("{part:?} {index}: {state}").to_lowercase());
+                bar.say(&format!("{side} {index}: {state}"));
+            }
+        }
+        Event::Epoch {
+            epoch,
+            epochs,
+            scores,
+            ..
+        } if epoch == epochs => {
+            let learner = |(name, loss, right): &(String, f64, f64)| {
+                format!("  {name:<28} loss {loss:.3}, {:.1} % right", 100.0 * right)
+            };
+            let lines: Vec<String> = scores.iter().map(learner).collect();
+            if let Some(bar) = bar {
+                bar.say(&format!(
+                    "epoch {epoch}, on training images:\n{}",
+                    lines.join("\n")
+                ));
             }
         }
         Event::Finished { outcome, kept, .. } => {

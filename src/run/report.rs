@@ -100,10 +100,30 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     Ok(report)
 }
 
-/// Whether any edge and any cloud target share a machine.
+/// Whether any edge and any cloud target share a machine, as far as their addresses tell.
 fn one_machine(session: &Session) -> bool {
-    let local = |targets: &[Target]| targets.iter().any(|t| matches!(t, Target::Local { .. }));
-    local(&session.edge) && local(&session.cloud)
+    let hosts = |targets: &[Target]| -> Vec<String> { targets.iter().map(host).collect() };
+    let clouds = hosts(&session.cloud);
+    hosts(&session.edge)
+        .iter()
+        .any(|host| clouds.contains(host))
+}
+
+/// The machine of a target; `localhost` for this one.
+fn host(target: &Target) -> String {
+    let (Target::Agent { url, .. } | Target::V2 { url, .. }) = target else {
+        return "localhost".to_owned();
+    };
+    let host = reqwest::Url::parse(url).ok();
+    let host = host
+        .as_ref()
+        .and_then(reqwest::Url::host_str)
+        .unwrap_or(url);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<std::net::IpAddr>() {
+        Ok(address) if address.is_loopback() => "localhost".to_owned(),
+        _ => host.to_ascii_lowercase(),
+    }
 }
 
 fn subject(found: &Findings) -> Subject {
@@ -163,5 +183,26 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
             "The split tensor travels as {:?}; the cloud's answers are predicted from tensors as they arrive.",
             session.wire.tensor
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("http://127.0.0.1:7070", "localhost")]
+    #[case("http://[::1]:7070", "localhost")]
+    #[case("https://LOCALHOST:1", "localhost")]
+    #[case("https://jetson.lan:7070", "jetson.lan")]
+    #[case("https://10.0.0.3", "10.0.0.3")]
+    fn an_address_tells_the_machine(#[case] url: &str, #[case] expected: &str) {
+        let target = Target::Agent {
+            url: url.to_owned(),
+            token: None,
+            trust: crate::session::Trust::System,
+        };
+        assert_eq!(host(&target), expected);
     }
 }
