@@ -7,7 +7,9 @@ What may live here: lowering a graph to steps, the arena, the thread pool, per-s
 house; it meets candle tensors only at its edge (`tensor`) and in training-mode ops (`training`).
 */
 
+mod cancel;
 mod general;
+mod isa;
 pub(crate) mod kernels;
 mod lower;
 mod program;
@@ -16,12 +18,13 @@ pub mod training;
 mod weights;
 
 use crate::model::{Constant, DType, Data, Dim, Graph};
+pub use cancel::Cancel;
+pub use isa::Isa;
 use kernels::loops::Loops;
 use kernels::memory::Memory;
 use kernels::threads::Pool;
 use program::{Program, constant_bytes};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weights::Weights;
@@ -75,82 +78,12 @@ pub enum EngineError {
     Cancelled,
 }
 
-/// A shared flag that stops a run between two steps, or between two pieces of a long one.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// A flag nobody has raised.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks whatever holds a clone to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody asked.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// How to run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Threads of the engine's pool, the caller's included; 0 for all the cores this process may
     /// use. Engines with the same number share one pool.
     pub threads: usize,
-}
-
-/// An instruction set the kernels are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// Any processor.
-    Portable,
-    /// AVX2 with FMA.
-    Avx2,
-    /// AVX-512 (its foundation) beside AVX2.
-    Avx512,
-    /// 64-bit Arm.
-    Neon,
-}
-
-impl Isa {
-    /// All of them, the fastest first.
-    pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
-
-    fn loops(self) -> Option<Loops> {
-        Loops::of(self)
-    }
-
-    /// Whether this build and this processor have it.
-    pub fn runs_here(self) -> bool {
-        self.loops().is_some()
-    }
-
-    /// The kernels for `wanted`, else for what the environment variable `EDGELESSPART_SIMD` names
-    /// (portable, avx2, avx512, neon), else the fastest this processor has.
-    fn choose(wanted: Option<Isa>) -> Result<Loops, EngineError> {
-        let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
-            Err(_) | Ok("") => None,
-            Ok("portable") => Some(Isa::Portable),
-            Ok("avx2") => Some(Isa::Avx2),
-            Ok("avx512") => Some(Isa::Avx512),
-            Ok("neon") => Some(Isa::Neon),
-            Ok(other) => return Err(EngineError::Isa(other.to_string())),
-        };
-        match wanted.or(named) {
-            Some(isa) => isa
-                .loops()
-                .ok_or_else(|| EngineError::Isa(format!("{isa:?}"))),
-            None => {
-                let found = Isa::ALL.into_iter().find_map(Isa::loops);
-                found.ok_or_else(|| EngineError::Isa("portable".to_string()))
-            }
-        }
-    }
 }
 
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
@@ -238,7 +171,7 @@ impl Engine {
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
         let mut graph = graph;
-        let (loops, pool) = (Isa::choose(isa)?, Pool::shared(options.threads));
+        let (loops, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, Pool::shared(options.threads));
         let mut constants = std::mem::take(&mut graph.constants);
         let first = Program::compile(
             &graph,

@@ -267,8 +267,9 @@ pub(crate) enum Fold {
     Max,
     /// Mean over the real cells.
     Mean,
-    /// Sum over the real cells divided by this.
-    MeanOf(usize),
+    /// Sum over the real cells divided by this (a float, since a compiler may convert an integer
+    /// before it knows that there is one).
+    MeanOf(f32),
 }
 
 /// One row of output pixels of a depthwise convolution or a pool.
@@ -304,7 +305,10 @@ unsafe fn pixels<S: Simd, const M: usize>(
     let p = l.plane;
     let rows = p.taps(0, l.row);
     let count = (rows.1 - rows.0) * (columns.1 - columns.0);
-    let (weigh, max) = (matches!(l.fold, Fold::Weigh { .. }), l.fold == Fold::Max);
+    let (weigh, max) = (
+        matches!(l.fold, Fold::Weigh { .. }),
+        matches!(l.fold, Fold::Max),
+    );
     let step = p.stride[1] * l.x_stride;
     // SAFETY: taps() gives only cells inside the plane, and c + LANES stays within the channels.
     unsafe {
@@ -343,7 +347,7 @@ unsafe fn pixels<S: Simd, const M: usize>(
                     }
                     Fold::Max => acc[m],
                     Fold::Mean => S::mul(acc[m], S::splat(1.0 / count as f32)),
-                    Fold::MeanOf(n) => S::mul(acc[m], S::splat(1.0 / n as f32)),
+                    Fold::MeanOf(n) => S::mul(acc[m], S::splat(1.0 / n)),
                 };
                 S::store(l.y.add((ox + m) * l.y_stride + c), y);
             }
@@ -388,7 +392,7 @@ unsafe fn rest(l: &Line, ox: usize, from: usize) {
                 Fold::Weigh { low, high } => clamp(acc, low, high),
                 Fold::Max => acc,
                 Fold::Mean => acc * (1.0 / count as f32),
-                Fold::MeanOf(n) => acc * (1.0 / n as f32),
+                Fold::MeanOf(n) => acc * (1.0 / n),
             };
         }
     }
