@@ -6,6 +6,7 @@ and errors to standard error. With `--json` standard output holds one document a
 pub mod agent;
 pub mod data;
 pub mod error;
+pub mod exits;
 pub mod export;
 pub mod infer;
 pub mod interrupt;
@@ -45,6 +46,7 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Export(export::ExportArgs),
+    Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
 }
@@ -75,6 +77,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Plan(args) => plan::run(&args, &interrupt::token()?),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
+        Command::Exits(args) => exits::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
     }

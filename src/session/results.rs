@@ -186,6 +186,8 @@ impl TrainedHead {
             params: self.params,
             macs: self.macs,
             dropout: Vec::new(),
+            lines: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 }
