@@ -6,6 +6,7 @@ and errors to standard error. With `--json` standard output holds one document a
 pub mod agent;
 pub mod data;
 pub mod error;
+pub mod exits;
 pub mod export;
 pub mod infer;
 pub mod interrupt;
@@ -48,6 +49,7 @@ enum Command {
     Sweep(sweep::SweepArgs),
     Explore(sweep::ExploreArgs),
     Export(export::ExportArgs),
+    Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
 }
@@ -80,6 +82,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Explore(args) => sweep::explore(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
+        Command::Exits(args) => exits::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
     }

@@ -2,19 +2,31 @@
 Exit classifiers: from the user's source to a small graph at an exit point.
 
 source (a minijinja template, or `Replica`) → rendered RON → typed layers → shape-checked → a head.
-Pure: no I/O but the template text handed in, no threads.
+Pure: no I/O but what a [`Library`] hands in, no threads.
+
+The language, as `edgelesspart exits templates --reference` prints it too:
+
 */
+#![doc = include_str!("../assets/exits/reference.md")]
 
 mod build;
 mod diagnostic;
 mod layer;
+mod library;
 mod parse;
+mod pytorch;
+mod reference;
 mod render;
 mod replica;
+mod template;
 #[cfg(test)]
 mod tests;
 
 pub use diagnostic::{Diagnostic, ExitError};
+pub use library::{Files, Library};
+pub use pytorch::PyTorchError;
+pub use reference::reference;
+pub use template::{BLOCKS, TEMPLATES, Template};
 
 use crate::model::layers::LayerTable;
 use crate::model::{Constant, Graph};
@@ -87,6 +99,27 @@ pub struct Head {
     pub macs: u64,
     /// Where training drops values; inference knows nothing of it.
     pub dropout: Vec<Dropout>,
+    /// Layer by layer, what it does to shapes and what it costs. Empty in a head that was stored.
+    pub lines: Vec<Line>,
+    /// What is no error and yet worth knowing, placed in the source. Empty in a head that was stored.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One layer of a head as built at its exit point.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// How many layers it stands in.
+    pub depth: usize,
+    /// Name and fields, without the layers it holds.
+    pub text: String,
+    /// Extents of a sample before it.
+    pub input: Vec<usize>,
+    /// And behind it.
+    pub output: Vec<usize>,
+    /// Parameters, those of the layers it holds included.
+    pub params: usize,
+    /// Multiply-accumulates a sample, likewise.
+    pub macs: u64,
 }
 
 /// Dropout behind a value of a head's graph, while training.
@@ -97,35 +130,6 @@ pub struct Dropout {
     /// Share of its elements set to zero, the others scaled up by 1 / (1 − rate).
     pub rate: f32,
 }
-
-/// A head source that ships with the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Template {
-    /// Its name.
-    pub name: &'static str,
-    /// The source; its first comment says when to use it.
-    pub source: &'static str,
-}
-
-/// The sources that ship with the program.
-pub const TEMPLATES: &[Template] = &[
-    Template {
-        name: "linear-probe",
-        source: include_str!("../assets/exits/linear-probe.ron.j2"),
-    },
-    Template {
-        name: "gap-mlp",
-        source: include_str!("../assets/exits/gap-mlp.ron.j2"),
-    },
-    Template {
-        name: "conv-pool",
-        source: include_str!("../assets/exits/conv-pool.ron.j2"),
-    },
-    Template {
-        name: "depthwise-separable",
-        source: include_str!("../assets/exits/depthwise-separable.ron.j2"),
-    },
-];
 
 /// All legal exit points of a network, in order of depth.
 pub fn points(table: &LayerTable, fused: &Graph) -> Vec<ExitPoint> {
@@ -161,38 +165,60 @@ pub fn replica(fused: &Graph) -> Result<String, ExitError> {
 /// # Errors
 /// Every finding, placed in the source.
 pub fn head(source: &str, point: &ExitPoint, part: Part, seed: u64) -> Result<Head, ExitError> {
+    head_with(source, point, part, seed, &Library::new())
+}
+
+/// Like [`head`], for a source that names templates and files of its own.
+///
+/// # Errors
+/// Every finding, placed in the source.
+pub fn head_with(
+    source: &str,
+    point: &ExitPoint,
+    part: Part,
+    seed: u64,
+    library: &Library,
+) -> Result<Head, ExitError> {
     let refuse = |findings: Vec<Finding>| refusal(source, Some(point.after.as_str()), findings);
-    let rendered = render::render(source, point, part).map_err(refuse)?;
-    let to_source = |mut f: Finding| {
-        (f.start, f.end) = rendered.source_span((f.start, f.end));
-        f
+    let rendered = render::render(source, point, part, library).map_err(refuse)?;
+    let place = |found: Vec<Finding>| -> Vec<Finding> {
+        found.into_iter().map(|f| rendered.to_source(f)).collect()
     };
-    let [channels, height, width] = render::extents(point);
-    let names = [
-        ("classes", point.classes),
-        ("channels", channels),
-        ("height", height),
-        ("width", width),
-    ];
-    let layers = parse::parse(&rendered.text, &names)
-        .map_err(|found| refuse(found.into_iter().map(to_source).collect()))?;
-    let text = layer::canonical(&layers);
-    let hash: String = Sha256::digest(text.as_bytes())[..8]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let layers =
+        parse::parse(&rendered.text, &names(point)).map_err(|found| refuse(place(found)))?;
     let last = rendered.text.trim_end().len();
-    let built = build::build(&layers, point, seed, (last.saturating_sub(1), last))
-        .map_err(|f| refuse(vec![to_source(f)]))?;
+    let end = (last.saturating_sub(1), last);
+    let built =
+        build::build(&layers, point, seed, library, end).map_err(|found| refuse(place(found)))?;
+    let text = layer::canonical(&layers);
+    let mut digest = Sha256::digest(text.as_bytes());
+    for file in &built.files {
+        let both = [digest.as_slice(), Sha256::digest(file).as_slice()].concat();
+        digest = Sha256::digest(&both);
+    }
+    let warnings = place(built.warnings);
     Ok(Head {
         point: point.clone(),
         rendered: text,
-        hash,
+        hash: digest[..8].iter().map(|b| format!("{b:02x}")).collect(),
         graph: built.graph,
         params: built.params,
         macs: built.macs,
         dropout: built.dropout,
+        lines: built.lines,
+        warnings: warnings.into_iter().map(|f| f.locate(source)).collect(),
     })
+}
+
+/// The names that stand for a number in rendered text too.
+fn names(point: &ExitPoint) -> [(&'static str, usize); 4] {
+    let [channels, height, width] = render::extents(point);
+    [
+        ("classes", point.classes),
+        ("channels", channels),
+        ("height", height),
+        ("width", width),
+    ]
 }
 
 /// The heads to train at a point: one, or one for each part where the source tells them apart.
@@ -200,8 +226,21 @@ pub fn head(source: &str, point: &ExitPoint, part: Part, seed: u64) -> Result<He
 /// # Errors
 /// As [`head`], of the first part that fails.
 pub fn heads(source: &str, point: &ExitPoint, seed: u64) -> Result<Vec<(Part, Head)>, ExitError> {
-    let edge = head(source, point, Part::Edge, seed)?;
-    let cloud = head(source, point, Part::Cloud, seed)?;
+    heads_with(source, point, seed, &Library::new())
+}
+
+/// Like [`heads`], for a source that names templates and files of its own.
+///
+/// # Errors
+/// As [`head`], of the first part that fails.
+pub fn heads_with(
+    source: &str,
+    point: &ExitPoint,
+    seed: u64,
+    library: &Library,
+) -> Result<Vec<(Part, Head)>, ExitError> {
+    let edge = head_with(source, point, Part::Edge, seed, library)?;
+    let cloud = head_with(source, point, Part::Cloud, seed, library)?;
     let mut heads = vec![(Part::Edge, edge)];
     if cloud.hash != heads[0].1.hash {
         heads.push((Part::Cloud, cloud));
@@ -235,6 +274,15 @@ pub enum WeightError {
 }
 
 impl Head {
+    /// PyTorch source of a module that computes the same, its parameters named as this graph's
+    /// constants.
+    ///
+    /// # Errors
+    /// Where the head holds a network from a file, or was stored without its layers.
+    pub fn pytorch(&self) -> Result<String, PyTorchError> {
+        pytorch::source(self)
+    }
+
     /// The same head with some of its constants replaced, by name.
     ///
     /// # Errors

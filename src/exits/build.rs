@@ -1,25 +1,38 @@
 /*!
 Typed layers → a graph, shape by shape. What a layer can't take is found here, before any node is
-made of it.
+made of it. Values and constants are named by the path of their layer (`residual_2.conv2d_1.weight`),
+as the same modules name them in PyTorch.
 */
+
+mod combine;
+mod linear;
+mod network;
+mod windows;
 
 use super::diagnostic::Finding;
 use super::layer::{Kind, Layer};
-use super::{Dropout, ExitPoint};
-use crate::model::op::{Binary, PoolKind, Reduction, Unary, Window};
-use crate::model::{Activation, Builder, Constant, Dim, Graph, Op, Shape, ValueId, infer};
+use super::{Dropout, ExitPoint, Library, Line};
+use crate::model::op::{PoolKind, Unary, Window};
+use crate::model::{Builder, Constant, DType, Graph, Op, Shape, ValueId, infer};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 /// The most parameters a head may have: 1 GiB of floats.
 const MAX_PARAMS: usize = 1 << 28;
+/// The most layers, repeated ones counted each time.
+const MAX_LAYERS: usize = 1000;
 
 pub(super) struct Built {
     pub graph: Graph,
     pub params: usize,
     pub macs: u64,
     pub dropout: Vec<Dropout>,
+    pub lines: Vec<Line>,
+    /// What is worth knowing, spans as in the layers.
+    pub warnings: Vec<Finding>,
+    /// The files of networks it took in: what the rendered text doesn't hold of the head.
+    pub files: Vec<Vec<u8>>,
 }
 
 /// Builds the layers for a point, weights drawn after He et al. (2015) from `seed`. The span of the
@@ -28,30 +41,27 @@ pub(super) fn build(
     layers: &[Layer],
     point: &ExitPoint,
     seed: u64,
+    library: &Library,
     end: (usize, usize),
-) -> Result<Built, Finding> {
+) -> Result<Built, Vec<Finding>> {
     let mut builder = Builder::new("head");
     let x = builder.input("x", Shape::batched(&point.sample));
     let mut head = HeadBuilder {
         builder,
         at: x,
         sample: point.sample.clone(),
+        shared: None,
         rng: ChaCha8Rng::seed_from_u64(seed),
         params: 0,
         macs: 0,
         dropout: Vec::new(),
         name: String::new(),
+        lines: Vec::new(),
+        warnings: Vec::new(),
+        library,
+        files: Vec::new(),
     };
-    for (i, layer) in layers.iter().enumerate() {
-        head.name = format!("{}_{}", layer.spec.name.to_lowercase(), i + 1);
-        head.layer(layer).map_err(|(message, help)| {
-            let finding = Finding::new(layer.span, message);
-            match help {
-                Some(help) => finding.help(help),
-                None => finding,
-            }
-        })?;
-    }
+    head.chain(layers, "", 0)?;
     let classes = point.classes;
     if head.sample != [classes] {
         let shape = shape_text(&head.sample);
@@ -61,24 +71,32 @@ pub(super) fn build(
             _ => "end the list with GlobalAvgPool, Linear(classes)",
         };
         let span = layers.last().map_or(end, |l| l.span);
-        return Err(Finding::new(span, message).help(help));
+        return Err(vec![Finding::new(span, message).help(help)]);
     }
     if head.at == x {
-        head.push("identity", Op::Identity, &[])
-            .map_err(|t| Finding::new(end, t.0))?;
+        head.name = "identity".to_string();
+        head.push("", Op::Identity, &[])
+            .map_err(|t| vec![Finding::new(end, t.0)])?;
     }
-    let (at, params, macs, mut dropout) = (head.at, head.params, head.macs, head.dropout);
-    head.builder.output(at);
+    head.weigh(layers, point);
+    head.builder.output(head.at);
     let mut graph = head.builder.finish();
-    let last = std::mem::replace(&mut graph.values[at.0 as usize].name, "logits".to_string());
+    let last = std::mem::replace(
+        &mut graph.values[head.at.0 as usize].name,
+        "logits".to_string(),
+    );
+    let mut dropout = head.dropout;
     for d in dropout.iter_mut().filter(|d| d.value == last) {
         d.value = "logits".to_string();
     }
     Ok(Built {
         graph,
-        params,
-        macs,
+        params: head.params,
+        macs: head.macs,
         dropout,
+        lines: head.lines,
+        warnings: head.warnings,
+        files: head.files,
     })
 }
 
@@ -89,26 +107,102 @@ fn trouble<T>(message: impl Into<String>, help: &str) -> Result<T, Trouble> {
     Err((message.into(), Some(help.to_string())))
 }
 
+fn placed(span: (usize, usize), (message, help): Trouble) -> Finding {
+    let finding = Finding::new(span, message);
+    match help {
+        Some(help) => finding.help(help),
+        None => finding,
+    }
+}
+
 /// `64×8×8`.
 pub(super) fn shape_text(sample: &[usize]) -> String {
     let dims: Vec<String> = sample.iter().map(usize::to_string).collect();
     dims.join("×")
 }
 
-struct HeadBuilder {
+struct HeadBuilder<'a> {
     builder: Builder,
     at: ValueId,
     /// Extents of one sample of the value at `at`.
     sample: Vec<usize>,
+    /// A value that other branches read too.
+    shared: Option<ValueId>,
     rng: ChaCha8Rng,
     params: usize,
     macs: u64,
     dropout: Vec<Dropout>,
+    /// The path of the layer being built.
     name: String,
+    lines: Vec<Line>,
+    warnings: Vec<Finding>,
+    library: &'a Library<'a>,
+    files: Vec<Vec<u8>>,
 }
 
-impl HeadBuilder {
-    fn layer(&mut self, layer: &Layer) -> Result<(), Trouble> {
+impl HeadBuilder<'_> {
+    /// Layers one after the other, named under `prefix`.
+    fn chain(&mut self, layers: &[Layer], prefix: &str, depth: usize) -> Result<(), Vec<Finding>> {
+        for (i, layer) in layers.iter().enumerate() {
+            if self.lines.len() >= MAX_LAYERS {
+                let message = format!("more than {MAX_LAYERS} layers");
+                let finding = Finding::new(layer.span, message);
+                return Err(vec![finding.help("repeat fewer times")]);
+            }
+            self.name = format!("{prefix}{}_{}", layer.spec.name.to_lowercase(), i + 1);
+            let at = self.lines.len();
+            self.lines.push(Line {
+                depth,
+                text: layer.title(),
+                input: self.sample.clone(),
+                output: Vec::new(),
+                params: self.params,
+                macs: self.macs,
+            });
+            self.layer(layer, depth)?;
+            let line = &mut self.lines[at];
+            line.output = self.sample.clone();
+            line.params = self.params - line.params;
+            line.macs = self.macs - line.macs;
+        }
+        Ok(())
+    }
+
+    fn layer(&mut self, layer: &Layer, depth: usize) -> Result<(), Vec<Finding>> {
+        match layer.spec.kind {
+            Kind::Residual => self.residual(layer, depth),
+            Kind::Parallel => self.parallel(layer, depth),
+            Kind::Repeat => self.repeat(layer, depth),
+            _ => {
+                let built = self.simple(layer);
+                built.map_err(|trouble| vec![placed(layer.span, trouble)])
+            }
+        }
+    }
+
+    /// Warns of a head that computes more than all of the network before it: no exit can win back
+    /// what such a head costs.
+    fn weigh(&mut self, layers: &[Layer], point: &ExitPoint) {
+        if self.macs <= point.macs {
+            return;
+        }
+        let own = self.lines.iter().filter(|l| l.depth == 0).zip(layers);
+        let Some((line, layer)) = own.max_by_key(|(line, _)| line.macs) else {
+            return;
+        };
+        let message = format!(
+            "the head's {} multiply-accumulates are more than the {} of the whole network before \
+             it, most of them in {}",
+            self.macs, point.macs, line.text
+        );
+        let help = "pool first, take fewer channels, or ask `{% if depth > … %}`: such an exit \
+                    costs more than it can save";
+        let finding = Finding::new(layer.span, message).help(help);
+        self.warnings.push(finding);
+    }
+
+    /// A layer that holds no others.
+    fn simple(&mut self, layer: &Layer) -> Result<(), Trouble> {
         let name = layer.spec.name;
         let square =
             |l: &Layer| Window::square(l.whole("kernel"), l.whole("stride"), l.whole("pad"));
@@ -116,21 +210,29 @@ impl HeadBuilder {
             Kind::Conv2d => {
                 self.image(name)?;
                 let (out, window) = (layer.whole("out"), square(layer));
-                self.conv(out, window, 1, layer.flag("bias"), "")
+                self.conv(out, window, 1, layer.flag("bias"))
             }
             Kind::DepthwiseConv2d => {
                 let [c, _, _] = self.image(name)?;
-                self.conv(c, square(layer), c, layer.flag("bias"), "")
+                self.conv(c, square(layer), c, layer.flag("bias"))
             }
             Kind::SeparableConv2d => {
                 let [c, _, _] = self.image(name)?;
-                self.conv(c, square(layer), c, false, ".depthwise")?;
                 let (out, point) = (layer.whole("out"), Window::square(1, 1, 0));
-                self.conv(out, point, 1, layer.flag("bias"), ".pointwise")
+                let path = self.name.clone();
+                self.name = format!("{path}.depthwise");
+                self.conv(c, square(layer), c, false)?;
+                self.name = format!("{path}.pointwise");
+                self.conv(out, point, 1, layer.flag("bias"))
             }
             Kind::BatchNorm2d => {
                 let [c, _, _] = self.image(name)?;
-                let parts = [("weight", 1.0), ("bias", 0.0), ("mean", 0.0), ("var", 1.0)];
+                let parts = [
+                    ("weight", 1.0),
+                    ("bias", 0.0),
+                    ("running_mean", 0.0),
+                    ("running_var", 1.0),
+                ];
                 let inputs: Vec<ValueId> = parts
                     .iter()
                     .map(|(part, v)| self.filled(part, &[c], *v))
@@ -175,25 +277,22 @@ impl HeadBuilder {
             Kind::GlobalMaxPool => self.global(false),
             Kind::Flatten => self.flatten(),
             Kind::Linear => self.linear(layer.whole("out"), layer.flag("bias")),
+            Kind::SqueezeExcite => self.squeeze_excite(layer.whole("reduction")),
+            Kind::AttentionPool => self.attention_pool(layer.whole("heads")),
+            Kind::Onnx => self.network(layer),
+            Kind::Residual | Kind::Parallel | Kind::Repeat => {
+                Err((format!("{name} stands where no list may"), None))
+            }
             Kind::Dropout => {
+                // What another branch reads must not be dropped for it.
+                if self.shared == Some(self.at) {
+                    self.push("", Op::Identity, &[])?;
+                }
                 let value = self.builder.name(self.at).to_string();
                 let rate = layer.real("rate");
                 self.dropout.push(Dropout { value, rate });
                 Ok(())
             }
-        }
-    }
-
-    fn image(&self, name: &str) -> Result<[usize; 3], Trouble> {
-        match self.sample[..] {
-            [c, h, w] => Ok([c, h, w]),
-            _ => trouble(
-                format!(
-                    "{name} takes channels×height×width, not {}",
-                    shape_text(&self.sample)
-                ),
-                "put it before the pooling, or leave it out",
-            ),
         }
     }
 
@@ -213,7 +312,7 @@ impl HeadBuilder {
         inputs.extend(more);
         let operands: Vec<_> = inputs
             .iter()
-            .map(|&v| (self.builder.shape(v).clone(), crate::model::DType::F32))
+            .map(|&v| (self.builder.shape(v).clone(), DType::F32))
             .collect();
         let operands: Vec<_> = operands.iter().map(|(s, t)| (s, *t)).collect();
         let outputs = infer(&op, &operands).map_err(|e| (e.to_string(), None))?;
@@ -251,152 +350,5 @@ impl HeadBuilder {
         let data = (0..count).map(|_| normal.sample(&mut self.rng)).collect();
         let name = format!("{}.{part}", self.name);
         Ok(self.builder.constant(&name, Constant::f32(shape, data)))
-    }
-
-    fn fits(&self, window: &Window) -> Result<(), Trouble> {
-        let fits = (0..2).all(|axis| {
-            let extent = self.sample[axis + 1];
-            window.output(axis, extent).is_some_and(|n| n > 0)
-        });
-        if fits {
-            return Ok(());
-        }
-        let (kernel, shape) = (window.kernel[0], shape_text(&self.sample));
-        trouble(
-            format!("a window of {kernel}×{kernel} doesn't fit {shape}"),
-            "take a smaller kernel, pad, or ask `{% if height >= … %}` first",
-        )
-    }
-
-    fn conv(
-        &mut self,
-        out: usize,
-        window: Window,
-        groups: usize,
-        bias: bool,
-        suffix: &str,
-    ) -> Result<(), Trouble> {
-        self.fits(&window)?;
-        let (cin, kernel) = (self.sample[0] / groups, window.kernel[0]);
-        let fan_in = cin * kernel * kernel;
-        let shape = [out, cin, kernel, kernel];
-        let mut inputs = vec![self.drawn(&format!("weight{suffix}"), &shape, fan_in)?];
-        if bias {
-            inputs.push(self.filled(&format!("bias{suffix}"), &[out], 0.0));
-        }
-        let op = Op::Conv {
-            window,
-            groups,
-            bias,
-            residual: false,
-            activation: Activation::NONE,
-        };
-        let params = out * fan_in + if bias { out } else { 0 };
-        self.counted(suffix, op, &inputs, params)?;
-        let positions = self.sample[1] * self.sample[2];
-        self.macs += (positions * out) as u64 * fan_in as u64;
-        Ok(())
-    }
-
-    fn pool(&mut self, name: &str, kind: PoolKind, window: Window) -> Result<(), Trouble> {
-        self.image(name)?;
-        self.fits(&window)?;
-        if 2 * window.pads[0].0 > window.kernel[0] {
-            return trouble(
-                format!("a pad of {} is more than half the window", window.pads[0].0),
-                "pad at most half of the kernel",
-            );
-        }
-        let op = Op::Pool {
-            kind,
-            window,
-            extra: vec![0; 2],
-            column_major: false,
-        };
-        self.push("", op, &[])
-    }
-
-    fn adaptive(&mut self, name: &str, out: usize) -> Result<(), Trouble> {
-        let [_, h, w] = self.image(name)?;
-        if h % out != 0 || w % out != 0 {
-            let shape = shape_text(&self.sample);
-            return trouble(
-                format!("{shape} can't be divided into {out}×{out} equal windows"),
-                "take a divisor of height and width, or AvgPool2d(kernel: …, stride: …)",
-            );
-        }
-        let mut window = Window::square(h / out, h / out, 0);
-        window.kernel[1] = w / out;
-        window.strides[1] = w / out;
-        let kind = PoolKind::Average {
-            count_include_pad: true,
-        };
-        self.pool(name, kind, window)
-    }
-
-    fn global(&mut self, average: bool) -> Result<(), Trouble> {
-        match self.sample[..] {
-            [_, _, _] => {
-                self.push(".pool", Op::GlobalPool { average }, &[])?;
-                self.flatten()
-            }
-            [_, _] => {
-                let kind = if average {
-                    Reduction::Mean
-                } else {
-                    Reduction::Max
-                };
-                let (axes, keep) = (vec![1], false);
-                self.push("", Op::Reduce { kind, axes, keep }, &[])
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn flatten(&mut self) -> Result<(), Trouble> {
-        if self.sample.len() == 1 {
-            return Ok(());
-        }
-        let to = vec![Dim::Batch(1), Dim::Fixed(self.sample.iter().product())];
-        self.push("", Op::Reshape { to }, &[])
-    }
-
-    fn linear(&mut self, out: usize, bias: bool) -> Result<(), Trouble> {
-        let (tokens, features) = match self.sample[..] {
-            [features] => (1, features),
-            [tokens, features] => (tokens, features),
-            _ => {
-                let shape = shape_text(&self.sample);
-                return trouble(
-                    format!("Linear takes features, not {shape}"),
-                    "put GlobalAvgPool or Flatten before it",
-                );
-            }
-        };
-        let params = features * out + if bias { out } else { 0 };
-        if self.sample.len() == 1 {
-            let mut inputs = vec![self.drawn("weight", &[out, features], features)?];
-            if bias {
-                inputs.push(self.filled("bias", &[out], 0.0));
-            }
-            let op = Op::Gemm {
-                trans_a: false,
-                trans_b: true,
-                alpha: 1.0,
-                beta: 1.0,
-                activation: Activation::NONE,
-            };
-            self.counted("", op, &inputs, params)?;
-        } else {
-            let weight = self.drawn("weight", &[features, out], features)?;
-            self.counted(".matmul", Op::MatMul, &[weight], features * out)?;
-            if bias {
-                let shift = self.filled("bias", &[out], 0.0);
-                let op = Op::Binary(Binary::Add, Activation::NONE);
-                self.counted("", op, &[shift], out)?;
-            }
-        }
-        self.macs += (tokens * features) as u64 * out as u64;
-        Ok(())
     }
 }

@@ -38,9 +38,16 @@ impl ExitError {
         let mut text = format!("the exit classifier can't be built{at}");
         for d in &self.diagnostics {
             text.push('\n');
-            text.push_str(&Caret(d, &self.source_text).to_string());
+            text.push_str(&d.text(&self.source_text));
         }
         text
+    }
+}
+
+impl Diagnostic {
+    /// The finding with the line of `source` it is in and a caret under the place.
+    pub fn text(&self, source: &str) -> String {
+        Caret(self, source).to_string()
     }
 }
 

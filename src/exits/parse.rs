@@ -1,21 +1,17 @@
 /*!
 Rendered text → typed layers. RON's grammar for a list of tuple and named structs, read by hand for
-two reasons: a field may be named by an identifier (`Linear(classes)`), and after an error reading
-goes on at the next layer, so that a user sees all findings at once.
+two reasons: a value may be an identifier (`Linear(classes)`, `Parallel([…], sum)`), and after an
+error reading goes on at the next layer, so that a user sees all findings at once.
 */
 
+mod token;
+
 use super::diagnostic::{Finding, nearest};
-use super::layer::{Default, Field, LAYERS, Layer, Spec, Takes};
+use super::layer::{Default, Field, LAYERS, Layer, Spec, Takes, Value};
+use token::{Span, Token, tokens};
 
-type Span = (usize, usize);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Word(String),
-    Number(f64),
-    Sign(char),
-    Odd(String),
-}
+/// Lists in lists deeper than any head needs; what is deeper would need a stack to match.
+const MAX_DEPTH: usize = 16;
 
 /// Names that stand for a number: `classes`, `channels`, `height`, `width`.
 pub(super) type Names<'a> = &'a [(&'static str, usize)];
@@ -27,9 +23,10 @@ pub(super) fn parse(text: &str, names: Names) -> Result<Vec<Layer>, Vec<Finding>
         at: 0,
         end: text.trim_end().len(),
         names,
+        depth: 0,
         findings: Vec::new(),
     };
-    let layers = reader.list();
+    let layers = reader.head();
     if reader.findings.is_empty() {
         Ok(layers)
     } else {
@@ -37,48 +34,13 @@ pub(super) fn parse(text: &str, names: Names) -> Result<Vec<Layer>, Vec<Finding>
     }
 }
 
-fn tokens(text: &str) -> Vec<(Token, Span)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        let rest = &text[at..];
-        let run = |ok: &dyn Fn(char) -> bool| rest.find(|c| !ok(c)).unwrap_or(rest.len());
-        let (length, token) = if c.is_whitespace() {
-            (c.len_utf8(), None)
-        } else if rest.starts_with("//") {
-            (rest.find('\n').unwrap_or(rest.len()), None)
-        } else if rest.starts_with("/*") {
-            (rest.find("*/").map_or(rest.len(), |i| i + 2), None)
-        } else if c.is_alphabetic() || c == '_' {
-            let n = run(&|c| c.is_alphanumeric() || c == '_');
-            (n, Some(Token::Word(rest[..n].to_string())))
-        } else if c.is_ascii_digit() || ((c == '-' || c == '.' || c == '+') && rest.len() > 1) {
-            let n = run(&|c| c.is_ascii_alphanumeric() || "._+-".contains(c));
-            let word = &rest[..n];
-            let number = word.replace('_', "").parse::<f64>().ok();
-            let token = number.filter(|n| n.is_finite()).map(Token::Number);
-            (
-                n,
-                Some(token.unwrap_or_else(|| Token::Odd(word.to_string()))),
-            )
-        } else if "[](),:".contains(c) {
-            (1, Some(Token::Sign(c)))
-        } else {
-            (c.len_utf8(), Some(Token::Odd(c.to_string())))
-        };
-        if let Some(token) = token {
-            found.push((token, (at, at + length)));
-        }
-        at += length;
-    }
-    found
-}
-
 struct Reader<'a> {
     tokens: Vec<(Token, Span)>,
     at: usize,
     end: usize,
     names: Names<'a>,
+    /// How many lists are open around the layer being read.
+    depth: usize,
     findings: Vec<Finding>,
 }
 
@@ -103,6 +65,7 @@ impl Reader<'_> {
             None => "the end".to_string(),
             Some(Token::Word(w) | Token::Odd(w)) => format!("`{w}`"),
             Some(Token::Number(n)) => format!("`{n}`"),
+            Some(Token::Text(text)) => format!("`\"{text}\"`"),
             Some(Token::Sign(c)) => format!("`{c}`"),
         }
     }
@@ -112,8 +75,8 @@ impl Reader<'_> {
         self.findings.push(Finding::new(self.span(), message));
     }
 
-    fn list(&mut self) -> Vec<Layer> {
-        let mut layers = Vec::new();
+    /// The whole text.
+    fn head(&mut self) -> Vec<Layer> {
         if !self.take('[') {
             let message = format!("expected `[`, found {}", self.says());
             let help = "a head is a list of layers: [GlobalAvgPool, Linear(classes)]";
@@ -121,25 +84,27 @@ impl Reader<'_> {
                 .push(Finding::new(self.span(), message).help(help));
             // Layers without a list around them are worth checking all the same.
             if !matches!(self.peek(), Some(Token::Word(_))) {
-                return layers;
+                return Vec::new();
             }
         }
+        let layers = self.list();
+        if self.peek().is_some() && self.findings.is_empty() {
+            self.expected("nothing more after the list");
+        }
+        layers
+    }
+
+    /// Layers up to and with the closing bracket; the opening one is read.
+    fn list(&mut self) -> Vec<Layer> {
+        let mut layers = Vec::new();
         loop {
             if self.take(']') {
-                if self.peek().is_some() {
-                    self.expected("nothing more after the list");
-                }
                 return layers;
             }
             match self.peek().cloned() {
                 Some(Token::Word(name)) => {
-                    if let Some(layer) = self.layer(&name) {
-                        layers.push(layer);
-                    }
-                    if !self.take(',') && self.peek() != Some(&Token::Sign(']')) {
-                        self.expected("`,` or `]` after the layer");
-                        self.skip_to_next();
-                    }
+                    layers.extend(self.layer(&name));
+                    self.comma();
                 }
                 None => {
                     self.expected("`]` to close the list");
@@ -147,29 +112,83 @@ impl Reader<'_> {
                 }
                 Some(_) => {
                     self.expected("a layer");
-                    self.at += 1;
+                    self.skip_one();
                     self.skip_to_next();
                 }
             }
         }
     }
 
-    /// To the next layer, or the list's end.
-    fn skip_to_next(&mut self) {
-        let mut depth = 0usize;
+    /// Branches up to and with the closing bracket; a layer that stands alone is a branch.
+    fn branches(&mut self) -> Vec<Vec<Layer>> {
+        let mut branches = Vec::new();
+        loop {
+            if self.take(']') {
+                return branches;
+            }
+            match self.peek().cloned() {
+                Some(Token::Word(name)) => {
+                    branches.extend(self.layer(&name).map(|l| vec![l]));
+                    self.comma();
+                }
+                Some(Token::Sign('[')) => {
+                    self.at += 1;
+                    branches.push(self.list());
+                    self.comma();
+                }
+                None => {
+                    self.expected("`]` to close the branches");
+                    return branches;
+                }
+                Some(_) => {
+                    self.expected("a list of layers");
+                    self.skip_one();
+                    self.skip_to_next();
+                }
+            }
+        }
+    }
+
+    fn comma(&mut self) {
+        if !self.take(',') && self.peek() != Some(&Token::Sign(']')) {
+            // A list that the text's end cuts off is one finding, not two.
+            let what = match self.peek() {
+                None => return,
+                Some(_) => "`,` or `]` after the layer",
+            };
+            self.expected(what);
+            self.skip_to_next();
+        }
+    }
+
+    /// One token, or with an opening bracket all it encloses.
+    fn skip_one(&mut self) {
+        let mut open = 0usize;
         while let Some(token) = self.peek() {
             match token {
-                Token::Sign('(') => depth += 1,
-                Token::Sign(')') => depth = depth.saturating_sub(1),
-                Token::Sign(',') if depth == 0 => {
+                Token::Sign('(' | '[') => open += 1,
+                Token::Sign(')' | ']') => open = open.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return;
+            }
+        }
+    }
+
+    /// To the next layer, or the list's end.
+    fn skip_to_next(&mut self) {
+        while let Some(token) = self.peek() {
+            match token {
+                Token::Sign(',') => {
                     self.at += 1;
                     return;
                 }
                 Token::Sign(']') => return,
-                Token::Word(w) if depth == 0 && LAYERS.iter().any(|s| s.name == w) => return,
-                _ => {}
+                Token::Word(w) if LAYERS.iter().any(|s| s.name == w) => return,
+                _ => self.skip_one(),
             }
-            self.at += 1;
         }
     }
 
@@ -187,28 +206,25 @@ impl Reader<'_> {
                     }
                 });
             if self.peek() == Some(&Token::Sign('(')) {
-                self.at += 1;
-                while self.peek().is_some_and(|t| *t != Token::Sign(']')) && !self.take(')') {
-                    self.at += 1;
-                }
+                self.skip_one();
             }
             return None;
         };
         let before = self.findings.len();
-        let mut given: Vec<Option<f64>> = vec![None; spec.fields.len()];
+        let mut given: Vec<Option<Value>> = vec![None; spec.fields.len()];
         if self.take('(') {
             self.arguments(spec, &mut given);
         }
         if self.findings.len() > before {
             return None;
         }
-        let mut values: Vec<f64> = Vec::new();
-        for (field, value) in spec.fields.iter().zip(&given) {
+        let mut values: Vec<Value> = Vec::new();
+        for (field, value) in spec.fields.iter().zip(given) {
             let default = match field.default {
-                Some(Default::Is(d)) => Some(d),
+                Some(Default::Is(d)) => Some(Value::Number(d)),
                 Some(Default::As(other)) => {
                     let at = spec.fields.iter().position(|f| f.name == other);
-                    at.and_then(|i| values.get(i).copied())
+                    at.and_then(|i| values.get(i).cloned())
                 }
                 None => None,
             };
@@ -229,8 +245,9 @@ impl Reader<'_> {
     }
 
     /// Up to and with the closing bracket.
-    fn arguments(&mut self, spec: &'static Spec, given: &mut [Option<f64>]) {
-        let mut first = true;
+    fn arguments(&mut self, spec: &'static Spec, given: &mut [Option<Value>]) {
+        // Fields given by position stand before the named ones.
+        let mut position = 0;
         loop {
             if self.take(')') {
                 return;
@@ -245,26 +262,29 @@ impl Reader<'_> {
                 {
                     let span = self.span();
                     self.at += 2;
+                    position = spec.positional;
                     let at = spec.fields.iter().position(|f| f.name == word);
                     if at.is_none() {
                         self.unknown_field(spec, &word, span);
                     }
                     self.value(spec, at, given);
                 }
-                Some(_) if first && !spec.fields.is_empty() => self.value(spec, Some(0), given),
+                Some(_) if position < spec.positional.min(spec.fields.len()) => {
+                    self.value(spec, Some(position), given);
+                    position += 1;
+                }
                 Some(_) if spec.fields.is_empty() => {
                     let message = format!("`{}` takes no fields", spec.name);
                     self.findings.push(Finding::new(self.span(), message));
-                    self.at += 1;
+                    self.skip_one();
                 }
                 Some(_) => {
                     let names: Vec<&str> = spec.fields.iter().map(|f| f.name).collect();
                     let what = format!("`field: value`, a field being {}", names.join(", "));
                     self.expected(&what);
-                    self.at += 1;
+                    self.skip_one();
                 }
             }
-            first = false;
             let closing = matches!(self.peek(), None | Some(Token::Sign(')' | ']')));
             if !self.take(',') && !closing {
                 self.expected("`,` or `)`");
@@ -285,43 +305,96 @@ impl Reader<'_> {
         self.findings.push(finding);
     }
 
-    fn value(&mut self, spec: &'static Spec, at: Option<usize>, given: &mut [Option<f64>]) {
+    fn value(&mut self, spec: &'static Spec, at: Option<usize>, given: &mut [Option<Value>]) {
         let span = self.span();
-        let number = match self.peek() {
-            Some(Token::Number(n)) => Ok((*n, false)),
-            Some(Token::Word(w)) if w == "true" => Ok((1.0, true)),
-            Some(Token::Word(w)) if w == "false" => Ok((0.0, true)),
-            Some(Token::Word(w)) => match self.names.iter().find(|(n, _)| n == w) {
-                Some(&(_, n)) => Ok((n as f64, false)),
-                None => Err(nearest(w, self.names.iter().map(|n| n.0)).map(str::to_string)),
-            },
-            _ => Err(None),
-        };
         let Some((at, field)) = at.and_then(|i| spec.fields.get(i).map(|f| (i, f))) else {
             self.skip_value();
             return;
         };
-        let good = matches!(number, Ok((n, flag)) if fits(field, n, flag));
-        if !good {
-            let (name, takes) = (field.name, field.takes.says());
-            let message = format!("`{name}` takes {takes}, not {}", self.says());
-            let finding = Finding::new(span, message);
-            self.findings.push(match number {
-                Err(Some(near)) => finding.help(format!("did you mean `{near}`?")),
-                _ => finding,
-            });
-        } else if given[at].is_some() {
-            let message = format!("`{}` is given twice", field.name);
-            self.findings.push(Finding::new(span, message));
-        } else if let Ok((n, _)) = number {
-            given[at] = Some(n);
+        let says = self.says();
+        let found = match field.takes {
+            Takes::List | Takes::Branches if self.peek() == Some(&Token::Sign('[')) => {
+                match self.lists(field.takes) {
+                    Some(lists) => Ok(Value::Lists(lists)),
+                    None => return,
+                }
+            }
+            Takes::List | Takes::Branches => Err(None),
+            Takes::Text => match self.peek() {
+                Some(Token::Text(text)) => Ok(Value::Text(text.clone())),
+                _ => Err(None),
+            },
+            Takes::Word(words) => match self.peek() {
+                Some(Token::Word(w)) => match words.iter().position(|known| known == w) {
+                    Some(i) => Ok(Value::Number(i as f64)),
+                    None => Err(nearest(w, words.iter().copied()).map(str::to_string)),
+                },
+                _ => Err(None),
+            },
+            Takes::Flag | Takes::Whole(..) | Takes::Real(..) => self.number(field),
+        };
+        // A list is read already.
+        if !matches!(found, Ok(Value::Lists(_))) {
+            self.skip_value();
         }
-        self.skip_value();
+        match found {
+            Err(near) => {
+                let (name, takes) = (field.name, field.takes.says());
+                let message = format!("`{name}` takes {takes}, not {says}");
+                let finding = Finding::new(span, message);
+                self.findings.push(match near {
+                    Some(near) => finding.help(format!("did you mean `{near}`?")),
+                    None => finding,
+                });
+            }
+            Ok(_) if given[at].is_some() => {
+                let message = format!("`{}` is given twice", field.name);
+                self.findings.push(Finding::new(span, message));
+            }
+            Ok(value) => given[at] = Some(value),
+        }
+    }
+
+    /// A list of layers as its only branch, or branches.
+    fn lists(&mut self, takes: Takes) -> Option<Vec<Vec<Layer>>> {
+        if self.depth >= MAX_DEPTH {
+            let message = format!("lists in lists more than {MAX_DEPTH} deep");
+            let finding = Finding::new(self.span(), message);
+            self.findings.push(finding.help("take one list apart"));
+            self.skip_one();
+            return None;
+        }
+        self.at += 1;
+        self.depth += 1;
+        let lists = match takes {
+            Takes::Branches => self.branches(),
+            _ => vec![self.list()],
+        };
+        self.depth -= 1;
+        Some(lists)
+    }
+
+    /// A number or flag that fits the field; else the name that may have been meant.
+    fn number(&self, field: &Field) -> Result<Value, Option<String>> {
+        let (n, flag) = match self.peek() {
+            Some(Token::Number(n)) => (*n, false),
+            Some(Token::Word(w)) if w == "true" => (1.0, true),
+            Some(Token::Word(w)) if w == "false" => (0.0, true),
+            Some(Token::Word(w)) => match self.names.iter().find(|(n, _)| n == w) {
+                Some(&(_, n)) => (n as f64, false),
+                None => return Err(nearest(w, self.names.iter().map(|n| n.0)).map(str::to_string)),
+            },
+            _ => return Err(None),
+        };
+        match fits(field, n, flag) {
+            true => Ok(Value::Number(n)),
+            false => Err(None),
+        }
     }
 
     fn skip_value(&mut self) {
         if !matches!(self.peek(), None | Some(Token::Sign(',' | ')' | ']'))) {
-            self.at += 1;
+            self.skip_one();
         }
     }
 }
@@ -333,5 +406,6 @@ fn fits(field: &Field, n: f64, flag: bool) -> bool {
             !flag && n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(&n)
         }
         Takes::Real(low, high) => !flag && (low..=high).contains(&n),
+        _ => false,
     }
 }

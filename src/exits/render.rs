@@ -1,34 +1,85 @@
 /*!
-Template → rendered text, and the way back from each byte of it to the user's source, which the
-template engine keeps.
+Template → rendered text, and the way back from each byte of it to the user's source.
 */
 
-use super::diagnostic::{Finding, nearest};
-use super::{ExitPoint, Part};
-use minijinja::{Environment, Error, OutputSpanKind, UndefinedBehavior, context};
-use std::io::{self, Write};
+mod marks;
+mod tags;
 
-const VARIABLES: [&str; 9] = [
-    "channels", "height", "width", "classes", "index", "count", "depth", "macs", "part",
+use super::diagnostic::{Finding, nearest};
+use super::library::stem;
+use super::{ExitPoint, Library, Part};
+use marks::Origin;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io::{self, Write};
+use tags::find_in_tags;
+
+/// What a template may use, and what it is.
+pub(super) const VARIABLES: [(&str, &str); 9] = [
+    (
+        "channels",
+        "channels at the exit point; features, where it has no extents",
+    ),
+    (
+        "height",
+        "height at the exit point; tokens, where it has tokens; else 1",
+    ),
+    ("width", "width at the exit point; else 1"),
+    ("classes", "classes of the network"),
+    (
+        "index",
+        "number of the exit point among all legal ones, from 0",
+    ),
+    ("count", "how many legal exit points the network has"),
+    (
+        "depth",
+        "share of the network's multiply-accumulates before the point, 0 to 1",
+    ),
+    ("macs", "multiply-accumulates before the point"),
+    (
+        "part",
+        "\"edge\" or \"cloud\": a source that uses it is trained for both where they differ",
+    ),
 ];
 /// What no hand-written head needs; a source that loops without end stops here.
 const MAX_TEXT: usize = 256 * 1024;
 const FUEL: u64 = 200_000;
+/// Macros in macros, includes in includes.
+const MAX_DEPTH: usize = 100;
+/// The name of the user's own source among the templates.
+const ROOT: &str = "<source>";
 
-/// Rendered text and, for each byte of it, the bytes of the source it came from.
+/// Rendered text and, for each byte of it, where it came from.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub text: String,
-    origin: Vec<(usize, usize)>,
+    /// Empty where a template does to its text what hides its origin.
+    origins: Vec<Origin>,
+    /// Names and sources of the files that origins count from 1.
+    files: Vec<(String, String)>,
 }
 
 impl Rendered {
-    /// The source range of a range of the rendered text.
-    pub fn source_span(&self, span: (usize, usize)) -> (usize, usize) {
-        let last = self.origin.last().copied().unwrap_or((0, 1));
-        let start = self.origin.get(span.0).copied().unwrap_or(last);
-        let end = span.1.checked_sub(1).and_then(|i| self.origin.get(i));
-        (start.0, end.map_or(start.1, |e| e.1).max(start.0 + 1))
+    /// Moves a finding in the rendered text to the user's source.
+    pub fn to_source(&self, mut finding: Finding) -> Finding {
+        let last = self.origins.len().saturating_sub(1);
+        let Some(first) = self.origins.get(finding.start.min(last)) else {
+            (finding.start, finding.end) = (0, 1);
+            return finding;
+        };
+        let end = finding.end.saturating_sub(1).min(last);
+        let end = self.origins[end.max(finding.start.min(last))];
+        (finding.start, finding.end) = match (first.file, end.file) {
+            (0, 0) => (first.start, end.end.max(first.start + 1)),
+            _ => (first.root.0, first.root.1.max(first.root.0 + 1)),
+        };
+        if let Some((name, source)) = first.file.checked_sub(1).and_then(|i| self.files.get(i)) {
+            let before = &source.as_bytes()[..first.start.min(source.len())];
+            let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+            finding.message = format!("in `{name}`, line {line}: {}", finding.message);
+        }
+        finding
     }
 }
 
@@ -63,37 +114,59 @@ fn environment<'a>() -> Environment<'a> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(MAX_DEPTH);
     env.set_debug(true);
     env
 }
 
-fn run(source: &str, point: &ExitPoint, part: Part) -> Result<Rendered, Error> {
+/// With templates that includes find under their name, ending or not.
+fn with_templates<'a>(templates: BTreeMap<String, String>) -> Environment<'a> {
+    let mut env = environment();
+    env.set_loader(move |name| Ok(templates.get(stem(name)).cloned()));
+    env
+}
+
+fn values(point: &ExitPoint, part: Part) -> Value {
     let [channels, height, width] = extents(point);
     let part = match part {
         Part::Edge => "edge",
         Part::Cloud => "cloud",
     };
-    let values = context! {
+    context! {
         channels, height, width, part, classes => point.classes, index => point.index,
         count => point.count, depth => point.depth, macs => point.macs,
-    };
-    let env = environment();
-    let template = env.template_from_str(source)?;
-    // Once into a bounded buffer, so that the second time nothing can grow without end.
-    template.render_captured_to(&values, Bounded(0))?;
-    let (text, spans) = template.render_with_spans(values)?;
-    let mut origin = vec![(0, 0); text.len()];
-    for span in spans {
-        let (out, from) = (span.output_range(), span.source_range());
-        let whole = (from.start, from.end);
-        for (i, place) in origin[out.clone()].iter_mut().enumerate() {
-            *place = match span.kind() {
-                OutputSpanKind::Raw => (from.start + i, from.start + i + 1),
-                _ => whole,
-            };
-        }
     }
-    Ok(Rendered { text, origin })
+}
+
+fn run(source: &str, values: &Value, library: &Library) -> Result<Rendered, Error> {
+    let env = with_templates(library.templates());
+    let template = env.template_from_named_str(ROOT, source)?;
+    // Once into a bounded buffer, so that the second time nothing can grow without end.
+    template.render_captured_to(values, Bounded(0))?;
+    let text = template.render(values)?;
+    let (origins, files) = origins(source, values, library, &text).unwrap_or_default();
+    Ok(Rendered {
+        text,
+        origins,
+        files,
+    })
+}
+
+type Origins = (Vec<Origin>, Vec<(String, String)>);
+
+/// Where each byte of `text` came from, by rendering once more with marks in the templates. `None`
+/// where the marks changed what is rendered: a template that counts or compares its own text.
+fn origins(source: &str, values: &Value, library: &Library, text: &str) -> Option<Origins> {
+    let files: Vec<(String, String)> = library.templates().into_iter().collect();
+    let marked = files.iter().enumerate().map(|(i, (name, source))| {
+        let marked = marks::mark(source, i + 1)?;
+        Some((name.clone(), marked))
+    });
+    let env = with_templates(marked.collect::<Option<_>>()?);
+    let root = marks::mark(source, 0)?;
+    let template = env.template_from_named_str(ROOT, &root).ok()?;
+    let (found, origins) = marks::read(&template.render(values).ok()?)?;
+    (found == text).then_some((origins, files))
 }
 
 /// Renders `source` for a point.
@@ -101,6 +174,7 @@ pub(super) fn render(
     source: &str,
     point: &ExitPoint,
     part: Part,
+    library: &Library,
 ) -> Result<Rendered, Vec<Finding>> {
     if source.len() > MAX_TEXT {
         let finding = Finding::new((0, 1), "the source is longer than 256 KiB");
@@ -110,7 +184,8 @@ pub(super) fn render(
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    run(source, point, part).map_err(|e| vec![template_error(source, &e)])
+    run(source, &values(point, part), library)
+        .map_err(|e| vec![template_error(source, &e, library)])
 }
 
 /// Names the source uses that no template has, each at its place.
@@ -119,16 +194,17 @@ fn undeclared(source: &str) -> Vec<Finding> {
     let Ok(template) = env.template_from_str(source) else {
         return vec![];
     };
+    let names = VARIABLES.map(|(name, _)| name);
     let mut findings: Vec<Finding> = template
         .undeclared_variables(false)
         .iter()
-        .filter(|n| !VARIABLES.contains(&n.as_str()) && !known_function(&env, n))
+        .filter(|n| !names.contains(&n.as_str()) && !known_function(&env, n))
         .map(|name| {
             let span = find_in_tags(source, name).unwrap_or((0, 1));
             let finding = Finding::new(span, format!("there is no variable `{name}`"));
-            match nearest(name, VARIABLES) {
+            match nearest(name, names) {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
-                None => finding.help(format!("a template may use {}", VARIABLES.join(", "))),
+                None => finding.help(format!("a template may use {}", names.join(", "))),
             }
         })
         .collect();
@@ -140,86 +216,56 @@ fn known_function(env: &Environment, name: &str) -> bool {
     env.globals().any(|(n, _)| n == name)
 }
 
-/// Where the tags of a template are.
-fn tags(source: &str) -> Vec<(usize, usize)> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(i) = source[at..].find('{') {
-        let start = at + i;
-        let close = match source.as_bytes().get(start + 1) {
-            Some(b'{') => "}}",
-            Some(b'%') => "%}",
-            Some(b'#') => "#}",
-            _ => {
-                at = start + 1;
-                continue;
-            }
-        };
-        let Some(end) = close_of(source, start + 2, close) else {
-            break;
-        };
-        found.push((start, end));
-        at = end;
-    }
-    found
+fn beneath(error: &Error) -> Option<&Error> {
+    error.source()?.downcast_ref()
 }
 
-/// The end of a tag, minding strings inside it.
-fn close_of(source: &str, from: usize, close: &str) -> Option<usize> {
-    let mut quote = None;
-    let mut escaped = false;
-    for (i, c) in source[from..].char_indices() {
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None if close != "#}" && (c == '"' || c == '\'') => quote = Some(c),
-            None if source[from + i..].starts_with(close) => return Some(from + i + 2),
-            None => {}
-        }
-    }
-    None
-}
-
-fn find_in_tags(source: &str, name: &str) -> Option<(usize, usize)> {
-    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    tags(source).into_iter().find_map(|(start, end)| {
-        let mut hits = source[start..end].match_indices(name);
-        hits.find_map(|(i, _)| {
-            let (a, b) = (start + i, start + i + name.len());
-            let alone = !word(source[..a].chars().next_back()) && !word(source[b..].chars().next());
-            alone.then_some((a, b))
-        })
-    })
-}
-
-fn template_error(source: &str, error: &Error) -> Finding {
+fn template_error(source: &str, error: &Error, library: &Library) -> Finding {
     let line_start = |line: usize| {
         let before = source.split_inclusive('\n').take(line.saturating_sub(1));
         before.map(str::len).sum::<usize>()
     };
-    let span = match (error.range(), error.line()) {
+    // What an include, an import or a macro fails with is told by the error beneath.
+    let chain = || std::iter::successors(Some(error), |&e| beneath(e));
+    let inner = chain().last().unwrap_or(error);
+    let own = chain().filter(|e| e.name() == Some(ROOT)).last();
+    let foreign = inner.name().filter(|n| *n != ROOT);
+    let span = match (own.and_then(Error::range), own.and_then(Error::line)) {
         (Some(range), _) => (range.start, range.end),
         (None, Some(line)) => {
-            let start = line_start(line);
-            let text = source[start.min(source.len())..]
-                .lines()
-                .next()
-                .unwrap_or("");
+            let start = line_start(line).min(source.len());
+            let text = source[start..].lines().next().unwrap_or("");
             (start, start + text.len())
         }
-        (None, None) => (0, 1),
+        (None, None) => foreign
+            .and_then(|name| find_in_tags(source, name))
+            .unwrap_or((0, 1)),
     };
-    use minijinja::ErrorKind as K;
-    match error.kind() {
-        K::OutOfFuel => Finding::new(span, "the template runs too long")
+    let mut finding = match inner.kind() {
+        ErrorKind::OutOfFuel => Finding::new(span, "the template runs too long")
             .help("a head is a short list of layers; bound the loop"),
-        K::WriteFailure => Finding::new(span, "the rendered head is longer than 256 KiB")
+        ErrorKind::WriteFailure => Finding::new(span, "the rendered head is longer than 256 KiB")
             .help("a head is a short list of layers; bound the loop"),
+        ErrorKind::TemplateNotFound => {
+            let names: Vec<String> = library.templates().into_keys().collect();
+            let detail = inner.detail().unwrap_or_default();
+            let asked = detail.split('"').nth(1).unwrap_or_default();
+            let finding = Finding::new(span, format!("there is no template `{asked}` to include"));
+            match nearest(stem(asked), names.iter().map(String::as_str)) {
+                Some(near) => finding.help(format!("did you mean `{near}`?")),
+                None => finding.help(format!("there are {}", names.join(", "))),
+            }
+        }
         kind => {
-            let detail = error.detail().map_or(kind.to_string(), str::to_string);
+            let detail = inner.detail().map_or(kind.to_string(), str::to_string);
             Finding::new(span, format!("in the template: {detail}"))
         }
+    };
+    if let Some(name) = foreign {
+        let line = inner
+            .line()
+            .map_or(String::new(), |l| format!(", line {l}"));
+        finding.message = format!("in `{}`{line}: {}", stem(name), finding.message);
     }
+    finding
 }

@@ -4,8 +4,13 @@ use super::*;
 use crate::engine::{Cancel, Engine, Options};
 use crate::model::Shape;
 use pretty_assertions::assert_eq;
-use proptest::prelude::*;
 use rstest::rstest;
+
+mod gallery;
+mod grammar;
+mod language;
+mod pytorch;
+mod support;
 
 fn point(sample: &[usize]) -> ExitPoint {
     ExitPoint {
@@ -63,7 +68,7 @@ fn point(sample: &[usize]) -> ExitPoint {
     "[GlobalAvgPool, Linear(classes)",
     1,
     31,
-    "expected `,` or `]` after the layer, found the end"
+    "expected `]` to close the list, found the end"
 )]
 #[case(
     "[MaxPool2d(kernel: 9), GlobalAvgPool, Linear(classes)]",
@@ -134,11 +139,7 @@ fn a_source_that_tells_parts_apart_gives_two_heads() {
 #[case(&[128])]
 fn every_template_builds_and_runs_at_any_point(#[case] sample: &[usize]) {
     for template in TEMPLATES {
-        let convolves = template.source.contains("Conv2d") && sample.len() == 2;
-        let Ok(head) = head(template.source, &point(sample), Part::Edge, 7) else {
-            assert!(convolves, "{}", template.name);
-            continue;
-        };
+        let head = head(template.source, &point(sample), Part::Edge, 7).unwrap();
         let graph = head.graph;
         assert_eq!(graph.value(graph.outputs[0]).shape, Shape::batched(&[10]));
         let engine = Engine::new(graph, &Options::default()).unwrap();
@@ -197,44 +198,5 @@ fn resnets_own_classifier_is_found() {
     assert!(points.len() >= 9, "{}", points.len());
     for point in &points {
         head(&source, point, Part::Edge, 0).unwrap();
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    #[test]
-    fn no_text_panics(source in "[\\[\\](){}%#,:a-zA-Z0-9 \n.é'\"-]{0,60}") {
-        let _ = head(&source, &point(&[16, 8, 8]), Part::Edge, 0);
-    }
-
-    #[test]
-    fn every_program_builds_or_is_refused_with_a_place(
-        layers in prop::collection::vec(
-            (0..layer::LAYERS.len(), prop::collection::vec(1u32..9, 0..4)), 0..6)
-    ) {
-        let list: Vec<String> = layers.iter().map(|(i, args)| {
-            let spec = &layer::LAYERS[*i];
-            let fields = spec.fields.iter().zip(args);
-            let fields: Vec<String> = fields.map(|(f, a)| match f.takes {
-                layer::Takes::Flag => format!("{}: {}", f.name, a % 2 == 0),
-                layer::Takes::Real(..) => format!("{}: 0.{a}", f.name),
-                layer::Takes::Whole(..) => format!("{}: {a}", f.name),
-            }).collect();
-            format!("{}({})", spec.name, fields.join(", "))
-        }).collect();
-        let source = format!("[{}, GlobalAvgPool, Linear(classes)]", list.join(",\n"));
-        match head(&source, &point(&[4, 6, 6]), Part::Edge, 0) {
-            Ok(head) => {
-                let engine = Engine::new(head.graph, &Options::default()).unwrap();
-                let y = engine.run_f32(1, &[&[0.3; 144]], &Cancel::new()).unwrap();
-                prop_assert!(y[0].len() == 10 && y[0].iter().all(|v| v.is_finite()));
-            }
-            Err(e) => {
-                for d in &e.diagnostics {
-                    prop_assert!(d.line <= source.lines().count() && d.length >= 1);
-                }
-            }
-        }
     }
 }

@@ -86,6 +86,11 @@ impl Builder {
         out
     }
 
+    /// Appends a node as it is; its outputs are values declared before.
+    pub fn append(&mut self, node: Node) {
+        self.graph.nodes.push(node);
+    }
+
     /// A square 2-D convolution without bias. `weight` is `[channels, Cin/1, kernel, kernel]`.
     #[allow(clippy::too_many_arguments)]
     pub fn conv_with(

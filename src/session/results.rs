@@ -200,6 +200,8 @@ impl TrainedHead {
             params: self.params,
             macs: self.macs,
             dropout: Vec::new(),
+            lines: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 }

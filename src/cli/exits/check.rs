@@ -1,0 +1,169 @@
+/*! `exits check`: whether a source makes a head, at every exit point of a network. */
+
+use super::{PlaceArgs, SourceArgs};
+use crate::cli::{CliError, error::Context};
+use crate::exits::{Diagnostic, ExitPoint, Head, Part, heads_with};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Check a source at every exit point of a network: all that is wrong with it, each finding with
+/// its line and a way out. Exit code 1 where it makes no head.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    source: &'a str,
+    network: &'a str,
+    points: Vec<Row<'a>>,
+}
+
+/// An exit point with its heads or what is wrong.
+#[derive(Serialize)]
+struct Row<'a> {
+    after: &'a str,
+    index: usize,
+    heads: Vec<HeadRow<'a>>,
+    errors: &'a [Diagnostic],
+}
+
+#[derive(Serialize)]
+struct HeadRow<'a> {
+    part: Part,
+    hash: &'a str,
+    parameters: usize,
+    macs: u64,
+    warnings: &'a [Diagnostic],
+}
+
+/// One finding, and the points where it was found.
+struct Found<'a> {
+    finding: &'a Diagnostic,
+    points: Vec<&'a str>,
+}
+
+type Checked<'a> = (&'a ExitPoint, Result<Vec<(Part, Head)>, Vec<Diagnostic>>);
+
+/// Runs the command.
+pub fn run(args: &CheckArgs) -> Result<(), CliError> {
+    let place = args.place.load()?;
+    let source = args.source.read(&place)?;
+    let files = |name: &str| source.file(name);
+    let library = source.library(&files);
+    let checked: Vec<Checked> = place
+        .points
+        .iter()
+        .map(|point| {
+            let heads = heads_with(&source.text, point, place.seed, &library);
+            (point, heads.map_err(|e| e.diagnostics))
+        })
+        .collect();
+    let failed = checked.iter().filter(|(_, c)| c.is_err()).count();
+    let mut out = io::stdout().lock();
+    let written = match args.json {
+        true => {
+            let document = Document {
+                source: &source.name,
+                network: &place.network.fused.name,
+                points: checked.iter().map(row).collect(),
+            };
+            serde_json::to_writer_pretty(&mut out, &document)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
+        }
+        false => human(&mut out, &source.name, &source.text, &checked),
+    };
+    written.context("writing the findings")?;
+    match failed {
+        0 => Ok(()),
+        n => Err(CliError::failed(format!(
+            "{}: no head at {n} of {} exit points",
+            source.name,
+            checked.len()
+        ))),
+    }
+}
+
+fn row<'a>((point, heads): &'a Checked) -> Row<'a> {
+    let made = heads.as_deref().unwrap_or_default();
+    let head = |(part, head): &'a (Part, Head)| HeadRow {
+        part: *part,
+        hash: &head.hash,
+        parameters: head.params,
+        macs: head.macs,
+        warnings: &head.warnings,
+    };
+    Row {
+        after: &point.after,
+        index: point.index,
+        heads: made.iter().map(head).collect(),
+        errors: heads.as_ref().err().map_or(&[], Vec::as_slice),
+    }
+}
+
+fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> io::Result<()> {
+    let errors = collect(checked, |(_, made)| {
+        made.as_ref().err().into_iter().flatten()
+    });
+    let warnings = collect(checked, |(_, made)| {
+        let made = made.as_deref().unwrap_or_default();
+        made.iter().flat_map(|(_, head)| &head.warnings)
+    });
+    for (what, found) in [("error", errors), ("warning", warnings)] {
+        for Found { finding, points } in found {
+            let places = match (points.len(), checked.len()) {
+                (n, all) if n == all && all > 1 => format!("at all {all} exit points"),
+                (n, _) if n > 3 => format!("at {n} exit points, first after `{}`", points[0]),
+                _ => format!("after `{}`", points.join("`, `")),
+            };
+            writeln!(out, "{what} {places}")?;
+            writeln!(out, "{name}:{}\n", finding.text(text))?;
+        }
+    }
+    for (point, made) in checked {
+        for (part, head) in made.as_deref().unwrap_or_default() {
+            let both = made.as_ref().is_ok_and(|m| m.len() > 1);
+            let part = match (both, part) {
+                (false, _) => "",
+                (true, Part::Edge) => " on the edge",
+                (true, Part::Cloud) => " in the cloud",
+            };
+            writeln!(
+                out,
+                "after {}{part}: {} parameters, {} MACs",
+                point.after, head.params, head.macs
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Equal findings of several points as one.
+fn collect<'a, I>(checked: &'a [Checked<'a>], of: impl Fn(&'a Checked<'a>) -> I) -> Vec<Found<'a>>
+where
+    I: IntoIterator<Item = &'a Diagnostic>,
+{
+    let mut all: Vec<Found> = Vec::new();
+    for one in checked {
+        let after = one.0.after.as_str();
+        for finding in of(one) {
+            match all.iter_mut().find(|f| f.finding == finding) {
+                Some(found) if found.points.last() == Some(&after) => {}
+                Some(found) => found.points.push(after),
+                None => all.push(Found {
+                    finding,
+                    points: vec![after],
+                }),
+            }
+        }
+    }
+    all
+}

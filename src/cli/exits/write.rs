@@ -1,0 +1,164 @@
+/*! `exits render`: the heads a source makes, as text, ONNX or PyTorch source. */
+
+use super::{PlaceArgs, SourceArgs};
+use crate::cli::{CliError, error::Context};
+use crate::exits::{ExitPoint, Head, Line, Part, heads_with};
+use crate::model::export::write_file;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Show the heads a source makes: layers with their shapes, parameters and multiply-accumulates
+/// (MACs), at one exit point or all; or write one as ONNX or PyTorch source.
+#[derive(Debug, clap::Args)]
+pub struct RenderArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Write the head, untrained, as an ONNX file; needs --at.
+    #[arg(long, value_name = "OUT.onnx", requires = "at", conflicts_with_all = ["json", "pytorch"])]
+    onnx: Option<PathBuf>,
+    /// Print PyTorch source that builds the same module; needs --at.
+    #[arg(long, requires = "at", conflicts_with = "json")]
+    pytorch: bool,
+    /// The head for this part, where the source tells parts apart.
+    #[arg(long, value_enum)]
+    part: Option<Side>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Side {
+    Edge,
+    Cloud,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    point: &'a ExitPoint,
+    part: Part,
+    rendered: &'a str,
+    hash: &'a str,
+    parameters: usize,
+    parameter_bytes: usize,
+    macs: u64,
+    layers: &'a [Line],
+}
+
+/// Runs the command.
+pub fn run(args: &RenderArgs) -> Result<(), CliError> {
+    let place = args.place.load()?;
+    let source = args.source.read(&place)?;
+    let files = |name: &str| source.file(name);
+    let library = source.library(&files);
+    let mut heads: Vec<(Part, Head, bool)> = Vec::new();
+    for point in &place.points {
+        let made = heads_with(&source.text, point, place.seed, &library)?;
+        let both = made.len() > 1;
+        let wanted = made.into_iter().filter(|(part, _)| match args.part {
+            Some(side) if both => matches!(
+                (side, part),
+                (Side::Edge, Part::Edge) | (Side::Cloud, Part::Cloud)
+            ),
+            _ => true,
+        });
+        heads.extend(wanted.map(|(part, head)| (part, head, both)));
+    }
+    for warning in heads.iter().flat_map(|(_, head, _)| &head.warnings) {
+        eprintln!("warning: {}:{}", source.name, warning.text(&source.text));
+    }
+    let mut out = io::stdout().lock();
+    if args.onnx.is_some() || args.pytorch {
+        let [(_, head, _)] = heads.as_slice() else {
+            return Err(CliError::usage(
+                "the source makes two heads here; say which with --part edge or --part cloud",
+            ));
+        };
+        if let Some(path) = &args.onnx {
+            write_file(&head.graph, path)?;
+            eprintln!(
+                "{}: the head after {}, untrained, {} parameters",
+                path.display(),
+                head.point.after,
+                head.params
+            );
+            return Ok(());
+        }
+        return write!(out, "{}", head.pytorch()?).context("writing the source");
+    }
+    let written = match args.json {
+        true => {
+            let rows: Vec<Row> = heads.iter().map(row).collect();
+            serde_json::to_writer_pretty(&mut out, &rows)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
+        }
+        false => heads.iter().try_for_each(|head| human(&mut out, head)),
+    };
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the heads"),
+    }
+}
+
+fn row((part, head, _): &(Part, Head, bool)) -> Row<'_> {
+    Row {
+        point: &head.point,
+        part: *part,
+        rendered: &head.rendered,
+        hash: &head.hash,
+        parameters: head.params,
+        parameter_bytes: head.params * size_of::<f32>(),
+        macs: head.macs,
+        layers: &head.lines,
+    }
+}
+
+fn human(out: &mut impl Write, (part, head, both): &(Part, Head, bool)) -> io::Result<()> {
+    let part = match (both, part) {
+        (false, _) => "",
+        (true, Part::Edge) => ", on the edge",
+        (true, Part::Cloud) => ", in the cloud",
+    };
+    let text = |line: &Line| format!("{}{}", "  ".repeat(line.depth + 1), line.text);
+    let widths = head.lines.iter().map(|l| text(l).chars().count());
+    let width = widths.max().unwrap_or(0).clamp(24, 60);
+    writeln!(
+        out,
+        "after {} (exit point {} of {}{part}): {} parameters, {} MACs, {} bytes, {}",
+        head.point.after,
+        head.point.index + 1,
+        head.point.count,
+        head.params,
+        head.macs,
+        head.params * size_of::<f32>(),
+        head.hash
+    )?;
+    writeln!(
+        out,
+        "{:<width$} {:>14} {:>10} {:>12}",
+        "  input",
+        shape(&head.point.sample),
+        "params",
+        "MACs"
+    )?;
+    for line in &head.lines {
+        writeln!(
+            out,
+            "{:<width$} {:>14} {:>10} {:>12}",
+            text(line),
+            shape(&line.output),
+            line.params,
+            line.macs
+        )?;
+    }
+    writeln!(out)
+}
+
+fn shape(sample: &[usize]) -> String {
+    let dims: Vec<String> = sample.iter().map(usize::to_string).collect();
+    dims.join("×")
+}
