@@ -129,7 +129,7 @@ fn opens_follows_the_size_and_gives_the_terminal_back() {
         return;
     };
     terminal.wait_for("EdgeLessPart  demo");
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     assert!(terminal.parser.screen().alternate_screen());
     let stty = Command::new("stty")
         .args(["rows", "40", "cols", "120", "-F"])
@@ -155,7 +155,7 @@ fn stops_for_the_shell_and_comes_back() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     terminal.press("\x1a");
     terminal.wait_for_state('T');
     terminal.parser = vt100::Parser::new(24, 80, 0);
@@ -171,7 +171,7 @@ fn a_hang_up_keeps_unsaved_edits_and_ends() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     terminal.press("[");
     terminal.wait_for("[unsaved]");
     kill(terminal.pid(), Signal::SIGHUP).unwrap();
@@ -189,7 +189,7 @@ fn a_terminal_that_is_gone_ends_it() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     // The reader's copy of the master goes with its thread, at the next byte that it can't pass on.
     let (_, nobody) = channel();
     terminal.output = nobody;
