@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, ttyname};
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ struct Terminal {
 impl Terminal {
     /// The demo at 80×24, in a session and on a terminal of its own; `None` where no `setsid` is.
     fn open() -> Option<Terminal> {
+        // A terminal's own end must not be open in any child, or it never hangs up.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap();
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -35,6 +40,7 @@ impl Terminal {
             ws_ypixel: 0,
         };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let slave = File::from(slave);
         let tty = ttyname(&slave).unwrap();
