@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, ttyname};
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -28,6 +30,9 @@ struct Terminal {
 impl Terminal {
     /// The demo at 80×24, in a session and on a terminal of its own; `None` where no `setsid` is.
     fn open() -> Option<Terminal> {
+        // A terminal's own end must not be open in any child, or it never hangs up.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap();
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -35,6 +40,7 @@ impl Terminal {
             ws_ypixel: 0,
         };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let slave = File::from(slave);
         let tty = ttyname(&slave).unwrap();
@@ -129,7 +135,7 @@ fn opens_follows_the_size_and_gives_the_terminal_back() {
         return;
     };
     terminal.wait_for("EdgeLessPart  demo");
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     assert!(terminal.parser.screen().alternate_screen());
     let stty = Command::new("stty")
         .args(["rows", "40", "cols", "120", "-F"])
@@ -155,7 +161,7 @@ fn stops_for_the_shell_and_comes_back() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     terminal.press("\x1a");
     terminal.wait_for_state('T');
     terminal.parser = vt100::Parser::new(24, 80, 0);
@@ -171,7 +177,7 @@ fn a_hang_up_keeps_unsaved_edits_and_ends() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     terminal.press("[");
     terminal.wait_for("[unsaved]");
     kill(terminal.pid(), Signal::SIGHUP).unwrap();
@@ -189,7 +195,7 @@ fn a_terminal_that_is_gone_ends_it() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("MACs");
+    terminal.wait_for("no profile:");
     // The reader's copy of the master goes with its thread, at the next byte that it can't pass on.
     let (_, nobody) = channel();
     terminal.output = nobody;
