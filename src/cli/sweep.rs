@@ -4,7 +4,7 @@ left. Neither needs the network, the images or an agent. */
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::evaluate::explore::{self, Candidate, Limits};
-use crate::evaluate::report::Figures;
+use crate::evaluate::report::{self, Figures};
 use crate::evaluate::{Outcome, sweep};
 use crate::partition::Split;
 use crate::run::Replayed;
@@ -112,7 +112,8 @@ pub fn run(args: &SweepArgs) -> Result<(), CliError> {
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else if args.csv {
-        comma_separated(&mut out, &outcomes)
+        let rows = figures.iter().map(|f| ("sweep", f));
+        out.write_all(report::csv::rows(rows)?.as_bytes())
     } else {
         header(&mut out, "threshold").and_then(|()| {
             let mut rows = outcomes.iter();
@@ -243,45 +244,6 @@ fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
         outcome.edge_memory_bytes as f64 / 1e6,
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
     )
-}
-
-fn comma_separated(out: &mut impl Write, outcomes: &[Outcome]) -> io::Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    csv.write_record([
-        "threshold",
-        "accuracy",
-        "offloaded",
-        "mean_ms",
-        "p50_ms",
-        "p95_ms",
-        "p99_ms",
-        "edge_memory_bytes",
-        "cloud_memory_bytes",
-        "bytes_sent",
-        "cost_per_million_usd",
-    ])?;
-    for o in outcomes {
-        let ms = |of: fn(&crate::evaluate::Latency) -> f64| {
-            o.latency_ms
-                .as_ref()
-                .map_or(String::new(), |l| of(l).to_string())
-        };
-        csv.write_record([
-            o.threshold.to_string(),
-            o.accuracy.to_string(),
-            o.offloaded.to_string(),
-            ms(|l| l.mean),
-            ms(|l| l.p50),
-            ms(|l| l.p95),
-            ms(|l| l.p99),
-            o.edge_memory_bytes.to_string(),
-            o.cloud_memory_bytes.to_string(),
-            o.bytes_sent.to_string(),
-            o.cost_per_million
-                .map_or(String::new(), |c| c.rounded.to_string()),
-        ])?;
-    }
-    csv.flush()
 }
 
 fn quiet(written: io::Result<()>) -> Result<(), CliError> {
