@@ -461,11 +461,7 @@ macro_rules! loops {
     };
 }
 
-loops!(
-    portable,
-    block::<Portable, 4>,
-    line::<Portable, Portable>
-);
+loops!(portable, block::<Portable, 4>, line::<Portable, Portable>);
 #[cfg(target_arch = "x86_64")]
 loops!(avx2, block::<Avx2, 2>, line::<Avx2, Avx2>, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
