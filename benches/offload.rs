@@ -10,8 +10,8 @@ use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::partition::parts::{PartBundle, parts};
 use edgelesspart::partition::{Plan, Split};
-use edgelesspart::remote::message::{CloudTarget, DataSet, Evaluate, JobRequest, Mode};
-use edgelesspart::remote::{Client, Link, LocalAgent, LocalOptions, Wire};
+use edgelesspart::remote::message::{DataSet, Evaluate, JobRequest, Mode};
+use edgelesspart::remote::{Link, LocalAgent, LocalOptions, Wire};
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -51,8 +51,8 @@ async fn measure() {
         };
         agents.push(LocalAgent::start(&options).await.unwrap());
     }
-    let edge = Client::connect(agents[0].url(), None).await.unwrap();
-    let cloud = Client::connect(agents[1].url(), None).await.unwrap();
+    let edge = agents[0].connect().await.unwrap();
+    let cloud = agents[1].connect().await.unwrap();
     let data = DataSet {
         shape: [3, 32, 32],
         samples: 1,
@@ -61,11 +61,7 @@ async fn measure() {
     let job = Evaluate {
         mode: Mode::Distributed {
             part: edge.put(bundles[0].clone()).await.unwrap(),
-            cloud: CloudTarget {
-                url: cloud.url().to_string(),
-                token: None,
-                fingerprint: None,
-            },
+            clouds: vec![agents[1].cloud_target()],
             cloud_part: cloud.put(bundles[1].clone()).await.unwrap(),
         },
         data: edge.put(data.encode().unwrap()).await.unwrap(),

@@ -8,10 +8,13 @@ pub mod dataset;
 pub mod local;
 pub mod message;
 pub mod record;
+pub mod tls;
+pub mod v2;
 pub mod wire;
 
 pub use client::{Client, ClientError};
 pub use local::{LocalAgent, LocalError, LocalOptions};
+pub use tls::Believed;
 
 use serde::{Deserialize, Serialize};
 

@@ -36,6 +36,7 @@ async fn slow_agent(slowdown: f64) -> LocalAgent {
 struct Setup {
     edge: Client,
     cloud: Client,
+    target: CloudTarget,
     data: String,
     part: String,
     cloud_part: String,
@@ -44,8 +45,9 @@ struct Setup {
 
 impl Setup {
     async fn new(edge: &LocalAgent, cloud: &LocalAgent, network: &Network) -> Setup {
-        let edge = Client::connect(edge.url(), None).await.unwrap();
-        let cloud = Client::connect(cloud.url(), None).await.unwrap();
+        let target = cloud.cloud_target();
+        let edge = edge.connect().await.unwrap();
+        let cloud = cloud.connect().await.unwrap();
         let data = edge.put(network.data.encode().unwrap()).await.unwrap();
         let part = edge.put(network.bundle(0)).await.unwrap();
         let cloud_part = cloud.put(network.bundle(1)).await.unwrap();
@@ -53,6 +55,7 @@ impl Setup {
         Setup {
             edge,
             cloud,
+            target,
             data,
             part,
             cloud_part,
@@ -60,18 +63,10 @@ impl Setup {
         }
     }
 
-    fn target(&self) -> CloudTarget {
-        CloudTarget {
-            url: self.cloud.url().to_string(),
-            token: None,
-            fingerprint: None,
-        }
-    }
-
     fn distributed(&self) -> Mode {
         Mode::Distributed {
             part: self.part.clone(),
-            cloud: self.target(),
+            clouds: vec![self.target.clone()],
             cloud_part: self.cloud_part.clone(),
         }
     }
@@ -158,7 +153,7 @@ async fn a_distributed_run_answers_as_the_whole_network_does() {
     }
     // Pixels to the cloud, the unmodified network there: the same answers.
     let mode = Mode::CloudOnly {
-        cloud: setup.target(),
+        clouds: vec![setup.target.clone()],
         cloud_part: setup.whole.clone(),
     };
     let (end, records) = setup.run(setup.job(mode, &[], 40)).await;
@@ -377,7 +372,7 @@ async fn a_lost_connection_loses_nothing() {
     job.samples = (0..20).cycle().take(600).collect();
     let job = JobRequest::Evaluate(Box::new(job));
     let id = setup.edge.submit(&job).await.unwrap();
-    let client = Client::connect(&url, None).await.unwrap();
+    let client = Client::connect(&url, Some(edge.token())).await.unwrap();
     let mut done = Vec::new();
     let end = client
         .follow(&id, &mut |event| {

@@ -5,8 +5,8 @@
 
 use edgelesspart::agent::paced::Paced;
 use edgelesspart::engine::Cancel;
-use edgelesspart::remote::message::{CloudTarget, JobRequest, JobResult};
-use edgelesspart::remote::{Client, Link, LocalAgent, LocalOptions};
+use edgelesspart::remote::message::{JobRequest, JobResult};
+use edgelesspart::remote::{Link, LocalAgent, LocalOptions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{JoinHandle, spawn};
@@ -131,13 +131,9 @@ async fn an_emulated_link_is_measured_and_called_so() {
     };
     let edge = LocalAgent::start(&options).await.unwrap();
     let cloud = LocalAgent::start(&options).await.unwrap();
-    let client = Client::connect(edge.url(), None).await.unwrap();
+    let client = edge.connect().await.unwrap();
     let measure = |link| JobRequest::MeasureLink {
-        cloud: CloudTarget {
-            url: cloud.url().to_string(),
-            token: None,
-            fingerprint: None,
-        },
+        cloud: cloud.cloud_target(),
         link,
     };
     let emulated = Link::Emulated {

@@ -3,50 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
 mod network;
+mod serving;
 
 use edgelesspart::evaluate::Confidence;
-use edgelesspart::remote::local::Ready;
 use edgelesspart::remote::message::{
     Evaluate, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
 };
-use edgelesspart::remote::{Client, ClientError, Link, Wire, wire};
+use edgelesspart::remote::{Believed, Client, ClientError, Link, Wire, wire};
 use network::Network;
 use reqwest::{Method, Response, StatusCode};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
-
-/// An agent with arguments of its own; killed when dropped.
-struct Agent(Child, Ready);
-
-impl Agent {
-    fn command(arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_edgelesspart"));
-        command.arg("agent").args(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn start(arguments: &[&str]) -> Agent {
-        let mut command = Self::command(&["--listen", "127.0.0.1:0", "--threads", "1"]);
-        let mut child = command.args(arguments).spawn().unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        Agent(child, serde_json::from_str(&line).unwrap())
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}/v1/{path}", self.1.url)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        let _ = std::fs::remove_dir_all(&self.1.data);
-    }
-}
+use serving::{Agent, http};
+use std::io::{Read, Write};
 
 async fn refused(response: Response, status: StatusCode, words: &str) {
     assert_eq!(response.status(), status, "{words}");
@@ -58,10 +25,12 @@ async fn refused(response: Response, status: StatusCode, words: &str) {
 async fn whatever_is_sent_it_answers_and_serves_on() {
     let network = Network::new(4);
     let agent = Agent::start(&["--max-body", "2000000"]);
-    let client = Client::connect(&agent.1.url, None).await.unwrap();
-    let http = reqwest::Client::new();
+    let client = Client::connect(agent.url(), None).await.unwrap();
+    let http = http(&Believed::System);
     let send = async |method: Method, path: &str, header: Option<String>, body: Vec<u8>| {
-        let mut request = http.request(method, agent.url(path)).body(body);
+        let mut request = http
+            .request(method, agent.path(&format!("/v1/{path}")))
+            .body(body);
         if let Some(header) = header {
             request = request.header(INFER_HEADER, header);
         }
@@ -258,13 +227,13 @@ async fn a_token_is_asked_for() {
     writeln!(file, "open sesame").unwrap();
     let agent = Agent::start(&["--token-file", file.path().to_str().unwrap()]);
     for token in [None, Some(""), Some("open sesam"), Some("open sesame!")] {
-        let error = Client::connect(&agent.1.url, token).await.unwrap_err();
+        let error = Client::connect(agent.url(), token).await.unwrap_err();
         assert!(
             matches!(error, ClientError::Refused { status: 401, .. }),
             "{error}"
         );
     }
-    let client = Client::connect(&agent.1.url, Some("open sesame"))
+    let client = Client::connect(agent.url(), Some("open sesame"))
         .await
         .unwrap();
     client.put(b"something".to_vec()).await.unwrap();
@@ -277,6 +246,8 @@ fn it_does_not_start_where_it_should_not() {
         (["--listen", "0.0.0.0:0"], "--insecure"),
         (["--cores", "4000"], "core 4000 is not among"),
         (["--token-file", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["--model", "a=/nowhere/at/all"], "/nowhere/at/all"),
+        (["--model", "a=Cargo.toml"], "the model a: "),
     ] {
         let mut child = Agent::command(&arguments).spawn().unwrap();
         let mut error = String::new();

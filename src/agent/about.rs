@@ -32,5 +32,7 @@ pub(super) fn info(agent: &Agent) -> AgentInfo {
         resident_bytes: peak_resident(),
         max_body: agent.max_body,
         requests: agent.requests.load(Ordering::Relaxed),
+        telemetry: agent.telemetry(),
+        joules_per_inference: agent.energy(),
     }
 }

@@ -12,10 +12,22 @@ use std::path::PathBuf;
 pub enum AgentError {
     /// Anybody could reach it.
     #[error(
-        "{0} can be reached from other machines, and what is sent there is not encrypted; listen on \
-         127.0.0.1 and use a tunnel, or say --insecure in a network you trust"
+        "{0} can be reached from other machines: give it --tls-cert, --tls-key and --token-file \
+         (`edgelesspart agent --init DIR` makes all three), listen on 127.0.0.1 and use a tunnel, or \
+         say --insecure in a network you trust"
     )]
     Open(std::net::SocketAddr),
+    /// Nothing to encrypt with.
+    #[error(transparent)]
+    Tls(#[from] crate::remote::tls::TlsError),
+    /// A model that can't be served.
+    #[error("the model {name}: {what}")]
+    Model {
+        /// Its name.
+        name: String,
+        /// Why not.
+        what: String,
+    },
     /// The address can't be had.
     #[error("listening on {address}: {cause}")]
     Listen {

@@ -4,25 +4,29 @@ and a record of it. All times are this process's own; the cloud contributes dura
 logged, locked or written while a sample's clock runs.
 */
 
+mod cloud;
+mod clouds;
 mod sides;
+mod v2;
 
 use super::about;
 use super::error::JobError;
 use super::jobs::Job;
-use super::offload::OffloadError;
+use super::metrics::Metrics;
+use super::power::Power;
 use super::server::Agent;
 use super::wait;
 use crate::device::memory::reset_peak;
 use crate::evaluate::Record;
 use crate::remote::Link;
 use crate::remote::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
-use sides::{Cloud, Edge};
+use clouds::Clouds;
+use sides::Edge;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time between two reports of progress.
 const REPORT: Duration = Duration::from_millis(200);
-/// After a cloud that doesn't answer isn't asked again for so long, where the edge may answer for it.
-const BREAK: Duration = Duration::from_secs(1);
 
 /// Runs all samples.
 pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evaluated, JobError> {
@@ -31,26 +35,31 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
         let text = format!("the peak of memory counts from the agent's start: {error}");
         job.events.push(JobEvent::Log { text });
     }
-    if let Some(cloud) = &mut session.cloud {
-        cloud.reset_memory()?;
+    if let Some(clouds) = &mut session.clouds {
+        clouds.reset_memory();
     }
     for at in 0..run.warm_up {
         if !run.samples.is_empty() {
             session.sample(run.samples[at % run.samples.len()])?;
         }
     }
+    let power = Power::start(Path::new("/"));
     let start = Instant::now();
     let result = session.all(start);
+    let joules = power.stop();
     // What was measured before a failure stays.
     session.report()?;
     result?;
     let seconds = start.elapsed().as_secs_f64();
     let edge_resident_bytes = about::peak_resident();
-    let cloud_resident_bytes = match &mut session.cloud {
-        Some(cloud) => cloud.resident_bytes(),
+    let cloud_resident_bytes = match &mut session.clouds {
+        Some(clouds) => clouds.resident_bytes(),
         None => 0,
     };
-    let emulated_cloud = session.cloud.as_ref().is_some_and(|c| c.emulated);
+    let emulated_cloud = session.clouds.as_ref().is_some_and(|c| c.emulated);
+    let count = session.progress.done;
+    let joules_per_inference = joules.filter(|_| count > 0).map(|j| j / count as f64);
+    agent.note_energy(joules_per_inference);
     Ok(Evaluated {
         records: session.progress.done,
         edge_resident_bytes,
@@ -58,6 +67,8 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
         emulated: agent.slowdown != 1.0 || run.link != Link::Measured || emulated_cloud,
         seconds,
         wire: matches!(run.mode, Mode::Distributed { .. }).then_some(run.wire.tensor),
+        joules_per_inference,
+        clouds: session.clouds.map_or_else(Vec::new, |c| c.shares()),
     })
 }
 
@@ -66,12 +77,11 @@ struct Session<'a> {
     job: &'a Job,
     run: &'a Evaluate,
     edge: Edge<'a>,
-    cloud: Option<Cloud<'a>>,
+    clouds: Option<Clouds<'a>>,
+    metrics: &'a Metrics,
     /// Exits of the edge part.
     edge_exits: usize,
     slowdown: f64,
-    /// The cloud isn't asked before this.
-    closed_until: Option<Instant>,
     /// Records not yet in the job's file.
     fresh: Vec<Record>,
     progress: Progress,
@@ -79,42 +89,32 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn open(job: &'a Job, agent: &'a Agent, run: &'a Evaluate) -> Result<Session<'a>, JobError> {
-        let edge = Edge::open(agent, run)?;
+        let mut edge = Edge::open(agent, run)?;
         let edge_exits = edge.exits();
-        let cloud = match &run.mode {
+        let clouds = match &run.mode {
             Mode::EdgeOnly { .. } => None,
             Mode::Distributed {
-                cloud, cloud_part, ..
+                clouds, cloud_part, ..
             }
-            | Mode::CloudOnly { cloud, cloud_part } => {
-                let thresholds = run.thresholds.get(edge_exits..).unwrap_or_default();
-                Some(Cloud::open(
-                    cloud,
-                    cloud_part,
-                    thresholds,
-                    run,
-                    &job.cancel,
-                )?)
+            | Mode::CloudOnly { clouds, cloud_part } => {
+                Some(Clouds::open(clouds, cloud_part, &mut edge, run, job)?)
             }
         };
-        let exits = edge_exits + cloud.as_ref().map_or(0, |c| c.exits);
+        let exits = edge_exits + clouds.as_ref().map_or(0, |c| c.exits);
         if run.thresholds.len() != exits {
             return Err(JobError::Failed(format!(
                 "{} thresholds for {exits} exits ({edge_exits} of them at the edge)",
                 run.thresholds.len()
             )));
         }
-        if let Some(cloud) = &cloud {
-            edge.fits(&cloud.input, run)?;
-        }
         Ok(Session {
             job,
             run,
             edge,
-            cloud,
+            clouds,
+            metrics: &agent.metrics,
             edge_exits,
             slowdown: agent.slowdown,
-            closed_until: None,
             fresh: Vec::new(),
             progress: Progress {
                 total: run.samples.len() as u64,
@@ -142,6 +142,9 @@ impl<'a> Session<'a> {
     fn sample(&mut self, sample: u32) -> Result<Record, JobError> {
         if self.job.cancel.is_cancelled() {
             return Err(JobError::Cancelled);
+        }
+        if let Some(clouds) = &mut self.clouds {
+            clouds.look(&mut self.edge)?;
         }
         self.edge.load(sample)?;
         let mut record = Record {
@@ -178,45 +181,40 @@ impl<'a> Session<'a> {
         latest: Option<PartAnswer>,
         record: &mut Record,
     ) -> Result<PartAnswer, JobError> {
-        let Some(cloud) = &mut self.cloud else {
+        let Some(clouds) = &mut self.clouds else {
             return Err(JobError::Failed(
                 "the part neither ends the network nor lets its last exit answer".to_string(),
             ));
         };
         let fallback = latest.filter(|_| self.run.degrade);
-        if let (Some(until), Some(answer)) = (self.closed_until, fallback) {
-            if Instant::now() < until {
-                record.degraded = true;
-                return Ok(answer);
-            }
-            self.closed_until = None;
+        if let Some(answer) = fallback.filter(|_| clouds.closed()) {
+            record.degraded = true;
+            return Ok(answer);
         }
-        let start = Instant::now();
-        let body = self.edge.body(self.run)?;
-        record.encode_ms = wait::ms(wait::stretch(start, self.slowdown, &self.job.cancel));
         record.offloaded = true;
-        record.bytes_sent = body.len() as u32;
-        let sent = Instant::now();
-        let error = match cloud.infer(body) {
-            Ok((answer, cloud_ms)) => {
-                let round_trip = wait::ms(sent.elapsed());
-                record.cloud_ms = cloud_ms;
-                record.network_ms = (round_trip - cloud_ms).max(0.0);
+        let (slowdown, cancel) = (self.slowdown, &self.job.cancel);
+        let stretch = |start| wait::stretch(start, slowdown, cancel);
+        let unsent = match clouds.infer(&self.edge, &stretch) {
+            Ok(sent) => {
+                record.encode_ms = sent.encode_ms;
+                record.bytes_sent = sent.bytes as u32;
+                record.cloud_ms = sent.answered.cloud_ms;
+                record.network_ms = (wait::ms(sent.round_trip) - record.cloud_ms).max(0.0);
+                let answer = sent.answered.answer;
                 let exit = answer.exit + self.edge_exits as u16;
                 return Ok(PartAnswer { exit, ..answer });
             }
-            Err(error) => error,
+            Err(unsent) => unsent,
         };
-        record.network_ms = wait::ms(sent.elapsed());
+        record.encode_ms = unsent.encode_ms;
+        record.bytes_sent = unsent.bytes as u32;
+        record.network_ms = (wait::ms(unsent.took) - unsent.encode_ms).max(0.0);
         // Somebody who asks to stop gets that, and no answer of the edge's.
-        let Some(answer) = fallback.filter(|_| error != OffloadError::Cancelled) else {
-            return Err(error.into());
+        let Some(answer) = fallback.filter(|_| unsent.error != JobError::Cancelled) else {
+            return Err(unsent.error);
         };
-        if matches!(error, OffloadError::Unreachable { .. }) {
-            self.closed_until = Some(Instant::now() + BREAK);
-        }
         if self.progress.note.is_empty() {
-            let text = format!("{error}; the edge's last exit answers for it");
+            let text = format!("{}; the edge's last exit answers for it", unsent.error);
             self.job.events.push(JobEvent::Log { text: text.clone() });
             self.progress.note = text;
         }
@@ -234,6 +232,7 @@ impl<'a> Session<'a> {
             }
             progress.offloaded += u64::from(record.offloaded);
             progress.bytes_sent += u64::from(record.bytes_sent);
+            self.metrics.left(record);
         }
         let count = self.fresh.len() as u64;
         let sum: f64 = self.fresh.iter().map(|r| f64::from(r.latency_ms)).sum();

@@ -43,10 +43,19 @@ pub(super) async fn infer(
     };
     let largest = runner.input_elements().saturating_mul(4 * SAMPLES) + OVERHEAD;
     let bytes = whole(body, agent.max_body.min(largest)).await?;
+    let _outstanding = agent.outstanding();
+    let waiting = Instant::now();
     let turn = agent.engine.clone().acquire_owned().await;
     let turn = turn.map_err(Refused::internal)?;
+    agent.metrics.waited("offload", waiting.elapsed());
     let reply = blocking(move || {
-        let reply = answer(&runner, &request, &bytes, agent.slowdown)?;
+        let mut reply = answer(&runner, &request, &bytes, agent.slowdown)?;
+        let others = agent.outstanding.load(Ordering::Relaxed).saturating_sub(1);
+        reply.outstanding = others;
+        reply
+            .answers
+            .iter()
+            .for_each(|a| agent.metrics.exit(a.exit));
         agent.requests.fetch_add(1, Ordering::Relaxed);
         drop(turn);
         Ok(reply)
@@ -89,6 +98,7 @@ fn answer(
         answers: work.verdicts.iter().filter_map(|v| v.latest).collect(),
         decode_ms,
         compute_ms: f64::from(work.compute_ms()),
+        outstanding: 0,
     };
     runner.done_with(work);
     Ok(reply)

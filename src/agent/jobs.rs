@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Jobs remembered, ended ones included.
 const REMEMBERED: usize = 64;
@@ -168,6 +169,12 @@ impl Jobs {
         Ok(())
     }
 
+    /// How many run, and how many wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let queue = self.lock();
+        (usize::from(queue.running.is_some()), queue.waiting.len())
+    }
+
     /// Whether a job runs or waits.
     pub(super) fn busy(&self) -> bool {
         let queue = self.lock();
@@ -207,6 +214,8 @@ impl Jobs {
             queue.running = Some(job.clone());
             tell_places(&queue);
             drop(queue);
+            let start = Instant::now();
+            tracing::info!(job = job.id, kind = job.request.kind(), "job starts");
             // A job that panics must not take the agent along.
             let result = catch_unwind(AssertUnwindSafe(|| run(&job)));
             let end = match result {
@@ -217,6 +226,13 @@ impl Jobs {
                     error: "the agent failed in a way it shouldn't; its log says where".to_string(),
                 },
             };
+            let (end_state, error) = match &end {
+                JobEvent::Failed { error } => ("failed", error.as_str()),
+                JobEvent::Cancelled => ("cancelled", ""),
+                _ => ("done", ""),
+            };
+            let seconds = start.elapsed().as_secs_f64();
+            tracing::info!(job = job.id, end = end_state, error, seconds, "job ends");
             // No longer running before it is told to have ended: what is submitted upon that
             // doesn't wait.
             self.lock().running = None;

@@ -11,8 +11,10 @@ use crate::device::LinkProfile;
 use crate::engine::Cancel;
 use crate::remote::Link;
 use crate::remote::message::{AgentInfo, CloudTarget, JobEvent, Progress};
+use crate::remote::v2::{BINARY, HEADER_LENGTH};
 use hyper::Method;
 use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::time::{Duration, Instant};
 
 /// Bytes of a request's body.
@@ -37,12 +39,20 @@ impl From<OffloadError> for JobError {
 /// Measures all payloads.
 pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<LinkProfile, JobError> {
     let mut offload = Offload::new(cloud, link, &job.cancel)?;
-    let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
+    // What a server of the Open Inference Protocol reads and refuses is as good as an echo.
+    let echo = match &cloud.v2 {
+        Some(model) => format!("/v2/models/{}/infer", model.name),
+        None => "/v1/echo".to_string(),
+    };
+    let most = match &cloud.v2 {
+        Some(_) => usize::MAX,
+        None => offload.ask::<AgentInfo>(Method::GET, "/v1/info")?.max_body,
+    };
     let mut profile = LinkProfile {
         emulated: link != Link::Measured,
         ..LinkProfile::default()
     };
-    let payloads = PAYLOADS.iter().filter(|&&p| p <= info.max_body);
+    let payloads = PAYLOADS.iter().filter(|&&p| p <= most);
     let total = payloads.clone().count() as u64;
     for (done, &payload) in payloads.enumerate() {
         job.events.push(JobEvent::Progress(Progress {
@@ -67,9 +77,17 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
             while times.len() < count {
                 rest(pause, &job.cancel)?;
                 let start = Instant::now();
-                let reply = offload.exchange(Method::POST, "/v1/echo", None, body.clone(), None)?;
+                let mut headers = HeaderMap::new();
+                if cloud.v2.is_some() {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static(BINARY));
+                    headers.insert(HEADER_LENGTH, HeaderValue::from_static("0"));
+                }
+                let reply = offload.call(Method::POST, &echo, headers, body.clone(), None)?;
                 let time = start.elapsed();
-                if offload.parse::<usize>(&reply)? != payload {
+                if cloud.v2.is_none() && !reply.status.is_success() {
+                    return Err(offload.refused(&reply).into());
+                }
+                if cloud.v2.is_none() && offload.parse::<usize>(&reply.body)? != payload {
                     let what = format!("{} lost bytes of an echo", offload.url());
                     return Err(JobError::Failed(what));
                 }

@@ -8,20 +8,26 @@ use super::paced::Paced;
 use super::wait;
 use crate::engine::Cancel;
 use crate::remote::Link;
-use crate::remote::message::{CloudTarget, Refusal};
+use crate::remote::message::CloudTarget;
+use crate::remote::tls::{self, Believed};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+/// Characters of a refusal that are repeated; some servers send a page.
+const LONGEST_REFUSAL: usize = 500;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time between two looks at the cancel token.
 const LOOK: Duration = Duration::from_millis(50);
@@ -76,11 +82,23 @@ pub enum OffloadError {
     Cancelled,
 }
 
-/// The connection to a cloud agent.
+/// An answer, as it came.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The connection to a cloud target.
 pub struct Offload {
     runtime: Runtime,
     url: String,
+    /// Path in front of every other, where the address has one.
+    prefix: String,
     authority: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     host: HeaderValue,
     token: Option<HeaderValue>,
     link: Link,
@@ -99,14 +117,26 @@ impl Offload {
             url: url.clone(),
             what: what.to_string(),
         };
-        if url.starts_with("https://") || cloud.fingerprint.is_some() {
-            return Err(wrong(
-                "agents don't speak TLS yet; use http:// over a tunnel or a private network",
-            ));
-        }
         let parsed = reqwest::Url::parse(&url).map_err(|e| wrong(&e.to_string()))?;
-        let (Some(host), "http") = (parsed.host_str(), parsed.scheme()) else {
-            return Err(wrong("it is of the form http://host:port"));
+        let (Some(host), "http" | "https") = (parsed.host_str(), parsed.scheme()) else {
+            return Err(wrong("it is of the form https://host:port"));
+        };
+        let tls = match parsed.scheme() {
+            "https" => {
+                let config = tls::client(&cloud.believed).map_err(|e| wrong(&e.to_string()))?;
+                let name = host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_string();
+                let name = ServerName::try_from(name).map_err(|e| wrong(&e.to_string()))?;
+                Some((TlsConnector::from(Arc::new(config)), name))
+            }
+            _ if cloud.believed != Believed::System => {
+                return Err(wrong(
+                    "a certificate is believed there, so it starts with https://",
+                ));
+            }
+            _ => None,
         };
         let port = parsed.port_or_known_default().unwrap_or(80);
         let authority = format!("{host}:{port}");
@@ -122,7 +152,9 @@ impl Offload {
         Ok(Offload {
             host: header(&authority)?,
             runtime,
+            prefix: parsed.path().trim_end_matches('/').to_string(),
             authority,
+            tls,
             token,
             link,
             sender: None,
@@ -144,22 +176,63 @@ impl Offload {
         body: Bytes,
         deadline: Option<Duration>,
     ) -> Result<Bytes, OffloadError> {
+        let mut headers = HeaderMap::with_capacity(3);
+        if let Some((name, value)) = header {
+            headers.insert(name.clone(), value.clone());
+        }
+        let reply = self.call(method, path, headers, body, deadline)?;
+        if reply.status.is_success() {
+            return Ok(reply.body);
+        }
+        Err(self.refused(&reply))
+    }
+
+    /// A refusal as an error, in the server's own words wherever it puts them.
+    pub fn refused(&self, reply: &Reply) -> OffloadError {
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let error = match serde_json::from_slice(&reply.body) {
+            Ok(serde_json::Value::Object(object)) => {
+                let said = object.get("error").or_else(|| object.get("detail"));
+                said.map_or(text, |said| match said.as_str() {
+                    Some(said) => said.to_string(),
+                    None => said.to_string(),
+                })
+            }
+            _ => text,
+        };
+        OffloadError::Refused {
+            url: self.url.clone(),
+            status: reply.status.as_u16(),
+            error: error.chars().take(LONGEST_REFUSAL).collect(),
+        }
+    }
+
+    /// Like [`Offload::exchange`], but every answer is one, whatever its status.
+    ///
+    /// # Errors
+    /// See [`OffloadError`].
+    pub fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+        deadline: Option<Duration>,
+    ) -> Result<Reply, OffloadError> {
         let due = deadline.map(|d| Instant::now() + d);
         let mut connection = Connection {
             url: &self.url,
             authority: &self.authority,
+            tls: self.tls.as_ref(),
             link: self.link,
             cancel: &self.cancel,
             due,
             deadline,
         };
-        let mut headers = HeaderMap::with_capacity(3);
+        let path = format!("{}{path}", self.prefix);
         headers.insert(HOST, self.host.clone());
         if let Some(token) = &self.token {
             headers.insert(AUTHORIZATION, token.clone());
-        }
-        if let Some((name, value)) = header {
-            headers.insert(name.clone(), value.clone());
         }
         let sender = &mut self.sender;
         let result = self.runtime.block_on(async {
@@ -193,16 +266,7 @@ impl Offload {
             // An answer that still comes must not be taken for that of the next request.
             self.sender = None;
         }
-        let (status, bytes) = result?;
-        if status.is_success() {
-            return Ok(bytes);
-        }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        Err(OffloadError::Refused {
-            url: self.url.clone(),
-            status: status.as_u16(),
-            error: serde_json::from_slice::<Refusal>(&bytes).map_or(text, |r| r.error),
-        })
+        result
     }
 
     /// Like [`Offload::exchange`] for small requests whose answer is JSON.
@@ -233,6 +297,7 @@ impl Offload {
 struct Connection<'a> {
     url: &'a str,
     authority: &'a str,
+    tls: Option<&'a (TlsConnector, ServerName<'static>)>,
     link: Link,
     cancel: &'a Cancel,
     due: Option<Instant>,
@@ -288,15 +353,31 @@ impl Connection<'_> {
         let nodelay = stream.set_nodelay(true);
         nodelay.map_err(|e| self.broken(&e.to_string()))?;
         match self.link {
-            Link::Measured => self.shake_hands(stream).await,
+            Link::Measured => self.secure(stream).await,
             Link::Emulated { mbit, rtt_ms } => {
                 wait::until(
                     Instant::now() + Duration::from_secs_f64(rtt_ms.max(0.0) / 1e3),
                     self.cancel,
                 );
                 let paced = Paced::new(stream, mbit, rtt_ms, self.cancel.clone());
-                self.shake_hands(paced).await
+                self.secure(paced).await
             }
+        }
+    }
+
+    /// Encrypts, where the address says so; below that the bytes are paced.
+    async fn secure(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<SendRequest<Full<Bytes>>, OffloadError> {
+        let Some((connector, name)) = self.tls else {
+            return self.shake_hands(stream).await;
+        };
+        let connect = timeout(CONNECT, connector.connect(name.clone(), stream));
+        match self.patient(connect).await? {
+            Ok(Ok(stream)) => self.shake_hands(stream).await,
+            Ok(Err(error)) => Err(self.broken(&error.to_string())),
+            Err(_) => Err(self.broken("no encryption agreed on within 5 s")),
         }
     }
 
@@ -316,12 +397,15 @@ impl Connection<'_> {
         &mut self,
         open: &mut SendRequest<Full<Bytes>>,
         request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), OffloadError> {
+    ) -> Result<Reply, OffloadError> {
         let answer = async {
             open.ready().await?;
-            let response = open.send_request(request).await?;
-            let status = response.status();
-            Ok((status, response.into_body().collect().await?.to_bytes()))
+            let (head, body) = open.send_request(request).await?.into_parts();
+            Ok(Reply {
+                status: head.status,
+                headers: head.headers,
+                body: body.collect().await?.to_bytes(),
+            })
         };
         let answer: Result<_, hyper::Error> = self.patient(answer).await?;
         answer.map_err(|e| self.failed(&e))

@@ -43,6 +43,11 @@ impl Parts {
         Some(ready[last].1.clone())
     }
 
+    /// Those that are ready.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.lock().iter().map(|(a, _)| a.clone()).collect()
+    }
+
     /// The part, made ready if it isn't. Takes its time: not for the threads of the runtime.
     pub(super) fn prepare(&self, address: &str, store: &Store) -> Result<Arc<Runner>, Refused> {
         if let Some(runner) = self.get(address) {

@@ -6,6 +6,7 @@ a request holds brings the agent down.
 use super::about;
 use super::error::Refused;
 use super::infer::infer;
+use super::metrics::kind;
 use super::server::Agent;
 use crate::remote::message::{JobRequest, Prepared, Submitted};
 use axum::body::{Body, Bytes, HttpBody};
@@ -18,7 +19,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 type Shared = State<Arc<Agent>>;
 type Answer<T> = Result<T, Refused>;
@@ -43,7 +45,11 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/records/{from}", get(records))
-        .fallback(async || Refused::missing("there is nothing here; agents serve below /v1"))
+        .route("/metrics", get(super::metrics::metrics))
+        .merge(super::v2::routes())
+        .fallback(async || {
+            Refused::missing("there is nothing here; agents serve below /v1 and /v2")
+        })
         .method_not_allowed_fallback(async || {
             Refused::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         })
@@ -54,6 +60,27 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
 /// Counts the client, looks at its token, and refuses bodies that announce to be too large.
 async fn admit(State(agent): Shared, request: Request, next: Next) -> Response {
     let _served = agent.serve_one();
+    let (start, kind) = (Instant::now(), kind(request.uri().path()));
+    let metrics = &agent.metrics;
+    // Chunked bodies announce nothing, and are not counted.
+    let length = request.body().size_hint().lower();
+    metrics.received.fetch_add(length, Ordering::Relaxed);
+    let response = let_in(&agent, request, next).await;
+    let length = response.body().size_hint().lower();
+    metrics.sent.fetch_add(length, Ordering::Relaxed);
+    let status = response.status();
+    metrics.answered(kind, status.as_u16(), start.elapsed());
+    if status.is_client_error() || status.is_server_error() {
+        tracing::debug!(kind, status = status.as_u16(), "refused");
+    }
+    response
+}
+
+async fn let_in(agent: &Arc<Agent>, request: Request, next: Next) -> Response {
+    // Whether it lives may be asked by whoever watches over it.
+    if request.uri().path().starts_with("/v2/health/") {
+        return next.run(request).await;
+    }
     let shown = request.headers().get(header::AUTHORIZATION);
     let shown = shown.and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
     if !agent.admits(shown) {

@@ -7,7 +7,7 @@ use super::wait;
 use crate::engine::{Cancel, Engine, EngineError, Options};
 use crate::evaluate::Confidence;
 use crate::evaluate::policy::{Output, PolicyError, decide, leaves};
-use crate::model::Graph;
+use crate::model::{Dim, Graph, Shape};
 use crate::partition::parts::PartSpec;
 use crate::remote::message::{PartAnswer, Prepared};
 use std::sync::{Mutex, PoisonError};
@@ -92,6 +92,11 @@ struct Stage {
 pub struct Runner {
     stages: Vec<Stage>,
     about: Prepared,
+    /// The plan's, one for each exit.
+    thresholds: Vec<f64>,
+    /// Of the first segment's input and the last one's output.
+    names: (String, String),
+    any_batch: bool,
     output: Output,
     slowdown: f64,
     works: Mutex<Vec<Work>>,
@@ -118,6 +123,10 @@ pub struct Work {
     /// Milliseconds of each head that ran, in order.
     pub heads_ms: Vec<f32>,
     going_on: usize,
+    /// Whether the scores of the classifiers at which samples left are wanted.
+    pub keep_scores: bool,
+    /// They, one row of classes a sample, in the order of the batch.
+    pub kept_scores: Vec<f32>,
 }
 
 impl Work {
@@ -162,7 +171,11 @@ impl Runner {
             });
         }
         let first = spec.segments.first().ok_or(RunnerError::Empty)?;
-        let shape = &first.graph.value(first.graph.inputs[0]).shape;
+        let last = spec.segments.last().ok_or(RunnerError::Empty)?;
+        let first_value = first.graph.value(first.graph.inputs[0]);
+        let last_value = last.graph.value(last.graph.outputs[0]);
+        let batched = |shape: &Shape| shape.0.first() == Some(&Dim::Batch(1));
+        let shape = &first_value.shape;
         let input = shape.sample().unwrap_or_else(|| shape.at(1));
         let output = if spec.final_is_probabilities {
             Output::Probabilities
@@ -179,10 +192,37 @@ impl Runner {
                 ends_network: spec.ends_network,
             },
             stages,
+            thresholds: spec
+                .segments
+                .iter()
+                .filter_map(|s| s.exit.as_ref().map(|e| e.threshold))
+                .collect(),
+            names: (first_value.name.clone(), last_value.name.clone()),
+            any_batch: batched(&first_value.shape) && batched(&last_value.shape),
             output,
             slowdown,
             works: Mutex::default(),
         })
+    }
+
+    /// The plan's thresholds, one for each exit.
+    pub fn thresholds(&self) -> &[f64] {
+        &self.thresholds
+    }
+
+    /// The name of what it takes.
+    pub fn input_name(&self) -> &str {
+        &self.names.0
+    }
+
+    /// The name of what it gives.
+    pub fn output_name(&self) -> &str {
+        &self.names.1
+    }
+
+    /// Whether it takes any number of samples at once, rather than the one its file was written for.
+    pub fn any_batch(&self) -> bool {
+        self.any_batch
     }
 
     /// What the part is.
@@ -248,6 +288,10 @@ impl Runner {
         work.segments_ms.clear();
         work.heads_ms.clear();
         work.going_on = 0;
+        work.kept_scores.clear();
+        if work.keep_scores {
+            work.kept_scores.resize(batch * self.about.classes, 0.0);
+        }
         let mut number = 0;
         for (at, stage) in self.stages.iter().enumerate() {
             let n = work.alive.len();
@@ -276,6 +320,7 @@ impl Runner {
                 let decision = decide(scores, Output::Logits, exit.temperature)?;
                 let confidence = decision.confidence(rules.confidence);
                 let answered = all_leave || leaves(confidence, rules.thresholds[number]);
+                keep(&mut work.kept_scores, sample, scores);
                 work.verdicts[sample] = Verdict {
                     answered,
                     latest: Some(PartAnswer {
@@ -306,6 +351,7 @@ impl Runner {
             for (row, &sample) in work.alive.iter().enumerate() {
                 let scores = &work.front[row * size..(row + 1) * size];
                 let decision = decide(scores, self.output, 1.0)?;
+                keep(&mut work.kept_scores, sample, scores);
                 work.verdicts[sample] = Verdict {
                     answered: true,
                     latest: Some(PartAnswer {
@@ -332,6 +378,13 @@ impl Runner {
             return Err(EngineError::Cancelled.into());
         }
         Ok(())
+    }
+}
+
+/// Keeps a sample's scores, if any are kept.
+fn keep(kept: &mut [f32], sample: usize, scores: &[f32]) {
+    if let Some(row) = kept.get_mut(sample * scores.len()..(sample + 1) * scores.len()) {
+        row.copy_from_slice(scores);
     }
 }
 

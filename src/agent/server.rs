@@ -6,27 +6,37 @@ blocking threads, jobs on a thread of their own.
 
 use super::error::AgentError;
 use super::jobs::Jobs;
+use super::listen::Incoming;
+use super::metrics::Metrics;
 use super::parts::Parts;
+use super::runner::Runner;
 use super::store::Store;
+use super::v2::{self, Stats};
 use super::{about, routes, work};
+use crate::device::telemetry::{Telemeter, Telemetry};
 use crate::remote::local::{Ready, available};
-use axum::serve::ListenerExt;
+use crate::remote::tls;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
+
+/// How long clients may take to end what they began, once the agent is told to end and no job runs.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How to serve. Not `Debug`: its token belongs in no log.
 #[derive(Clone)]
 pub struct AgentConfig {
     /// Address; port 0 for any that is free.
     pub listen: SocketAddr,
-    /// Serve to other machines though nothing is encrypted.
+    /// Serve to other machines though nothing is encrypted, or anybody is let in.
     pub insecure: bool,
+    /// Certificate and key (PEM files) to encrypt with.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Threads of the engine; 0 for one a core.
     pub threads: usize,
     /// Cores to run on; any if empty.
@@ -37,6 +47,8 @@ pub struct AgentConfig {
     pub data: Option<PathBuf>,
     /// The largest body taken.
     pub max_body: usize,
+    /// Networks and parts served from the start: name and file of each.
+    pub models: Vec<(String, PathBuf)>,
     /// Bytes kept in the folder at most.
     pub max_data: u64,
     /// What every request must show, if anything.
@@ -56,6 +68,15 @@ pub(super) struct Agent {
     pub(super) max_body: usize,
     /// In words, and its clock in GHz.
     pub(super) machine: (String, Option<f64>),
+    /// Served from the start, by name.
+    pub(super) models: Vec<(String, Arc<Runner>)>,
+    pub(super) metrics: Metrics,
+    pub(super) stats: Stats,
+    /// Requests for inference that wait or run.
+    pub(super) outstanding: AtomicU32,
+    sensors: Mutex<Telemeter>,
+    /// Of an inference in the last run, in joules.
+    energy: Mutex<Option<f64>>,
     token: Option<[u8; 32]>,
     /// Requests for inference answered.
     pub(super) requests: AtomicU64,
@@ -78,6 +99,15 @@ impl Drop for Served {
     }
 }
 
+/// A request for inference that waits or runs.
+pub(super) struct Outstanding(Arc<Agent>);
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Agent {
     pub(super) fn serve_one(self: &Arc<Self>) -> Served {
         self.clients.fetch_add(1, Ordering::Relaxed);
@@ -93,6 +123,28 @@ impl Agent {
         let shown: [u8; 32] = Sha256::digest(shown.unwrap_or_default().as_bytes()).into();
         let differ = token.iter().zip(&shown).fold(0, |d, (a, b)| d | (a ^ b));
         std::hint::black_box(differ) == 0
+    }
+
+    /// Counts a request for inference until it is dropped.
+    pub(super) fn outstanding(self: &Arc<Self>) -> Outstanding {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        Outstanding(self.clone())
+    }
+
+    /// The sensors now; rates are since they were last asked for.
+    pub(super) fn telemetry(&self) -> Option<Telemetry> {
+        let mut sensors = self.sensors.lock().unwrap_or_else(PoisonError::into_inner);
+        sensors.sample(self.started.elapsed()).ok()
+    }
+
+    /// Keeps what an inference of a run took.
+    pub(super) fn note_energy(&self, joules: Option<f64>) {
+        *self.energy.lock().unwrap_or_else(PoisonError::into_inner) = joules;
+    }
+
+    /// What an inference of the last run took, in joules.
+    pub(super) fn energy(&self) -> Option<f64> {
+        *self.energy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle_for(&self) -> Duration {
@@ -138,9 +190,14 @@ fn pin(cores: &[usize]) -> Result<(), AgentError> {
 /// # Errors
 /// Where it can't listen, or not as safely as asked.
 pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), AgentError> {
-    if !config.listen.ip().is_loopback() && !config.insecure {
+    let safe = config.tls.is_some() && config.token.is_some();
+    if !config.listen.ip().is_loopback() && !safe && !config.insecure {
         return Err(AgentError::Open(config.listen));
     }
+    let encryption = match &config.tls {
+        Some((certificate, key)) => Some(tls::server(certificate, key)?),
+        None => None,
+    };
     pin(&config.cores)?;
     let temporary = match config.data {
         Some(_) => None,
@@ -154,6 +211,7 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         (None, Some(folder)) => folder.path().to_path_buf(),
         (None, None) => PathBuf::from("."),
     };
+    let models = models(config)?;
     let life = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let agent = Arc::new(Agent {
         store: Store::open(&folder.join("blobs"), config.max_data)?,
@@ -170,6 +228,12 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         slowdown: config.slowdown,
         max_body: config.max_body,
         machine: about::machine(),
+        models,
+        metrics: Metrics::default(),
+        stats: Stats::default(),
+        outstanding: AtomicU32::new(0),
+        sensors: Mutex::new(Telemeter::new(Path::new("/"))),
+        energy: Mutex::default(),
         token: config
             .token
             .as_ref()
@@ -206,16 +270,15 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         // Not ended with the serving: the last job may still run then, and be told to stop.
         tokio::spawn(watch(agent.clone(), config.idle_exit, end.clone(), leave)?);
         ready(&Ready {
-            url: format!("http://{bound}"),
+            url: format!("{}://{bound}", scheme(&encryption)),
             pid: std::process::id(),
             data: folder.clone(),
             temporary: temporary.is_some(),
         });
-        let listener = listener.tap_io(|stream| {
-            // Without it the last packet of an answer may wait for an acknowledgement.
-            let _ = stream.set_nodelay(true);
-        });
-        axum::serve(listener, routes::routes(agent.clone()))
+        let token = config.token.is_some();
+        tracing::info!(%bound, encrypted = encryption.is_some(), token, "serving");
+        let incoming = Incoming::new(listener, encryption);
+        axum::serve(incoming, routes::routes(agent.clone()))
             .with_graceful_shutdown(async move { end.notified().await })
             .await
             .map_err(failed)
@@ -224,6 +287,34 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
     // The last job's end was told to its followers before their streams ended.
     let _ = worker.join();
     served
+}
+
+/// Makes the models ready that were given; one that can't be is no reason to serve without it.
+fn models(config: &AgentConfig) -> Result<Vec<(String, Arc<Runner>)>, AgentError> {
+    let mut models: Vec<(String, Arc<Runner>)> = Vec::new();
+    for (name, file) in &config.models {
+        let wrong = |what: String| AgentError::Model {
+            name: name.clone(),
+            what,
+        };
+        if models.iter().any(|(n, _)| n == name) {
+            return Err(wrong("the name was given twice".to_string()));
+        }
+        let bytes = std::fs::read(file).map_err(|cause| AgentError::Path {
+            path: file.clone(),
+            cause,
+        })?;
+        let runner = v2::load(name, &bytes, config.threads, config.slowdown);
+        models.push((name.clone(), Arc::new(runner.map_err(wrong)?)));
+    }
+    Ok(models)
+}
+
+fn scheme(encryption: &Option<rustls::ServerConfig>) -> &'static str {
+    match encryption {
+        Some(_) => "https",
+        None => "http",
+    }
 }
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -252,18 +343,26 @@ fn watch(
                 }
             }
         }
+        tracing::info!("ending: what is in flight is finished");
         agent.jobs.close(false);
         end.notify_one();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let finished = async {
+            while agent.jobs.busy() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            tokio::time::sleep(GRACE).await;
+        };
+        let code = tokio::select! {
+            _ = terminate.recv() => 130,
+            _ = interrupt.recv() => 130,
+            () = finished => 0,
+        };
         agent.jobs.close(true);
         // Connections that are still open end with the process, a moment after the job.
         tokio::time::sleep(Duration::from_millis(500)).await;
         if let Some(folder) = temporary {
             let _ = std::fs::remove_dir_all(folder);
         }
-        std::process::exit(130);
+        std::process::exit(code);
     }))
 }

@@ -1,7 +1,10 @@
 /*! `agent`: serve on a target, for a workbench elsewhere. */
 
+mod init;
+
 use super::{CliError, error::Context};
-use crate::agent::{AgentConfig, serve};
+use crate::agent::{AgentConfig, is_name, serve};
+use crate::remote::local::TOKEN_VARIABLE;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,9 +18,25 @@ pub struct AgentArgs {
     /// Address to listen on; port 0 for any that is free.
     #[arg(long, default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// Let other machines in although nothing is encrypted.
+    /// Make a certificate and a token in this folder, say how to use them, and end.
+    #[arg(long, value_name = "DIR")]
+    init: Option<PathBuf>,
+    /// Certificate to encrypt with (PEM, the chain if there is one).
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Let other machines in although nothing is encrypted, or no token is asked for.
     #[arg(long)]
     insecure: bool,
+    /// Serve this network (ONNX) or part (bundle) from the start, as a model of the Open Inference
+    /// Protocol under this name; may be given more than once.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = model)]
+    models: Vec<(String, PathBuf)>,
+    /// Write what happens to standard error as JSON, a line each.
+    #[arg(long)]
+    log_json: bool,
     /// Threads of the engine; one for each core it may use if 0.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -36,7 +55,8 @@ pub struct AgentArgs {
     /// Bytes it keeps in the folder at most; what was not asked for the longest goes first.
     #[arg(long, default_value_t = 1 << 33)]
     max_data: u64,
-    /// File whose first line every client must show as its token.
+    /// File whose first line every client must show as its token; without it, the token is what the
+    /// environment variable EDGELESSPART_AGENT_TOKEN holds, if anything.
     #[arg(long)]
     token_file: Option<PathBuf>,
     /// End after so many seconds with neither client nor job.
@@ -56,13 +76,44 @@ fn slowdown(text: &str) -> Result<f64, String> {
     }
 }
 
+fn model(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if is_name(name) && !file.is_empty() => {
+            Ok((name.to_string(), PathBuf::from(file)))
+        }
+        _ => Err("it is NAME=FILE, the name of letters, digits, `-`, `_` and `.`".to_string()),
+    }
+}
+
+/// What happens, to standard error: for people, or for machines.
+fn log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // One may be set already where the agent runs inside another program.
+    let _ = match json {
+        true => log.json().flatten_event(true).try_init(),
+        false => log.with_target(false).try_init(),
+    };
+}
+
 /// Runs the command.
 pub fn run(args: &AgentArgs) -> Result<(), CliError> {
+    if let Some(folder) = &args.init {
+        let said = init::init(folder, args.listen)?;
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes());
+        return Ok(());
+    }
     if args.own_session {
         nix::unistd::setsid().context("starting a session of its own")?;
     }
+    log(args.log_json);
     let token = match &args.token_file {
-        None => None,
+        // A parent's, given so that no list of processes shows it.
+        None => std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty()),
         Some(path) => {
             let text = std::fs::read_to_string(path).context(path.display().to_string())?;
             match text.lines().next().map(str::trim) {
@@ -77,6 +128,8 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
     let config = AgentConfig {
         listen: args.listen,
         insecure: args.insecure,
+        tls: args.tls_cert.clone().zip(args.tls_key.clone()),
+        models: args.models.clone(),
         threads: args.threads,
         cores: args.cores.clone(),
         slowdown: args.slowdown,

@@ -7,6 +7,7 @@ mod follow;
 
 use super::message::{Address, AgentInfo, JobRequest, Refusal, Submitted};
 use super::record;
+use super::tls::{self, Believed};
 use crate::evaluate::Record;
 use crate::partition::parts::address;
 use hyper::body::Bytes;
@@ -97,11 +98,26 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Reaches the agent at `url` (`http://host:port`), and checks that it is one.
+    /// Reaches the agent at `url` as [`Client::connect_to`] does, and believes whom the system's
+    /// authorities vouch for.
     ///
     /// # Errors
-    /// Where nobody answers within 5 seconds, the token is refused, or it is something else.
+    /// See [`Client::connect_to`].
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Client, ClientError> {
+        Client::connect_to(url, token, &Believed::System).await
+    }
+
+    /// Reaches the agent at `url` (`https://host:port`, or `http://` without encryption), and checks
+    /// that it is one.
+    ///
+    /// # Errors
+    /// Where nobody answers within 5 seconds, its certificate isn't believed, the token is refused,
+    /// or it is something else.
+    pub async fn connect_to(
+        url: &str,
+        token: Option<&str>,
+        believed: &Believed,
+    ) -> Result<Client, ClientError> {
         let url = url.trim_end_matches('/').to_string();
         let wrong = |what: &str| ClientError::Url {
             url: url.clone(),
@@ -109,19 +125,27 @@ impl Client {
         };
         match reqwest::Url::parse(&url) {
             Err(e) => return Err(wrong(&e.to_string())),
-            Ok(u) if u.scheme() == "https" => {
+            Ok(u) if !matches!(u.scheme(), "http" | "https") => {
+                return Err(wrong("it starts with https:// or http://"));
+            }
+            Ok(u) if u.scheme() == "http" && *believed != Believed::System => {
                 return Err(wrong(
-                    "agents don't speak TLS yet; use http:// over a tunnel or a private network",
+                    "a certificate is believed there, so it starts with https://",
                 ));
             }
-            Ok(u) if u.scheme() != "http" => return Err(wrong("it starts with http://")),
             Ok(_) => {}
         }
+        let tls = match url.starts_with("https:") {
+            true => tls::client(believed),
+            false => tls::nobody(),
+        };
+        let tls = tls.map_err(|e| wrong(&e.to_string()))?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(10))
             .no_proxy()
+            .tls_backend_preconfigured(tls)
             .build()
             .map_err(|e| wrong(&e.to_string()))?;
         let mut client = Client {

@@ -4,6 +4,8 @@ own, on its own cores. It outlives a hang-up of its parent; it ends when the run
 nobody has asked it for anything for a while.
 */
 
+use super::message::CloudTarget;
+use super::{Client, ClientError, tls};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -87,7 +89,21 @@ pub struct LocalAgent {
     child: Option<Child>,
     stderr: NamedTempFile,
     notes: Vec<String>,
+    token: Secret,
 }
+
+/// A token that is not printed.
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// The variable in which a child finds its token: arguments can be read by every user of a machine,
+/// the environment of a process by its own user alone.
+pub const TOKEN_VARIABLE: &str = "EDGELESSPART_AGENT_TOKEN";
 
 impl LocalAgent {
     /// Starts it, and waits until it serves.
@@ -105,6 +121,7 @@ impl LocalAgent {
         };
         let program = program.map_err(|e| failed(&PathBuf::from("edgelesspart"), e))?;
         let (cores, notes) = usable(&options.cores, &available());
+        let token = tls::token().map_err(|e| failed(&program, std::io::Error::other(e)))?;
         // A file and no pipe: nobody may be left to read it.
         let stderr = NamedTempFile::new().map_err(|e| failed(&program, e))?;
         let for_child = stderr.reopen().map_err(|e| failed(&program, e))?;
@@ -117,6 +134,9 @@ impl LocalAgent {
                 "--threads={}",
                 options.threads.unwrap_or(cores.len())
             ))
+            .env(TOKEN_VARIABLE, &token)
+            // Its last words should be about why it ended.
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or("warn".into()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(for_child);
@@ -145,7 +165,29 @@ impl LocalAgent {
             child: Some(child),
             stderr,
             notes,
+            token: Secret(token),
         })
+    }
+
+    /// A client of it.
+    ///
+    /// # Errors
+    /// Where it has died.
+    pub async fn connect(&self) -> Result<Client, ClientError> {
+        Client::connect(self.url(), Some(self.token())).await
+    }
+
+    /// It as the cloud of an edge on this machine.
+    pub fn cloud_target(&self) -> CloudTarget {
+        CloudTarget {
+            token: Some(self.token().to_string()),
+            ..CloudTarget::new(self.url())
+        }
+    }
+
+    /// What it asks its clients for.
+    pub fn token(&self) -> &str {
+        &self.token.0
     }
 
     /// Where it serves.
@@ -172,10 +214,11 @@ impl LocalAgent {
         ))
     }
 
-    /// Lets it run on, for whoever knows its address; it ends by itself when idle.
-    pub fn keep(mut self) -> String {
+    /// Lets it run on, for whoever knows its address and its token (this way round); it ends by
+    /// itself when idle.
+    pub fn keep(mut self) -> (String, String) {
         self.child = None;
-        self.ready.url.clone()
+        (self.ready.url.clone(), self.token.0.clone())
     }
 
     /// Ends it: it may finish what it does for two seconds.

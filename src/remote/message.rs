@@ -1,7 +1,8 @@
 /*! What workbench and agents say to each other, as JSON; tensors and records travel as bytes. */
 
-use super::{Element, Link, Wire};
+use super::{Believed, Element, Link, Wire};
 use crate::data::Preprocessing;
+use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::evaluate::Confidence;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,12 @@ pub struct AgentInfo {
     /// Requests for inference it has answered since it started.
     #[serde(default)]
     pub requests: u64,
+    /// Its sensors now; absent where the system tells nothing.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
+    /// Energy of an inference in its last evaluation, in joules, where power is measured.
+    #[serde(default)]
+    pub joules_per_inference: Option<f64>,
 }
 
 /// A job for an agent.
@@ -51,6 +58,18 @@ pub enum JobRequest {
     Evaluate(Box<Evaluate>),
 }
 
+impl JobRequest {
+    /// What kind of job it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            JobRequest::Profile { .. } => "profile",
+            JobRequest::ProfilePart { .. } => "profile part",
+            JobRequest::MeasureLink { .. } => "measure link",
+            JobRequest::Evaluate(_) => "evaluate",
+        }
+    }
+}
+
 /// A head for [`JobRequest::Profile`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -68,9 +87,33 @@ pub struct CloudTarget {
     pub url: String,
     #[serde(default)]
     pub token: Option<String>,
-    /// `sha256:…` of the certificate to believe, if not the system's authorities.
     #[serde(default)]
-    pub fingerprint: Option<String>,
+    pub believed: Believed,
+    /// Set where it is a server of the Open Inference Protocol and no agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<V2Model>,
+}
+
+/// The cloud part on a server of the Open Inference Protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct V2Model {
+    /// The name it is served under.
+    pub name: String,
+    /// Whether its output is probabilities, rather than logits.
+    pub probabilities: bool,
+}
+
+impl CloudTarget {
+    /// An agent, without a token, behind a certificate that the system's authorities vouch for (or
+    /// none, for `http://`).
+    pub fn new(url: impl Into<String>) -> CloudTarget {
+        CloudTarget {
+            url: url.into(),
+            token: None,
+            believed: Believed::System,
+            v2: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for CloudTarget {
@@ -113,12 +156,14 @@ pub enum Mode {
     /// The edge part, then the cloud part for what isn't confident.
     Distributed {
         part: Address,
-        cloud: CloudTarget,
+        /// One at least; each sample goes to the one with the least to do.
+        clouds: Vec<CloudTarget>,
         cloud_part: Address,
     },
     /// Pixels go to the cloud as they are (u8) and are preprocessed there.
     CloudOnly {
-        cloud: CloudTarget,
+        /// One at least.
+        clouds: Vec<CloudTarget>,
         cloud_part: Address,
     },
 }
@@ -184,6 +229,24 @@ pub struct Evaluated {
     /// Wall time of the whole run.
     pub seconds: f64,
     pub wire: Option<Element>,
+    /// Energy that the edge took for one inference, in joules, everything on it included; absent
+    /// where power isn't measured.
+    #[serde(default)]
+    pub joules_per_inference: Option<f64>,
+    /// What each cloud target contributed, in the order they were named.
+    #[serde(default)]
+    pub clouds: Vec<CloudShare>,
+}
+
+/// What a cloud target contributed to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CloudShare {
+    /// Its address.
+    pub url: String,
+    /// Samples it answered for.
+    pub answered: u64,
+    /// Requests it didn't answer, or not in time.
+    pub failed: u64,
 }
 
 /// Header of a request for inference that carries an [`InferRequest`] as JSON, so that the body is
@@ -212,6 +275,9 @@ pub struct InferReply {
     pub decode_ms: f64,
     /// Segments and heads.
     pub compute_ms: f64,
+    /// Requests that are waiting or running there while this one is answered.
+    #[serde(default)]
+    pub outstanding: u32,
 }
 
 /// The answer for one sample.

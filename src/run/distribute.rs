@@ -1,7 +1,7 @@
 /*! The parts of a plan on their devices: sent, timed, run over the test set, and the baselines. */
 
 use super::keep::Teller;
-use super::targets::{Delivery, Fleet, Order};
+use super::targets::{Delivery, Fleet, Shard};
 use super::{Event, Network, RunError};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
@@ -9,7 +9,9 @@ use crate::evaluate::Record;
 use crate::exits::{Head, Part};
 use crate::partition::parts::{PartBundle, PartSpec, address, parts};
 use crate::partition::{Plan, Split};
-use crate::remote::message::{DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode};
+use crate::remote::message::{
+    CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
+};
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -170,7 +172,7 @@ impl Ground<'_> {
             };
             let part = fleet.put(teller, side, 0, &packed.bytes)?;
             let request = JobRequest::ProfilePart { part, runs: RUNS };
-            match fleet.job(teller, side, request)?.result {
+            match fleet.job(teller, side, request)? {
                 JobResult::Part(profile) => profiles.push((side, profile)),
                 _ => return Err(RunError::OtherAnswer),
             }
@@ -194,19 +196,23 @@ impl Ground<'_> {
             What::Plan => session.edge.len().min(samples.len()).max(1),
             _ => 1,
         };
-        let clouds = session.cloud.len().max(1);
         let thresholds: Vec<f64> = plan
             .exits
             .iter()
             .filter(|e| what != What::EdgeOnly || e.part == Part::Edge)
             .map(|e| e.threshold)
             .collect();
-        let mut orders = Vec::new();
+        let clouds = self.clouds(teller, fleet, what, parts)?;
+        let mut shards = Vec::new();
         for index in 0..edges {
             let mine: Vec<u32> = samples.iter().skip(index).step_by(edges).copied().collect();
-            let mode = self.mode(teller, fleet, what, parts, (index, index % clouds))?;
+            // Each begins with another, so that they don't all ask the same one first.
+            let mut clouds = clouds.clone();
+            let first = index % clouds.len().max(1);
+            clouds.rotate_left(first);
+            let mode = mode(teller, fleet, parts, index, clouds)?;
             let data = fleet.put(teller, Part::Edge, index, self.test)?;
-            let request = JobRequest::Evaluate(Box::new(Evaluate {
+            let run = Evaluate {
                 mode,
                 data,
                 preprocessing: session.preprocessing.clone(),
@@ -219,65 +225,46 @@ impl Ground<'_> {
                 link: session.link,
                 deadline_ms: session.offload.deadline_ms,
                 degrade: session.offload.degrade == Degrade::LastExit,
-            }));
-            orders.push(Order { index, request });
+            };
+            shards.push(Shard { index, run });
         }
         let of = samples.len();
         let mut done = vec![0u64; edges];
         let deliveries =
-            fleet.jobs(
-                teller,
-                Part::Edge,
-                orders,
-                &mut |teller, index, event| match event {
-                    JobEvent::Progress(progress) => {
-                        done[index] = progress.done;
-                        let sum: u64 = done.iter().sum();
-                        teller.progress(sum as usize, of, what.name());
-                        if what == What::Plan {
-                            teller.event(Event::Evaluating { index, progress });
-                        }
+            fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
+                JobEvent::Progress(progress) => {
+                    done[index] = progress.done;
+                    let sum: u64 = done.iter().sum();
+                    teller.progress(sum as usize, of, what.name());
+                    if what == What::Plan {
+                        teller.event(Event::Evaluating { index, progress });
                     }
-                    JobEvent::Queued { ahead } => {
-                        teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
-                    }
-                    JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
-                    JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
-                },
-            )?;
+                }
+                JobEvent::Queued { ahead } => {
+                    teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
+                }
+                JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
+                JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+            })?;
         gather(deliveries, of)
     }
 
-    fn mode(
+    /// The cloud targets of a run, each with its part; none where the edge is alone.
+    fn clouds(
         &self,
         teller: &mut Teller,
         fleet: &mut Fleet,
         what: What,
         parts: &Parts,
-        (edge, cloud): (usize, usize),
-    ) -> Result<Mode, RunError> {
-        let mut put = |side: Part, index: usize| match parts.side(side) {
-            Some(packed) => fleet.put(teller, side, index, &packed.bytes).map(Some),
-            None => Ok(None),
-        };
-        let edge = put(Part::Edge, edge)?;
-        let cloud_part = match what {
-            What::EdgeOnly => None,
-            _ => put(Part::Cloud, cloud)?,
-        };
-        Ok(match (edge, cloud_part) {
-            (Some(part), None) => Mode::EdgeOnly { part },
-            (Some(part), Some(cloud_part)) => Mode::Distributed {
-                part,
-                cloud: fleet.cloud_target(teller, cloud)?,
-                cloud_part,
-            },
-            (None, Some(cloud_part)) => Mode::CloudOnly {
-                cloud: fleet.cloud_target(teller, cloud)?,
-                cloud_part,
-            },
-            (None, None) => return Err(RunError::NothingToRun),
-        })
+    ) -> Result<Vec<CloudTarget>, RunError> {
+        match parts.side(Part::Cloud) {
+            Some(packed) if what != What::EdgeOnly => {
+                let probabilities = packed.spec.final_is_probabilities;
+                let plans = (what == What::Plan).then_some(probabilities);
+                fleet.clouds(teller, &packed.bytes, plans)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// All samples for the plan; for a baseline some, drawn by seed: every so-manieth would be of one
@@ -294,9 +281,35 @@ impl Ground<'_> {
     }
 }
 
+fn mode(
+    teller: &mut Teller,
+    fleet: &mut Fleet,
+    parts: &Parts,
+    edge: usize,
+    clouds: Vec<CloudTarget>,
+) -> Result<Mode, RunError> {
+    let part = match parts.side(Part::Edge) {
+        Some(packed) => Some(fleet.put(teller, Part::Edge, edge, &packed.bytes)?),
+        None => None,
+    };
+    let cloud_part = parts.side(Part::Cloud).filter(|_| !clouds.is_empty());
+    let cloud_part = cloud_part.map(|packed| packed.address.clone());
+    Ok(match (part, cloud_part) {
+        (Some(part), None) => Mode::EdgeOnly { part },
+        (Some(part), Some(cloud_part)) => Mode::Distributed {
+            part,
+            clouds,
+            cloud_part,
+        },
+        (None, Some(cloud_part)) => Mode::CloudOnly { clouds, cloud_part },
+        (None, None) => return Err(RunError::NothingToRun),
+    })
+}
+
 fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
     let mut records = Vec::new();
     let mut found = Evaluated::default();
+    let (mut energy, mut measured) = (0.0, 0);
     for delivery in deliveries {
         let JobResult::Evaluated(one) = delivery.result else {
             return Err(RunError::OtherAnswer);
@@ -308,7 +321,20 @@ fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
         found.emulated |= one.emulated;
         found.seconds = found.seconds.max(one.seconds);
         found.wire = found.wire.or(one.wire);
+        let joules = one.joules_per_inference.unwrap_or(0.0) * one.records as f64;
+        measured += if joules > 0.0 { one.records } else { 0 };
+        energy += joules;
+        for share in one.clouds {
+            match found.clouds.iter_mut().find(|s| s.url == share.url) {
+                Some(all) => {
+                    all.answered += share.answered;
+                    all.failed += share.failed;
+                }
+                None => found.clouds.push(share),
+            }
+        }
     }
+    found.joules_per_inference = (measured > 0).then(|| energy / measured as f64);
     records.sort_by_key(|r| r.sample);
     let distinct = records.windows(2).all(|w| w[0].sample < w[1].sample);
     if records.len() != expected || !distinct {

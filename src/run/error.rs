@@ -27,8 +27,11 @@ pub enum RunError {
     NeedsFrozen(&'static str),
     #[error("the token in the environment variable {0} is not set; set it and run again")]
     Token(String),
-    #[error("{0}")]
-    NotYet(String),
+    #[error(
+        "the token of the cloud at {cloud} would reach the edge at {edge} unencrypted; start the agent \
+         there with --tls-cert and --tls-key, or reach it through a tunnel"
+    )]
+    TokenInTheOpen { edge: String, cloud: String },
     #[error("{0}")]
     Died(String),
     #[error("an agent answered another question than was asked; use the same release on all sides")]

@@ -3,20 +3,27 @@ The devices of a run: children of this program on this machine, agents elsewhere
 reached when the first stage needs it, and let go with the run.
 */
 
+mod shards;
+
+pub(super) use shards::Shard;
+
 use super::keep::Teller;
 use super::{Event, RunError};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::exits::Part;
+use crate::remote::Believed;
 use crate::remote::client::{Client, ClientError};
 use crate::remote::local::{LocalAgent, LocalOptions};
-use crate::remote::message::{Address, AgentInfo, CloudTarget, JobEvent, JobRequest, JobResult};
-use crate::session::{Session, Target, Token};
+use crate::remote::message::{
+    Address, AgentInfo, CloudTarget, JobEvent, JobRequest, JobResult, V2Model,
+};
+use crate::session::{Session, Target, Token, Trust};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
@@ -28,6 +35,7 @@ struct Reached {
     client: Client,
     info: AgentInfo,
     token: Option<String>,
+    believed: Believed,
     local: Option<LocalAgent>,
 }
 
@@ -39,12 +47,6 @@ pub(super) struct Fleet<'a> {
     edge: Vec<Option<Reached>>,
     cloud: Vec<Option<Reached>>,
     cancel: &'a Cancel,
-}
-
-/// A job for one target of a side.
-pub(super) struct Order {
-    pub index: usize,
-    pub request: JobRequest,
 }
 
 /// What came of it, and the records where it was an evaluation.
@@ -138,55 +140,155 @@ impl<'a> Fleet<'a> {
                     slowdown: *slowdown,
                     ..LocalOptions::default()
                 };
-                self.runtime.block_on(async {
-                    let local = LocalAgent::start(&options).await?;
-                    for note in local.notes() {
-                        teller.say(format!("{side}: {note}"));
-                    }
-                    let client = Client::connect(local.url(), None).await?;
-                    let info = client.info().await?;
-                    Ok(Reached {
-                        client,
-                        info,
-                        token: None,
-                        local: Some(local),
-                    })
-                })
+                self.child(teller, side, &options)
             }
-            Target::Agent { url, token, .. } => {
+            Target::Agent { url, token, trust } => {
+                let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
                 let state = format!("connecting to {url}");
                 teller.event(Event::Target { part, index, state });
                 self.runtime.block_on(async {
-                    let client = Client::connect(url, token.as_deref()).await?;
+                    let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
                     Ok(Reached {
                         client,
                         info,
                         token,
+                        believed,
                         local: None,
                     })
                 })
             }
-            Target::V2 { url, .. } => Err(RunError::NotYet(format!(
-                "offloading to a server of the Open Inference Protocol ({url}) is not there yet; \
-                 name an agent: cloud: [Agent(url: \"http://…\")]"
-            ))),
+            // It infers and does nothing else: what has to be timed layer by layer, and a part that
+            // it doesn't serve, needs somebody else.
+            Target::V2 { url, .. } => {
+                teller.say(format!(
+                    "{side}: {url} serves one model and can't be profiled; this machine stands in \
+                     for it where more is needed, so times predicted for the cloud are this machine's"
+                ));
+                let options = LocalOptions {
+                    program: self.program.clone(),
+                    ..LocalOptions::default()
+                };
+                self.child(teller, side, &options)
+            }
         }
     }
 
-    /// Where an edge target finds a cloud target.
+    /// A child of this program.
+    fn child(
+        &self,
+        teller: &mut Teller,
+        side: &str,
+        options: &LocalOptions,
+    ) -> Result<Reached, RunError> {
+        self.runtime.block_on(async {
+            let local = LocalAgent::start(options).await?;
+            for note in local.notes() {
+                teller.say(format!("{side}: {note}"));
+            }
+            let client = local.connect().await?;
+            let info = client.info().await?;
+            Ok(Reached {
+                client,
+                info,
+                token: Some(local.token().to_string()),
+                believed: Believed::System,
+                local: Some(local),
+            })
+        })
+    }
+
+    /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
+    /// meant, which a server of the Open Inference Protocol may serve (and whether it ends in
+    /// Softmax); without, any part is.
+    ///
+    /// # Errors
+    /// Where it can't be reached, or its token would have to travel unencrypted.
     pub fn cloud_target(
         &mut self,
         teller: &mut Teller,
         index: usize,
+        probabilities: Option<bool>,
     ) -> Result<CloudTarget, RunError> {
+        if let (Some(Target::V2 { url, model }), Some(probabilities)) =
+            (self.session.cloud.get(index), probabilities)
+        {
+            return Ok(CloudTarget {
+                v2: Some(V2Model {
+                    name: model.clone(),
+                    probabilities,
+                }),
+                ..CloudTarget::new(url)
+            });
+        }
         let reached = self.reach(teller, Part::Cloud, index)?;
-        Ok(CloudTarget {
-            url: reached.client.url().to_owned(),
+        let target = CloudTarget {
             token: reached.token.clone(),
-            fingerprint: None,
-        })
+            believed: reached.believed.clone(),
+            ..CloudTarget::new(reached.client.url())
+        };
+        if target.token.is_some() {
+            self.edges_are_private(&target.url)?;
+        }
+        Ok(target)
+    }
+
+    /// Whether what the edges are told stays between them and this machine.
+    fn edges_are_private(&self, cloud: &str) -> Result<(), RunError> {
+        let open = |target: &&Target| match target {
+            Target::Agent { url, .. } => !is_private(url),
+            _ => false,
+        };
+        match self.session.edge.iter().find(open) {
+            Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
+                edge: url.clone(),
+                cloud: cloud.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
+    /// that can't be reached is named and passed over, as long as another can.
+    ///
+    /// # Errors
+    /// Where none can be reached.
+    pub fn clouds(
+        &mut self,
+        teller: &mut Teller,
+        bytes: &[u8],
+        probabilities: Option<bool>,
+    ) -> Result<Vec<CloudTarget>, RunError> {
+        let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
+        let all = self.session.cloud.len().max(1);
+        let mut wanted: Vec<usize> = (0..all).collect();
+        // What isn't the plan's part no such server has.
+        if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
+            wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
+        }
+        let mut targets = Vec::new();
+        let mut failure = None;
+        for index in wanted {
+            let served =
+                self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
+            let put = match served {
+                true => Ok(()),
+                false => self.put(teller, Part::Cloud, index, bytes).map(drop),
+            };
+            match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
+                Ok(target) => targets.push(target),
+                Err(error @ RunError::Client(ClientError::Unreachable { .. })) if all > 1 => {
+                    teller.say(format!("cloud {index}: {error}; the others are asked"));
+                    failure.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match (targets.is_empty(), failure) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(targets),
+        }
     }
 
     /// Hands a target some bytes, unless it has them.
@@ -202,87 +304,40 @@ impl<'a> Fleet<'a> {
         Ok(self.runtime.block_on(client.put(bytes))?)
     }
 
-    /// One job on one target.
+    /// One job on the first target of a side, to its end. The cancel token stops it.
     pub fn job(
         &mut self,
         teller: &mut Teller,
         part: Part,
         request: JobRequest,
-    ) -> Result<Delivery, RunError> {
-        let orders = vec![Order { index: 0, request }];
-        let mut deliveries = self.jobs(teller, part, orders, &mut |teller, _, event| {
-            if let JobEvent::Progress(p) = event {
-                teller.progress(p.done as usize, p.total as usize, &p.note);
-            }
-        })?;
-        deliveries.pop().ok_or(RunError::Stopped)
-    }
-
-    /// Jobs on targets of one side at the same time, to the end of the last. The first failure (and
-    /// the cancel token) stops the others.
-    pub fn jobs(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        orders: Vec<Order>,
-        on: &mut dyn FnMut(&mut Teller, usize, JobEvent),
-    ) -> Result<Vec<Delivery>, RunError> {
-        let mut clients = Vec::new();
-        for order in orders {
-            let client = self.reach(teller, part, order.index)?.client.clone();
-            clients.push((order, client));
-        }
+    ) -> Result<JobResult, RunError> {
+        let client = self.reach(teller, part, 0)?.client.clone();
         let cancel = self.cancel;
         let done = self.runtime.block_on(async {
+            let id = client.submit(&request).await?;
             let (events, mut inbox) = mpsc::unbounded_channel();
-            let mut tasks = JoinSet::new();
-            let mut running = Vec::new();
-            for (order, client) in clients {
-                let id = client.submit(&order.request).await?;
-                running.push((client.clone(), id.clone()));
-                let events = events.clone();
-                tasks.spawn(async move {
-                    let mut told = |event: &JobEvent| {
-                        // Nobody listens only when the run is given up.
-                        let _ = events.send((order.index, event.clone()));
-                    };
-                    let result = client.follow(&id, &mut told).await?;
-                    let records = match &result {
-                        JobResult::Evaluated(_) => client.all_records(&id).await?,
-                        _ => Vec::new(),
-                    };
-                    Ok::<_, ClientError>(Delivery { result, records })
-                });
-            }
-            drop(events);
-            let mut done = Vec::new();
-            let mut failure: Option<RunError> = None;
-            loop {
+            let mut told = |event: &JobEvent| {
+                // Its other end lives as long as this.
+                let _ = events.send(event.clone());
+            };
+            let mut follow = std::pin::pin!(client.follow(&id, &mut told));
+            let mut stopped = false;
+            let end = loop {
                 tokio::select! {
-                    Some((index, event)) = inbox.recv() => on(teller, index, event),
-                    joined = tasks.join_next() => match joined {
-                        None => break,
-                        Some(Ok(Ok(delivery))) => done.push(delivery),
-                        Some(Ok(Err(error))) => {
-                            failure.get_or_insert(error.into());
-                            stop(&running).await;
-                        }
-                        Some(Err(error)) => {
-                            failure.get_or_insert(RunError::Runtime(error.into()));
-                        }
+                    end = &mut follow => break end,
+                    Some(event) = inbox.recv() => if let JobEvent::Progress(p) = event {
+                        teller.progress(p.done as usize, p.total as usize, &p.note);
                     },
-                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && failure.is_none() {
-                        failure = Some(RunError::Stopped);
-                        stop(&running).await;
+                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
+                        stopped = true;
+                        // One that is over, or gone, needs no stopping.
+                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
                     }
                 }
-            }
-            while let Ok((index, event)) = inbox.try_recv() {
-                on(teller, index, event);
-            }
-            match failure {
-                Some(error) => Err(error),
-                None => Ok(done),
+            };
+            match (end, stopped) {
+                (_, true) => Err(RunError::Stopped),
+                (end, false) => Ok(end?),
             }
         });
         done.map_err(|error| self.explain(error))
@@ -304,11 +359,32 @@ impl<'a> Fleet<'a> {
     }
 }
 
-async fn stop(running: &[(Client, String)]) {
-    for (client, id) in running {
-        // One that is over, or gone, needs no stopping.
-        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(id)).await;
-    }
+/// Whether nobody can listen in on the way to an address: encrypted, or on this machine (where the end
+/// of a tunnel is, too).
+fn is_private(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return true;
+    };
+    let host = match rest.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or_default(),
+        None => rest.split([':', '/']).next().unwrap_or_default(),
+    };
+    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    loopback || host == "localhost"
+}
+
+fn believed(trust: &Trust) -> Result<Believed, RunError> {
+    Ok(match trust {
+        Trust::System => Believed::System,
+        Trust::Fingerprint(print) => Believed::Fingerprint(print.clone()),
+        Trust::Ca(file) => {
+            let read = std::fs::read_to_string(file);
+            Believed::Authorities(read.map_err(|source| RunError::Io {
+                file: file.clone(),
+                source,
+            })?)
+        }
+    })
 }
 
 fn read_token(token: &Token) -> Result<String, RunError> {
@@ -321,5 +397,23 @@ fn read_token(token: &Token) -> Result<String, RunError> {
             })?;
             Ok(text.trim().to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("https://jetson:7070", true)]
+    #[case("http://127.0.0.1:7070", true)]
+    #[case("http://[::1]:7070", true)]
+    #[case("http://localhost", true)]
+    #[case("http://jetson:7070", false)]
+    #[case("http://127.0.0.1.example.com", false)]
+    #[case("http://10.0.0.7/", false)]
+    fn a_token_goes_only_where_nobody_listens(#[case] url: &str, #[case] private: bool) {
+        assert_eq!(is_private(url), private);
     }
 }

@@ -217,6 +217,11 @@ mod tests {
                 token: Some(Token::Env("EDGE_TOKEN".into())),
                 trust: Trust::Fingerprint(format!("sha256:{}", "ab".repeat(32))),
             });
+            session.cloud.push(Target::Agent {
+                url: "https://vm:7070".into(),
+                token: Some(Token::File("token".into())),
+                trust: Trust::Ca(text.clone().into()),
+            });
             let written = session.to_text().unwrap();
             prop_assert_eq!(Session::parse(&written, Path::new("my.ron")).unwrap(), session);
         }

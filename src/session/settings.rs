@@ -195,6 +195,8 @@ pub enum Trust {
     System,
     /// The one of this SHA-256, as `sha256:` and 64 hex digits.
     Fingerprint(String),
+    /// One that the authorities in this file (PEM) vouch for.
+    Ca(PathBuf),
 }
 
 /// When the cloud is late or away.
@@ -255,12 +257,13 @@ impl Session {
             join(path);
         }
         for target in session.edge.iter_mut().chain(&mut session.cloud) {
-            if let Target::Agent {
-                token: Some(Token::File(path)),
-                ..
-            } = target
-            {
-                join(path);
+            if let Target::Agent { token, trust, .. } = target {
+                if let Some(Token::File(path)) = token {
+                    join(path);
+                }
+                if let Trust::Ca(path) = trust {
+                    join(path);
+                }
             }
         }
         session

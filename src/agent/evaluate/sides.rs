@@ -1,22 +1,16 @@
-/*! The two sides of a run as the edge sees them: its own part, and the cloud's over the wire. */
+/*! The edge's side of a run: its part, and the sample that is being run. */
 
 use crate::agent::error::JobError;
 use crate::agent::infer::image;
-use crate::agent::offload::{Offload, OffloadError};
 use crate::agent::runner::{Rules, Runner, Verdict, Work};
 use crate::agent::samples::Samples;
 use crate::agent::server::Agent;
+use crate::data::Layout;
 use crate::engine::Cancel;
-use crate::remote::message::{
-    AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode, PartAnswer,
-    Prepared,
-};
+use crate::remote::message::{Evaluate, Mode};
 use crate::remote::wire;
-use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The edge's part (none in a cloud-only run), and the sample that is being run.
 pub(super) struct Edge<'a> {
@@ -25,6 +19,8 @@ pub(super) struct Edge<'a> {
     part: Option<(Arc<Runner>, Work, Vec<f32>)>,
     thresholds: &'a [f64],
     pixels: Vec<u8>,
+    /// Of a cloud-only run whose cloud doesn't preprocess: the network's input.
+    plain: Option<Vec<f32>>,
 }
 
 impl<'a> Edge<'a> {
@@ -78,38 +74,43 @@ impl<'a> Edge<'a> {
             part,
             thresholds,
             pixels,
+            plain: None,
         })
+    }
+
+    /// Preprocesses here what a cloud-only run sends.
+    pub(super) fn preprocess(&mut self) {
+        if self.part.is_none() {
+            self.plain = Some(vec![0.0; self.pixels.len()]);
+        }
     }
 
     pub(super) fn exits(&self) -> usize {
         self.thresholds.len()
     }
 
-    /// Whether what leaves here is what the cloud part takes.
-    pub(super) fn fits(&self, cloud: &[usize], run: &Evaluate) -> Result<(), JobError> {
-        let sent = match &self.part {
+    /// Extents of one sample of what leaves here.
+    pub(super) fn sends(&self) -> Vec<usize> {
+        match &self.part {
             Some((runner, ..)) => runner.output_shape(1)[1..].to_vec(),
             None => {
                 let [c, h, w] = self.samples.shape();
-                match run.preprocessing.layout {
-                    crate::data::Layout::Nchw => vec![c, h, w],
-                    crate::data::Layout::Nhwc => vec![h, w, c],
+                match self.run.preprocessing.layout {
+                    Layout::Nchw => vec![c, h, w],
+                    Layout::Nhwc => vec![h, w, c],
                 }
             }
-        };
-        if sent != cloud {
-            return Err(JobError::Failed(format!(
-                "the edge sends {sent:?} a sample, the cloud part takes {cloud:?}: they are not of \
-                 one plan"
-            )));
         }
-        Ok(())
     }
 
     /// Reads and preprocesses a sample; not part of its time.
     pub(super) fn load(&mut self, sample: u32) -> Result<(), JobError> {
         self.samples.read(sample, &mut self.pixels)?;
-        if let Some((_, _, input)) = &mut self.part {
+        let input = match &mut self.part {
+            Some((_, _, input)) => Some(input),
+            None => self.plain.as_mut(),
+        };
+        if let Some(input) = input {
             let shape = self.samples.shape();
             let done = self.run.preprocessing.apply(shape, &self.pixels, input);
             done.map_err(JobError::of)?;
@@ -134,106 +135,23 @@ impl<'a> Edge<'a> {
         self.part.as_ref().map_or(0.0, |(_, w, _)| w.compute_ms())
     }
 
-    /// What is sent on: the tensor at the split, or the pixels.
-    pub(super) fn body(&self, run: &Evaluate) -> Result<Bytes, JobError> {
+    /// What is sent on to an agent: the tensor at the split as it travels, or the pixels.
+    pub(super) fn body(&self) -> Result<Bytes, JobError> {
         let bytes = match &self.part {
             Some((runner, work, _)) => {
-                wire::encode(run.wire, &runner.output_shape(1), work.tensor())
+                wire::encode(self.run.wire, &runner.output_shape(1), work.tensor())
                     .map_err(JobError::of)?
             }
             None => self.pixels.clone(),
         };
         Ok(Bytes::from(bytes))
     }
-}
 
-/// The cloud's part.
-pub(super) struct Cloud<'a> {
-    offload: Offload,
-    path: String,
-    header: (HeaderName, HeaderValue),
-    deadline: Option<Duration>,
-    pub(super) exits: usize,
-    /// Extents of one sample of its input.
-    pub(super) input: Vec<usize>,
-    /// Whether its times are stretched.
-    pub(super) emulated: bool,
-    cancel: &'a Cancel,
-}
-
-impl<'a> Cloud<'a> {
-    /// Has the part made ready there, so that no sample waits for it.
-    pub(super) fn open(
-        cloud: &CloudTarget,
-        part: &str,
-        thresholds: &[f64],
-        run: &Evaluate,
-        cancel: &'a Cancel,
-    ) -> Result<Cloud<'a>, JobError> {
-        let mut offload = Offload::new(cloud, run.link, cancel)?;
-        let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
-        let prepared: Prepared = offload.ask(Method::POST, &format!("/v1/parts/{part}"))?;
-        if !prepared.ends_network {
-            let what = "the part for the cloud doesn't end the network".to_string();
-            return Err(JobError::Failed(what));
+    /// The tensor at the split, or the network's input where [`Edge::preprocess`] was asked for.
+    pub(super) fn tensor(&self) -> &[f32] {
+        match &self.part {
+            Some((_, work, _)) => work.tensor(),
+            None => self.plain.as_deref().unwrap_or_default(),
         }
-        let pixels = matches!(run.mode, Mode::CloudOnly { .. });
-        let request = InferRequest {
-            confidence: run.confidence,
-            thresholds: thresholds.to_vec(),
-            pixels: pixels.then(|| run.preprocessing.clone()),
-        };
-        let request = serde_json::to_string(&request).map_err(JobError::of)?;
-        Ok(Cloud {
-            offload,
-            path: format!("/v1/parts/{part}/infer"),
-            header: (
-                HeaderName::from_static(INFER_HEADER),
-                HeaderValue::from_str(&request).map_err(JobError::of)?,
-            ),
-            deadline: run
-                .deadline_ms
-                .map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
-            exits: prepared.exits,
-            input: prepared.input,
-            emulated: info.slowdown != 1.0,
-            cancel,
-        })
-    }
-
-    /// The answer, and the milliseconds that the cloud worked for it.
-    pub(super) fn infer(&mut self, body: Bytes) -> Result<(PartAnswer, f32), OffloadError> {
-        let header = Some((&self.header.0, &self.header.1));
-        let reply = self
-            .offload
-            .exchange(Method::POST, &self.path, header, body, self.deadline);
-        let reply: InferReply = self.offload.parse(&reply?)?;
-        match reply.answers.as_slice() {
-            [answer] => Ok((*answer, (reply.decode_ms + reply.compute_ms) as f32)),
-            other => Err(OffloadError::Answer {
-                url: self.offload.url().to_string(),
-                what: format!("{} answers for one sample", other.len()),
-            }),
-        }
-    }
-
-    pub(super) fn reset_memory(&mut self) -> Result<(), JobError> {
-        let reset =
-            self.offload
-                .exchange(Method::POST, "/v1/memory/reset", None, Bytes::new(), None);
-        match reset {
-            // A system that can't: the peak then counts from the start of the process.
-            Ok(_) | Err(OffloadError::Refused { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Its peak of resident memory; 0 where it can't be asked any more.
-    pub(super) fn resident_bytes(&mut self) -> usize {
-        if self.cancel.is_cancelled() {
-            return 0;
-        }
-        let info: Result<AgentInfo, _> = self.offload.ask(Method::GET, "/v1/info");
-        info.map_or(0, |i| i.resident_bytes)
     }
 }

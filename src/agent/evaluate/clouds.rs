@@ -1,0 +1,376 @@
+/*!
+The cloud targets of a run: each sample goes to the one that has the least to do; one that fails is
+passed over, asked again later, and named.
+
+An edge has one request under way, so what its clouds have to do is mostly others' doing: each says
+with an answer how many other requests it had, which is believed until it is asked again, and a little
+less with every sample that went elsewhere. Among equals the one that has waited the longest is next.
+*/
+
+use super::cloud::{Answered, Cloud};
+use super::sides::Edge;
+use super::v2::V2;
+use crate::agent::error::JobError;
+use crate::agent::jobs::Job;
+use crate::agent::offload::OffloadError;
+use crate::remote::message::{CloudShare, CloudTarget, Evaluate, JobEvent};
+use hyper::body::Bytes;
+use hyper::header::HeaderMap;
+use std::time::{Duration, Instant};
+
+/// How long a cloud that failed is passed over; twice as long after each further failure.
+const FIRST_BREAK: Duration = Duration::from_secs(1);
+const LONGEST_BREAK: Duration = Duration::from_secs(30);
+/// What a look at a cloud that failed may take, between two samples.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What is sent for one sample.
+pub(super) struct Request {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+enum Speaks {
+    Agent(Cloud),
+    V2(V2),
+}
+
+impl Speaks {
+    fn open(
+        target: &CloudTarget,
+        part: &str,
+        edge: &mut Edge,
+        run: &Evaluate,
+        job: &Job,
+    ) -> Result<Speaks, JobError> {
+        let sends = edge.sends();
+        Ok(match &target.v2 {
+            Some(model) => {
+                let mut v2 = V2::open(target, model, run, &job.cancel)?;
+                v2.fits(&sends)?;
+                edge.preprocess();
+                Speaks::V2(v2)
+            }
+            None => {
+                let cloud = Cloud::open(target, part, edge.exits(), run, &job.cancel)?;
+                cloud.fits(&sends)?;
+                Speaks::Agent(cloud)
+            }
+        })
+    }
+
+    fn ready(&mut self) -> Result<(), OffloadError> {
+        match self {
+            Speaks::Agent(cloud) => cloud.ready(LOOK),
+            Speaks::V2(v2) => v2.ready(LOOK),
+        }
+    }
+}
+
+/// Whose turn it is; pure, so that it can be tested.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Turn {
+    /// Requests it is believed to have.
+    load: u32,
+    /// When it was last asked, counted in samples.
+    asked: u64,
+    closed: bool,
+}
+
+/// The open one with the least to do, the one not asked for the longest among equals.
+fn next(turns: impl Iterator<Item = Turn>) -> Option<usize> {
+    let open = turns.enumerate().filter(|(_, t)| !t.closed);
+    open.min_by_key(|(_, t)| (t.load, t.asked))
+        .map(|(at, _)| at)
+}
+
+struct Target<'a> {
+    target: &'a CloudTarget,
+    speaks: Option<Speaks>,
+    share: CloudShare,
+    turn: Turn,
+    /// When a closed one is looked at again, and how long it is left alone after that.
+    again: Instant,
+    pause: Duration,
+}
+
+impl Target<'_> {
+    fn close(&mut self) {
+        self.turn.closed = true;
+        self.again = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_BREAK);
+    }
+}
+
+/// The cloud targets.
+pub(super) struct Clouds<'a> {
+    targets: Vec<Target<'a>>,
+    part: &'a str,
+    run: &'a Evaluate,
+    job: &'a Job,
+    deadline: Option<Duration>,
+    /// Exits of the cloud part.
+    pub(super) exits: usize,
+    /// Whether any of them stretches its times.
+    pub(super) emulated: bool,
+    samples: u64,
+}
+
+/// A sample that was answered for.
+pub(super) struct Sent {
+    pub(super) answered: Answered,
+    pub(super) encode_ms: f32,
+    pub(super) bytes: usize,
+    pub(super) round_trip: Duration,
+}
+
+/// A sample that was not: why, and how long that took.
+pub(super) struct Unsent {
+    pub(super) error: JobError,
+    pub(super) encode_ms: f32,
+    pub(super) bytes: usize,
+    pub(super) took: Duration,
+}
+
+impl<'a> Clouds<'a> {
+    /// Reaches them. One that can't be reached is passed over, as long as another can.
+    pub(super) fn open(
+        targets: &'a [CloudTarget],
+        part: &'a str,
+        edge: &mut Edge,
+        run: &'a Evaluate,
+        job: &'a Job,
+    ) -> Result<Clouds<'a>, JobError> {
+        let given = run.thresholds.len().saturating_sub(edge.exits());
+        let mut clouds = Clouds {
+            targets: Vec::new(),
+            part,
+            run,
+            job,
+            deadline: run
+                .deadline_ms
+                .map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1e3)),
+            // A server of the Open Inference Protocol knows the final classifier alone.
+            exits: given,
+            emulated: false,
+            samples: 0,
+        };
+        let mut first_error = None;
+        for target in targets {
+            let opened = Speaks::open(target, part, edge, run, job);
+            if let Ok(Speaks::Agent(cloud)) = &opened {
+                clouds.exits = cloud.exits;
+                clouds.emulated |= cloud.emulated;
+            }
+            let mut target = Target {
+                target,
+                speaks: None,
+                share: CloudShare {
+                    url: target.url.clone(),
+                    ..CloudShare::default()
+                },
+                turn: Turn::default(),
+                again: Instant::now(),
+                pause: FIRST_BREAK,
+            };
+            match opened {
+                Ok(speaks) => target.speaks = Some(speaks),
+                Err(JobError::Cancelled) => return Err(JobError::Cancelled),
+                Err(error) => {
+                    target.close();
+                    target.share.failed += 1;
+                    if targets.len() > 1 {
+                        clouds.say(format!("{error}; the other clouds are asked"));
+                    }
+                    first_error.get_or_insert(error);
+                }
+            }
+            clouds.targets.push(target);
+        }
+        let any = clouds.targets.iter().any(|t| t.speaks.is_some());
+        match (any, first_error) {
+            (true, _) => Ok(clouds),
+            (false, Some(error)) => Err(error),
+            (false, None) => Err(JobError::Failed("the run names no cloud".to_string())),
+        }
+    }
+
+    fn say(&self, text: String) {
+        self.job.events.push(JobEvent::Log { text });
+    }
+
+    /// Whether none would be asked now.
+    pub(super) fn closed(&self) -> bool {
+        self.targets.iter().all(|t| t.turn.closed)
+    }
+
+    /// Looks at those that failed, if their time has come. Between samples: no clock runs.
+    pub(super) fn look(&mut self, edge: &mut Edge) -> Result<(), JobError> {
+        for at in 0..self.targets.len() {
+            let target = &mut self.targets[at];
+            if !target.turn.closed || target.again > Instant::now() {
+                continue;
+            }
+            let found = match &mut target.speaks {
+                Some(speaks) => speaks.ready().map_err(JobError::from),
+                None => Speaks::open(target.target, self.part, edge, self.run, self.job)
+                    .map(|speaks| target.speaks = Some(speaks)),
+            };
+            match found {
+                Ok(()) => {
+                    target.turn.closed = false;
+                    target.pause = FIRST_BREAK;
+                    let text = format!("the cloud at {} answers again", target.share.url);
+                    self.say(text);
+                }
+                Err(JobError::Cancelled) => return Err(JobError::Cancelled),
+                Err(JobError::Failed(_)) => target.close(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the edge's sample to one of them, and to the next where that one fails.
+    pub(super) fn infer(
+        &mut self,
+        edge: &Edge,
+        stretch: &dyn Fn(Instant) -> Duration,
+    ) -> Result<Sent, Unsent> {
+        self.samples += 1;
+        let (mut encode_ms, mut bytes) = (0.0, 0);
+        let start = Instant::now();
+        let mut last: Option<OffloadError> = None;
+        let mut first_sent = None;
+        let unsent = |error: JobError, encode_ms, bytes| Unsent {
+            error,
+            encode_ms,
+            bytes,
+            took: start.elapsed(),
+        };
+        while let Some(at) = next(self.targets.iter().map(|t| t.turn)) {
+            for other in &mut self.targets {
+                other.turn.load = other.turn.load.saturating_sub(1);
+            }
+            let target = &mut self.targets[at];
+            target.turn.asked = self.samples;
+            let Some(speaks) = &mut target.speaks else {
+                target.close();
+                continue;
+            };
+            let encoding = Instant::now();
+            let request = match speaks {
+                Speaks::Agent(cloud) => edge.body().map(|body| cloud.request(body)),
+                Speaks::V2(v2) => {
+                    let shape = [&[1], edge.sends().as_slice()].concat();
+                    v2.request(&shape, edge.tensor())
+                }
+            };
+            let request = match request {
+                Ok(request) => request,
+                Err(error) => return Err(unsent(error, encode_ms, bytes)),
+            };
+            encode_ms = stretch(encoding).as_secs_f64() as f32 * 1e3;
+            bytes = request.body.len();
+            let sent = Instant::now();
+            let spent = sent - *first_sent.get_or_insert(sent);
+            let left = self.deadline.map(|d| d.saturating_sub(spent));
+            let answered = match speaks {
+                Speaks::Agent(cloud) => cloud.infer(&request, left),
+                Speaks::V2(v2) => v2.infer(&request, left).map(|answer| Answered {
+                    answer: crate::remote::message::PartAnswer {
+                        exit: self.exits as u16,
+                        ..answer
+                    },
+                    cloud_ms: 0.0,
+                    outstanding: 0,
+                }),
+            };
+            let error = match answered {
+                Ok(answered) => {
+                    target.share.answered += 1;
+                    target.turn.load = answered.outstanding;
+                    return Ok(Sent {
+                        answered,
+                        encode_ms,
+                        bytes,
+                        round_trip: sent.elapsed(),
+                    });
+                }
+                Err(error) => error,
+            };
+            if error == OffloadError::Cancelled {
+                return Err(unsent(JobError::Cancelled, encode_ms, bytes));
+            }
+            target.share.failed += 1;
+            let away = match &error {
+                OffloadError::Unreachable { .. } => true,
+                OffloadError::Refused { status, .. } => *status >= 500 || *status == 429,
+                _ => false,
+            };
+            if !away {
+                // What one refuses the others would, and what is late has no time left for them.
+                return Err(unsent(error.into(), encode_ms, bytes));
+            }
+            target.close();
+            if !self.closed() {
+                self.say(format!("{error}; the other clouds are asked"));
+            }
+            last = Some(error);
+        }
+        let error = match last {
+            Some(error) => error.into(),
+            None => JobError::Failed("no cloud answers".to_string()),
+        };
+        Err(unsent(error, encode_ms, bytes))
+    }
+
+    /// Lets the peaks of resident memory count from now.
+    pub(super) fn reset_memory(&mut self) {
+        for target in &mut self.targets {
+            if let Some(Speaks::Agent(cloud)) = &mut target.speaks
+                && !target.turn.closed
+            {
+                // One that doesn't answer shows with the first sample.
+                let _ = cloud.reset_memory();
+            }
+        }
+    }
+
+    /// The largest peak of resident memory; 0 where none tells.
+    pub(super) fn resident_bytes(&mut self) -> usize {
+        let open = self.targets.iter_mut().filter(|t| !t.turn.closed);
+        let told = open.filter_map(|t| match &mut t.speaks {
+            Some(Speaks::Agent(cloud)) => Some(cloud.resident_bytes()),
+            _ => None,
+        });
+        told.max().unwrap_or(0)
+    }
+
+    /// What each contributed.
+    pub(super) fn shares(&self) -> Vec<CloudShare> {
+        self.targets.iter().map(|t| t.share.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn turn(load: u32, asked: u64, closed: bool) -> Turn {
+        Turn {
+            load,
+            asked,
+            closed,
+        }
+    }
+
+    #[rstest]
+    #[case(&[turn(2, 1, false), turn(0, 5, false)], Some(1))]
+    #[case(&[turn(1, 7, false), turn(1, 5, false)], Some(1))]
+    #[case(&[turn(0, 0, true), turn(9, 5, false)], Some(1))]
+    #[case(&[turn(0, 0, true), turn(0, 0, true)], None)]
+    fn the_least_busy_is_next(#[case] turns: &[Turn], #[case] chosen: Option<usize>) {
+        assert_eq!(next(turns.iter().copied()), chosen);
+    }
+}

@@ -1,0 +1,208 @@
+/*! The cloud's part on a server of the Open Inference Protocol, whichever it is. */
+
+use super::clouds::Request;
+use crate::agent::error::JobError;
+use crate::agent::offload::{Offload, OffloadError, Reply};
+use crate::engine::Cancel;
+use crate::evaluate::Confidence;
+use crate::evaluate::policy::{Output, decide};
+use crate::remote::Element;
+use crate::remote::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
+use crate::remote::v2::{
+    BINARY, Datatype, HEADER_LENGTH, InferRequest, InferResponse, ModelMetadata, Parameters, head,
+    json, tensors,
+};
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use std::time::Duration;
+
+/// Elements of an answer.
+const LARGEST: usize = 1 << 20;
+
+/// A model on such a server.
+pub(super) struct V2 {
+    offload: Offload,
+    model: V2Model,
+    path: String,
+    input: String,
+    /// The output that is read; the first where the server doesn't name any.
+    output: Option<String>,
+    /// Extents of a sample where the server tells them, −1 for any.
+    shape: Option<Vec<i64>>,
+    /// Whether the server takes tensors in binary.
+    binary: bool,
+    confidence: Confidence,
+    number: u64,
+}
+
+impl V2 {
+    /// Asks for the model's inputs and outputs.
+    pub(super) fn open(
+        cloud: &CloudTarget,
+        model: &V2Model,
+        run: &Evaluate,
+        cancel: &Cancel,
+    ) -> Result<V2, JobError> {
+        let offload = Offload::new(cloud, run.link, cancel)?;
+        if run.wire.tensor != Element::F32 {
+            let url = offload.url();
+            let what = format!("{url} speaks the Open Inference Protocol, so set `wire` to F32");
+            return Err(JobError::Failed(what));
+        }
+        let mut v2 = V2 {
+            offload,
+            model: model.clone(),
+            // Some servers refuse a version that is their own; without one all take their newest.
+            path: format!("/v2/models/{}", model.name),
+            input: "input".to_string(),
+            output: None,
+            shape: None,
+            binary: true,
+            confidence: run.confidence,
+            number: 0,
+        };
+        let path = v2.path.clone();
+        let about: ModelMetadata = v2.offload.ask(Method::GET, &path)?;
+        match about.inputs.as_slice() {
+            // Some name none.
+            [] => {}
+            [one] if one.datatype == Datatype::F32 => {
+                v2.input = one.name.clone();
+                v2.shape = one.shape.get(1..).map(<[i64]>::to_vec);
+            }
+            [one] => {
+                let what = format!("takes {:?} for `{}`, not FP32", one.datatype, one.name);
+                return Err(v2.wrong(&what));
+            }
+            more => return Err(v2.wrong(&format!("takes {} inputs, not one", more.len()))),
+        }
+        let float = |d: Datatype| matches!(d, Datatype::F32 | Datatype::F64 | Datatype::F16);
+        v2.output = about
+            .outputs
+            .iter()
+            .find(|o| float(o.datatype))
+            .map(|o| o.name.clone());
+        v2.path.push_str("/infer");
+        Ok(v2)
+    }
+
+    fn wrong(&self, what: &str) -> JobError {
+        let (name, url) = (&self.model.name, self.offload.url());
+        JobError::Failed(format!("the model {name} at {url} {what}"))
+    }
+
+    /// Whether a sample of these extents is what it takes; and which form of request it reads.
+    pub(super) fn fits(&mut self, sample: &[usize]) -> Result<(), JobError> {
+        let fits = self.shape.as_ref().is_none_or(|takes| {
+            let same = |(&t, &s): (&i64, &usize)| t == -1 || usize::try_from(t) == Ok(s);
+            takes.len() == sample.len() && takes.iter().zip(sample).all(same)
+        });
+        if !fits {
+            let takes = self.shape.clone().unwrap_or_default();
+            return Err(self.wrong(&format!(
+                "takes {takes:?} a sample, the edge sends {sample:?}: they are not of one plan"
+            )));
+        }
+        let shape: Vec<usize> = std::iter::once(1).chain(sample.iter().copied()).collect();
+        let zeros = vec![0.0; shape.iter().product()];
+        let request = self.request(&shape, &zeros)?;
+        if let Err(error) = self.infer(&request, None) {
+            if error == OffloadError::Cancelled {
+                return Err(JobError::Cancelled);
+            }
+            // JSON is what every server must speak; what is wrong then is wrong indeed.
+            self.binary = false;
+            let request = self.request(&shape, &zeros)?;
+            self.infer(&request, None)?;
+        }
+        Ok(())
+    }
+
+    /// A request for one sample.
+    pub(super) fn request(&mut self, shape: &[usize], tensor: &[f32]) -> Result<Request, JobError> {
+        self.number += 1;
+        let mut bytes = Vec::new();
+        let input = match self.binary {
+            true => head(&self.input, shape, Datatype::F32, tensor, Some(&mut bytes)),
+            false => head(&self.input, shape, Datatype::F32, tensor, None),
+        };
+        let request = InferRequest {
+            // Some fail without one.
+            id: Some(self.number.to_string()),
+            parameters: self.binary.then(|| Parameters {
+                binary_data_output: Some(true),
+                ..Parameters::default()
+            }),
+            inputs: vec![input],
+            outputs: None,
+        };
+        let mut body = serde_json::to_vec(&request).map_err(JobError::of)?;
+        let mut headers = HeaderMap::with_capacity(5);
+        if self.binary {
+            headers.insert(HEADER_LENGTH, HeaderValue::from(body.len()));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(BINARY));
+        } else {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        body.extend(bytes);
+        let body = Bytes::from(body);
+        Ok(Request { headers, body })
+    }
+
+    /// The answer of the final classifier; its exit counts from the part's start.
+    pub(super) fn infer(
+        &mut self,
+        request: &Request,
+        deadline: Option<Duration>,
+    ) -> Result<PartAnswer, OffloadError> {
+        let (headers, body) = (request.headers.clone(), request.body.clone());
+        let reply = self
+            .offload
+            .call(Method::POST, &self.path, headers, body, deadline)?;
+        if !reply.status.is_success() {
+            return Err(self.offload.refused(&reply));
+        }
+        self.answer(&reply).map_err(|what| OffloadError::Answer {
+            url: self.offload.url().to_string(),
+            what,
+        })
+    }
+
+    fn answer(&self, reply: &Reply) -> Result<PartAnswer, String> {
+        let length = reply.headers.get(HEADER_LENGTH);
+        let length = length.map(|v| v.to_str().unwrap_or_default());
+        let (response, rest) =
+            json::<InferResponse>(&reply.body, length).map_err(|e| e.to_string())?;
+        let outputs = tensors(response.outputs, rest, LARGEST).map_err(|e| e.to_string())?;
+        let scores = match &self.output {
+            Some(name) => outputs.iter().find(|o| o.name == *name),
+            None => outputs.first(),
+        };
+        let scores = scores.ok_or("the output isn't among those it answers with")?;
+        let output = match self.model.probabilities {
+            true => Output::Probabilities,
+            false => Output::Logits,
+        };
+        let decision = decide(&scores.values, output, 1.0).map_err(|e| e.to_string())?;
+        Ok(PartAnswer {
+            exit: 0,
+            prediction: decision.prediction,
+            confidence: decision.confidence(self.confidence),
+        })
+    }
+
+    /// Whether it is ready, within this time.
+    pub(super) fn ready(&mut self, within: Duration) -> Result<(), OffloadError> {
+        let path = format!("/v2/models/{}/ready", self.model.name);
+        let headers = HeaderMap::new();
+        let reply = self
+            .offload
+            .call(Method::GET, &path, headers, Bytes::new(), Some(within))?;
+        // The bodies differ from server to server.
+        match reply.status.is_success() {
+            true => Ok(()),
+            false => Err(self.offload.refused(&reply)),
+        }
+    }
+}

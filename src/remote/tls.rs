@@ -1,0 +1,298 @@
+/*!
+Encryption between workbench, edge and cloud: whom a client believes, what a server shows, and the
+certificate that an agent makes for itself. One provider of cryptography (ring) everywhere, handed to
+every configuration: nothing here depends on what a process has installed.
+*/
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of randomness in a token.
+const TOKEN: usize = 32;
+
+/// Why there is no encryption.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A fingerprint that can't be one.
+    #[error("`{0}` is no fingerprint; it is sha256: and 64 hex digits")]
+    Fingerprint(String),
+    /// A file that can't be read.
+    #[error("{}: {cause}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// A text without certificates.
+    #[error("no certificate in PEM form: {0}")]
+    NoCertificate(String),
+    /// A key that doesn't belong to the certificate, or anything else that doesn't fit.
+    #[error("TLS: {0}")]
+    Refused(#[from] rustls::Error),
+    /// The system has no authorities, or these can't verify anything.
+    #[error("TLS: {0}")]
+    Authorities(String),
+    /// A certificate that can't be made.
+    #[error("making a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// Which certificate of a server is believed. Travels with the address of a cloud, so it holds the
+/// certificates of an authority and no file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Believed {
+    /// One the system's authorities vouch for.
+    #[default]
+    System,
+    /// The one of this SHA-256, as `sha256:` and 64 hex digits; whatever name it is for.
+    Fingerprint(String),
+    /// One that these authorities (PEM) vouch for.
+    Authorities(String),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// How a client believes.
+///
+/// # Errors
+/// Where the fingerprint is none, or the authorities can't be read.
+pub fn client(believed: &Believed) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let verifier: Arc<dyn ServerCertVerifier> = match believed {
+        Believed::System => Arc::new(rustls_platform_verifier::Verifier::new(provider.clone())?),
+        Believed::Fingerprint(print) => Arc::new(Pinned {
+            digest: digest(print)?,
+            provider: provider.clone(),
+        }),
+        Believed::Authorities(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(pem)? {
+                roots.add(certificate)?;
+            }
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            verifier
+                .build()
+                .map_err(|e| TlsError::Authorities(e.to_string()))?
+        }
+    };
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+/// Believes nobody: for a client that won't encrypt, which then needs no authorities of its system.
+///
+/// # Errors
+/// None that is known.
+pub fn nobody() -> Result<ClientConfig, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+/// What a server shows: the chain in one PEM file, the key in another.
+///
+/// # Errors
+/// Where a file can't be read or holds something else, or the two don't belong together.
+pub fn server(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let file = |path: &Path, cause: &dyn std::fmt::Display| TlsError::File {
+        path: path.to_path_buf(),
+        cause: cause.to_string(),
+    };
+    let pem = std::fs::read_to_string(certificate).map_err(|e| file(certificate, &e))?;
+    let chain = certificates(&pem).map_err(|e| file(certificate, &e))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, &e))?;
+    Ok(ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let all = all.map_err(|e| TlsError::NoCertificate(e.to_string()))?;
+    if all.is_empty() {
+        return Err(TlsError::NoCertificate("it holds none".to_string()));
+    }
+    Ok(all)
+}
+
+fn digest(print: &str) -> Result<[u8; 32], TlsError> {
+    let wrong = || TlsError::Fingerprint(print.to_string());
+    let hex = print.strip_prefix("sha256:").ok_or_else(wrong)?;
+    let digits: Vec<u8> = hex
+        .chars()
+        .filter_map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect();
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return Err(wrong());
+    };
+    let bytes: Vec<u8> = pairs.iter().map(|[a, b]| a << 4 | b).collect();
+    match <[u8; 32]>::try_from(bytes) {
+        Ok(digest) if hex.len() == 64 => Ok(digest),
+        _ => Err(wrong()),
+    }
+}
+
+/// The fingerprint of a certificate (DER), as a session names it.
+pub fn fingerprint(certificate: &[u8]) -> String {
+    let digest = Sha256::digest(certificate);
+    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// A certificate that an agent made for itself.
+pub struct SelfSigned {
+    /// PEM.
+    pub certificate: String,
+    /// PEM.
+    pub key: String,
+    /// Of the certificate.
+    pub fingerprint: String,
+}
+
+/// Makes a certificate for these names and addresses. It ends in the year 4096: what is believed is
+/// the certificate itself, and a board whose clock starts in 1970 must not be locked out.
+///
+/// # Errors
+/// Where a name can't stand in a certificate.
+pub fn self_signed(names: Vec<String>) -> Result<SelfSigned, TlsError> {
+    let made = rcgen::generate_simple_self_signed(names)?;
+    Ok(SelfSigned {
+        certificate: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+        fingerprint: fingerprint(made.cert.der()),
+    })
+}
+
+/// A token that nobody guesses.
+///
+/// # Errors
+/// Where the system has no randomness.
+pub fn token() -> Result<String, TlsError> {
+    let mut bytes = [0; TOKEN];
+    let filled = provider().secure_random.fill(&mut bytes);
+    filled.map_err(|_| TlsError::Authorities("the system has no randomness".to_string()))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+/// Believes one certificate, by its digest. That it holds the key is verified as for any other.
+#[derive(Debug)]
+struct Pinned {
+    digest: [u8; 32],
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found: [u8; 32] = Sha256::digest(end_entity).into();
+        if found == self.digest {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let other = OtherCertificate(fingerprint(end_entity));
+        let other = rustls::OtherError(Arc::new(other));
+        Err(CertificateError::Other(other).into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let known = &self.provider.signature_verification_algorithms;
+        known.supported_schemes()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its certificate is another than the session believes ({0}); if that is the agent's, put it there"
+)]
+struct OtherCertificate(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("")]
+    #[case("sha256:")]
+    #[case("sha256:zz")]
+    #[case(&"ab".repeat(32))]
+    #[case(&format!("sha256:{}", "ab".repeat(31)))]
+    #[case(&format!("sha256:{}x", "ab".repeat(32)))]
+    fn what_is_no_fingerprint_is_told(#[case] print: &str) {
+        let error = client(&Believed::Fingerprint(print.to_string())).unwrap_err();
+        assert!(error.to_string().contains("64 hex digits"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_is_known_by_its_fingerprint_and_serves() {
+        let made = self_signed(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let der = certificates(&made.certificate).unwrap().remove(0);
+        assert_eq!(fingerprint(&der), made.fingerprint);
+        digest(&made.fingerprint).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
+        std::fs::write(&certificate, &made.certificate).unwrap();
+        std::fs::write(&key, &made.key).unwrap();
+        server(&certificate, &key).unwrap();
+        // The key of another.
+        let other = self_signed(vec!["localhost".into()]).unwrap();
+        std::fs::write(&key, &other.key).unwrap();
+        assert!(matches!(
+            server(&certificate, &key),
+            Err(TlsError::Refused(_))
+        ));
+        assert!(client(&Believed::Authorities(made.certificate)).is_ok());
+        assert!(client(&Believed::Authorities("none".into())).is_err());
+    }
+
+    #[test]
+    fn tokens_differ() {
+        let (a, b) = (token().unwrap(), token().unwrap());
+        assert!(a != b && a.len() == 2 * TOKEN);
+    }
+}
