@@ -17,6 +17,7 @@ mod reduce;
 mod view;
 mod window;
 
+pub(crate) use super::kernels::threads::Team;
 pub(crate) use view::{View, ViewMut};
 
 use crate::model::{DType, Op};
@@ -40,9 +41,16 @@ impl Info {
     }
 }
 
-/// A compiled op: reads its inputs, fills its outputs.
+/// A compiled op: reads its inputs, fills its outputs. What is large is handed out in pieces whose
+/// extents don't depend on the threads, so that neither does the result; once the run is stopped the
+/// rest is left undone.
 pub(crate) type Work =
-    Box<dyn Fn(&[View<'_>], &mut [ViewMut<'_>]) -> Result<(), String> + Send + Sync>;
+    Box<dyn Fn(&[View<'_>], &mut [ViewMut<'_>], Team<'_>) -> Result<(), String> + Send + Sync>;
+
+/// Floats of a piece that is worth handing to a thread, of an op that does about this much for each.
+fn piece(cost: usize) -> usize {
+    (1 << 16) / cost.max(1)
+}
 
 /// Compiles `op` for tensors of exactly these extents and types. The error says what is not
 /// supported.

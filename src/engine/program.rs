@@ -215,7 +215,7 @@ impl Program {
                 writes,
             } => {
                 return self
-                    .general(work, reads, writes, memory, inputs)
+                    .general(work, reads, writes, memory, inputs, pool)
                     .map_err(|what| EngineError::Run {
                         node: step.node.clone(),
                         what,
@@ -272,6 +272,7 @@ impl Program {
         writes: &[usize],
         memory: &mut Memory,
         inputs: &[&[u8]],
+        team: Team,
     ) -> Result<(), String> {
         let slot = |at: &usize| self.slots[*at].clone();
         let shared: Vec<Range<usize>> = reads
@@ -293,6 +294,6 @@ impl Program {
             })
             .collect();
         let mut outs: Vec<ViewMut> = write.into_iter().map(ViewMut).collect();
-        work(&ins, &mut outs)
+        work(&ins, &mut outs, team)
     }
 }

@@ -206,6 +206,71 @@ fn program(compiled: &Compiled) -> &Program {
     }
 }
 
+/// Attention and what stands around it, large enough that its steps are handed out.
+fn attention() -> Graph {
+    let mut b = Builder::new("attention");
+    let x = b.input("x", Shape::batched(&[4, 130, 64]));
+    let k = b.input("k", Shape::batched(&[4, 64, 130]));
+    let wide = Shape::batched(&[4, 130, 130]);
+    let scores = b.node("scores", Op::MatMul, &[x, k], wide.clone(), 0);
+    let mask = b.constant("mask", numbers(&[130, 1], 3));
+    let add = Op::Binary(crate::model::op::Binary::Add, Activation::NONE);
+    let masked = b.node("masked", add.clone(), &[scores, mask], wide.clone(), 0);
+    let softmax = Op::Softmax {
+        axis: 3,
+        flatten: false,
+        log: false,
+    };
+    let shares = b.node("shares", softmax, &[masked], wide, 0);
+    let narrow = Shape::batched(&[4, 130, 64]);
+    let mixed = b.node("mixed", Op::MatMul, &[shares, x], narrow.clone(), 0);
+    let sum = b.node("sum", add, &[mixed, x], narrow.clone(), 0);
+    let (scale, shift) = (numbers(&[64], 4), numbers(&[64], 5));
+    let (scale, shift) = (b.constant("scale", scale), b.constant("shift", shift));
+    let norm = Op::LayerNorm {
+        axis: 3,
+        epsilon: 1e-5,
+    };
+    let normed = b.node("normed", norm, &[sum, scale, shift], narrow.clone(), 0);
+    let gelu = Op::Unary(crate::model::op::Unary::Gelu { tanh: false });
+    let active = b.node("active", gelu, &[normed], narrow, 0);
+    let perm = vec![0, 2, 1, 3];
+    let turned = Shape::batched(&[130, 4, 64]);
+    let turned = b.node("turned", Op::Transpose { perm }, &[active], turned, 0);
+    // Products so large that single ones are cut too.
+    let rows = Shape::batched(&[1, 520, 64]);
+    let one = |id, b: &mut Builder, name: &str, to: &Shape| {
+        b.node(name, Op::Reshape { to: to.0.clone() }, &[id], to.clone(), 0)
+    };
+    let left = one(turned, &mut b, "left", &rows);
+    let right = one(k, &mut b, "right", &Shape::batched(&[1, 64, 520]));
+    let out = Shape::batched(&[1, 520, 520]);
+    let out = b.node("out", Op::MatMul, &[left, right], out, 0);
+    b.output(out);
+    b.output(active);
+    b.finish()
+}
+
+#[test]
+fn attention_is_the_same_with_any_threads_and_by_candle() {
+    let input = |seed: f32, n: usize| (0..n).map(|i| (i as f32 * seed).sin()).collect();
+    for batch in [1, 3] {
+        let n = batch * 4 * 130 * 64;
+        let (x, k): (Vec<f32>, Vec<f32>) = (input(0.37, n), input(0.11, n));
+        let run = |engine: Result<Engine, EngineError>| {
+            let engine = engine.unwrap();
+            engine.run_f32(batch, &[&x, &k], &Cancel::new()).unwrap()
+        };
+        let want = run(Engine::new(attention(), &Options { threads: 1 }));
+        let many = run(Engine::new(attention(), &Options { threads: 3 }));
+        assert!(want == many);
+        let candle = run(Engine::on_device(attention(), &candle_core::Device::Cpu));
+        for (w, g) in want.iter().flatten().zip(candle.iter().flatten()) {
+            assert!((w - g).abs() <= 1e-3 * w.abs().max(1.0), "{g} for {w}");
+        }
+    }
+}
+
 #[test]
 fn batch_sizes_and_pieces_share_their_packed_weights() {
     let g = chain();
@@ -326,7 +391,17 @@ mod kernels_against_the_general_path {
                 .map(|id| View(bytemuck::cast_slice(&known[id])))
                 .collect();
             let mut y = vec![0.0f32; outs[0].len()];
-            work(&views, &mut [ViewMut(bytemuck::cast_slice_mut(&mut y))]).unwrap();
+            let (pool, cancel) = (Pool::shared(1), Cancel::new());
+            let team = general::Team {
+                pool: &pool,
+                cancel: &cancel,
+            };
+            work(
+                &views,
+                &mut [ViewMut(bytemuck::cast_slice_mut(&mut y))],
+                team,
+            )
+            .unwrap();
             known.insert(node.outputs[0], y);
         }
         graph.outputs.iter().map(|id| known[id].clone()).collect()

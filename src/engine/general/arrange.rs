@@ -2,7 +2,7 @@
 
 use super::elementwise::{Rows, broadcast, broadcast_strides};
 use super::view::{View, ViewMut, by_width};
-use super::{Info, Work, expect_dims, expect_type, strides};
+use super::{Info, Team, Work, expect_dims, expect_type, piece, strides};
 use crate::model::DType;
 use crate::model::op::{PadMode, SliceRange};
 
@@ -15,7 +15,7 @@ pub(super) fn copy(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
             ins[0].dims, outs[0].dims
         ));
     }
-    Ok(Box::new(|ins: &[View], outs: &mut [ViewMut]| {
+    Ok(Box::new(|ins: &[View], outs: &mut [ViewMut], _: Team| {
         outs[0].0.copy_from_slice(ins[0].0);
         Ok(())
     }))
@@ -24,14 +24,11 @@ pub(super) fn copy(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
 /// Output element at index (i, j, …) is input element `Σ index · stride`.
 fn strided(info: &Info, dims: &[usize], from: Vec<usize>) -> Work {
     let rows = Rows::new(dims, [from]);
-    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
-        let mut out = 0;
-        rows.each(|[at], length, [step]| {
-            let y = &mut y[out..out + length];
-            out += length;
+        rows.shared_out(y, piece(2), team, |[at], [step], y| {
             if step == 1 {
-                y.copy_from_slice(&x[at..at + length]);
+                y.copy_from_slice(&x[at..at + y.len()]);
             } else {
                 y.iter_mut().enumerate().for_each(|(i, y)| *y = x[at + i * step]);
             }
@@ -85,7 +82,7 @@ pub(super) fn tile(repeats: &[usize], ins: &[Info], outs: &[Info]) -> Result<Wor
 /// Output element at index (i, j, …) is input element `Σ maps[axis][index]`, or `fill` where one of
 /// them is `None`. Offsets in elements.
 fn mapped(info: &Info, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
-    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
         let Some((inner, outer)) = maps.split_last() else {
             y.copy_from_slice(x);
@@ -255,24 +252,26 @@ pub(super) fn resize(
         })
         .collect();
     let (plane_in, plane_out) = (x.dims[2..].iter().product(), to.iter().product());
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-        let planes = x.chunks_exact(plane_in).zip(y.chunks_exact_mut(plane_out));
-        for (x, y) in planes {
-            for (cell, y) in y.iter_mut().enumerate() {
-                let mut left = cell;
-                let mut corners = vec![(0usize, 1.0f32)];
-                for map in axes.iter().rev() {
-                    let (low, high, t) = map[left % map.len()];
-                    left /= map.len();
-                    corners = corners
-                        .iter()
-                        .flat_map(|&(at, w)| [(at + low, w * (1.0 - t)), (at + high, w * t)])
-                        .collect();
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
+            let planes = x.chunks_exact(plane_in).zip(y.chunks_exact_mut(plane_out));
+            for (x, y) in planes {
+                for (cell, y) in y.iter_mut().enumerate() {
+                    let mut left = cell;
+                    let mut corners = vec![(0usize, 1.0f32)];
+                    for map in axes.iter().rev() {
+                        let (low, high, t) = map[left % map.len()];
+                        left /= map.len();
+                        corners = corners
+                            .iter()
+                            .flat_map(|&(at, w)| [(at + low, w * (1.0 - t)), (at + high, w * t)])
+                            .collect();
+                    }
+                    *y = corners.iter().map(|&(at, w)| x[at] * w).sum();
                 }
-                *y = corners.iter().map(|&(at, w)| x[at] * w).sum();
             }
-        }
-        Ok(())
-    }))
+            Ok(())
+        },
+    ))
 }

@@ -2,7 +2,7 @@
 
 use super::elementwise::{Rows, broadcast, broadcast_strides};
 use super::view::{View, ViewMut, by_width};
-use super::{Info, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
 use crate::model::DType;
 
 pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
@@ -28,19 +28,21 @@ pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
         .map(|x| around(&x.dims, axis)[1..].iter().product::<usize>() * width)
         .collect();
     let row: usize = runs.iter().sum();
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        if row == 0 {
-            return Ok(());
-        }
-        for (i, mut y) in outs[0].0.chunks_exact_mut(row).enumerate() {
-            for (x, &run) in ins.iter().zip(&runs) {
-                let (head, tail) = y.split_at_mut(run);
-                head.copy_from_slice(&x.0[i * run..(i + 1) * run]);
-                y = tail;
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            if row == 0 {
+                return Ok(());
             }
-        }
-        Ok(())
-    }))
+            for (i, mut y) in outs[0].0.chunks_exact_mut(row).enumerate() {
+                for (x, &run) in ins.iter().zip(&runs) {
+                    let (head, tail) = y.split_at_mut(run);
+                    head.copy_from_slice(&x.0[i * run..(i + 1) * run]);
+                    y = tail;
+                }
+            }
+            Ok(())
+        },
+    ))
 }
 
 pub(super) fn split(
@@ -63,19 +65,21 @@ pub(super) fn split(
     let inner = around(&x.dims, axis)[2] * x.dtype.bytes();
     let runs: Vec<usize> = sizes.iter().map(|s| s * inner).collect();
     let row: usize = runs.iter().sum();
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        if row == 0 {
-            return Ok(());
-        }
-        for (i, mut x) in ins[0].0.chunks_exact(row).enumerate() {
-            for (y, &run) in outs.iter_mut().zip(&runs) {
-                let (head, tail) = x.split_at(run);
-                y.0[i * run..(i + 1) * run].copy_from_slice(head);
-                x = tail;
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            if row == 0 {
+                return Ok(());
             }
-        }
-        Ok(())
-    }))
+            for (i, mut x) in ins[0].0.chunks_exact(row).enumerate() {
+                for (y, &run) in outs.iter_mut().zip(&runs) {
+                    let (head, tail) = x.split_at(run);
+                    y.0[i * run..(i + 1) * run].copy_from_slice(head);
+                    x = tail;
+                }
+            }
+            Ok(())
+        },
+    ))
 }
 
 pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
@@ -92,28 +96,30 @@ pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
     let [_, extent, inner] = around(&x.dims, axis);
     let run = inner * x.dtype.bytes();
     let block = extent * run;
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let indices: Vec<i64> = if narrow {
-            ins[1].of::<i32>().iter().map(|&i| i64::from(i)).collect()
-        } else {
-            ins[1].of::<i64>().to_vec()
-        };
-        let n = extent as i64;
-        if let Some(bad) = indices.iter().find(|&&i| i < -n || i >= n) {
-            return Err(format!("index {bad} on an axis of {extent}"));
-        }
-        if run == 0 || indices.is_empty() {
-            return Ok(());
-        }
-        let rows = outs[0].0.chunks_exact_mut(indices.len() * run);
-        for (y, x) in rows.zip(ins[0].0.chunks_exact(block)) {
-            for (y, &i) in y.chunks_exact_mut(run).zip(&indices) {
-                let at = i.rem_euclid(n) as usize * run;
-                y.copy_from_slice(&x[at..at + run]);
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            let indices: Vec<i64> = if narrow {
+                ins[1].of::<i32>().iter().map(|&i| i64::from(i)).collect()
+            } else {
+                ins[1].of::<i64>().to_vec()
+            };
+            let n = extent as i64;
+            if let Some(bad) = indices.iter().find(|&&i| i < -n || i >= n) {
+                return Err(format!("index {bad} on an axis of {extent}"));
             }
-        }
-        Ok(())
-    }))
+            if run == 0 || indices.is_empty() {
+                return Ok(());
+            }
+            let rows = outs[0].0.chunks_exact_mut(indices.len() * run);
+            for (y, x) in rows.zip(ins[0].0.chunks_exact(block)) {
+                for (y, &i) in y.chunks_exact_mut(run).zip(&indices) {
+                    let at = i.rem_euclid(n) as usize * run;
+                    y.copy_from_slice(&x[at..at + run]);
+                }
+            }
+            Ok(())
+        },
+    ))
 }
 
 /// `condition ? x : y`, broadcast.
@@ -129,7 +135,7 @@ pub(super) fn choose(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
         [condition, x, y].map(|t| broadcast_strides(&t.dims, &dims)),
     );
     Ok(
-        by_width!(x.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+        by_width!(x.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
             let (c, x, y) = (ins[0].of::<u8>(), ins[1].of::<T>(), ins[2].of::<T>());
             let mut out = outs[0].of::<T>().iter_mut();
             rows.each(|at, length, step| {

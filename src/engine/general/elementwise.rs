@@ -1,7 +1,7 @@
 /*! Functions of one or two elements, and conversions. */
 
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Work, expect_dims, expect_type};
+use super::{Info, Team, Work, expect_dims, expect_type, piece};
 use crate::model::op::{Binary, Unary};
 use crate::model::{Activation, DType};
 use bytemuck::Pod;
@@ -68,6 +68,52 @@ impl<const N: usize> Rows<N> {
         rows
     }
 
+    /// Calls `f(offsets, steps, cells)` for all of the output `y` in rows, with the threads of
+    /// `team`: whole innermost rows, or pieces of one that is all there is.
+    pub(super) fn shared_out<U: Send>(
+        &self,
+        y: &mut [U],
+        piece: usize,
+        team: Team<'_>,
+        f: impl Fn([usize; N], [usize; N], &mut [U]) + Sync,
+    ) {
+        if self.dims.contains(&0) || y.is_empty() {
+            return;
+        }
+        let Some((&length, outer)) = self.dims.split_last() else {
+            return f([0; N], [0; N], &mut y[..1]);
+        };
+        let steps = self.strides[outer.len()];
+        if outer.is_empty() {
+            return team.pieces(y, piece, |i, y| {
+                f(std::array::from_fn(|k| i * piece * steps[k]), steps, y);
+            });
+        }
+        let rows = (piece / length).max(1);
+        team.pieces(y, rows * length, |i, y| {
+            let mut index = vec![0; outer.len()];
+            let (mut left, mut at) = (i * rows, [0; N]);
+            for axis in (0..outer.len()).rev() {
+                index[axis] = left % outer[axis];
+                left /= outer[axis];
+                (0..N).for_each(|k| at[k] += index[axis] * self.strides[axis][k]);
+            }
+            for y in y.chunks_exact_mut(length) {
+                f(at, steps, y);
+                for axis in (0..outer.len()).rev() {
+                    index[axis] += 1;
+                    let stride = self.strides[axis];
+                    (0..N).for_each(|k| at[k] += stride[k]);
+                    if index[axis] < outer[axis] {
+                        break;
+                    }
+                    (0..N).for_each(|k| at[k] -= stride[k] * outer[axis]);
+                    index[axis] = 0;
+                }
+            }
+        });
+    }
+
     /// Calls `f(offsets, length, steps)` for each innermost row, in the order of the output.
     pub(super) fn each(&self, mut f: impl FnMut([usize; N], usize, [usize; N])) {
         if self.dims.contains(&0) {
@@ -100,10 +146,15 @@ impl<const N: usize> Rows<N> {
     }
 }
 
-fn map<T: Pod, U: Pod>(f: impl Fn(T) -> U + Send + Sync + 'static) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+fn map<T: Pod + Sync, U: Pod + Send>(f: impl Fn(T) -> U + Send + Sync + 'static) -> Work {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<U>());
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+        // A function such as the exponential takes some tens of cycles.
+        let len = piece(16);
+        team.pieces(y, len, |i, y| {
+            let x = &x[i * len..][..y.len()];
+            y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x));
+        });
         Ok(())
     })
 }
@@ -200,31 +251,30 @@ pub(super) fn unary(unary: Unary, ins: &[Info], outs: &[Info]) -> Result<Work, S
     }
 }
 
-fn zip<T: Pod, U: Pod>(rows: Rows<2>, f: impl Fn(T, T) -> U + Send + Sync + 'static) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+fn zip<T: Pod + Sync, U: Pod + Send>(
+    rows: Rows<2>,
+    f: impl Fn(T, T) -> U + Send + Sync + 'static,
+) -> Work {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (a, b, y) = (ins[0].of::<T>(), ins[1].of::<T>(), outs[0].of::<U>());
-        let mut out = 0;
-        rows.each(|at, length, step| {
-            let y = &mut y[out..out + length];
-            out += length;
-            match step {
-                [1, 1] => {
-                    let (a, b) = (&a[at[0]..at[0] + length], &b[at[1]..at[1] + length]);
-                    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-                        *y = f(a, b);
-                    }
-                }
-                [1, 0] => {
-                    let (a, b) = (&a[at[0]..at[0] + length], b[at[1]]);
-                    y.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b));
-                }
-                _ => {
-                    for (i, y) in y.iter_mut().enumerate() {
-                        *y = f(a[at[0] + i * step[0]], b[at[1] + i * step[1]]);
-                    }
+        let row = |[a0, b0]: [usize; 2], step: [usize; 2], y: &mut [U]| match step {
+            [1, 1] => {
+                let (a, b) = (&a[a0..a0 + y.len()], &b[b0..b0 + y.len()]);
+                for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+                    *y = f(a, b);
                 }
             }
-        });
+            [1, 0] => {
+                let (a, b) = (&a[a0..a0 + y.len()], b[b0]);
+                y.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b));
+            }
+            _ => {
+                for (i, y) in y.iter_mut().enumerate() {
+                    *y = f(a[a0 + i * step[0]], b[b0 + i * step[1]]);
+                }
+            }
+        };
+        rows.shared_out(y, piece(2), team, row);
         Ok(())
     })
 }
@@ -232,11 +282,11 @@ fn zip<T: Pod, U: Pod>(rows: Rows<2>, f: impl Fn(T, T) -> U + Send + Sync + 'sta
 /// Like [`zip`] for integer division, which has no value where `b` is zero.
 fn zip_divide<T: Number>(rows: Rows<2>, f: impl Fn(T, T) -> T + Send + Sync + 'static) -> Work {
     let inner = zip::<T, T>(rows, f);
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         if T::INTEGER && ins[1].of::<T>().contains(&T::ZERO) {
             return Err("an integer division by zero".to_string());
         }
-        inner(ins, outs)
+        inner(ins, outs, team)
     })
 }
 
@@ -324,11 +374,12 @@ pub(super) fn clamped(work: Work, activation: Activation) -> Work {
     if activation.is_none() {
         return work;
     }
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        work(ins, outs)?;
-        let y = outs[0].of::<f32>();
-        y.iter_mut()
-            .for_each(|y| *y = clamp(*y, activation.low, activation.high));
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+        work(ins, outs, team)?;
+        team.pieces(outs[0].of::<f32>(), piece(1), |_, y| {
+            y.iter_mut()
+                .for_each(|y| *y = clamp(*y, activation.low, activation.high));
+        });
         Ok(())
     })
 }

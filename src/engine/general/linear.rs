@@ -2,7 +2,7 @@
 
 use super::elementwise::{broadcast, broadcast_strides, clamp};
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Work, expect_dims, expect_floats, expect_type};
+use super::{Info, Team, Work, expect_dims, expect_floats, expect_type};
 use crate::engine::kernels::matmul::{Matrix, product};
 use crate::model::{Activation, DType};
 
@@ -36,20 +36,36 @@ pub(super) fn gemm(
     };
     let stride = |transposed, row| if transposed { (1, row) } else { (row, 1) };
     let (a_stride, b_stride) = (stride(trans_a, a1), stride(trans_b, b1));
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let y = outs[0].of::<f32>();
-        let a = Matrix::new(ins[0].of(), m, k, a_stride);
-        let b = Matrix::new(ins[1].of(), k, n, b_stride);
-        product(a, b, y);
-        let c = offset.as_ref().map(|s| (ins[2].of::<f32>(), s[0], s[1]));
-        for (i, y) in y.iter_mut().enumerate() {
-            let sum = c.map_or(0.0, |(c, rows, columns)| {
-                beta * c[i / n * rows + i % n * columns]
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            let y = outs[0].of::<f32>();
+            let a = Matrix::new(ins[0].of(), m, k, a_stride);
+            let b = Matrix::new(ins[1].of(), k, n, b_stride);
+            let c = offset.as_ref().map(|s| (ins[2].of::<f32>(), s[0], s[1]));
+            let rows = rows(m, k, n);
+            team.pieces(y, rows * n, |i, y| {
+                let first = i * rows;
+                product(a.rows(first, y.len() / n), b, y);
+                for (i, y) in y.iter_mut().enumerate() {
+                    let sum = c.map_or(0.0, |(c, rows, columns)| {
+                        beta * c[(first + i / n) * rows + i % n * columns]
+                    });
+                    *y = clamp(alpha * *y + sum, activation.low, activation.high);
+                }
             });
-            *y = clamp(alpha * *y + sum, activation.low, activation.high);
-        }
-        Ok(())
-    }))
+            Ok(())
+        },
+    ))
+}
+
+/// Rows of a product that are worth handing to a thread; fewer than there are only where half a
+/// million multiplications are. The same whatever the threads.
+fn rows(m: usize, k: usize, n: usize) -> usize {
+    let rows = (1usize << 19) / (k * n).max(1);
+    if rows >= m {
+        return rows.max(1);
+    }
+    rows.max(24).next_multiple_of(24)
 }
 
 fn two(info: &Info) -> Result<[usize; 2], String> {
@@ -107,20 +123,41 @@ pub(super) fn matmul(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
         })
         .collect();
     if a.dtype == DType::F32 {
-        return Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-            let (a, b, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
-            if m * n == 0 {
-                return Ok(());
-            }
-            for (&(pa, pb), y) in pairs.iter().zip(y.chunks_exact_mut(m * n)) {
-                let a = Matrix::new(&a[pa * m * k..][..m * k], m, k, (k, 1));
-                let b = Matrix::new(&b[pb * k * n..][..k * n], k, n, (n, 1));
-                product(a, b, y);
-            }
-            Ok(())
-        }));
+        return Ok(Box::new(
+            move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+                let (a, b, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
+                if m * n == 0 {
+                    return Ok(());
+                }
+                // Whole products, or where those are large some rows of one.
+                let rows = rows(m, k, n);
+                let many = if rows < m { 1 } else { rows / m };
+                let each = m.div_ceil(rows);
+                let pair = |at: usize| {
+                    let (pa, pb) = pairs[at];
+                    let a = Matrix::new(&a[pa * m * k..][..m * k], m, k, (k, 1));
+                    (a, Matrix::new(&b[pb * k * n..][..k * n], k, n, (n, 1)))
+                };
+                if each == 1 {
+                    team.pieces(y, many * m * n, |i, y| {
+                        for (at, y) in y.chunks_exact_mut(m * n).enumerate() {
+                            let (a, b) = pair(i * many + at);
+                            product(a, b, y);
+                        }
+                    });
+                    return Ok(());
+                }
+                for (at, y) in y.chunks_exact_mut(m * n).enumerate() {
+                    let (a, b) = pair(at);
+                    team.pieces(y, rows * n, |i, y| {
+                        product(a.rows(i * rows, y.len() / n), b, y);
+                    });
+                }
+                Ok(())
+            },
+        ));
     }
-    by_number!(a.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    by_number!(a.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (a, b, y) = (ins[0].of::<T>(), ins[1].of::<T>(), outs[0].of::<T>());
         for (&(pa, pb), y) in pairs.iter().zip(y.chunks_exact_mut((m * n).max(1))) {
             for (i, y) in y.iter_mut().enumerate() {

@@ -1,7 +1,7 @@
 /*! Normalisations and softmax, over floats. Sums run in double precision. */
 
 use super::view::{View, ViewMut};
-use super::{Info, Work, around, expect_axis, expect_dims, expect_floats};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_floats, piece};
 
 fn floats(ins: &[Info], outs: &[Info]) -> Result<(), String> {
     let all: Vec<&Info> = ins.iter().chain(outs).collect();
@@ -21,21 +21,38 @@ pub(super) fn batch(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, S
     for parameter in &ins[1..] {
         expect_dims("a parameter", parameter, &[c])?;
     }
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|i| ins[i].of::<f32>());
-        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-        let planes = x
-            .chunks_exact(inner.max(1))
-            .zip(y.chunks_exact_mut(inner.max(1)));
-        for (plane, (x, y)) in planes.enumerate() {
-            let i = plane % c;
-            let factor = scale[i] / (variance[i] + epsilon).sqrt();
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = (x - mean[i]) * factor + shift[i];
-            }
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|i| ins[i].of::<f32>());
+            rows(ins[0].of(), outs[0].of(), inner, 2, team, |plane, x, y| {
+                let i = plane % c;
+                let factor = scale[i] / (variance[i] + epsilon).sqrt();
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = (x - mean[i]) * factor + shift[i];
+                }
+            });
+            Ok(())
+        },
+    ))
+}
+
+/// Calls `f(number, input, output)` for each row of `len` elements, with the threads of `team`.
+fn rows(
+    x: &[f32],
+    y: &mut [f32],
+    len: usize,
+    cost: usize,
+    team: Team<'_>,
+    f: impl Fn(usize, &[f32], &mut [f32]) + Sync,
+) {
+    let len = len.max(1);
+    let many = (piece(cost) / len).max(1);
+    team.pieces(y, many * len, |i, y| {
+        let x = &x[i * many * len..][..y.len()];
+        for (row, (x, y)) in x.chunks_exact(len).zip(y.chunks_exact_mut(len)).enumerate() {
+            f(i * many + row, x, y);
         }
-        Ok(())
-    }))
+    });
 }
 
 /// Mean, and one over the standard deviation.
@@ -70,20 +87,19 @@ pub(super) fn layer(
             return Err(format!("a parameter of extents {:?}", parameter.dims));
         }
     }
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let (x, scale, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
-        let shift = ins.get(2).map(|v| v.of::<f32>());
-        for (x, y) in x
-            .chunks_exact(inner.max(1))
-            .zip(y.chunks_exact_mut(inner.max(1)))
-        {
-            let (mean, factor) = moments(x, epsilon);
-            for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                *y = (x - mean) * factor * scale[i] + shift.map_or(0.0, |s| s[i]);
-            }
-        }
-        Ok(())
-    }))
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            let scale = ins[1].of::<f32>();
+            let shift = ins.get(2).map(|v| v.of::<f32>());
+            rows(ins[0].of(), outs[0].of(), inner, 8, team, |_, x, y| {
+                let (mean, factor) = moments(x, epsilon);
+                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                    *y = (x - mean) * factor * scale[i] + shift.map_or(0.0, |s| s[i]);
+                }
+            });
+            Ok(())
+        },
+    ))
 }
 
 pub(super) fn instance(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
@@ -92,21 +108,19 @@ pub(super) fn instance(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work
     for parameter in &ins[1..] {
         expect_dims("a parameter", parameter, &[c])?;
     }
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let [x, scale, shift] = [0, 1, 2].map(|i| ins[i].of::<f32>());
-        let y = outs[0].of::<f32>();
-        let planes = x
-            .chunks_exact(inner.max(1))
-            .zip(y.chunks_exact_mut(inner.max(1)));
-        for (plane, (x, y)) in planes.enumerate() {
-            let (mean, factor) = moments(x, epsilon);
-            let (scale, shift) = (scale[plane % c], shift[plane % c]);
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = (x - mean) * factor * scale + shift;
-            }
-        }
-        Ok(())
-    }))
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            let [scale, shift] = [1, 2].map(|i| ins[i].of::<f32>());
+            rows(ins[0].of(), outs[0].of(), inner, 8, team, |plane, x, y| {
+                let (mean, factor) = moments(x, epsilon);
+                let (scale, shift) = (scale[plane % c], shift[plane % c]);
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = (x - mean) * factor * scale + shift;
+                }
+            });
+            Ok(())
+        },
+    ))
 }
 
 pub(super) fn lrn(
@@ -124,19 +138,19 @@ pub(super) fn lrn(
     }
     // An even window has its longer half behind, as the specification has it.
     let (before, after) = ((size - 1) / 2, size / 2);
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-        let sample = (c * inner).max(1);
-        for (x, y) in x.chunks_exact(sample).zip(y.chunks_exact_mut(sample)) {
-            for (i, y) in y.iter_mut().enumerate() {
-                let (channel, position) = (i / inner, i % inner);
-                let near = channel.saturating_sub(before)..=(channel + after).min(c - 1);
-                let square: f32 = near.map(|k| x[k * inner + position].powi(2)).sum();
-                *y = x[i] / (bias + alpha / size as f32 * square).powf(beta);
-            }
-        }
-        Ok(())
-    }))
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            rows(ins[0].of(), outs[0].of(), c * inner, 32, team, |_, x, y| {
+                for (i, y) in y.iter_mut().enumerate() {
+                    let (channel, position) = (i / inner, i % inner);
+                    let near = channel.saturating_sub(before)..=(channel + after).min(c - 1);
+                    let square: f32 = near.map(|k| x[k * inner + position].powi(2)).sum();
+                    *y = x[i] / (bias + alpha / size as f32 * square).powf(beta);
+                }
+            });
+            Ok(())
+        },
+    ))
 }
 
 pub(super) fn softmax(
@@ -158,29 +172,29 @@ pub(super) fn softmax(
         let [_, n, inner] = around(dims, axis);
         (n, inner)
     };
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-        let block = (n * inner).max(1);
-        for (x, y) in x.chunks_exact(block).zip(y.chunks_exact_mut(block)) {
-            for lane in 0..inner {
-                let at = |i: usize| lane + i * inner;
-                let top = (0..n).fold(f32::NEG_INFINITY, |m, i| m.max(x[at(i)]));
-                let mut sum = 0.0f64;
-                for i in 0..n {
-                    let e = (x[at(i)] - top).exp();
-                    y[at(i)] = e;
-                    sum += f64::from(e);
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            rows(ins[0].of(), outs[0].of(), n * inner, 16, team, |_, x, y| {
+                for lane in 0..inner {
+                    let at = |i: usize| lane + i * inner;
+                    let top = (0..n).fold(f32::NEG_INFINITY, |m, i| m.max(x[at(i)]));
+                    let mut sum = 0.0f64;
+                    for i in 0..n {
+                        let e = (x[at(i)] - top).exp();
+                        y[at(i)] = e;
+                        sum += f64::from(e);
+                    }
+                    let (factor, offset) = ((1.0 / sum) as f32, top + sum.ln() as f32);
+                    for i in 0..n {
+                        y[at(i)] = if log {
+                            x[at(i)] - offset
+                        } else {
+                            y[at(i)] * factor
+                        };
+                    }
                 }
-                let (factor, offset) = ((1.0 / sum) as f32, top + sum.ln() as f32);
-                for i in 0..n {
-                    y[at(i)] = if log {
-                        x[at(i)] - offset
-                    } else {
-                        y[at(i)] * factor
-                    };
-                }
-            }
-        }
-        Ok(())
-    }))
+            });
+            Ok(())
+        },
+    ))
 }

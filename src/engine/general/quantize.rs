@@ -2,7 +2,7 @@
 or along one axis. */
 
 use super::view::{Number, View, ViewMut};
-use super::{Info, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
 use crate::model::DType;
 
 /// Elements that share a scale: `[count, scales, inner]`.
@@ -37,7 +37,7 @@ fn scales(axis: usize, x: &Info, scale: &Info, zero: Option<&Info>) -> Result<[u
 
 fn quantize_to<T: Number>(n: usize, inner: usize) -> Work {
     let inner = inner.max(1);
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, scale, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<T>());
         let zero = ins.get(2).map(|v| v.of::<T>());
         let runs = x.chunks(inner).zip(y.chunks_mut(inner));
@@ -75,7 +75,7 @@ pub(super) fn quantize(
 
 fn dequantize_from<T: Number>(n: usize, inner: usize) -> Work {
     let inner = inner.max(1);
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, scale, y) = (ins[0].of::<T>(), ins[1].of::<f32>(), outs[0].of::<f32>());
         let zero = ins.get(2).map(|v| v.of::<T>());
         let runs = x.chunks(inner).zip(y.chunks_mut(inner));

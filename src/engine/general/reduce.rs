@@ -1,7 +1,7 @@
 /*! Reductions over axes, global pools, and the index of the largest element. */
 
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
 use crate::model::DType;
 use crate::model::op::Reduction;
 
@@ -51,26 +51,28 @@ pub(super) fn reduce(
     let (bases, taps) = offsets(&x.dims, axes);
     let n = taps.len() as f64;
     if x.dtype == DType::F32 {
-        return Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-            let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-            for (y, &base) in y.iter_mut().zip(&bases) {
-                let all = taps.iter().map(|tap| x[base + tap]);
-                let wide = all.clone().map(f64::from);
-                *y = match kind {
-                    Reduction::Mean => (wide.sum::<f64>() / n) as f32,
-                    Reduction::Sum => wide.sum::<f64>() as f32,
-                    Reduction::Prod => wide.product::<f64>() as f32,
-                    Reduction::SumSquare => wide.map(|x| x * x).sum::<f64>() as f32,
-                    Reduction::L1 => wide.map(f64::abs).sum::<f64>() as f32,
-                    Reduction::L2 => wide.map(|x| x * x).sum::<f64>().sqrt() as f32,
-                    Reduction::Max => all.fold(f32::NEG_INFINITY, f32::max),
-                    Reduction::Min => all.fold(f32::INFINITY, f32::min),
-                };
-            }
-            Ok(())
-        }));
+        return Ok(Box::new(
+            move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+                let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
+                for (y, &base) in y.iter_mut().zip(&bases) {
+                    let all = taps.iter().map(|tap| x[base + tap]);
+                    let wide = all.clone().map(f64::from);
+                    *y = match kind {
+                        Reduction::Mean => (wide.sum::<f64>() / n) as f32,
+                        Reduction::Sum => wide.sum::<f64>() as f32,
+                        Reduction::Prod => wide.product::<f64>() as f32,
+                        Reduction::SumSquare => wide.map(|x| x * x).sum::<f64>() as f32,
+                        Reduction::L1 => wide.map(f64::abs).sum::<f64>() as f32,
+                        Reduction::L2 => wide.map(|x| x * x).sum::<f64>().sqrt() as f32,
+                        Reduction::Max => all.fold(f32::NEG_INFINITY, f32::max),
+                        Reduction::Min => all.fold(f32::INFINITY, f32::min),
+                    };
+                }
+                Ok(())
+            },
+        ));
     }
-    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
         for (y, &base) in y.iter_mut().zip(&bases) {
             let all = taps.iter().map(|tap| x[base + tap]);
@@ -130,7 +132,7 @@ pub(super) fn arg_max(
     if n == 0 {
         return Err("the largest of nothing".to_string());
     }
-    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<i64>());
         for (i, y) in y.iter_mut().enumerate() {
             let at = |k: usize| x[i / inner * n * inner + i % inner + k * inner];

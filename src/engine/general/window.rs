@@ -2,7 +2,7 @@
 
 use super::elementwise::clamp;
 use super::view::{Number, View, ViewMut};
-use super::{Info, Work, expect_dims, expect_floats, expect_type};
+use super::{Info, Team, Work, expect_dims, expect_floats, expect_type};
 use crate::model::op::{PoolKind, Window};
 use crate::model::{Activation, DType};
 
@@ -131,27 +131,29 @@ pub(super) fn conv(
     let spans: [Vec<_>; 3] =
         std::array::from_fn(|axis| (0..g.kernel[axis]).map(|k| g.span(axis, k)).collect());
     let Activation { low, high } = activation;
-    Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
-        let (x, w, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
-        let bias = bias.then(|| ins[2].of::<f32>());
-        let residual = residual.then(|| ins[ins.len() - 1].of::<f32>());
-        let (plane_in, plane_out) = (g.plane_in(), g.plane_out());
-        for (plane, y) in y.chunks_exact_mut(plane_out.max(1)).enumerate() {
-            let (sample, out) = (plane / channels, plane % channels);
-            y.fill(bias.map_or(0.0, |b| b[out]));
-            for c in 0..deep {
-                let from = (sample * g.channels + out / wide * deep + c) * plane_in;
-                let x = &x[from..from + plane_in];
-                let w = &w[(out * deep + c) * taps..][..taps];
-                accumulate(&g, &spans, x, w, y);
+    Ok(Box::new(
+        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            let (x, w, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
+            let bias = bias.then(|| ins[2].of::<f32>());
+            let residual = residual.then(|| ins[ins.len() - 1].of::<f32>());
+            let (plane_in, plane_out) = (g.plane_in(), g.plane_out());
+            for (plane, y) in y.chunks_exact_mut(plane_out.max(1)).enumerate() {
+                let (sample, out) = (plane / channels, plane % channels);
+                y.fill(bias.map_or(0.0, |b| b[out]));
+                for c in 0..deep {
+                    let from = (sample * g.channels + out / wide * deep + c) * plane_in;
+                    let x = &x[from..from + plane_in];
+                    let w = &w[(out * deep + c) * taps..][..taps];
+                    accumulate(&g, &spans, x, w, y);
+                }
+                let residual = residual.map(|r| &r[plane * plane_out..][..plane_out]);
+                for (i, y) in y.iter_mut().enumerate() {
+                    *y = clamp(*y + residual.map_or(0.0, |r| r[i]), low, high);
+                }
             }
-            let residual = residual.map(|r| &r[plane * plane_out..][..plane_out]);
-            for (i, y) in y.iter_mut().enumerate() {
-                *y = clamp(*y + residual.map_or(0.0, |r| r[i]), low, high);
-            }
-        }
-        Ok(())
-    }))
+            Ok(())
+        },
+    ))
 }
 
 /// Adds one input plane under one kernel plane to an output plane, tap by tap: the inner loop runs
@@ -262,7 +264,7 @@ fn counted(g: &Geometry, axis: usize, o: usize, extra: usize) -> usize {
 }
 
 fn mean(g: Geometry, count_include_pad: bool, extra: [usize; 3]) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
         let (plane_in, plane_out) = (g.plane_in().max(1), g.plane_out().max(1));
         for (x, y) in x.chunks_exact(plane_in).zip(y.chunks_exact_mut(plane_out)) {
@@ -286,7 +288,7 @@ fn mean(g: Geometry, count_include_pad: bool, extra: [usize; 3]) -> Work {
 }
 
 fn max<T: Number>(g: Geometry, column_major: bool) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut]| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
         let (plane_in, plane_out) = (g.plane_in().max(1), g.plane_out().max(1));
         let x = ins[0].of::<T>();
         let (values, indices) = outs.split_at_mut(1);

@@ -27,6 +27,17 @@ impl<'a> Matrix<'a> {
             stride,
         }
     }
+
+    /// `count` rows from `first` on. Panics unless there are as many.
+    pub(crate) fn rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows);
+        let from = (first * self.stride.0).min(self.data.len());
+        Matrix {
+            data: &self.data[from..],
+            rows: count,
+            ..self
+        }
+    }
 }
 
 /// `y = a · b`, row-major, on the calling thread. Panics unless the extents fit.
