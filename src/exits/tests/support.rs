@@ -5,7 +5,7 @@ use crate::engine::{Cancel, Engine, Options};
 use crate::exits::{Dropout, ExitPoint, Head};
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::model::{Graph, LayerTable, Op, fuse};
+use crate::model::{Graph, LayerTable, Node, Op, fuse};
 use candle_core::{Device, Tensor};
 
 /// A point with features of this shape, nothing else of interest.
@@ -51,7 +51,10 @@ pub fn sound(head: &Head, tolerance: f32) -> Result<(), String> {
     for (graph, y) in [(&head.graph, &plain), (&fused, &quick)] {
         let bytes = to_onnx(graph).map_err(|e| e.to_string())?;
         let back = import_bytes(&bytes, "head.onnx").map_err(|e| e.to_string())?;
-        check("re-imported differs", run(&back, &x) == *y)?;
+        let again = run(&back, &x);
+        // Import folds what keeps weights from training, and then other kernels may run.
+        let good = again == *y || keeps(graph) && difference(&again, y) < 1e-5;
+        check("re-imported differs", good)?;
     }
     // What a session keeps: the fused head, written, read and fused again.
     let bytes = to_onnx(&fused).map_err(|e| e.to_string())?;
@@ -72,6 +75,13 @@ pub fn sound(head: &Head, tolerance: f32) -> Result<(), String> {
     }
     let params: usize = head.graph.nodes.iter().map(|n| n.params).sum();
     check("parameters", params == head.params)
+}
+
+/// Whether some weights stand behind an `Identity`, so that they aren't trained.
+fn keeps(graph: &Graph) -> bool {
+    let constant = |n: &Node| n.inputs.iter().all(|v| graph.constants.contains_key(v));
+    let mut identities = graph.nodes.iter().filter(|n| n.op == Op::Identity);
+    identities.any(constant)
 }
 
 pub fn tensor(point: &ExitPoint, x: &[f32]) -> Tensor {
