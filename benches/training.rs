@@ -6,7 +6,9 @@ use edgelesspart::engine::Cancel;
 use edgelesspart::engine::training::{Run, TrainableGraph};
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{Activation, Builder, Constant, Graph, Op, Shape};
-use edgelesspart::train::{Event, HeadSpec, Hyper, Optimizer, Samples, train_heads, train_joint};
+use edgelesspart::train::{
+    CacheLimits, Event, HeadSpec, Hyper, Samples, Task, train_heads, train_joint,
+};
 use std::error::Error;
 use std::time::Instant;
 
@@ -85,15 +87,7 @@ fn backbone(name: &str, depth: usize) -> Result<(), Box<dyn Error>> {
     report(name, "forward and backward", &mut both);
     // Whole steps: augmentation, loss and optimizer too.
     let steps = 8;
-    let hyper = Hyper {
-        epochs: 4,
-        batch: 64,
-        learning_rate: 0.01,
-        optimizer: Optimizer::Sgd,
-        flip: true,
-        shift: 4,
-        ..Hyper::default()
-    };
+    let hyper = Hyper::for_backbone(4, 64, 1);
     let data = Noise { count: 64 * steps };
     let mut times = Vec::new();
     let mut see = |event| {
@@ -101,7 +95,13 @@ fn backbone(name: &str, depth: usize) -> Result<(), Box<dyn Error>> {
             times.push(seconds * 1e3 / steps as f64);
         }
     };
-    train_joint(&graph, 1.0, &[], &data, &hyper, None, &cancel, &mut see)?;
+    let task = Task {
+        data: &data,
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    train_joint(&graph, 1.0, &[], &task, &mut see)?;
     report(name, "step", &mut times);
     Ok(())
 }
@@ -164,12 +164,10 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
             name: format!("cut{cut}"),
             value: format!("cut{cut}"),
             graph,
+            dropout: &[],
         })
         .collect();
-    let hyper = Hyper {
-        epochs: 15,
-        ..Hyper::default()
-    };
+    let hyper = Hyper::for_heads(15, 256, 1);
     let start = Instant::now();
     let mut epochs = 0.0;
     let mut see = |event| {
@@ -178,16 +176,18 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
         }
     };
     let data = Noise { count: 50_000 };
-    train_heads(
-        &backbone,
-        &specs,
-        &data,
-        &hyper,
-        1 << 30,
-        None,
-        &Cancel::new(),
-        &mut see,
-    )?;
+    let cancel = Cancel::new();
+    let task = Task {
+        data: &data,
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    let limits = CacheLimits {
+        memory_bytes: 1 << 30,
+        folder: None,
+    };
+    train_heads(&backbone, &specs, &task, &limits, &mut see)?;
     println!(
         "{name}: epochs {epochs:.1} s, with features {:.1} s",
         start.elapsed().as_secs_f64()

@@ -17,6 +17,7 @@ pub mod profile;
 pub mod progress;
 pub mod run;
 pub mod session;
+pub mod sweep;
 pub mod train;
 pub mod tui;
 
@@ -45,6 +46,8 @@ enum Command {
     Profile(profile::ProfileArgs),
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
+    Sweep(sweep::SweepArgs),
+    Explore(sweep::ExploreArgs),
     Export(export::ExportArgs),
     Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
@@ -75,6 +78,8 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Agent(args) => agent::run(&args),
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
         Command::Plan(args) => plan::run(&args, &interrupt::token()?),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Explore(args) => sweep::explore(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args),
         Command::Exits(args) => exits::run(&args),

@@ -7,7 +7,10 @@ What may live here: lowering a graph to steps, the arena, the thread pool, per-s
 house; it meets candle tensors only at its edge (`tensor`) and in training-mode ops (`training`).
 */
 
+mod accelerator;
+mod cancel;
 mod general;
+mod isa;
 pub(crate) mod kernels;
 mod lower;
 mod program;
@@ -16,12 +19,15 @@ pub mod training;
 mod weights;
 
 use crate::model::{Constant, DType, Data, Dim, Graph};
+pub use accelerator::Processor;
+pub use cancel::Cancel;
+use general::Info;
+pub use isa::Isa;
 use kernels::loops::Loops;
 use kernels::memory::Memory;
 use kernels::threads::Pool;
 use program::{Program, constant_bytes};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weights::Weights;
@@ -66,32 +72,21 @@ pub enum EngineError {
         what: String,
     },
     /// An instruction set that isn't known, or that this processor lacks.
-    #[error("kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2 or neon")]
+    #[error(
+        "kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2, avx512 or neon"
+    )]
     Isa(String),
+    /// A processor that isn't there, or that this build doesn't know.
+    #[error("device `{name}` can't be used: {why}")]
+    Processor {
+        /// As it was asked for.
+        name: String,
+        /// What is in the way.
+        why: String,
+    },
     /// Stopped through its [`Cancel`] token.
     #[error("stopped")]
     Cancelled,
-}
-
-/// A shared flag that stops a run between two steps, or between two pieces of a long one.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// A flag nobody has raised.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks whatever holds a clone to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether somebody asked.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// How to run.
@@ -102,69 +97,69 @@ pub struct Options {
     pub threads: usize,
 }
 
-/// An instruction set the kernels are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// Any processor.
-    Portable,
-    /// AVX2 with FMA.
-    Avx2,
-    /// 64-bit Arm.
-    Neon,
-}
-
-impl Isa {
-    fn loops(self) -> Option<Loops> {
-        Loops::of(self)
-    }
-
-    /// The kernels for `wanted`, else for what the environment variable `EDGELESSPART_SIMD` names
-    /// (portable, avx2, neon), else the fastest this processor has.
-    fn choose(wanted: Option<Isa>) -> Result<Loops, EngineError> {
-        let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
-            Err(_) | Ok("") => None,
-            Ok("portable") => Some(Isa::Portable),
-            Ok("avx2") => Some(Isa::Avx2),
-            Ok("neon") => Some(Isa::Neon),
-            Ok(other) => return Err(EngineError::Isa(other.to_string())),
-        };
-        match wanted.or(named) {
-            Some(isa) => isa
-                .loops()
-                .ok_or_else(|| EngineError::Isa(format!("{isa:?}"))),
-            None => {
-                let best = [Isa::Avx2, Isa::Neon, Isa::Portable];
-                let found = best.into_iter().find_map(Isa::loops);
-                found.ok_or_else(|| EngineError::Isa("portable".to_string()))
-            }
-        }
-    }
-}
-
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
 /// program for each batch size seen. Cheap to clone; clones share the programs, and each run takes
 /// an arena of its own. `Send + Sync`.
 #[derive(Clone)]
 pub struct Engine {
     graph: Arc<Graph>,
-    loops: Loops,
-    pool: Arc<Pool>,
-    /// Of the first program, for those of other batch sizes.
-    weights: Arc<Weights>,
+    backend: Backend,
     programs: Arc<Mutex<HashMap<usize, Arc<Compiled>>>>,
 }
 
-/// A program and the arenas that wait for its next run.
-struct Compiled {
-    program: Program,
-    arenas: Mutex<Vec<Memory>>,
+/// What the programs of all batch sizes share.
+#[derive(Clone)]
+enum Backend {
+    Kernels {
+        loops: Loops,
+        pool: Arc<Pool>,
+        /// Of the first program, for those of other batch sizes.
+        weights: Arc<Weights>,
+    },
+    Device(Arc<accelerator::Network>),
+}
+
+/// A program, and for the kernels the arenas that wait for its next run.
+enum Compiled {
+    Kernels {
+        program: Program,
+        arenas: Mutex<Vec<Memory>>,
+    },
+    Device(accelerator::Program),
 }
 
 impl Compiled {
-    fn new(program: Program) -> Compiled {
-        Compiled {
+    fn kernels(program: Program) -> Arc<Compiled> {
+        Arc::new(Compiled::Kernels {
             program,
             arenas: Mutex::default(),
+        })
+    }
+
+    fn outputs(&self) -> &[Info] {
+        match self {
+            Compiled::Kernels { program, .. } => program.outputs(),
+            Compiled::Device(program) => program.outputs(),
+        }
+    }
+
+    fn run(
+        &self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        cancel: &Cancel,
+        times: Option<&mut Vec<Duration>>,
+    ) -> Result<(), EngineError> {
+        match self {
+            Compiled::Kernels { program, arenas } => {
+                let lock = || arenas.lock().unwrap_or_else(PoisonError::into_inner);
+                let kept = lock().pop();
+                let mut arena = kept.unwrap_or_else(|| program.arena());
+                let result = program.run(&mut arena, inputs, outputs, cancel, times);
+                lock().push(arena);
+                result
+            }
+            Compiled::Device(program) => program.run(inputs, outputs, cancel, times),
         }
     }
 }
@@ -219,14 +214,17 @@ impl Engine {
 
     /// Like [`Engine::new`], with the kernels of one instruction set; `None` for the fastest this
     /// processor has, or what the environment variable `EDGELESSPART_SIMD` names (portable, avx2,
-    /// neon). Fails where the processor lacks it.
+    /// avx512, neon). Fails where the processor lacks it.
     pub fn with_kernels(
         graph: Graph,
         options: &Options,
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
         let mut graph = graph;
-        let (loops, pool) = (Isa::choose(isa)?, Pool::shared(options.threads));
+        let (loops, pool) = (
+            Isa::choose(isa).map_err(EngineError::Isa)?,
+            Pool::shared(options.threads),
+        );
         let mut constants = std::mem::take(&mut graph.constants);
         let first = Program::compile(
             &graph,
@@ -237,13 +235,47 @@ impl Engine {
             pool.clone(),
         )?;
         graph.constants = constants;
-        let weights = first.weights().clone();
-        let first = Arc::new(Compiled::new(first));
+        let weights = Arc::new(first.weights().clone());
         Ok(Engine {
             graph: Arc::new(graph),
-            loops,
-            pool,
-            weights: Arc::new(weights),
+            backend: Backend::Kernels {
+                loops,
+                pool,
+                weights,
+            },
+            programs: Arc::new(Mutex::new(HashMap::from([(1, Compiled::kernels(first))]))),
+        })
+    }
+
+    /// Like [`Engine::new`] on the CPU, and on a GPU by candle's operations, for which the options
+    /// mean nothing. Fails where there is no such GPU, where this build doesn't know it, or on an op
+    /// that candle has nothing for.
+    pub fn on(
+        processor: Processor,
+        graph: Graph,
+        options: &Options,
+    ) -> Result<Engine, EngineError> {
+        match processor.gpu()? {
+            None => Engine::new(graph, options),
+            Some(device) => Engine::on_device(graph, &device),
+        }
+    }
+
+    /// By candle's operations on one of its devices; on its CPU device this is slow, and a second
+    /// opinion on the kernels.
+    pub fn on_device(
+        mut graph: Graph,
+        device: &candle_core::Device,
+    ) -> Result<Engine, EngineError> {
+        let network = Arc::new(accelerator::Network::new(&graph, device)?);
+        let constants = graph.constants.clone();
+        accelerator::let_go(&mut graph.constants);
+        let graph = Arc::new(graph);
+        let first = accelerator::Program::compile(network.clone(), graph.clone(), &constants, 1)?;
+        let first = Arc::new(Compiled::Device(first));
+        Ok(Engine {
+            graph,
+            backend: Backend::Device(network),
             programs: Arc::new(Mutex::new(HashMap::from([(1, first)]))),
         })
     }
@@ -255,7 +287,10 @@ impl Engine {
 
     /// Threads it runs on, the caller's included.
     pub fn threads(&self) -> usize {
-        self.pool.threads()
+        match &self.backend {
+            Backend::Kernels { pool, .. } => pool.threads(),
+            Backend::Device(_) => 1,
+        }
     }
 
     fn compiled(&self, batch: usize) -> Result<Arc<Compiled>, EngineError> {
@@ -267,15 +302,26 @@ impl Engine {
         if batch == 0 {
             return Err(self.wrong_input(0, "at least one sample".into(), "none".into()));
         }
-        let program = Program::compile(
-            &self.graph,
-            &mut self.graph.constants.clone(),
-            batch,
-            &self.weights,
-            self.loops,
-            self.pool.clone(),
-        )?;
-        let compiled = Arc::new(Compiled::new(program));
+        let compiled = match &self.backend {
+            Backend::Kernels {
+                loops,
+                pool,
+                weights,
+            } => Compiled::kernels(Program::compile(
+                &self.graph,
+                &mut self.graph.constants.clone(),
+                batch,
+                weights,
+                *loops,
+                pool.clone(),
+            )?),
+            Backend::Device(network) => Arc::new(Compiled::Device(accelerator::Program::compile(
+                network.clone(),
+                self.graph.clone(),
+                &self.graph.constants,
+                batch,
+            )?)),
+        };
         programs.insert(batch, compiled.clone());
         Ok(compiled)
     }
@@ -315,29 +361,6 @@ impl Engine {
         Ok(inputs.iter().map(|x| bytemuck::cast_slice(x)).collect())
     }
 
-    fn execute(
-        &self,
-        compiled: &Compiled,
-        inputs: &[&[u8]],
-        outputs: &mut [&mut [u8]],
-        cancel: &Cancel,
-        times: Option<&mut Vec<Duration>>,
-    ) -> Result<(), EngineError> {
-        let lock = || {
-            compiled
-                .arenas
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let kept = lock().pop();
-        let mut arena = kept.unwrap_or_else(|| compiled.program.arena());
-        let result = compiled
-            .program
-            .run(&mut arena, inputs, outputs, cancel, times);
-        lock().push(arena);
-        result
-    }
-
     /// Runs on float inputs (row-major, in the graph's own axis order, NCHW for images) at batch
     /// size `batch`, into buffers of the caller's: one for each output of the graph, of its length.
     pub fn run_into(
@@ -368,7 +391,7 @@ impl Engine {
                 found: format!("{} buffers", outputs.len()),
             });
         }
-        for ((&id, info), buffer) in ids.iter().zip(compiled.program.outputs()).zip(&*outputs) {
+        for ((&id, info), buffer) in ids.iter().zip(compiled.outputs()).zip(&*outputs) {
             if info.dtype != DType::F32 || info.len() != buffer.len() {
                 return Err(EngineError::Output {
                     name: self.graph.value(id).name.clone(),
@@ -381,7 +404,7 @@ impl Engine {
             .iter_mut()
             .map(|y| bytemuck::cast_slice_mut(y))
             .collect();
-        self.execute(&compiled, &inputs, &mut outputs, cancel, times)
+        compiled.run(&inputs, &mut outputs, cancel, times)
     }
 
     /// Runs on float inputs (row-major, in the graph's own axis order, NCHW for images) at
@@ -460,12 +483,12 @@ impl Engine {
         let inputs: Vec<&[u8]> = inputs.iter().map(|c| constant_bytes(&c.data)).collect();
         // Buffers of the right element type from the start: bytes alone would not be aligned.
         let mut outputs: Vec<(Vec<usize>, Buffer)> = compiled
-            .program
             .outputs()
+            .iter()
             .map(|info| (info.dims.clone(), Buffer::new(info.dtype, info.len())))
             .collect();
         let mut slices: Vec<&mut [u8]> = outputs.iter_mut().map(|(_, b)| b.bytes()).collect();
-        self.execute(&compiled, &inputs, &mut slices, cancel, None)?;
+        compiled.run(&inputs, &mut slices, cancel, None)?;
         let outputs = outputs.into_iter();
         Ok(outputs
             .map(|(shape, buffer)| Constant {
@@ -489,15 +512,24 @@ impl Engine {
 
     /// The kernel chosen for each node at this batch size.
     pub fn steps(&self, batch: usize) -> Result<Vec<StepInfo>, EngineError> {
-        Ok(self.compiled(batch)?.program.describe())
+        Ok(match &*self.compiled(batch)? {
+            Compiled::Kernels { program, .. } => program.describe(),
+            Compiled::Device(program) => program.describe(),
+        })
     }
 
     /// Bytes of packed weights, and of the arena at this batch size.
     pub fn memory(&self, batch: usize) -> Result<EngineMemory, EngineError> {
-        let compiled = self.compiled(batch)?;
-        Ok(EngineMemory {
-            weight_bytes: compiled.program.weight_bytes(),
-            arena_bytes: compiled.program.arena_bytes(),
+        Ok(match &*self.compiled(batch)? {
+            Compiled::Kernels { program, .. } => EngineMemory {
+                weight_bytes: program.weight_bytes(),
+                arena_bytes: program.arena_bytes(),
+            },
+            // Candle allocates activations as it goes.
+            Compiled::Device(program) => EngineMemory {
+                weight_bytes: program.weight_bytes(),
+                arena_bytes: 0,
+            },
         })
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod keep;
 mod learn;
 mod network;
+mod replayed;
 mod report;
 pub mod samples;
 mod summary;
@@ -18,6 +19,7 @@ mod targets;
 
 pub use error::RunError;
 pub use network::Network;
+pub use replayed::Replayed;
 
 use crate::engine::Cancel;
 use crate::evaluate::Record;

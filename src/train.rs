@@ -1,29 +1,43 @@
 /*!
 Training: heads on cached features, backbones, both together.
 
-What may live here: the optimizers, the loops over epochs, the feature cache, checkpoints, and the
-fit of temperatures. Graphs are run by the engine; this room decides what is learnt from what.
+What may live here: the optimizers, the loops over epochs, the feature cache, checkpoints, the fit of
+temperatures, and the raw scores the confidence tables are made of. Graphs are run by the engine; this
+room decides what is learnt from what.
+
+| session's `training` | function        | settings                                    |
+|----------------------|-----------------|---------------------------------------------|
+| `Frozen`             | [`train_heads`] | [`Hyper::for_heads`]                        |
+| `Joint`              | [`train_joint`] | [`Hyper::for_joint`]                        |
+| `Mixed`              | [`train_mixed`] | [`Hyper::for_backbone`], then `for_joint`   |
 */
 
+mod cache;
 pub mod calibrate;
 mod checkpoint;
+mod graft;
 pub mod heads;
+mod hyper;
 pub mod joint;
 mod learner;
+mod scores;
 pub mod settings;
+mod standard;
 #[cfg(test)]
 mod tests;
 
+pub use cache::CacheLimits;
 pub use calibrate::fit_temperature;
 pub use checkpoint::learnt_so_far;
 pub use heads::{HeadSpec, train_heads};
-pub use joint::{Branch, train_joint};
-pub use learner::{Hyper, Optimizer};
+pub use hyper::{Hyper, Optimizer};
+pub use joint::{Branch, mixed_checkpoints, train_joint, train_mixed};
+pub use scores::{ScoreOptions, forward_scores, forward_scores_with};
 pub use settings::Training;
 
-use crate::engine::EngineError;
-use crate::model::graph::GraphError;
-use std::path::PathBuf;
+use crate::engine::{Cancel, EngineError};
+use crate::model::graph::{Graph, GraphError};
+use std::path::{Path, PathBuf};
 
 /// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +62,14 @@ pub enum TrainError {
         /// Counted from 1.
         epoch: usize,
     },
+    /// A feature cache that can't be written or read.
+    #[error("the feature cache in {}: {source}; free disk there, or lower its bound", path.display())]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A checkpoint that can't be written or read.
     #[error("checkpoint {path}: {what}")]
     Checkpoint {
@@ -56,6 +78,30 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+}
+
+/// What a training learns from, how, and where it goes on after a kill.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// What is learnt from.
+    pub data: &'a dyn Samples,
+    /// How.
+    pub hyper: &'a Hyper,
+    /// The checkpoint, written after each epoch; the caller's to remove when all is done.
+    pub saved: Option<&'a Path>,
+    /// Looked at between layers, forward and backward.
+    pub cancel: &'a Cancel,
+}
+
+impl Task<'_> {
+    /// What its checkpoint must be of.
+    fn fingerprint(&self, backbone: &Graph, heads: &[HeadSpec<'_>], more: &str) -> Vec<u8> {
+        let mut graphs = vec![backbone];
+        graphs.extend(heads.iter().map(|h| h.graph));
+        let dropout: Vec<_> = heads.iter().map(|h| (&h.value, h.dropout)).collect();
+        let more = format!("{more} {dropout:?}");
+        checkpoint::fingerprint(self.hyper, self.data, &graphs, &more)
+    }
 }
 
 /// Images (or any inputs) with labels, preprocessed as the network takes them.
@@ -97,9 +143,18 @@ pub enum Event {
     /// The features exceed their bound: the backbone runs again in every epoch.
     NoCache {
         /// What the cache would take.
-        bytes: usize,
+        bytes: u64,
         /// What it may take.
-        bound: usize,
+        bound: u64,
+        /// Time of the backbone in an epoch, as far as a few samples tell.
+        seconds: f64,
+    },
+    /// A phase of [`train_mixed`] begins.
+    Phase {
+        /// `backbone` or `together`.
+        name: &'static str,
+        /// Its epochs.
+        epochs: usize,
     },
     /// An epoch is over.
     Epoch {

@@ -11,7 +11,7 @@ use edgelesspart::exits::{self, Part};
 use edgelesspart::model::{LayerTable, fuse};
 use edgelesspart::run::samples::{Images, accuracy};
 use edgelesspart::session::ModelSource;
-use edgelesspart::train::{HeadSpec, Hyper, Samples, train_heads};
+use edgelesspart::train::{CacheLimits, HeadSpec, Hyper, Samples, Task, train_heads};
 
 /// Rows of scores, as many as samples.
 fn right(scores: &[f32], data: &LoadedData) -> Vec<bool> {
@@ -53,31 +53,24 @@ fn exits_get_better_with_depth() {
         .iter()
         .map(|p| exits::head(&replica, p, Part::Edge, 1).unwrap())
         .collect();
-    let specs: Vec<HeadSpec> = heads
-        .iter()
-        .map(|head| HeadSpec {
-            name: head.point.after.clone(),
-            value: head.point.value.clone(),
-            graph: &head.graph,
-        })
-        .collect();
+    let specs: Vec<HeadSpec> = heads.iter().map(HeadSpec::from).collect();
     let train = Images::new(&data, Set::Train, &pixels).unwrap();
     let hyper = Hyper {
         batch: 64,
         learning_rate: 1e-2,
         ..Hyper::default()
     };
-    let trained = train_heads(
-        &fused,
-        &specs,
-        &train,
-        &hyper,
-        1 << 30,
-        None,
-        &cancel,
-        &mut |_| {},
-    )
-    .unwrap();
+    let task = Task {
+        data: &train,
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    let limits = CacheLimits {
+        memory_bytes: 1 << 30,
+        folder: None,
+    };
+    let trained = train_heads(&fused, &specs, &task, &limits, &mut |_| {}).unwrap();
 
     let held_out = Images::new(&data, Set::Calibration, &pixels).unwrap();
     let values: Vec<_> = points

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
 use candle_core::{DType, Tensor};
-use edgelesspart::engine::{Cancel, Engine, Options};
+use edgelesspart::engine::{Cancel, Engine, Isa, Options};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::import_file;
 use rstest::rstest;
@@ -37,7 +37,19 @@ fn agrees_with_the_reference(#[case] name: &str) {
         return;
     }
     let graph = import_file(Path::new(&format!("{base}.onnx"))).unwrap();
-    let engine = Engine::new(fuse(&graph), &Options::default()).unwrap();
+    let graph = fuse(&graph);
+    let kernels = Isa::ALL.into_iter().filter(|isa| isa.runs_here());
+    for isa in kernels {
+        let options = Options::default();
+        let engine = Engine::with_kernels(graph.clone(), &options, Some(isa)).unwrap();
+        agrees(&format!("{isa:?}"), &engine, &base);
+    }
+    // What a GPU would run.
+    let engine = Engine::on_device(graph, &candle_core::Device::Cpu).unwrap();
+    agrees("candle", &engine, &base);
+}
+
+fn agrees(by: &str, engine: &Engine, base: &str) {
     let (shape, input) = npy(&format!("{base}_input.npy"));
     let (_, expected) = npy(&format!("{base}_output.npy"));
     let batch = shape[0];
@@ -57,11 +69,11 @@ fn agrees_with_the_reference(#[case] name: &str) {
     }
     let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
     for (kind, found) in [("together", &together), ("one by one", &apart)] {
-        assert_eq!(found.len(), expected.len(), "{kind}");
+        assert_eq!(found.len(), expected.len(), "{by}, {kind}");
         for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
             assert!(
                 (f - e).abs() <= 1e-3 * largest,
-                "{kind}: output {i} is {f}, expected {e}"
+                "{by}, {kind}: output {i} is {f}, expected {e}"
             );
         }
     }

@@ -257,7 +257,7 @@ async fn a_token_is_asked_for() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "open sesame").unwrap();
     let agent = Agent::start(&["--token-file", file.path().to_str().unwrap()]);
-    for token in [None, Some(""), Some("open sesam"), Some("open sesame ")] {
+    for token in [None, Some(""), Some("open sesam"), Some("open sesame!")] {
         let error = Client::connect(&agent.1.url, token).await.unwrap_err();
         assert!(
             matches!(error, ClientError::Refused { status: 401, .. }),
@@ -268,6 +268,7 @@ async fn a_token_is_asked_for() {
         .await
         .unwrap();
     client.put(b"something".to_vec()).await.unwrap();
+    assert!(!format!("{client:?}").contains("sesame"));
 }
 
 #[test]

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 
-/// How to serve.
-#[derive(Debug, Clone)]
+/// How to serve. Not `Debug`: its token belongs in no log.
+#[derive(Clone)]
 pub struct AgentConfig {
     /// Address; port 0 for any that is free.
     pub listen: SocketAddr,

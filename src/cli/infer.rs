@@ -2,7 +2,7 @@
 
 use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
-use crate::engine::{Cancel, Engine, Options, tensor};
+use crate::engine::{Cancel, Engine, Options, Processor, tensor};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
@@ -21,6 +21,9 @@ pub struct InferArgs {
     /// Threads; all the cores this process may use if left out.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// What runs it: cpu, cuda, cuda:N or metal; GPUs in builds with that feature.
+    #[arg(long, default_value = "cpu")]
+    device: Processor,
 }
 
 /// Runs the command.
@@ -53,7 +56,7 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     };
     // With nobody else holding them, weights are let go as they are packed.
     drop(network.imported);
-    let engine = Engine::new(network.fused, &options)?;
+    let engine = Engine::on(args.device, network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         let tensor = tensor::to_tensor(output, &Device::Cpu)?;

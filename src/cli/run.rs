@@ -5,6 +5,7 @@ use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::evaluate::report;
+use crate::exits::Part;
 use crate::run::{self, Event, Options, Stage};
 use std::io::{self, Write};
 use std::path::Path;
@@ -30,19 +31,8 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     let chosen = args.session.load()?;
     let done = go(&chosen, args.fresh, Stage::Report, cancel)?;
-    let report = done
-        .report
-        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
     let out = &chosen.out;
-    let text = report::text::text(&report);
-    let csv = report::csv::figures(&report)?;
-    let json = report::json::json(&report)?;
-    write(&out.join("report.txt"), text.as_bytes())?;
-    write(&out.join("report.csv"), csv.as_bytes())?;
-    write(&out.join("report.json"), json.as_bytes())?;
-    let page = report::html::html(&report)?;
-    write(&out.join("report.html"), page.as_bytes())?;
-    done.session.save(&out.join("session.ron"))?;
+    let [text, csv, json] = keep(&done, out)?;
     let shown = match (args.json, args.csv) {
         (true, _) => &json,
         (_, true) => &csv,
@@ -57,6 +47,27 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         out.display()
     );
     Ok(())
+}
+
+/// Writes the report in all its forms, and the session that replays it; gives text, CSV and JSON.
+///
+/// # Errors
+/// Names the file; or there is no report.
+pub fn keep(done: &run::Done, out: &Path) -> Result<[String; 3], CliError> {
+    let report = done
+        .report
+        .as_ref()
+        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
+    let text = report::text::text(report);
+    let csv = report::csv::figures(report)?;
+    let json = report::json::json(report)?;
+    write(&out.join("report.txt"), text.as_bytes())?;
+    write(&out.join("report.csv"), csv.as_bytes())?;
+    write(&out.join("report.json"), json.as_bytes())?;
+    let page = report::html::html(report)?;
+    write(&out.join("report.html"), page.as_bytes())?;
+    done.session.save(&out.join("session.ron"))?;
+    Ok([text, csv, json])
 }
 
 /// Runs a session up to a stage, its progress on standard error.
@@ -118,8 +129,29 @@ fn show(bar: &mut Option<Bar>, event: Event) {
             None => eprintln!("{}: {text}", label(stage)),
         },
         Event::Target { part, index, state } => {
+            let side = match part {
+                Part::Edge => "edge",
+                Part::Cloud => "cloud",
+            };
             if let Some(bar) = bar {
-                bar.say(&format!("{part:?} {index}: {state}").to_lowercase());
+                bar.say(&format!("{side} {index}: {state}"));
+            }
+        }
+        Event::Epoch {
+            epoch,
+            epochs,
+            scores,
+            ..
+        } if epoch == epochs => {
+            let learner = |(name, loss, right): &(String, f64, f64)| {
+                format!("  {name:<28} loss {loss:.3}, {:.1} % right", 100.0 * right)
+            };
+            let lines: Vec<String> = scores.iter().map(learner).collect();
+            if let Some(bar) = bar {
+                bar.say(&format!(
+                    "epoch {epoch}, on training images:\n{}",
+                    lines.join("\n")
+                ));
             }
         }
         Event::Finished { outcome, kept, .. } => {

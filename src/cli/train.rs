@@ -14,7 +14,7 @@ use crate::model::{Graph, fuse};
 use crate::run::samples::{Images, accuracy};
 use crate::session::{ModelSource, Session};
 use crate::train::{Event, Hyper, Optimizer, Samples, TrainError, Training};
-use crate::train::{learnt_so_far, train_joint};
+use crate::train::{Task, learnt_so_far, train_joint};
 use std::path::{Path, PathBuf};
 
 /// Train a network, from scratch or (a file) further, and write it as ONNX. Say which with a
@@ -136,24 +136,21 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
         train.len(),
         held_out.len()
     ));
-    let told = train_joint(
-        &graph,
-        1.0,
-        &[],
-        &train,
-        &lesson.hyper,
-        Some(&checkpoint),
+    let task = Task {
+        data: &train,
+        hyper: &lesson.hyper,
+        saved: Some(&checkpoint),
         cancel,
-        &mut |event| {
-            let Event::Epoch { .. } = event else {
-                return tell(&mut stage, &event, None);
-            };
-            let judged = learnt_so_far(&checkpoint, &graph)
-                .map_err(CliError::from)
-                .and_then(|learnt| judge(&learnt, &held_out, cancel));
-            tell(&mut stage, &event, Some(judged));
-        },
-    );
+    };
+    let told = train_joint(&graph, 1.0, &[], &task, &mut |event| {
+        let Event::Epoch { .. } = event else {
+            return tell(&mut stage, &event, None);
+        };
+        let judged = learnt_so_far(&checkpoint, &graph)
+            .map_err(CliError::from)
+            .and_then(|learnt| judge(&learnt, &held_out, cancel));
+        tell(&mut stage, &event, Some(judged));
+    });
     let (trained, _) = match told {
         Ok(trained) => trained,
         Err(TrainError::Engine(EngineError::Cancelled)) if checkpoint.exists() => {
@@ -280,6 +277,7 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
         seed: args.seed.or(session.map(|s| s.seed)).unwrap_or(SEED),
         flip: args.flip,
         shift: args.shift,
+        ..Hyper::default()
     };
     Ok(Lesson {
         any_classes: args.model.is_some() && args.classes.is_none(),

@@ -9,4 +9,6 @@ pub(crate) mod memory;
 pub(crate) mod planes;
 mod simd;
 pub(crate) mod step;
+#[cfg(test)]
+mod tests;
 pub(crate) mod threads;

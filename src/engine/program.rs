@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Program {
     steps: Vec<Step>,
     slots: Vec<Range<usize>>,
-    outputs: Vec<(Info, Output)>,
+    outputs: Vec<Info>,
+    sources: Vec<Output>,
     weights: Weights,
     arena_bytes: usize,
     loops: Loops,
@@ -93,7 +94,8 @@ impl Program {
         Ok(Program {
             steps: lowered.steps,
             slots,
-            outputs: outputs.zip(lowered.outputs).collect(),
+            outputs: outputs.collect(),
+            sources: lowered.outputs,
             weights: lowered.weights,
             arena_bytes: placer.total,
             loops,
@@ -134,8 +136,8 @@ impl Program {
     }
 
     /// Extents and types of the outputs.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Info> {
-        self.outputs.iter().map(|(info, _)| info)
+    pub(crate) fn outputs(&self) -> &[Info] {
+        &self.outputs
     }
 
     /// Runs once. `inputs` and `outputs` are as long as the graph's tensors are at this batch size
@@ -170,7 +172,7 @@ impl Program {
                 *mark = now;
             }
         }
-        for ((_, source), output) in self.outputs.iter().zip(outputs) {
+        for (source, output) in self.sources.iter().zip(outputs) {
             match source {
                 Output::Plain(Place::Constant(c)) => {
                     output.copy_from_slice(constant_bytes(&c.data));

@@ -199,6 +199,13 @@ fn clones_run_side_by_side_and_threads_change_nothing() {
     });
 }
 
+fn program(compiled: &Compiled) -> &Program {
+    match compiled {
+        Compiled::Kernels { program, .. } => program,
+        Compiled::Device(_) => panic!("not by the kernels"),
+    }
+}
+
 #[test]
 fn batch_sizes_and_pieces_share_their_packed_weights() {
     let g = chain();
@@ -207,7 +214,7 @@ fn batch_sizes_and_pieces_share_their_packed_weights() {
     let tail = Engine::new(tail, &Options::default()).unwrap();
     let held = |engine: &Engine, batch| {
         let compiled = engine.compiled(batch).unwrap();
-        let weights: Vec<_> = compiled.program.weights().values().cloned().collect();
+        let weights: Vec<_> = program(&compiled).weights().values().cloned().collect();
         weights
     };
     for (w, t) in held(&whole, 1)[1..].iter().zip(held(&tail, 4)) {
@@ -235,7 +242,7 @@ fn packed_weights_are_let_go_and_other_batch_sizes_do_without_them() {
     drop(shared);
     let engine = Engine::new(g, &Options::default()).unwrap();
     let held = sources.iter().filter(|w| w.strong_count() > 0).count();
-    let packed = engine.compiled(1).unwrap().program.weights().len();
+    let packed = program(&engine.compiled(1).unwrap()).weights().len();
     assert!(packed > 1, "{packed}");
     assert_eq!(held, sources.len() - packed);
     assert_eq!(engine.run_f32(5, &[&x], &Cancel::new()).unwrap(), want);
@@ -256,7 +263,7 @@ fn a_constant_that_is_also_read_plainly_stays() {
     b.output(y);
     b.output(z);
     let engine = Engine::new(b.finish(), &Options::default()).unwrap();
-    let held = engine.compiled(1).unwrap().program.weights().len();
+    let held = program(&engine.compiled(1).unwrap()).weights().len();
     assert_eq!(held, 1, "the product has it packed");
     for batch in [1, 3] {
         let out = engine
@@ -334,9 +341,9 @@ mod kernels_against_the_general_path {
         let n = graph.value(graph.inputs[0]).shape.elements(batch);
         let x = noise(n, 77);
         let want = plainly(&graph, batch, &x);
-        for isa in [None, Some(Isa::Portable)] {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.runs_here()) {
             let options = Options { threads };
-            let engine = Engine::with_kernels(graph.clone(), &options, isa).unwrap();
+            let engine = Engine::with_kernels(graph.clone(), &options, Some(isa)).unwrap();
             let steps = engine.steps(batch).unwrap();
             let fast = |s: &StepInfo| s.kernel != "general";
             prop_assert!(steps.iter().any(fast), "{steps:?}");
@@ -349,6 +356,15 @@ mod kernels_against_the_general_path {
                         prop_assert!((g - w).abs() <= 2e-5 * scale, "{i}: {g} for {w}, {isa:?}");
                     }
                 }
+            }
+        }
+        // A second opinion, and the interpreter for GPUs tested where there is none.
+        let device = Engine::on_device(graph, &candle_core::Device::Cpu).unwrap();
+        let got = device.run_f32(batch, &[&x], &Cancel::new()).unwrap();
+        for (got, want) in got.iter().zip(&want) {
+            let scale = want.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            for (i, (g, w)) in got.iter().zip(want).enumerate() {
+                prop_assert!((g - w).abs() <= 1e-3 * scale, "{i}: {g} for {w} by candle");
             }
         }
         Ok(())
@@ -377,8 +393,8 @@ mod kernels_against_the_general_path {
     }
 
     prop_compose! {
-        fn case()(axes in prop::collection::vec(axis(), 1..3), cin in 1usize..70,
-                  cout in 1usize..70, grouping in 0usize..6, groups in 2usize..5,
+        fn case()(axes in prop::collection::vec(axis(), 1..3), cin in 1usize..71,
+                  cout in 1usize..71, grouping in 0usize..6, groups in 2usize..5,
                   flags in any::<(bool, bool)>(), batch in 1usize..10, threads in 1usize..5)
             -> Case {
             let (channels, wide, groups) = match grouping {

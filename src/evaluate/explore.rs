@@ -1,6 +1,10 @@
 /*! What a plan is worth by a goal, within limits: the score the split rules `Fastest` and `Cheapest`
 choose by. Reads the calibration table only. */
 
+mod search;
+
+pub use search::{Candidate, front, search};
+
 use super::ConfidenceTable;
 use super::outcome::Outcome;
 use super::replay::{World, replay};

@@ -261,7 +261,7 @@ pub struct HeadPays {
 pub struct Prepared<'a> {
     chain: Chain<'a>,
     times: Times,
-    /// For each sample, how its times on the edge and in the cloud compare with the mean.
+    /// For each sample, how its times on the edge and in the cloud compare with the usual ones.
     pace: Vec<(f32, f32)>,
     common: f64,
     emulated: bool,
@@ -441,16 +441,17 @@ impl<'a> Prepared<'a> {
             left[at] += 1;
             right[at] += usize::from(stages[at].prediction[i] == label);
             let time = &times[at];
-            let in_cloud = time.cloud * f64::from(cloud);
+            let in_cloud = time.cloud.median * f64::from(cloud);
             if at >= self.chain.first_cloud {
                 cloud_ms.push(in_cloud + self.times.decode);
             }
-            latencies.push((time.edge * f64::from(edge) + time.fixed + in_cloud) as f32);
+            let on_edge = time.edge.median * f64::from(edge);
+            latencies.push((on_edge + time.fixed + in_cloud) as f32);
         }
         let n = samples as f64;
         let mean = left.iter().zip(&times);
         let mean = mean
-            .map(|(&count, t)| count as f64 / n * (t.edge + t.fixed + t.cloud))
+            .map(|(&count, t)| count as f64 / n * (t.edge.mean + t.fixed + t.cloud.mean))
             .sum();
         let offloaded = left[self.chain.first_cloud..].iter().sum::<usize>() as f64 / n;
         Outcome {
@@ -492,21 +493,20 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// For each sample a recorded run of the whole network on either device, as a share of their mean.
+/// For each sample a recorded run of the whole network on either device, as a share of their median.
 fn paces(world: &World, samples: usize) -> Vec<(f32, f32)> {
     let mut rng = ChaCha8Rng::seed_from_u64(world.seed);
-    let mean = |runs: &[f64]| runs.iter().sum::<f64>() / runs.len().max(1) as f64;
-    let means = [mean(&world.edge.samples_ms), mean(&world.cloud.samples_ms)];
-    let mut draw = |runs: &[f64], mean: f64| {
-        if runs.is_empty() || mean <= 0.0 {
+    let mut draw = |profile: &Profile| {
+        let (runs, usual) = (&profile.samples_ms, profile.total_ms.median);
+        if runs.is_empty() || usual <= 0.0 {
             return 1.0;
         }
-        (runs[rng.random_range(0..runs.len())] / mean) as f32
+        (runs[rng.random_range(0..runs.len())] / usual) as f32
     };
     (0..samples)
         .map(|_| {
-            let edge = draw(&world.edge.samples_ms, means[0]);
-            (edge, draw(&world.cloud.samples_ms, means[1]))
+            let edge = draw(world.edge);
+            (edge, draw(world.cloud))
         })
         .collect()
 }

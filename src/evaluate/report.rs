@@ -250,6 +250,9 @@ pub struct Report {
     pub exits_origin: Option<Origin>,
     /// What the plan is compared with.
     pub baselines: BaselineFigures,
+    /// Accuracy of the network's own classifier over the whole set of the chief figures, by the
+    /// confidence table, 0 to 1.
+    pub unmodified_accuracy: Option<f64>,
     /// Which heads are worth their time, predicted on calibration.
     pub head_pays: Vec<HeadPays>,
     /// Linear and Pareto placement beside each other, predicted on calibration.
@@ -304,6 +307,7 @@ impl Report {
             exits: Vec::new(),
             exits_origin: None,
             baselines: BaselineFigures::default(),
+            unmodified_accuracy: None,
             head_pays: Vec::new(),
             placements: Vec::new(),
             subject,
@@ -420,6 +424,26 @@ impl Report {
             cloud_only: Some((&baselines.cloud_only).into()),
             edge_only: baselines.edge_only.as_ref().map(Figures::from),
         };
+    }
+
+    /// Takes the accuracy of the network's own classifier over the whole test set.
+    pub fn unmodified(&mut self, accuracy: f64) {
+        self.unmodified_accuracy = Some(accuracy);
+        let fewer = |b: &&Figures| {
+            self.measured
+                .as_ref()
+                .is_some_and(|m| b.samples < m.samples)
+        };
+        if let Some(baseline) = self.baselines.original.as_ref().filter(fewer) {
+            let (ran, of) = (baseline.samples, self.subject.test.used);
+            self.say(format!(
+                "Baselines ran over {} of the {} test images, drawn by seed; over all of them the \
+                 unmodified network has {:.1} % (confidence table).",
+                number::count(ran),
+                number::count(of),
+                100.0 * accuracy
+            ));
+        }
     }
 
     /// Takes a placement's prediction at the plan's threshold and over the sweep, as ratios to the

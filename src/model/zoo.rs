@@ -4,7 +4,8 @@ torchvision lays them out and names them, and small residual networks for 32×32
 unfused graphs with batch norm and seeded initial weights, ready to be trained.
 
 Weights of convolutions are drawn from a normal distribution of variance 2 / fan-out (He et al.
-2015), those of the classifier from one of variance 1 / fan-in; batch norms start as the identity.
+2015), those of the classifier from one of variance 1 / fan-in; batch norms start as the identity, but for the last of each
+branch of ResNet50, which starts smaller.
 */
 
 mod inception;

@@ -96,7 +96,9 @@ mod tests {
         assert_eq!(at(&[own]).unwrap().exits[0].part, Part::Edge);
         assert!(at(&["nowhere".into()]).is_err());
         let inner = table.layers.iter().find(|l| !l.exit_legal).unwrap();
-        let refused = at(&[inner.name.clone()]).unwrap_err().to_string();
+        let refused = at(std::slice::from_ref(&inner.name))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("no exit may stand"), "{refused}");
         let many: Vec<String> = points.iter().map(|p| p.after.clone()).collect();
         assert!(matches!(at(&many), Err(PlanError::TooManyExits(_))));

@@ -80,13 +80,20 @@ pub enum ClientError {
 }
 
 /// A connection to one agent. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
     max_body: usize,
     patience: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    /// Without the token, which belongs in no log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.url)
+    }
 }
 
 impl Client {

@@ -62,7 +62,7 @@ pub struct HeadToProfile {
 }
 
 /// Where the edge sends what it offloads. The token is in no file and no log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct CloudTarget {
     pub url: String,
@@ -71,6 +71,12 @@ pub struct CloudTarget {
     /// `sha256:…` of the certificate to believe, if not the system's authorities.
     #[serde(default)]
     pub fingerprint: Option<String>,
+}
+
+impl std::fmt::Debug for CloudTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CloudTarget({})", self.url)
+    }
 }
 
 /// A run of a part over samples.

@@ -1,6 +1,6 @@
 /*! The stages of a run, one after the other. */
 
-use super::distribute::{Ground, Parts, RUNS, Ran, What, head_at, test_set, unmodified};
+use super::distribute::{Ground, Parts, RUNS, Ran, What, test_set, unmodified};
 use super::keep::{Keep, Listener, Teller, told};
 use super::learn::{self, Lesson};
 use super::targets::Fleet;
@@ -8,12 +8,13 @@ use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tab
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::engine::Cancel;
+use crate::evaluate::ConfidenceTable;
 use crate::evaluate::explore::{self, Goal, Limits};
 use crate::evaluate::report::Report;
-use crate::evaluate::{ConfidenceTable, HeadKey};
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
+use crate::partition::manual::with_exits_at;
 use crate::partition::{ExitRule, Plan, Split, SplitRule, plan};
 use crate::remote::Element;
 use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
@@ -46,7 +47,10 @@ pub(super) fn go(
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
     let mut on = |event: Event| {
-        journal.push((start.elapsed().as_secs_f64(), event.clone()));
+        // Records have a place of their own.
+        if !matches!(event, Event::Records(_)) {
+            journal.push((start.elapsed().as_secs_f64(), event.clone()));
+        }
         on(event);
     };
     let network = Network::load(session)?;
@@ -67,11 +71,18 @@ pub(super) fn go(
     };
     let report = course.run(&mut on)?;
     let mut results = course.results;
-    results.journal = journal;
+    results.keep_journal(&journal)?;
     let mut session = session.clone();
     session.name = Some(options.name.clone());
     session.results = Some(Box::new(results));
     Ok(Done { session, report })
+}
+
+fn brought(stage: Stage, what: &str) -> Event {
+    Event::Say {
+        stage,
+        text: format!("{what}; --fresh makes them again"),
+    }
 }
 
 impl Course<'_> {
@@ -280,8 +291,12 @@ impl Course<'_> {
         if let Some(results) = self.session.results.as_deref()
             && results.heads_key == key
             && frozen.is_some()
+            && self.keep.adopt("heads", &key, &results.heads)?
         {
-            self.keep.adopt("heads", &key, &results.heads)?;
+            on(brought(
+                Stage::Heads,
+                "the session brings these exits trained",
+            ));
         }
         let lesson = Lesson {
             session: self.session,
@@ -322,7 +337,9 @@ impl Course<'_> {
                 calibration: calibration.clone(),
                 test: test.clone(),
             };
-            self.keep.adopt("tables", &key, &kept)?;
+            if self.keep.adopt("tables", &key, &kept)? {
+                on(brought(Stage::Tables, "the session brings these tables"));
+            }
         }
         let made = self.keep.stage(
             on,
@@ -348,23 +365,6 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// Which head stands where.
-    fn head_keys(&self) -> Vec<HeadKey> {
-        let mut keys = Vec::new();
-        for point in &self.network.points {
-            for part in [Part::Edge, Part::Cloud] {
-                if let Some((_, head, _)) = head_at(&self.heads, &point.after, part) {
-                    keys.push(HeadKey {
-                        after: point.after.clone(),
-                        part,
-                        hash: head.hash.clone(),
-                    });
-                }
-            }
-        }
-        keys
-    }
-
     fn plan(&mut self, on: Listener, points: &[ExitPoint]) -> Result<Plan, RunError> {
         let session = self.session;
         let rule = ExitRule {
@@ -377,7 +377,7 @@ impl Course<'_> {
         let made = {
             let results = &self.results;
             let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-            let keys = self.head_keys();
+            let keys = self.results.head_keys();
             let goal = match session.split {
                 SplitRule::Fastest => Some(Goal::Fastest),
                 SplitRule::Cheapest => Some(Goal::Cheapest),
@@ -395,7 +395,11 @@ impl Course<'_> {
             let score = score.as_ref().map(|s| s as &dyn Fn(&Plan) -> Option<f64>);
             let table = &self.network.table;
             told(on, Stage::Plan, summary::plan, |teller| {
-                let made = plan(table, points, &session.split, &rule, profiles, score)?;
+                let mut made = plan(table, points, &session.split, &rule, profiles, score)?;
+                if let Some(names) = &session.exits.at {
+                    let own = |name: &str| session.policy.threshold_of(name);
+                    made = with_exits_at(made, table, points, names, own)?;
+                }
                 made.notes.iter().for_each(|note| teller.say(note));
                 Ok(made)
             })?
@@ -494,8 +498,6 @@ impl Course<'_> {
             self.results.note(what.name(), None, outcome.clone());
             baselines.push((what, outcome));
         }
-        let tables = self.tables.as_ref().ok_or(RunError::NothingToRun)?;
-        let keys = self.head_keys();
         let report = told(
             on,
             Stage::Report,
@@ -506,9 +508,6 @@ impl Course<'_> {
                     name: &self.options.name,
                     data,
                     results: &self.results,
-                    tables,
-                    heads: &keys,
-                    plan,
                     points: &self.network.points,
                     ran: &ran,
                     measured: &measured,

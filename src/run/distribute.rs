@@ -11,11 +11,14 @@ use crate::partition::parts::{PartBundle, PartSpec, address, parts};
 use crate::partition::{Plan, Split};
 use crate::remote::message::{DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode};
 use crate::session::{Degrade, Session};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 /// Samples run before the clock counts (the definition of latency).
 const WARM_UP: usize = 50;
-/// The most samples a baseline runs; they are spread over the test set.
+/// The most samples a baseline runs.
 const BASELINE: usize = 500;
 /// Runs of a part or network that is timed.
 pub(super) const RUNS: usize = 100;
@@ -75,7 +78,7 @@ impl Parts {
 }
 
 /// The head of an exit: the one trained for its part, or the one that serves both.
-pub(super) fn head_at<'a>(
+fn head_at<'a>(
     heads: &'a [(Part, Head, f32)],
     after: &str,
     part: Part,
@@ -277,12 +280,17 @@ impl Ground<'_> {
         })
     }
 
+    /// All samples for the plan; for a baseline some, drawn by seed: every so-manieth would be of one
+    /// class where classes take turns.
     fn chosen(&self, what: What) -> Vec<u32> {
-        let step = match what {
-            What::Plan => 1,
-            _ => self.samples.div_ceil(BASELINE).max(1),
-        };
-        (0..self.samples as u32).step_by(step).collect()
+        let mut samples: Vec<u32> = (0..self.samples as u32).collect();
+        if what != What::Plan && samples.len() > BASELINE {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.session.seed);
+            samples.shuffle(&mut rng);
+            samples.truncate(BASELINE);
+            samples.sort_unstable();
+        }
+        samples
     }
 }
 

@@ -33,6 +33,8 @@ pub enum RunError {
     Died(String),
     #[error("an agent answered another question than was asked; use the same release on all sides")]
     OtherAnswer,
+    #[error("the session holds no results to replay; run it first with `edgelesspart run`")]
+    NoResults,
     #[error("neither side has anything to run; the plan is empty")]
     NothingToRun,
     #[error("{found} records came back for {expected} samples; run it again")]
@@ -73,6 +75,8 @@ pub enum RunError {
     Session(#[from] crate::session::SessionError),
     #[error(transparent)]
     Pack(#[from] crate::session::tables::PackError),
+    #[error(transparent)]
+    Journal(#[from] crate::session::results::JournalError),
     #[error(transparent)]
     Head(#[from] crate::session::results::HeadError),
     #[error(transparent)]

@@ -60,17 +60,19 @@ impl Keep {
         self.stages.load_bytes(file, key).ok().flatten()
     }
 
-    /// Takes in what a session file brought for these inputs, unless the folder has it.
+    /// Takes in what a session file brought for these inputs, unless the folder has it; says whether
+    /// it did.
     pub fn adopt<T: Serialize + DeserializeOwned>(
         &self,
         file: &str,
         key: &str,
         value: &T,
-    ) -> Result<(), RunError> {
-        if !self.fresh && self.find::<T>(file, key).is_none() {
+    ) -> Result<bool, RunError> {
+        let takes = !self.fresh && self.find::<T>(file, key).is_none();
+        if takes {
             self.stages.store(file, key, value)?;
         }
-        Ok(())
+        Ok(takes)
     }
 
     /// A stage: taken from the folder where its inputs are the same, else made and kept there.

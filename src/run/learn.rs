@@ -3,7 +3,7 @@
 use super::keep::{Keep, Listener, Teller, finished, told};
 use super::samples::Images;
 use super::{Event, Network, RunError, Stage};
-use crate::data::{LoadedData, Set};
+use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
 use crate::exits::{Head, Part};
 use crate::model::Graph;
@@ -12,11 +12,11 @@ use crate::model::onnx::import_bytes;
 use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::Inputs;
-use crate::train::{self, Branch, HeadSpec, Hyper, Training};
+use crate::train::{self, Branch, CacheLimits, HeadSpec, Hyper, Task, Training};
 use std::path::Path;
 
 /// Memory for cached features.
-const CACHE_BYTES: usize = 1 << 30;
+const CACHE_BYTES: u64 = 1 << 30;
 /// Factor of an exit's loss beside the network's own.
 const HEAD_WEIGHT: f64 = 0.5;
 
@@ -77,24 +77,28 @@ impl Lesson<'_> {
             (Stage::Heads, "heads", &key),
             |kept: &Vec<TrainedHead>| described(kept, "over the frozen network"),
             |teller| {
-                let specs: Vec<HeadSpec> = heads.iter().map(|(_, h)| spec(h)).collect();
+                let specs: Vec<HeadSpec> = heads.iter().map(|(_, h)| h.into()).collect();
                 let samples = self.samples(Set::Train)?;
-                let hyper = Hyper {
-                    epochs,
-                    batch: self.session.batch.train,
-                    seed: self.session.seed,
-                    ..Hyper::default()
-                };
+                let hyper = Hyper::for_heads(epochs, self.session.batch.train, self.session.seed);
                 let saved = self.folder.join("heads.checkpoint");
+                let task = Task {
+                    data: &samples,
+                    hyper: &hyper,
+                    saved: Some(&saved),
+                    cancel: self.cancel,
+                };
+                let limits = CacheLimits {
+                    memory_bytes: CACHE_BYTES,
+                    folder: Some(self.folder.to_owned()),
+                };
                 let trained = train::train_heads(
                     &self.network.fused,
                     &specs,
-                    &samples,
-                    &hyper,
-                    CACHE_BYTES,
-                    Some(&saved),
-                    self.cancel,
-                    &mut |event| tell(teller, event),
+                    &task,
+                    &limits,
+                    &mut |event| {
+                        tell(teller, event);
+                    },
                 )?;
                 let _ = std::fs::remove_file(saved);
                 pack(heads, trained)
@@ -147,71 +151,70 @@ impl Lesson<'_> {
         heads: &[(Part, Head)],
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
-        let hyper = |epochs| Hyper {
-            epochs,
-            batch,
-            seed,
-            flip: true,
-            shift: 2,
-            ..Hyper::default()
-        };
         let samples = self.samples(Set::Train)?;
         let branches: Vec<Branch> = heads
             .iter()
             .map(|(_, head)| Branch {
-                name: head.point.after.clone(),
-                value: head.point.value.clone(),
-                graph: &head.graph,
+                head: head.into(),
                 weight: HEAD_WEIGHT,
             })
             .collect();
-        let (alone, epochs) = match self.session.exits.training {
-            Training::Mixed { backbone, epochs } => (backbone, epochs),
-            Training::Joint { epochs } | Training::Frozen { epochs } => (0, epochs),
+        // A network that learnt before is tuned, at a tenth of the rate.
+        let hyper = |epochs, fresh: bool| {
+            let hyper = match fresh {
+                true => Hyper::for_backbone(epochs, batch, seed),
+                false => Hyper::for_joint(epochs, batch, seed),
+            };
+            self.augmented(hyper)
         };
-        let mut graph = self.network.imported.clone();
-        let first = self.folder.join("backbone.checkpoint");
-        if alone > 0 {
-            graph = train::train_joint(
-                &graph,
+        let network = &self.network.imported;
+        let fresh = self.network.untrained;
+        let saved = self.folder.join("network.checkpoint");
+        let task = |hyper| Task {
+            data: &samples,
+            hyper,
+            saved: Some(&saved),
+            cancel: self.cancel,
+        };
+        let mut progress = |event| tell(teller, event);
+        let trained = match self.session.exits.training {
+            Training::Mixed { backbone, epochs } => train::train_mixed(
+                network,
                 1.0,
-                &[],
-                &samples,
-                &hyper(alone),
-                Some(&first),
-                self.cancel,
-                &mut |event| tell(teller, event),
-            )?
-            .0;
-        }
-        let second = self.folder.join("joint.checkpoint");
-        let trained = train::train_joint(
-            &graph,
-            1.0,
-            &branches,
-            &samples,
-            &hyper(epochs),
-            Some(&second),
-            self.cancel,
-            &mut |event| tell(teller, event),
-        )?;
-        for file in [first, second] {
+                &branches,
+                &hyper(backbone, fresh),
+                &task(&hyper(epochs, false)),
+                &mut progress,
+            )?,
+            Training::Joint { epochs } | Training::Frozen { epochs } => train::train_joint(
+                network,
+                1.0,
+                &branches,
+                &task(&hyper(epochs, fresh)),
+                &mut progress,
+            )?,
+        };
+        let phases = train::mixed_checkpoints(Some(&saved));
+        for file in phases.into_iter().flatten().chain([saved]) {
             // Left behind it would only take space.
             let _ = std::fs::remove_file(file);
         }
         Ok(trained)
     }
 
+    /// Only pictures of things may be mirrored, and only images with channels first are moved.
+    fn augmented(&self, hyper: Hyper) -> Hyper {
+        let planes = self.session.preprocessing.layout == Layout::Nchw;
+        let characters = matches!(self.session.data, Source::Idx(_));
+        Hyper {
+            flip: hyper.flip && planes && !characters,
+            shift: if planes { hyper.shift } else { 0 },
+            ..hyper
+        }
+    }
+
     fn samples(&self, set: Set) -> Result<Images<'_>, RunError> {
         Ok(Images::new(self.data, set, &self.session.preprocessing)?)
-    }
-}
-
-fn spec(head: &Head) -> HeadSpec<'_> {
-    HeadSpec {
-        name: head.point.after.clone(),
-        value: head.point.value.clone(),
-        graph: &head.graph,
     }
 }
 
@@ -245,11 +248,22 @@ pub(super) fn tell(teller: &mut Teller, event: train::Event) {
         train::Event::Resumed { epoch } => teller.say(format!("goes on after epoch {epoch}")),
         train::Event::StaleCheckpoint => teller.say("a checkpoint of another training is replaced"),
         train::Event::Features { done, total } => teller.progress(done, total, "images through the network"),
-        train::Event::NoCache { bytes, bound } => teller.say(format!(
-            "the features take {} MB, more than the {} MB there are for them: the network runs again in every epoch",
+        train::Event::NoCache {
+            bytes,
+            bound,
+            seconds,
+        } => teller.say(format!(
+            "the features take {} MB, more than the {} MB there are for them: the network runs again \
+             in every epoch, {seconds:.0} s each",
             bytes >> 20,
             bound >> 20
         )),
+        train::Event::Phase { name, epochs } => {
+            teller.say(match name {
+                "backbone" => format!("the network alone, {epochs} epochs"),
+                _ => format!("network and exits together, {epochs} epochs"),
+            });
+        }
         train::Event::Epoch {
             epoch,
             epochs,

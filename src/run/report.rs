@@ -2,15 +2,12 @@
 
 use super::RunError;
 use super::distribute::{Ran, What};
-use super::summary;
+use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::evaluate::report::{Conditions, Report, Subject, Used};
-use crate::evaluate::{
-    Assembled, Baselines, ConfidenceTable, HeadKey, Outcome, Prepared, WireTable, World, baselines,
-    sweep,
-};
+use crate::evaluate::{Baselines, Outcome, Prepared, baselines, sweep};
 use crate::exits::ExitPoint;
-use crate::partition::{ExitRule, Placement, Plan, plan_at};
+use crate::partition::{ExitRule, Placement, plan_at};
 use crate::remote::Element;
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -21,10 +18,6 @@ pub(super) struct Findings<'a> {
     pub name: &'a str,
     pub data: &'a LoadedData,
     pub results: &'a Results,
-    /// Calibration, test.
-    pub tables: &'a (ConfidenceTable, ConfidenceTable),
-    pub heads: &'a [HeadKey],
-    pub plan: &'a Plan,
     pub points: &'a [ExitPoint],
     pub ran: &'a Ran,
     pub measured: &'a Outcome,
@@ -33,35 +26,14 @@ pub(super) struct Findings<'a> {
 
 /// The report.
 pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
-    let Findings {
-        session,
-        results,
-        plan,
-        ..
-    } = *found;
+    let (session, results) = (found.session, found.results);
+    let replayed = Replayed::over(session, results)?;
     let (Some(edge), Some(cloud), Some(link)) = (&results.edge, &results.cloud, &results.link)
     else {
-        return Err(RunError::NothingToRun);
+        return Err(RunError::NoResults);
     };
-    let (calibration, test) = found.tables;
-    let assembled = [Assembled::new(
-        plan,
-        part(results, crate::exits::Part::Edge),
-        part(results, crate::exits::Part::Cloud),
-    )];
-    let wires = [wire_tables(results, true)?, wire_tables(results, false)?];
-    let world = World {
-        assembled: &assembled,
-        ..summary::world(session, &results.layers, edge, cloud, link, found.heads)
-    };
-    let on_calibration = World {
-        wire_tables: &wires[0],
-        ..world
-    };
-    let on_test = World {
-        wire_tables: &wires[1],
-        ..world
-    };
+    let (plan, calibration, test) = (replayed.plan, &replayed.calibration, &replayed.test);
+    let (on_calibration, on_test) = (replayed.world(), replayed.test_world());
     let mut report = Report::new(subject(found), plan, &results.layers);
     report.under(&Conditions {
         edge,
@@ -72,7 +44,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         billing: session.billing,
         one_machine: one_machine(session),
     });
-    say_more(&mut report, found);
+    say_more(&mut report, session, &replayed);
     let thresholds = session.sweep.thresholds();
     let prepared = Prepared::new(calibration, plan, &on_calibration)?;
     report.predict(
@@ -97,11 +69,9 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
             edge_only: of(What::EdgeOnly),
         });
     }
+    report.unmodified(test.final_column()?.accuracy(&test.labels));
     // Both placements are predicted from sums of layers alike: only one of them was assembled.
-    let fair = World {
-        assembled: &[],
-        ..on_calibration
-    };
+    let fair = replayed.level_world();
     let cloud_only = baselines(calibration, plan, &fair)?.cloud_only;
     // Together with the network only this plan's exits were trained.
     let both = matches!(session.exits.training, Training::Frozen { .. });
@@ -130,27 +100,30 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     Ok(report)
 }
 
-fn part(results: &Results, part: crate::exits::Part) -> Option<crate::device::PartProfile> {
-    let found = results.parts.iter().find(|(p, _)| *p == part);
-    found.map(|(_, profile)| profile.clone())
-}
-
-fn wire_tables(results: &Results, calibrating: bool) -> Result<Vec<WireTable>, RunError> {
-    let tables = results.wires.iter().map(|w| {
-        let packed = if calibrating { &w.calibration } else { &w.test };
-        Ok(WireTable {
-            split_after: w.split_after.clone(),
-            element: w.wire.tensor,
-            table: packed.unpack()?,
-        })
-    });
-    tables.collect()
-}
-
-/// Whether any edge and any cloud target share a machine.
+/// Whether any edge and any cloud target share a machine, as far as their addresses tell.
 fn one_machine(session: &Session) -> bool {
-    let local = |targets: &[Target]| targets.iter().any(|t| matches!(t, Target::Local { .. }));
-    local(&session.edge) && local(&session.cloud)
+    let hosts = |targets: &[Target]| -> Vec<String> { targets.iter().map(host).collect() };
+    let clouds = hosts(&session.cloud);
+    hosts(&session.edge)
+        .iter()
+        .any(|host| clouds.contains(host))
+}
+
+/// The machine of a target; `localhost` for this one.
+fn host(target: &Target) -> String {
+    let (Target::Agent { url, .. } | Target::V2 { url, .. }) = target else {
+        return "localhost".to_owned();
+    };
+    let host = reqwest::Url::parse(url).ok();
+    let host = host
+        .as_ref()
+        .and_then(reqwest::Url::host_str)
+        .unwrap_or(url);
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<std::net::IpAddr>() {
+        Ok(address) if address.is_loopback() => "localhost".to_owned(),
+        _ => host.to_ascii_lowercase(),
+    }
 }
 
 fn subject(found: &Findings) -> Subject {
@@ -186,8 +159,8 @@ fn subject(found: &Findings) -> Subject {
 }
 
 /// What must be read with the numbers, besides what the report says by itself.
-fn say_more(report: &mut Report, found: &Findings) {
-    let (session, (calibration, test)) = (found.session, found.tables);
+fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
+    let (calibration, test) = (&replayed.calibration, &replayed.test);
     // The whole of the test images tells what the network does, whoever tunes on a part of them.
     if let Calibration::FromTest(n) = session.calibration
         && let (Ok(a), Ok(b)) = (calibration.final_column(), test.final_column())
@@ -210,5 +183,26 @@ fn say_more(report: &mut Report, found: &Findings) {
             "The split tensor travels as {:?}; the cloud's answers are predicted from tensors as they arrive.",
             session.wire.tensor
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("http://127.0.0.1:7070", "localhost")]
+    #[case("http://[::1]:7070", "localhost")]
+    #[case("https://LOCALHOST:1", "localhost")]
+    #[case("https://jetson.lan:7070", "jetson.lan")]
+    #[case("https://10.0.0.3", "10.0.0.3")]
+    fn an_address_tells_the_machine(#[case] url: &str, #[case] expected: &str) {
+        let target = Target::Agent {
+            url: url.to_owned(),
+            token: None,
+            trust: crate::session::Trust::System,
+        };
+        assert_eq!(host(&target), expected);
     }
 }

@@ -7,23 +7,19 @@ use super::keep::Teller;
 use super::samples::Images;
 use super::{Network, RunError};
 use crate::data::{LoadedData, Set};
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::engine::{Cancel, Engine, Options};
 use crate::evaluate::policy::Output;
 use crate::evaluate::{Column, ConfidenceTable};
 use crate::exits::{Head, Part};
-use crate::model::{Graph, ValueId};
+use crate::model::Graph;
 use crate::partition::{Plan, Split};
 use crate::remote::{Wire, wire};
 use crate::session::Session;
 use crate::session::results::WireTables;
 use crate::session::tables::PackedTable;
-use crate::train::{Samples, fit_temperature};
-use rayon::prelude::*;
+use crate::train::{Samples, fit_temperature, forward_scores};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
-
-/// Samples between two words of progress.
-const CHUNK: usize = 256;
 
 /// Both tables, and the temperature of each head.
 #[derive(Debug, Serialize, Deserialize)]
@@ -78,8 +74,8 @@ pub(super) fn make(
     })
 }
 
-/// The outputs of each head and, last, of `graph`, over all samples: one sample at a time, as the
-/// distributed run has it, on all cores.
+/// The outputs of each head and, last, of `graph`, over all samples, one at a time as the
+/// distributed run has it.
 fn through(
     graph: &Graph,
     heads: &[(Part, Head)],
@@ -87,51 +83,11 @@ fn through(
     cancel: &Cancel,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f32>>, RunError> {
-    let one = Options { threads: 1 };
-    let mut cuts = Vec::new();
-    let mut feeds = Vec::new();
-    let mut engines = Vec::new();
-    for (_, head) in heads {
-        let cut = graph.find(&head.point.value)?;
-        let at = cuts.iter().position(|&c| c == cut).unwrap_or_else(|| {
-            cuts.push(cut);
-            cuts.len() - 1
-        });
-        feeds.push(at);
-        engines.push(Engine::new(head.graph.clone(), &one)?);
-    }
-    let outputs: Vec<ValueId> = cuts.iter().chain(&graph.outputs).copied().collect();
-    let backbone = Engine::new(graph.subgraph(&graph.inputs, &outputs)?, &one)?;
-    let size = graph.value(graph.inputs[0]).shape.elements(1);
-    let mut scores = vec![Vec::new(); heads.len() + 1];
-    let indices: Vec<usize> = (0..samples.len()).collect();
-    for chunk in indices.chunks(CHUNK) {
-        let found: Vec<Vec<Vec<f32>>> = chunk
-            .par_iter()
-            .map(|&index| {
-                let mut input = vec![0.0; size];
-                samples.input(index, &mut input);
-                let mut values = backbone.run_f32(1, &[&input], cancel)?;
-                let last = values.pop().unwrap_or_default();
-                let heads = engines.iter().zip(&feeds);
-                let mut all: Vec<Vec<f32>> = heads
-                    .map(|(engine, &at)| {
-                        let outputs = engine.run_f32(1, &[&values[at]], cancel)?;
-                        Ok(outputs.into_iter().next().unwrap_or_default())
-                    })
-                    .collect::<Result<_, EngineError>>()?;
-                all.push(last);
-                Ok(all)
-            })
-            .collect::<Result<_, EngineError>>()?;
-        for sample in found {
-            for (all, one) in scores.iter_mut().zip(sample) {
-                all.extend(one);
-            }
-        }
-        progress(chunk[chunk.len() - 1] + 1);
-    }
-    Ok(scores)
+    let heads: Vec<(&str, &Graph)> = heads
+        .iter()
+        .map(|(_, h)| (h.point.value.as_str(), &h.graph))
+        .collect();
+    Ok(forward_scores(graph, &heads, samples, cancel, progress)?)
 }
 
 fn columns(

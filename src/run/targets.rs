@@ -100,10 +100,11 @@ impl<'a> Fleet<'a> {
                 s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
                 _ => String::new(),
             };
-            let state = format!(
-                "connected: {machine}, {} threads{stretched}",
-                reached.info.threads
-            );
+            let threads = match reached.info.threads {
+                1 => "1 thread".to_owned(),
+                n => format!("{n} threads"),
+            };
+            let state = format!("connected: {machine}, {threads}{stretched}");
             teller.event(Event::Target { part, index, state });
             self.side(part)[index] = Some(reached);
         }

@@ -6,7 +6,7 @@ off a board needs neither model nor data nor agent to be tuned.
 
 use super::tables::{PackError, PackedTable};
 use crate::device::{LinkProfile, PartProfile, Profile};
-use crate::evaluate::{ConfidenceTable, Outcome};
+use crate::evaluate::{ConfidenceTable, HeadKey, Outcome};
 use crate::exits::{ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The largest head that is unpacked, in bytes of its ONNX file.
-const MAX_HEAD: u64 = 512 << 20;
+/// The most that is unpacked of one string, so that nothing unpacks without end.
+const MAX_PACKED: u64 = 512 << 20;
 
 /// Results of a run. Everything but the network's layers may be missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,9 +70,9 @@ pub struct Results {
     /// What the runs gave.
     #[serde(default)]
     pub measured: Vec<Measured>,
-    /// The events of the last run, and the seconds since its start.
+    /// The events of the last run, packed ([`Results::journal`]).
     #[serde(default)]
-    pub journal: Vec<(f64, Event)>,
+    pub journal: String,
 }
 
 /// What a plan or a baseline gave when it ran.
@@ -134,6 +134,30 @@ pub struct HeadError {
     what: String,
 }
 
+/// Compressed and in base64: what RON text would blow up or compress badly.
+fn pack(bytes: &[u8]) -> Result<String, String> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    packed
+        .map(|packed| STANDARD.encode(packed))
+        .map_err(|e| e.to_string())
+}
+
+fn unpack(text: &str) -> Result<Vec<u8>, String> {
+    let packed = STANDARD.decode(text).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    ZlibDecoder::new(&packed[..])
+        .take(MAX_PACKED)
+        .read_to_end(&mut bytes)
+        .map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// Why a journal can't be packed or unpacked.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal of the last run is damaged: {0}; run again to replace it")]
+pub struct JournalError(String);
+
 impl TrainedHead {
     /// Packs a head; its graph is kept fused, as it runs.
     ///
@@ -145,9 +169,6 @@ impl TrainedHead {
             what,
         };
         let bytes = to_onnx(&fuse(&head.graph)).map_err(|e| fail(e.to_string()))?;
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-        let packed = encoder.write_all(&bytes).and_then(|()| encoder.finish());
-        let packed = packed.map_err(|e| fail(e.to_string()))?;
         Ok(TrainedHead {
             part,
             point: head.point.clone(),
@@ -156,7 +177,7 @@ impl TrainedHead {
             params: head.params,
             macs: head.macs,
             temperature,
-            weights: STANDARD.encode(packed),
+            weights: pack(&bytes).map_err(fail)?,
         })
     }
 
@@ -169,14 +190,7 @@ impl TrainedHead {
             after: self.point.after.clone(),
             what,
         };
-        let packed = STANDARD
-            .decode(&self.weights)
-            .map_err(|e| fail(e.to_string()))?;
-        let mut bytes = Vec::new();
-        ZlibDecoder::new(&packed[..])
-            .take(MAX_HEAD)
-            .read_to_end(&mut bytes)
-            .map_err(|e| fail(e.to_string()))?;
+        let bytes = unpack(&self.weights).map_err(fail)?;
         let graph = import_bytes(&bytes, "head.onnx").map_err(|e| fail(e.to_string()))?;
         Ok(Head {
             point: self.point.clone(),
@@ -211,7 +225,7 @@ impl Results {
             plan: None,
             parts: Vec::new(),
             measured: Vec::new(),
-            journal: Vec::new(),
+            journal: String::new(),
         }
     }
 
@@ -237,6 +251,46 @@ impl Results {
         });
     }
 
+    /// Keeps the events of a run, with the seconds since its start.
+    ///
+    /// # Errors
+    /// Where they can't be put into words.
+    pub fn keep_journal(&mut self, events: &[(f64, Event)]) -> Result<(), JournalError> {
+        let text = serde_json::to_vec(events).map_err(|e| JournalError(e.to_string()))?;
+        self.journal = pack(&text).map_err(JournalError)?;
+        Ok(())
+    }
+
+    /// The events of the last run, and the seconds since its start; none if it wasn't kept.
+    ///
+    /// # Errors
+    /// Where it is damaged.
+    pub fn journal(&self) -> Result<Vec<(f64, Event)>, JournalError> {
+        if self.journal.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = unpack(&self.journal).map_err(JournalError)?;
+        serde_json::from_slice(&text).map_err(|e| JournalError(e.to_string()))
+    }
+
+    /// Which head stands where: the one trained for a part, or the one that serves both.
+    pub fn head_keys(&self) -> Vec<HeadKey> {
+        let mut keys = Vec::new();
+        for point in &self.points {
+            let here = || self.heads.iter().filter(|h| h.point.layer == point.layer);
+            for part in [Part::Edge, Part::Cloud] {
+                if let Some(head) = here().find(|h| h.part == part).or(here().next()) {
+                    keys.push(HeadKey {
+                        after: point.after.clone(),
+                        part,
+                        hash: head.hash.clone(),
+                    });
+                }
+            }
+        }
+        keys
+    }
+
     /// What the last run of `what` gave.
     pub fn last(&self, what: &str) -> Option<&Measured> {
         self.measured.iter().rev().find(|m| m.what == what)
@@ -249,6 +303,23 @@ mod tests {
     use crate::engine::{Cancel, Engine, Options};
     use crate::exits::{head, points};
     use crate::model::zoo::ZooModel;
+
+    #[test]
+    fn a_journal_comes_back() {
+        let network = ZooModel::ResNet { depth: 8, width: 4 };
+        let fused = fuse(&network.build((3, 32, 32), 10, 1).unwrap());
+        let mut results = Results::new(LayerTable::new(&fused).unwrap(), Vec::new());
+        assert_eq!(results.journal().unwrap(), []);
+        let say = |text: &str| Event::Say {
+            stage: crate::run::Stage::Heads,
+            text: text.to_owned(),
+        };
+        let events = vec![(0.25, say("a")), (1.5, say("b"))];
+        results.keep_journal(&events).unwrap();
+        assert_eq!(results.journal().unwrap(), events);
+        results.journal.truncate(20);
+        assert!(results.journal().is_err());
+    }
 
     #[test]
     fn a_packed_head_runs_to_the_same_numbers() {

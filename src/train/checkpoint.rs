@@ -1,6 +1,7 @@
 /*! The file a killed training resumes from: learners, epoch, and what training it belongs to. */
 
-use super::learner::{Hyper, Learner};
+use super::hyper::Hyper;
+use super::learner::Learner;
 use super::{Event, Samples, TrainError};
 use crate::model::Graph;
 use candle_core::{Device, Tensor};
@@ -38,12 +39,7 @@ fn failed(path: &Path, what: impl ToString) -> TrainError {
 }
 
 /// Writes the file whole or not at all.
-pub(super) fn save(
-    path: &Path,
-    print: &[u8],
-    epoch: usize,
-    learners: &[Learner],
-) -> Result<(), TrainError> {
+fn save(path: &Path, print: &[u8], epoch: usize, learners: &[&Learner]) -> Result<(), TrainError> {
     let mut tensors = BTreeMap::new();
     for (i, learner) in learners.iter().enumerate() {
         learner.save(&i.to_string(), &mut tensors)?;
@@ -76,10 +72,10 @@ pub fn learnt_so_far(path: &Path, backbone: &Graph) -> Result<Graph, TrainError>
 
 /// The epochs done, the learners being as they were after them; 0 where there is no checkpoint of
 /// this training.
-pub(super) fn load(
+fn load(
     path: &Path,
     print: &[u8],
-    learners: &mut [Learner],
+    learners: &mut [&mut Learner],
     progress: &mut dyn FnMut(Event),
 ) -> Result<usize, TrainError> {
     if !path.exists() {
@@ -105,4 +101,24 @@ pub(super) fn load(
     };
     progress(Event::Resumed { epoch });
     Ok(epoch)
+}
+
+/// [`load`] where there is a path.
+pub(super) fn resume(
+    path: Option<&Path>,
+    print: &[u8],
+    learners: &mut [&mut Learner],
+    progress: &mut dyn FnMut(Event),
+) -> Result<usize, TrainError> {
+    path.map_or(Ok(0), |path| load(path, print, learners, progress))
+}
+
+/// [`save`] where there is a path.
+pub(super) fn keep(
+    path: Option<&Path>,
+    print: &[u8],
+    epoch: usize,
+    learners: &[&Learner],
+) -> Result<(), TrainError> {
+    path.map_or(Ok(()), |path| save(path, print, epoch, learners))
 }

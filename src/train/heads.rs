@@ -1,20 +1,24 @@
 /*!
 Heads over a frozen backbone: the backbone runs once, on the engine, with as much of each head as
-has no parameters; the heads then learn from the cached features, all in one pass.
+has no parameters; the heads then learn from the cached features, each on its own, side by side.
 */
 
+use super::cache::{CacheLimits, Extractor, Features};
+use super::graft::graft;
 use super::joint::sample_shape;
-use super::learner::{Hyper, Learner, cross_entropy, order};
-use super::{Event, Samples, TrainError, checkpoint};
+use super::learner::{Learner, Rng, cross_entropy, order};
+use super::standard::Standard;
+use super::{Event, Task, TrainError, checkpoint};
 use crate::engine::training::Run;
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::engine::{Engine, EngineError, Options};
+use crate::exits::{Dropout, Head};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
-use std::path::Path;
+use rayon::prelude::*;
 use std::time::Instant;
 
-/// Samples the backbone takes at once.
-const PASS: usize = 64;
+/// Samples whose features say how to standardise them.
+const MEASURED: usize = 4096;
 
 /// A head to train.
 #[derive(Debug, Clone)]
@@ -25,42 +29,68 @@ pub struct HeadSpec<'a> {
     pub value: String,
     /// One input, one output `[N, classes]`.
     pub graph: &'a Graph,
+    /// Where values are dropped while it learns.
+    pub dropout: &'a [Dropout],
 }
 
-/// The last value of the chain behind the head's input that needs no parameters and is smallest.
-fn split(graph: &Graph) -> Result<ValueId, TrainError> {
-    let [input] = graph.inputs.as_slice() else {
-        return Err(TrainError::Request(format!(
-            "head `{}` must have one input",
-            graph.name
-        )));
-    };
-    let consumers = graph.consumers();
-    let (mut at, mut best) = (*input, *input);
-    while let Some([next]) = consumers.get(&at).map(Vec::as_slice) {
-        let node = &graph.nodes[*next];
-        let plain = matches!(
-            node.op,
-            Op::GlobalPool { .. }
-                | Op::Pool { .. }
-                | Op::Reshape { .. }
-                | Op::Unary(_)
-                | Op::Reduce { .. }
-                | Op::Transpose { .. }
-                | Op::Identity
-        );
-        if !plain || node.inputs.len() != 1 || node.outputs.len() != 1 {
-            break;
-        }
-        at = node.outputs[0];
-        if graph.outputs.contains(&at) {
-            break;
-        }
-        if graph.value(at).shape.elements(1) <= graph.value(best).shape.elements(1) {
-            best = at;
+impl<'a> From<&'a Head> for HeadSpec<'a> {
+    fn from(head: &'a Head) -> Self {
+        HeadSpec {
+            name: head.point.after.clone(),
+            value: head.point.value.clone(),
+            graph: &head.graph,
+            dropout: &head.dropout,
         }
     }
-    Ok(best)
+}
+
+impl HeadSpec<'_> {
+    /// The dropouts that lie in `graph`, the head or its rest, by its own values.
+    pub(super) fn dropout_in(&self, graph: &Graph) -> Vec<(ValueId, f32)> {
+        let dropout = self.dropout.iter();
+        dropout
+            .filter_map(|d| Some((graph.find(&d.value).ok()?, d.rate)))
+            .collect()
+    }
+
+    /// The last value of the chain behind the head's input that needs no parameters, drops nothing
+    /// and is smallest.
+    fn split(&self) -> Result<ValueId, TrainError> {
+        let graph = self.graph;
+        let [input] = graph.inputs.as_slice() else {
+            return Err(TrainError::Request(format!(
+                "head `{}` must have one input",
+                graph.name
+            )));
+        };
+        let consumers = graph.consumers();
+        let drops = |id: ValueId| self.dropout.iter().any(|d| d.value == graph.value(id).name);
+        let (mut at, mut best) = (*input, *input);
+        while let Some([next]) = consumers.get(&at).map(Vec::as_slice) {
+            let node = &graph.nodes[*next];
+            let plain = matches!(
+                node.op,
+                Op::GlobalPool { .. }
+                    | Op::Pool { .. }
+                    | Op::Reshape { .. }
+                    | Op::Unary(_)
+                    | Op::Reduce { .. }
+                    | Op::Transpose { .. }
+                    | Op::Identity
+            );
+            if !plain || node.inputs.len() != 1 || node.outputs.len() != 1 || drops(at) {
+                break;
+            }
+            at = node.outputs[0];
+            if graph.outputs.contains(&at) {
+                break;
+            }
+            if graph.value(at).shape.elements(1) <= graph.value(best).shape.elements(1) {
+                best = at;
+            }
+        }
+        Ok(best)
+    }
 }
 
 /// The backbone with the heads' prefixes grown on it, and which output feeds which head.
@@ -83,23 +113,15 @@ fn feature_graph(
     for (head, &end) in heads.iter().zip(splits) {
         let piece = head.graph.subgraph(&head.graph.inputs, &[end])?;
         let ops: Vec<&Op> = piece.nodes.iter().map(|n| &n.op).collect();
-        let key = format!("{} {ops:?}", head.value);
+        let key = format!("{} {ops:?} ", head.value);
         let value = match known.iter().find(|(k, _)| *k == key) {
             Some((_, value)) => *value,
             None => {
-                let mut value = graph.find(&head.value)?;
-                for node in &piece.nodes {
-                    let mut out = piece.value(node.outputs[0]).clone();
-                    out.name = format!("{key} {}", out.name);
-                    let id = ValueId(graph.values.len() as u32);
-                    graph.values.push(out);
-                    let mut node = node.clone();
-                    node.name = format!("{key} {}", node.name);
-                    node.inputs = vec![value];
-                    node.outputs = vec![id];
-                    graph.nodes.push(node);
-                    value = id;
-                }
+                let at = graph.find(&head.value)?;
+                let value = match piece.nodes.is_empty() {
+                    true => at,
+                    false => graft(&mut graph, at, &piece, &key)?,
+                };
                 known.push((key, value));
                 value
             }
@@ -113,155 +135,173 @@ fn feature_graph(
     Ok((graph, feeds))
 }
 
-/// Features of some samples, one buffer an output.
-fn features(
-    engine: &Engine,
-    data: &dyn Samples,
-    indices: &[usize],
-    sample: usize,
-    cancel: &Cancel,
-) -> Result<Vec<Vec<f32>>, TrainError> {
-    let mut input = vec![0.0; indices.len() * sample];
-    for (out, &index) in input.chunks_exact_mut(sample.max(1)).zip(indices) {
-        data.input(index, out);
+/// One head, and how far it is in the epoch.
+struct Pupil {
+    learner: Learner,
+    name: String,
+    dropout: Vec<(ValueId, f32)>,
+    /// The output of the backbone it learns from, and its extents for one sample.
+    feed: usize,
+    shape: Vec<usize>,
+    standard: Option<Standard>,
+    /// Sum of losses, and hits, of the epoch.
+    score: (f64, usize),
+}
+
+/// Which samples a step is about.
+struct Batch<'a> {
+    indices: &'a [usize],
+    epoch: usize,
+    step: usize,
+    steps: usize,
+}
+
+impl Pupil {
+    fn learn(
+        &mut self,
+        task: &Task<'_>,
+        batch: &Batch<'_>,
+        mut rows: Vec<f32>,
+    ) -> Result<(), TrainError> {
+        let labels: Vec<u16> = batch.indices.iter().map(|&i| task.data.label(i)).collect();
+        let mut shape = self.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first *= labels.len();
+        }
+        if let Some(standard) = &self.standard {
+            standard.apply(&mut rows);
+        }
+        let learner = &mut self.learner;
+        let x = Tensor::from_vec(rows, shape, &Device::Cpu)?;
+        let run = Run {
+            dropout: &self.dropout,
+            seed: Rng(task.hyper.seed ^ (batch.step as u64) << 16).next(),
+            ..Run::new(task.cancel)
+        };
+        let (y, tape) = learner.net.record(&[x], &[learner.logits], &run)?;
+        let loss = cross_entropy(&y[0], &labels, task.hyper.label_smoothing)?;
+        if !loss.mean.is_finite() {
+            return Err(TrainError::Diverged {
+                name: self.name.clone(),
+                epoch: batch.epoch + 1,
+            });
+        }
+        self.score.0 += loss.mean * labels.len() as f64;
+        self.score.1 += loss.right;
+        let grads = tape.backward(vec![(learner.logits, loss.gradient)], task.cancel)?;
+        let rate = task.hyper.rate(batch.step, batch.steps);
+        learner.step(&grads, rate, task.hyper)
     }
-    Ok(engine.run_f32(indices.len(), &[&input], cancel)?)
 }
 
 /// Trains `heads` on `backbone` (fused, frozen), and returns their graphs with the trained weights,
-/// in order. Features are cached in memory up to `cache_bytes`; beyond it the backbone runs again in
-/// each epoch, which is told by [`Event::NoCache`]. Resumes from `saved` like
+/// in order. The backbone's features are computed once and cached within `limits`; beyond them it
+/// runs again in each epoch, which [`Event::NoCache`] tells beforehand. Resumes like
 /// [`super::train_joint`].
-#[allow(clippy::too_many_arguments)] // Each is a thing of its own; a struct would only rename them.
+///
+/// # Errors
+/// Where a head doesn't fit, a loss diverges, a file can't be written, or `task` is cancelled.
 pub fn train_heads(
     backbone: &Graph,
     heads: &[HeadSpec<'_>],
-    data: &dyn Samples,
-    hyper: &Hyper,
-    cache_bytes: usize,
-    saved: Option<&Path>,
-    cancel: &Cancel,
+    task: &Task<'_>,
+    limits: &CacheLimits,
     progress: &mut dyn FnMut(Event),
 ) -> Result<Vec<Graph>, TrainError> {
+    let (hyper, data) = (task.hyper, task.data);
     hyper.check(data.len())?;
     let sample = sample_shape(backbone)?.iter().product();
-    let splits = heads
-        .iter()
-        .map(|h| split(h.graph))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut learners = Vec::new();
-    for (head, &split) in heads.iter().zip(&splits) {
-        learners.push(Learner::new(
-            &head.graph.subgraph(&[split], &head.graph.outputs)?,
-        )?);
-    }
-    let mut graphs = vec![backbone];
-    graphs.extend(heads.iter().map(|h| h.graph));
-    let print = checkpoint::fingerprint(hyper, data, &graphs, "heads");
-    let first = match saved {
-        Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
-        None => 0,
-    };
+    let splits = heads.iter().map(HeadSpec::split);
+    let splits = splits.collect::<Result<Vec<_>, _>>()?;
     let (graph, feeds) = feature_graph(backbone, heads, &splits)?;
-    let shapes: Vec<Vec<usize>> = graph
-        .outputs
-        .iter()
-        .map(|&o| graph.value(o).shape.at(1))
-        .collect();
-    let dims: Vec<usize> = shapes.iter().map(|s| s.iter().product()).collect();
-    let engine = Engine::new(graph, &Options::default())?;
-    let bytes = dims.iter().sum::<usize>() * data.len() * size_of::<f32>();
-    let mut cache: Option<Vec<Vec<f32>>> = None;
-    if bytes > cache_bytes {
-        progress(Event::NoCache {
-            bytes,
-            bound: cache_bytes,
+    let shapes = graph.outputs.iter().map(|&o| graph.value(o).shape.at(1));
+    let shapes: Vec<Vec<usize>> = shapes.collect();
+    let mut pupils = Vec::new();
+    for ((head, &split), &feed) in heads.iter().zip(&splits).zip(&feeds) {
+        let rest = head.graph.subgraph(&[split], &head.graph.outputs)?;
+        pupils.push(Pupil {
+            learner: Learner::new(&rest)?,
+            name: head.name.clone(),
+            dropout: head.dropout_in(&rest),
+            feed,
+            shape: shapes[feed].clone(),
+            standard: None,
+            score: (0.0, 0),
         });
-    } else if first < hyper.epochs {
-        let mut all: Vec<Vec<f32>> = dims
-            .iter()
-            .map(|d| Vec::with_capacity(d * data.len()))
-            .collect();
-        let indices: Vec<usize> = (0..data.len()).collect();
-        for chunk in indices.chunks(PASS) {
-            let part = features(&engine, data, chunk, sample, cancel)?;
-            all.iter_mut()
-                .zip(&part)
-                .for_each(|(a, p)| a.extend_from_slice(p));
-            progress(Event::Features {
-                done: chunk[chunk.len() - 1] + 1,
-                total: data.len(),
-            });
-        }
-        cache = Some(all);
     }
+    let print = task.fingerprint(backbone, heads, "heads");
+    let mut learners: Vec<&mut Learner> = pupils.iter_mut().map(|p| &mut p.learner).collect();
+    let first = checkpoint::resume(task.saved, &print, &mut learners, progress)?;
+    let engine = Engine::new(graph, &Options::default())?;
+    let extractor = Extractor {
+        engine: &engine,
+        data,
+        sample,
+        dims: shapes.iter().map(|s| s.iter().product()).collect(),
+        cancel: task.cancel,
+    };
+    let features = match first < hyper.epochs {
+        true => Features::make(&extractor, limits, progress)?,
+        false => Features::Nowhere,
+    };
+    let measured = features.first(&extractor, MEASURED)?;
+    for pupil in &mut pupils {
+        let features = &measured[pupil.feed];
+        pupil.standard = Standard::new(pupil.learner.net.graph(), features);
+    }
+    drop(measured);
     let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
         let start = Instant::now();
-        let mut scores = vec![(0.0, 0usize); learners.len()];
-        for (i, batch) in order(data.len(), hyper.seed, epoch)
-            .chunks(hyper.batch)
-            .enumerate()
-        {
-            if cancel.is_cancelled() {
-                return Err(EngineError::Cancelled.into());
+        let order = order(data.len(), hyper.seed, epoch);
+        let batch = |(i, indices)| Batch {
+            indices,
+            epoch,
+            step: epoch * per_epoch + i,
+            steps: hyper.epochs * per_epoch,
+        };
+        let batches: Vec<Batch> = order.chunks(hyper.batch).enumerate().map(batch).collect();
+        pupils.iter_mut().for_each(|p| p.score = (0.0, 0));
+        if features.are_nowhere() {
+            for batch in &batches {
+                let rows = extractor.run(batch.indices)?;
+                pupils
+                    .par_iter_mut()
+                    .try_for_each(|pupil| pupil.learn(task, batch, rows[pupil.feed].clone()))?;
             }
-            let rows = match &cache {
-                None => features(&engine, data, batch, sample, cancel)?,
-                Some(cache) => {
-                    let gather = |(all, &d): (&Vec<f32>, &usize)| {
-                        batch
-                            .iter()
-                            .flat_map(|&i| &all[i * d..(i + 1) * d])
-                            .copied()
-                            .collect()
-                    };
-                    cache.iter().zip(&dims).map(gather).collect()
-                }
-            };
-            let labels: Vec<u16> = batch.iter().map(|&i| data.label(i)).collect();
-            let rate = hyper.rate(epoch * per_epoch + i, hyper.epochs * per_epoch);
-            for (n, learner) in learners.iter_mut().enumerate() {
-                let mut shape = shapes[feeds[n]].clone();
-                if let Some(first) = shape.first_mut() {
-                    *first *= batch.len();
-                }
-                let x = Tensor::from_slice(&rows[feeds[n]], shape, &Device::Cpu)?;
-                let (y, tape) = learner
-                    .net
-                    .record(&[x], &[learner.logits], &Run::new(cancel))?;
-                let loss = cross_entropy(&y[0], &labels, hyper.label_smoothing)?;
-                if !loss.mean.is_finite() {
-                    let name = heads[n].name.clone();
-                    return Err(TrainError::Diverged {
-                        name,
-                        epoch: epoch + 1,
-                    });
-                }
-                scores[n].0 += loss.mean * batch.len() as f64;
-                scores[n].1 += loss.right;
-                let grads = tape.backward(vec![(learner.logits, loss.gradient)], cancel)?;
-                learner.step(&grads, rate, hyper)?;
-            }
+        } else {
+            pupils.par_iter_mut().try_for_each(|pupil| {
+                batches.iter().try_for_each(|batch| {
+                    let dim = extractor.dims[pupil.feed];
+                    let rows = features.gather(pupil.feed, dim, batch.indices)?;
+                    pupil.learn(task, batch, rows)
+                })
+            })?;
         }
-        if let Some(path) = saved {
-            checkpoint::save(path, &print, epoch + 1, &learners)?;
+        if task.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled.into());
         }
+        let learners: Vec<&Learner> = pupils.iter().map(|p| &p.learner).collect();
+        checkpoint::keep(task.saved, &print, epoch + 1, &learners)?;
         let count = data.len() as f64;
-        let scores = heads.iter().zip(scores);
+        let score = |p: &Pupil| (p.name.clone(), p.score.0 / count, p.score.1 as f64 / count);
         progress(Event::Epoch {
             epoch: epoch + 1,
             epochs: hyper.epochs,
             seconds: start.elapsed().as_secs_f64(),
-            scores: scores
-                .map(|(h, (l, r))| (h.name.clone(), l / count, r as f64 / count))
-                .collect(),
+            scores: pupils.iter().map(score).collect(),
         });
     }
     heads
         .iter()
-        .zip(&learners)
-        .map(|(head, learner)| merge(head.graph, &learner.net.to_graph()?))
+        .zip(&pupils)
+        .map(|(head, pupil)| {
+            let mut rest = pupil.learner.net.to_graph()?;
+            if let Some(standard) = &pupil.standard {
+                standard.fold(&mut rest);
+            }
+            merge(head.graph, &rest)
+        })
         .collect()
 }
 

@@ -3,66 +3,74 @@ Backbones: from scratch or fine-tuned, alone or with heads on their cuts by a we
 losses.
 */
 
-use super::learner::{Hyper, Learner, Random, cross_entropy, order};
-use super::{Event, Samples, TrainError, checkpoint};
+use super::heads::HeadSpec;
+use super::hyper::Hyper;
+use super::learner::{Learner, Rng, cross_entropy, order};
+use super::{Event, Task, TrainError, checkpoint};
+use crate::engine::EngineError;
 use crate::engine::training::Run;
-use crate::engine::{Cancel, EngineError};
 use crate::model::{Graph, ValueId};
 use candle_core::{Device, Tensor};
-use std::path::Path;
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A head trained together with the backbone.
 #[derive(Debug, Clone)]
 pub struct Branch<'a> {
-    /// For the reports.
-    pub name: String,
-    /// Name of the backbone's value the head reads.
-    pub value: String,
-    /// One input, one output `[N, classes]`.
-    pub graph: &'a Graph,
+    /// The head.
+    pub head: HeadSpec<'a>,
     /// Factor of its loss.
     pub weight: f64,
 }
 
 /// Trains `backbone` (as imported, with its batch norms, or fused) and `branches` on its cuts;
-/// the backbone's own loss counts `weight`. Without branches it is plain training. After each epoch
-/// the state goes to `saved`, where the same training resumes after a kill, to the same result on
-/// as many threads. Returns the trained backbone and heads, in order.
-#[allow(clippy::too_many_arguments)] // Each is a thing of its own; a struct would only rename them.
+/// the backbone's own loss counts `weight`. Without branches it is plain training, or fine-tuning
+/// where it comes trained. After each epoch the state goes to the task's checkpoint, where the same
+/// training resumes after a kill, to the same result on as many threads. Returns the trained
+/// backbone and heads, in order.
+///
+/// # Errors
+/// Where a head doesn't fit, a loss diverges, a file can't be written, or `task` is cancelled.
 pub fn train_joint(
     backbone: &Graph,
     weight: f64,
     branches: &[Branch<'_>],
-    data: &dyn Samples,
-    hyper: &Hyper,
-    saved: Option<&Path>,
-    cancel: &Cancel,
+    task: &Task<'_>,
     progress: &mut dyn FnMut(Event),
 ) -> Result<(Graph, Vec<Graph>), TrainError> {
+    let Task {
+        data,
+        hyper,
+        saved,
+        cancel,
+    } = *task;
     hyper.check(data.len())?;
     let sample = sample_shape(backbone)?;
     let mut wanted: Vec<ValueId> = Vec::new();
     let mut learners = vec![Learner::new(backbone)?];
+    let mut dropout = vec![Vec::new()];
     wanted.push(learners[0].logits);
-    for branch in branches {
-        wanted.push(backbone.find(&branch.value)?);
-        learners.push(Learner::new(branch.graph)?);
+    for Branch { head, .. } in branches {
+        wanted.push(backbone.find(&head.value)?);
+        learners.push(Learner::new(head.graph)?);
+        dropout.push(head.dropout_in(head.graph));
     }
     let weights: Vec<f64> = std::iter::once(weight)
         .chain(branches.iter().map(|b| b.weight))
         .collect();
-    let mut graphs = vec![backbone];
-    graphs.extend(branches.iter().map(|b| b.graph));
-    let print = checkpoint::fingerprint(hyper, data, &graphs, &format!("{weights:?}"));
-    let first = match saved {
-        Some(path) => checkpoint::load(path, &print, &mut learners, progress)?,
-        None => 0,
-    };
+    let heads: Vec<HeadSpec> = branches.iter().map(|b| b.head.clone()).collect();
+    let names: Vec<&String> = std::iter::once(&backbone.name)
+        .chain(heads.iter().map(|h| &h.name))
+        .collect();
+    let print = task.fingerprint(backbone, &heads, &format!("{weights:?}"));
+    let mut all: Vec<&mut Learner> = learners.iter_mut().collect();
+    let first = checkpoint::resume(saved, &print, &mut all, progress)?;
     let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
         let start = Instant::now();
         let mut scores = vec![(0.0, 0usize); learners.len()];
+        let mut count = 0;
         let order = order(data.len(), hyper.seed, epoch);
         for (i, batch) in order.chunks(hyper.batch).enumerate() {
             if cancel.is_cancelled() {
@@ -72,7 +80,9 @@ pub fn train_joint(
             if batch.len() == 1 && data.len() > 1 {
                 continue;
             }
-            let (input, labels) = load(data, batch, &sample, hyper, epoch)?;
+            count += batch.len();
+            let (input, labels) = load(task, batch, &sample, epoch)?;
+            let step = epoch * per_epoch + i;
             let run = Run::new(cancel);
             let (values, tape) = learners[0].net.record(&[input], &wanted, &run)?;
             // What the backbone's values owe to the losses behind them.
@@ -85,6 +95,8 @@ pub fn train_joint(
                     _ => {
                         let run = Run {
                             input_gradients: true,
+                            dropout: &dropout[n],
+                            seed: Rng(hyper.seed ^ (step as u64) << 16).next(),
                             ..run
                         };
                         let inputs = std::slice::from_ref(value);
@@ -94,13 +106,8 @@ pub fn train_joint(
                 };
                 let mut loss = cross_entropy(&logits, &labels, hyper.label_smoothing)?;
                 if !loss.mean.is_finite() {
-                    let name = if n == 0 {
-                        &backbone.name
-                    } else {
-                        &branches[n - 1].name
-                    };
                     return Err(TrainError::Diverged {
-                        name: name.clone(),
+                        name: names[n].clone(),
                         epoch: epoch + 1,
                     });
                 }
@@ -120,29 +127,72 @@ pub fn train_joint(
                 grads.push(found);
             }
             grads.insert(0, tape.backward(seeds, cancel)?);
-            let rate = hyper.rate(epoch * per_epoch + i, hyper.epochs * per_epoch);
+            let rate = hyper.rate(step, hyper.epochs * per_epoch);
             for (learner, grads) in learners.iter_mut().zip(&grads) {
                 learner.step(grads, rate, hyper)?;
             }
         }
-        if let Some(path) = saved {
-            checkpoint::save(path, &print, epoch + 1, &learners)?;
-        }
-        let count = data.len() as f64;
-        let names = std::iter::once(&backbone.name).chain(branches.iter().map(|b| &b.name));
-        let scores = names.zip(scores);
+        let all: Vec<&Learner> = learners.iter().collect();
+        checkpoint::keep(saved, &print, epoch + 1, &all)?;
+        let count = count.max(1) as f64;
+        let scores = names.iter().zip(scores);
         progress(Event::Epoch {
             epoch: epoch + 1,
             epochs: hyper.epochs,
             seconds: start.elapsed().as_secs_f64(),
             scores: scores
-                .map(|(n, (l, r))| (n.clone(), l / count, r as f64 / count))
+                .map(|(n, (l, r))| (n.to_string(), l / count, r as f64 / count))
                 .collect(),
         });
     }
     let mut trained = learners.iter().map(|l| l.net.to_graph());
     let backbone = trained.next().unwrap_or_else(|| Ok(backbone.clone()))?;
     Ok((backbone, trained.collect::<Result<_, _>>()?))
+}
+
+/// Trains `backbone` alone by `first`, then it and `branches` together by `task`'s settings. Each
+/// phase is told by [`Event::Phase`] and has a checkpoint of its own: the task's with
+/// `.backbone` and `.together` behind its name, both the caller's to remove.
+///
+/// # Errors
+/// Those of [`train_joint`].
+pub fn train_mixed(
+    backbone: &Graph,
+    weight: f64,
+    branches: &[Branch<'_>],
+    first: &Hyper,
+    task: &Task<'_>,
+    progress: &mut dyn FnMut(Event),
+) -> Result<(Graph, Vec<Graph>), TrainError> {
+    let [alone, together] = mixed_checkpoints(task.saved);
+    progress(Event::Phase {
+        name: "backbone",
+        epochs: first.epochs,
+    });
+    let phase = Task {
+        hyper: first,
+        saved: alone.as_deref(),
+        ..*task
+    };
+    let (learnt, _) = train_joint(backbone, 1.0, &[], &phase, progress)?;
+    progress(Event::Phase {
+        name: "together",
+        epochs: task.hyper.epochs,
+    });
+    let phase = Task {
+        saved: together.as_deref(),
+        ..*task
+    };
+    train_joint(&learnt, weight, branches, &phase, progress)
+}
+
+/// The checkpoints of [`train_mixed`]'s two phases.
+pub fn mixed_checkpoints(saved: Option<&Path>) -> [Option<PathBuf>; 2] {
+    ["backbone", "together"].map(|phase| {
+        let mut name = saved?.as_os_str().to_owned();
+        name.push(format!(".{phase}"));
+        Some(name.into())
+    })
 }
 
 /// Extents of one sample of the graph's only input.
@@ -161,42 +211,56 @@ pub(super) fn sample_shape(graph: &Graph) -> Result<Vec<usize>, TrainError> {
 
 /// A batch, augmented by what seed, epoch and sample say.
 fn load(
-    data: &dyn Samples,
+    task: &Task<'_>,
     batch: &[usize],
     sample: &[usize],
-    hyper: &Hyper,
     epoch: usize,
 ) -> Result<(Tensor, Vec<u16>), TrainError> {
+    let (data, hyper) = (task.data, task.hyper);
     let len: usize = sample.iter().product();
     let mut input = vec![0.0; batch.len() * len];
-    let mut plain = vec![0.0; len];
-    for (out, &index) in input.chunks_exact_mut(len.max(1)).zip(batch) {
-        if !hyper.flip && hyper.shift == 0 {
-            data.input(index, out);
-            continue;
-        }
-        let &[_, height, width] = sample else {
+    let samples = input.par_chunks_mut(len.max(1)).zip(batch);
+    match (hyper.flip || hyper.shift > 0, sample) {
+        (false, _) => samples.for_each(|(out, &index)| data.input(index, out)),
+        (true, &[_, height, width]) => samples.for_each_init(
+            || vec![0.0; len],
+            |plain, (out, &index)| {
+                data.input(index, plain);
+                augment(plain, out, (height, width), hyper, (epoch, index));
+            },
+        ),
+        (true, _) => {
             return Err(TrainError::Request(format!(
                 "only images can be flipped or shifted, not {sample:?}"
             )));
-        };
-        data.input(index, &mut plain);
-        let mut random = Random(hyper.seed ^ ((epoch as u64) << 40) ^ (index as u64) << 8);
-        let flip = hyper.flip && random.below(2) == 1;
-        let (dy, dx) = (
-            random.below(2 * hyper.shift + 1),
-            random.below(2 * hyper.shift + 1),
-        );
-        let at =
-            |i: usize, d: usize, extent: usize| (i + d).saturating_sub(hyper.shift).min(extent - 1);
-        for (i, out) in out.iter_mut().enumerate() {
-            let (c, y, x) = (i / (height * width), i / width % height, i % width);
-            let x = at(if flip { width - 1 - x } else { x }, dx, width);
-            *out = plain[(c * height + at(y, dy, height)) * width + x];
         }
     }
     let mut shape = vec![batch.len()];
     shape.extend(sample);
     let labels = batch.iter().map(|&i| data.label(i)).collect();
     Ok((Tensor::from_vec(input, shape, &Device::Cpu)?, labels))
+}
+
+/// Mirrors and moves an image.
+fn augment(
+    plain: &[f32],
+    out: &mut [f32],
+    (height, width): (usize, usize),
+    hyper: &Hyper,
+    (epoch, index): (usize, usize),
+) {
+    let mut rng = Rng(hyper.seed ^ ((epoch as u64) << 40) ^ (index as u64) << 8);
+    let flip = hyper.flip && rng.below(2) == 1;
+    let range = 2 * hyper.shift + 1;
+    let (dy, dx) = (rng.below(range), rng.below(range));
+    let at =
+        |i: usize, d: usize, extent: usize| (i + d).saturating_sub(hyper.shift).min(extent - 1);
+    let lines = out.chunks_exact_mut(width).enumerate();
+    for (line, out) in lines {
+        let (c, y) = (line / height, line % height);
+        let from = &plain[(c * height + at(y, dy, height)) * width..][..width];
+        for (x, out) in out.iter_mut().enumerate() {
+            *out = from[at(if flip { width - 1 - x } else { x }, dx, width)];
+        }
+    }
 }

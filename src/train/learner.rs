@@ -1,99 +1,36 @@
-/*! One graph that learns: its loss, its optimizer, its schedule; and the seeded order of samples. */
+/*! One graph that learns: its loss and its optimizer; and the seeded order of samples. */
 
 use super::TrainError;
+use super::hyper::{Hyper, Optimizer};
 use crate::engine::training::{Gradients, TrainableGraph};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
-/// How parameters follow their gradients.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub enum Optimizer {
-    /// Gradient descent with momentum 0.9; weight decay is added to the gradient.
-    Sgd,
-    /// AdamW (0.9, 0.999); weight decay acts on the parameter.
-    AdamW,
-}
-
-/// The settings of a training.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Hyper {
-    /// Passes over the samples.
-    pub epochs: usize,
-    /// Samples a step.
-    pub batch: usize,
-    /// At the start; it falls to 0 along a cosine.
-    pub learning_rate: f64,
-    /// Pull towards zero, on weights (not on biases and norms).
-    pub weight_decay: f64,
-    /// Share of the target spread over all classes.
-    pub label_smoothing: f64,
-    /// The rule.
-    pub optimizer: Optimizer,
-    /// Of the order of samples and the augmentation.
-    pub seed: u64,
-    /// Mirror images left to right, at random (backbones only).
-    pub flip: bool,
-    /// Move images by up to so many pixels, edges repeated (backbones only).
-    pub shift: usize,
-}
-
-impl Default for Hyper {
-    fn default() -> Self {
-        Hyper {
-            epochs: 20,
-            batch: 256,
-            learning_rate: 2e-3,
-            weight_decay: 1e-4,
-            label_smoothing: 0.0,
-            optimizer: Optimizer::AdamW,
-            seed: 0,
-            flip: false,
-            shift: 0,
-        }
-    }
-}
-
-impl Hyper {
-    /// Refuses what can't be trained with.
-    pub(super) fn check(&self, samples: usize) -> Result<(), TrainError> {
-        if self.batch == 0 || samples == 0 || !self.learning_rate.is_finite() {
-            return Err(TrainError::Request(format!(
-                "training needs samples, a batch and a learning rate; given {samples}, {}, {}",
-                self.batch, self.learning_rate
-            )));
-        }
-        Ok(())
-    }
-
-    /// The learning rate at step `step` of `steps`.
-    pub(super) fn rate(&self, step: usize, steps: usize) -> f64 {
-        let share = step as f64 / steps.max(1) as f64;
-        self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
-    }
-}
-
 /// SplitMix64: all the randomness a shuffle needs, the same on every machine and for good.
 #[derive(Debug, Clone)]
-pub(super) struct Random(pub u64);
+pub(super) struct Rng(pub u64);
 
-impl Random {
-    pub(super) fn below(&mut self, n: usize) -> usize {
+impl Rng {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
     }
 }
 
 /// The order of `samples` in `epoch`.
 pub(super) fn order(samples: usize, seed: u64, epoch: usize) -> Vec<usize> {
-    let mut random = Random(seed ^ (epoch as u64 + 1).wrapping_mul(0xa076_1d64_78bd_642f));
+    let mut rng = Rng(seed ^ (epoch as u64 + 1).wrapping_mul(0xa076_1d64_78bd_642f));
     let mut order: Vec<usize> = (0..samples).collect();
     for i in (1..samples).rev() {
-        order.swap(i, random.below(i + 1));
+        order.swap(i, rng.below(i + 1));
     }
     order
 }

@@ -1,6 +1,12 @@
 use super::*;
-use crate::engine::Cancel;
-use crate::model::{Activation, Builder, Constant, Graph, Op, Shape};
+use crate::engine::{Engine, Options};
+use crate::exits::{self, Dropout, Head, Part, points, replica};
+use crate::model::fuse::fuse;
+use crate::model::layers::LayerTable;
+use crate::model::zoo::ZooModel;
+use crate::model::{Activation, Builder, Constant, Op, Shape};
+use pretty_assertions::assert_eq;
+use rstest::rstest;
 
 struct Toy(usize);
 
@@ -80,120 +86,419 @@ fn hyper(epochs: usize) -> Hyper {
     }
 }
 
-fn spec(graph: &Graph) -> [HeadSpec<'_>; 1] {
-    [HeadSpec {
+fn spec(graph: &Graph) -> HeadSpec<'_> {
+    HeadSpec {
         name: "first".into(),
         value: "a".into(),
         graph,
-    }]
+        dropout: &[],
+    }
 }
+
+fn branch(graph: &Graph) -> Branch<'_> {
+    Branch {
+        head: spec(graph),
+        weight: 1.0,
+    }
+}
+
+/// A training, and the epochs it went through; it is stopped after epoch `stop`.
+fn trained<R>(
+    (data, hyper): (&dyn Samples, &Hyper),
+    saved: Option<&Path>,
+    stop: usize,
+    run: impl FnOnce(&Task<'_>, &mut dyn FnMut(Event)) -> Result<R, TrainError>,
+) -> (Result<R, TrainError>, Vec<usize>) {
+    let cancel = Cancel::new();
+    let task = Task {
+        data,
+        hyper,
+        saved,
+        cancel: &cancel,
+    };
+    let mut epochs = Vec::new();
+    let result = run(&task, &mut |e| {
+        if let Event::Epoch { epoch, .. } = e {
+            epochs.push(epoch);
+            if epoch == stop {
+                cancel.cancel();
+            }
+        }
+    });
+    (result, epochs)
+}
+
+const MEMORY: CacheLimits = CacheLimits {
+    memory_bytes: 1 << 20,
+    folder: None,
+};
 
 #[test]
 fn a_tiny_network_learns_its_samples_by_heart() {
     let mut last = 0.0;
-    let mut see = |e| {
+    let cancel = Cancel::new();
+    let task = Task {
+        data: &Toy(32),
+        hyper: &hyper(60),
+        saved: None,
+        cancel: &cancel,
+    };
+    train_joint(&net(), 1.0, &[], &task, &mut |e| {
         if let Event::Epoch { scores, .. } = e {
             last = scores[0].2;
         }
-    };
-    let cancel = Cancel::new();
-    train_joint(
-        &net(),
-        1.0,
-        &[],
-        &Toy(32),
-        &hyper(60),
-        None,
-        &cancel,
-        &mut see,
-    )
+    })
     .unwrap();
     assert_eq!(last, 1.0);
 }
 
 #[test]
 fn joint_training_moves_backbone_and_head() {
-    let head = head();
-    let branch = [Branch {
-        name: "first".into(),
-        value: "a".into(),
-        graph: &head,
-        weight: 1.0,
-    }];
-    let cancel = Cancel::new();
-    let net = net();
-    let (trained, heads) = train_joint(
-        &net,
-        0.0,
-        &branch,
-        &Toy(16),
-        &hyper(1),
-        None,
-        &cancel,
-        &mut |_| {},
-    )
-    .unwrap();
+    let (net, head) = (net(), head());
+    let train = |weight| {
+        let run = |task: &Task<'_>, on: &mut dyn FnMut(Event)| {
+            let mut branch = branch(&head);
+            branch.weight = weight;
+            train_joint(&net, 0.0, &[branch], task, on)
+        };
+        trained((&Toy(16), &hyper(1)), None, 9, run).0.unwrap()
+    };
     let changed = |a: &Graph, b: &Graph, name: &str| {
         let id = a.find(name).unwrap();
         a.constants[&id] != b.constants[&id]
     };
-    assert!(changed(&net, &trained, "a.weight"));
+    let (learnt, heads) = train(1.0);
+    assert!(changed(&net, &learnt, "a.weight"));
     assert!(changed(&head, &heads[0], "fc.weight"));
+    // Nothing leads from the head's loss to the layers behind its cut; only the pull to zero does.
+    let still = Hyper {
+        weight_decay: 0.0,
+        ..hyper(1)
+    };
+    let run = |task: &Task<'_>, on: &mut dyn FnMut(Event)| {
+        train_joint(&net, 0.0, &[branch(&head)], task, on)
+    };
+    let (learnt, _) = trained((&Toy(16), &still), None, 9, run).0.unwrap();
+    assert!(changed(&net, &learnt, "a.weight"));
+    assert!(!changed(&net, &learnt, "c.weight"));
 }
 
 #[test]
-fn a_killed_training_resumes_to_the_same_weights() {
+fn a_killed_joint_training_resumes_to_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("saved");
-    let (net, data) = (net(), Toy(20));
-    let run = |saved: Option<&std::path::Path>, stop: usize| {
-        let cancel = Cancel::new();
-        let mut epochs = Vec::new();
-        let result = train_joint(&net, 1.0, &[], &data, &hyper(4), saved, &cancel, &mut |e| {
-            if let Event::Epoch { epoch, .. } = e {
-                epochs.push(epoch);
-                if epoch == stop {
-                    cancel.cancel();
-                }
-            }
-        });
-        (result, epochs)
+    let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(4));
+    let dropout = [Dropout {
+        value: "flat".into(),
+        rate: 0.3,
+    }];
+    let run = |saved: Option<&Path>, stop: usize| {
+        trained((&data, &hyper), saved, stop, |task, on| {
+            let mut branch = branch(&head);
+            branch.head.dropout = &dropout;
+            train_joint(&net, 1.0, &[branch], task, on)
+        })
     };
-    let whole = run(None, 9).0.unwrap().0;
-    assert!(run(Some(&path), 2).0.is_err());
+    let whole = run(None, 9).0.unwrap();
+    let (stopped, epochs) = run(Some(&path), 1);
+    assert!(matches!(
+        stopped,
+        Err(TrainError::Engine(EngineError::Cancelled))
+    ));
+    assert_eq!(epochs, [1]);
     let (resumed, epochs) = run(Some(&path), 9);
-    assert_eq!(epochs, [3, 4]);
-    assert_eq!(resumed.unwrap().0, whole);
+    assert_eq!(epochs, [2, 3, 4]);
+    assert_eq!(resumed.unwrap(), whole);
 }
 
 #[test]
-fn heads_on_cached_features_equal_heads_on_fresh_ones() {
+fn killed_heads_resume_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved");
+    let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(4));
+    let dropout = [Dropout {
+        value: "flat".into(),
+        rate: 0.3,
+    }];
+    let run = |saved: Option<&Path>, stop: usize, limits: &CacheLimits, rate: f32| {
+        let mut dropout = dropout.clone();
+        dropout[0].rate = rate;
+        trained((&data, &hyper), saved, stop, |task, on| {
+            let mut spec = spec(&head);
+            spec.dropout = &dropout;
+            train_heads(&net, &[spec], task, limits, on)
+        })
+    };
+    let none = CacheLimits {
+        memory_bytes: 0,
+        folder: None,
+    };
+    for limits in [&MEMORY, &none] {
+        let whole = run(None, 9, limits, 0.3).0.unwrap();
+        let (stopped, epochs) = run(Some(&path), 1, limits, 0.3);
+        assert!(stopped.is_err());
+        assert_eq!(epochs, [1]);
+        let (resumed, epochs) = run(Some(&path), 9, limits, 0.3);
+        assert_eq!(epochs, [2, 3, 4]);
+        assert_eq!(resumed.unwrap(), whole);
+        // Another dropout is another training.
+        let (other, epochs) = run(Some(&path), 9, limits, 0.0);
+        assert_eq!(epochs, [1, 2, 3, 4]);
+        assert_ne!(other.unwrap(), whole);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn mixed_training_resumes_in_the_phase_it_was_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved");
     let (net, head, data) = (net(), head(), Toy(20));
-    let run = |bytes: usize| {
-        let mut fresh = false;
-        let mut see = |e| fresh |= matches!(e, Event::NoCache { .. });
-        let cancel = Cancel::new();
-        let heads = train_heads(
-            &net,
-            &spec(&head),
-            &data,
-            &hyper(3),
-            bytes,
-            None,
-            &cancel,
-            &mut see,
-        );
+    let (first, then) = (hyper(2), hyper(3));
+    let run = |saved: Option<&Path>, stop: usize| {
+        let mut phases = Vec::new();
+        let (result, epochs) = trained((&data, &then), saved, stop, |task, on| {
+            train_mixed(&net, 1.0, &[branch(&head)], &first, task, &mut |e| {
+                if let Event::Phase { name, .. } = e {
+                    phases.push(name);
+                }
+                on(e);
+            })
+        });
+        (result, epochs, phases)
+    };
+    let (whole, epochs, phases) = run(None, 9);
+    assert_eq!(
+        (epochs, phases),
+        (vec![1, 2, 1, 2, 3], vec!["backbone", "together"])
+    );
+    let whole = whole.unwrap();
+    let (stopped, epochs, _) = run(Some(&path), 1);
+    assert!(stopped.is_err());
+    assert_eq!(epochs, [1]);
+    // The first epoch with this number is the second phase's.
+    let (stopped, epochs, _) = run(Some(&path), 1);
+    assert!(stopped.is_err());
+    assert_eq!(epochs, [2, 1]);
+    let (resumed, epochs, _) = run(Some(&path), 9);
+    assert_eq!(epochs, [2, 3]);
+    assert_eq!(resumed.unwrap(), whole);
+    for phase in mixed_checkpoints(Some(&path)) {
+        assert!(phase.unwrap().exists());
+    }
+}
+
+#[test]
+fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
+    let folder = tempfile::tempdir().unwrap();
+    let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(3));
+    let cancel = Cancel::new();
+    let task = Task {
+        data: &data,
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    let run = |memory_bytes: u64, folder: Option<&Path>| {
+        let mut fresh = None;
+        let limits = CacheLimits {
+            memory_bytes,
+            folder: folder.map(Path::to_path_buf),
+        };
+        let heads = train_heads(&net, &[spec(&head)], &task, &limits, &mut |e| {
+            if let Event::NoCache { bytes, bound, .. } = e {
+                fresh = Some((bytes, bound));
+            }
+        });
         (heads.unwrap().remove(0), fresh)
     };
     // The cache holds 16 pooled floats a sample, not the 16·6·6 at the cut.
-    let (cached, fresh) = run(20 * 16 * 4);
-    assert!(!fresh);
-    let (recomputed, fresh) = run(20 * 16 * 4 - 1);
-    assert!(fresh);
+    let need = 20 * 16 * 4;
+    let (cached, fresh) = run(need, None);
+    assert_eq!(fresh, None);
+    let (spilled, fresh) = run(need - 1, Some(folder.path()));
+    assert_eq!(fresh, None);
+    assert_eq!(spilled, cached);
+    let (recomputed, fresh) = run(need - 1, None);
+    assert_eq!(fresh, Some((need, need - 1)));
     let id = head.find("fc.weight").unwrap();
     let floats = |g: &Graph| g.constants[&id].floats().unwrap().to_vec();
     assert_ne!(floats(&cached), floats(&head));
     for (a, b) in floats(&cached).iter().zip(floats(&recomputed)) {
         assert!((a - b).abs() < 1e-4, "{a} {b}");
     }
+}
+
+#[test]
+fn a_stop_is_heard_while_features_are_made() {
+    let (net, head, hyper) = (net(), head(), hyper(3));
+    let cancel = Cancel::new();
+    let task = Task {
+        data: &Toy(200),
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    let mut done = 0;
+    let stopped = train_heads(&net, &[spec(&head)], &task, &MEMORY, &mut |e| {
+        if let Event::Features { done: so_far, .. } = e {
+            done = so_far;
+            cancel.cancel();
+        }
+    });
+    assert!(matches!(
+        stopped,
+        Err(TrainError::Engine(EngineError::Cancelled))
+    ));
+    assert!(done < 200);
+}
+
+/// Scores come one sample at a time, whatever the number of workers, and equal what the pieces of
+/// the network give one after the other.
+#[test]
+fn scores_equal_those_of_the_parts() {
+    let (net, head, data) = (net(), head(), Toy(13));
+    let heads = [("a", &head), ("c", &head)];
+    let cancel = Cancel::new();
+    let mut seen = Vec::new();
+    let scores = forward_scores(&net, &heads[..1], &data, &cancel, &mut |n| seen.push(n)).unwrap();
+    assert_eq!(seen, (1..=13).collect::<Vec<_>>());
+    let engine = |graph: Graph, threads| Engine::new(graph, &Options { threads }).unwrap();
+    let cut = net.find("a").unwrap();
+    for threads in [1, 2, 3] {
+        let front = engine(net.subgraph(&net.inputs, &[cut]).unwrap(), threads);
+        let back = engine(net.subgraph(&[cut], &net.outputs).unwrap(), threads);
+        let exit = engine(head.clone(), threads);
+        for i in 0..13 {
+            let mut input = vec![0.0; 72];
+            data.input(i, &mut input);
+            let run = |e: &Engine, x: &[f32]| e.run_f32(1, &[x], &cancel).unwrap().remove(0);
+            let a = run(&front, &input);
+            assert_eq!(run(&exit, &a), scores[0][i * 3..i * 3 + 3]);
+            assert_eq!(run(&back, &a), scores[1][i * 3..i * 3 + 3]);
+        }
+    }
+    for options in [(5, 2), (20, 1), (1, 3)] {
+        let options = ScoreOptions {
+            batch: options.0,
+            workers: options.1,
+        };
+        let run = forward_scores_with(&options, &net, &heads[..1], &data, &cancel, &mut |_| {});
+        for (a, b) in run.unwrap().iter().flatten().zip(scores.iter().flatten()) {
+            assert!((a - b).abs() < 1e-4 && (options.batch > 1 || a == b));
+        }
+    }
+    // A head that reads something else is refused by name.
+    let error = forward_scores(&net, &heads[1..], &data, &cancel, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("head"), "{error}");
+    cancel.cancel();
+    assert!(forward_scores(&net, &heads[..1], &data, &cancel, &mut |_| {}).is_err());
+}
+
+/// At batch 1 a network's scores don't depend on where it is cut or on the threads of an engine.
+#[test]
+fn replica_heads_score_like_the_parts_of_a_residual_network() {
+    let model = ZooModel::ResNet { depth: 8, width: 8 };
+    let fused = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
+    let table = LayerTable::new(&fused).unwrap();
+    let source = replica(&fused).unwrap();
+    let heads: Vec<Head> = points(&table, &fused)
+        .iter()
+        .map(|p| exits::head(&source, p, Part::Edge, 1).unwrap())
+        .collect();
+    assert!(heads.len() >= 3);
+    let pairs: Vec<_> = heads
+        .iter()
+        .map(|h| (h.point.value.as_str(), &h.graph))
+        .collect();
+    let (data, cancel) = (Toy(3), Cancel::new());
+    let scores = forward_scores(&fused, &pairs, &data, &cancel, &mut |_| {}).unwrap();
+    for threads in [1, 2, 4] {
+        let run = |graph: &Graph, x: &[f32]| {
+            let engine = Engine::new(graph.clone(), &Options { threads }).unwrap();
+            engine.run_f32(1, &[x], &cancel).unwrap().remove(0)
+        };
+        for i in 0..3 {
+            let mut input = vec![0.0; 3 * 16 * 16];
+            data.input(i, &mut input);
+            // Segment by segment, each exit on what the one before has put out.
+            let mut from = fused.inputs[0];
+            for (head, scores) in heads.iter().zip(&scores) {
+                let to = fused.find(&head.point.value).unwrap();
+                input = run(&fused.subgraph(&[from], &[to]).unwrap(), &input);
+                let logits = run(&head.graph, &input);
+                assert_eq!(logits, scores[i * 10..i * 10 + 10], "{}", head.point.after);
+                from = to;
+            }
+            let rest = fused.subgraph(&[from], &fused.outputs).unwrap();
+            assert_eq!(run(&rest, &input), scores[heads.len()][i * 10..i * 10 + 10]);
+        }
+    }
+}
+
+/// Every network built in learns four samples by a few steps, pools and all.
+#[rstest]
+#[case::resnet8(ZooModel::ResNet { depth: 8, width: 8 }, 0.05)]
+#[case::resnet20(ZooModel::ResNet { depth: 20, width: 4 }, 0.05)]
+#[case::mobilenet(ZooModel::MobileNetV2 { width: 0.25 }, 0.01)]
+#[case::resnet50(ZooModel::ResNet50, 0.005)]
+#[case::inception(ZooModel::InceptionV3, 0.01)]
+fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
+    let size = model.least_input();
+    let graph = model.build((3, size, size), 10, 1).unwrap();
+    let hyper = Hyper {
+        learning_rate,
+        flip: false,
+        shift: 0,
+        ..Hyper::for_backbone(6, 4, 1)
+    };
+    let cancel = Cancel::new();
+    let task = Task {
+        data: &Toy(4),
+        hyper: &hyper,
+        saved: None,
+        cancel: &cancel,
+    };
+    let mut losses = Vec::new();
+    train_joint(&graph, 1.0, &[], &task, &mut |e| {
+        if let Event::Epoch { scores, .. } = e {
+            losses.push(scores[0].1);
+        }
+    })
+    .unwrap();
+    // Norms over four samples at maps of a single pixel jump: the least loss tells.
+    let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(least < 0.7 * losses[0], "{losses:?}");
+}
+
+/// A fused network, without batch norms but with residual convolutions, is fine-tuned as a whole.
+#[test]
+fn a_fused_network_is_fine_tuned() {
+    let model = ZooModel::ResNet { depth: 8, width: 8 };
+    let graph = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
+    let residual = |op: &Op| matches!(op, Op::Conv { residual: true, .. });
+    assert!(graph.nodes.iter().any(|n| residual(&n.op)));
+    let mut losses = Vec::new();
+    let hyper = Hyper {
+        flip: false,
+        shift: 0,
+        ..Hyper::for_joint(8, 128, 1)
+    };
+    let (tuned, _) = trained((&Toy(8), &hyper), None, 9, |task, _| {
+        train_joint(&graph, 1.0, &[], task, &mut |e| {
+            if let Event::Epoch { scores, .. } = e {
+                losses.push(scores[0].1);
+            }
+        })
+    })
+    .0
+    .unwrap();
+    assert!(losses[7] < 0.9 * losses[0], "{losses:?}");
+    assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
+    assert!(
+        tuned
+            .constants
+            .keys()
+            .any(|id| tuned.constants[id] != graph.constants[id])
+    );
 }

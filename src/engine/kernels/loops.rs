@@ -10,6 +10,10 @@ target features: a closure, or a function that is not inlined, would not inherit
     reason = "loops over lanes that unroll read best as they are counted"
 )]
 
+#[cfg(target_arch = "aarch64")]
+use super::simd::Neon;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
 use crate::engine::Isa;
 
@@ -44,29 +48,36 @@ pub(crate) struct Block<'a> {
     pub high: f32,
 }
 
+/// `MR` pixels of tile `t` against `NP` panels from `panel` on. The reduction is split over `KU`
+/// accumulators, and the order of each sum depends on `KU` alone: never on `NP`.
+///
 /// # Safety
-/// The instructions of `S` are there; `PANEL == NV · LANES`; tile `t` has `MR` pixels; every
-/// pointer of the block is good for what the block says lies behind it.
+/// The instructions of `S` are there; `PANEL == NV · LANES`; tile `t` has `MR` pixels; there are
+/// `NP` panels from `panel` on; every pointer of the block is good for what the block says lies
+/// behind it.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize>(
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const NP: usize>(
     b: &Block,
     t: usize,
     panel: usize,
 ) {
     // SAFETY: all accesses below stay within what the function's contract promises.
     unsafe {
-        let channel = panel * PANEL;
         let out = b.out.get_unchecked(t);
-        for &o in &out[..MR] {
-            S::prefetch(o.wrapping_add(channel));
-        }
-        if !b.residual.is_empty() {
-            for &r in &b.residual.get_unchecked(t)[..MR] {
-                S::prefetch(r.wrapping_add(channel));
+        for p in 0..NP {
+            let channel = (panel + p) * PANEL;
+            for &o in &out[..MR] {
+                S::prefetch(o.wrapping_add(channel));
+            }
+            if !b.residual.is_empty() {
+                for &r in &b.residual.get_unchecked(t)[..MR] {
+                    S::prefetch(r.wrapping_add(channel));
+                }
             }
         }
-        let mut acc = [[[S::splat(0.0); NV]; MR]; KU];
-        let mut tap_weights = b.weights.add(panel * b.taps * b.run * PANEL);
+        let mut acc = [[[[S::splat(0.0); NV]; NP]; MR]; KU];
+        let panel_floats = b.taps * b.run * PANEL;
+        let mut tap_weights = b.weights.add(panel * panel_floats);
         for tap in 0..b.taps {
             let rows = b.rows.get_unchecked(t * b.taps + tap);
             let mut w = tap_weights;
@@ -77,14 +88,19 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize>(
             let mut k = 0;
             while k + KU <= b.run {
                 for u in 0..KU {
-                    let mut v = [S::splat(0.0); NV];
-                    for n in 0..NV {
-                        v[n] = S::load(w.add(u * PANEL + n * S::LANES));
+                    let mut v = [[S::splat(0.0); NV]; NP];
+                    for p in 0..NP {
+                        for n in 0..NV {
+                            let at = p * panel_floats + u * PANEL + n * S::LANES;
+                            v[p][n] = S::load(w.add(at));
+                        }
                     }
                     for r in 0..MR {
                         let x = S::splat(*rows[r].add(k + u));
-                        for n in 0..NV {
-                            acc[u][r][n] = S::fma(x, v[n], acc[u][r][n]);
+                        for p in 0..NP {
+                            for n in 0..NV {
+                                acc[u][r][p][n] = S::fma(x, v[p][n], acc[u][r][p][n]);
+                            }
                         }
                     }
                 }
@@ -94,8 +110,11 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize>(
             while k < b.run {
                 for r in 0..MR {
                     let x = S::splat(*rows[r].add(k));
-                    for n in 0..NV {
-                        acc[0][r][n] = S::fma(x, S::load(w.add(n * S::LANES)), acc[0][r][n]);
+                    for p in 0..NP {
+                        for n in 0..NV {
+                            let v = S::load(w.add(p * panel_floats + n * S::LANES));
+                            acc[0][r][p][n] = S::fma(x, v, acc[0][r][p][n]);
+                        }
                     }
                 }
                 w = w.add(PANEL);
@@ -106,37 +125,42 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize>(
         let mut sum = acc[0];
         for more in &acc[1..] {
             for r in 0..MR {
-                for n in 0..NV {
-                    sum[r][n] = S::add(sum[r][n], more[r][n]);
+                for p in 0..NP {
+                    for n in 0..NV {
+                        sum[r][p][n] = S::add(sum[r][p][n], more[r][p][n]);
+                    }
                 }
             }
         }
         let (low, high) = (S::splat(b.low), S::splat(b.high));
-        let live = b.channels - channel;
-        for n in 0..NV {
-            let c = n * S::LANES;
-            if c >= live {
-                break;
-            }
-            let bias = S::load(b.bias.add(channel + c));
-            for r in 0..MR {
-                let mut y = S::add(sum[r][n], bias);
-                let to = out[r].add(channel + c);
-                if c + S::LANES <= live {
-                    if !b.residual.is_empty() {
-                        let residual = b.residual.get_unchecked(t)[r].add(channel + c);
-                        y = S::add(y, S::load(residual));
-                    }
-                    S::store(to, S::min(high, S::max(low, y)));
-                } else {
-                    let mut last = [0.0f32; PANEL];
-                    S::store(last.as_mut_ptr(), y);
-                    for (i, &y) in last[..live - c].iter().enumerate() {
-                        let mut y = y;
+        for p in 0..NP {
+            let channel = (panel + p) * PANEL;
+            let live = b.channels - channel;
+            for n in 0..NV {
+                let c = n * S::LANES;
+                if c >= live {
+                    break;
+                }
+                let bias = S::load(b.bias.add(channel + c));
+                for r in 0..MR {
+                    let mut y = S::add(sum[r][p][n], bias);
+                    let to = out[r].add(channel + c);
+                    if c + S::LANES <= live {
                         if !b.residual.is_empty() {
-                            y += *b.residual.get_unchecked(t)[r].add(channel + c + i);
+                            let residual = b.residual.get_unchecked(t)[r].add(channel + c);
+                            y = S::add(y, S::load(residual));
                         }
-                        *to.add(i) = clamp(y, b.low, b.high);
+                        S::store(to, S::min(high, S::max(low, y)));
+                    } else {
+                        let mut last = [0.0f32; PANEL];
+                        S::store(last.as_mut_ptr(), y);
+                        for (i, &y) in last[..live - c].iter().enumerate() {
+                            let mut y = y;
+                            if !b.residual.is_empty() {
+                                y += *b.residual.get_unchecked(t)[r].add(channel + c + i);
+                            }
+                            *to.add(i) = clamp(y, b.low, b.high);
+                        }
                     }
                 }
             }
@@ -150,25 +174,60 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if high < x { high } else { x }
 }
 
+/// Two vectors or four a panel: few pixels split the reduction over more accumulators, so that the
+/// multiplier's latency is hidden all the same.
+///
 /// # Safety
 /// As for [`tile`], for every tile and panel of the block.
 #[inline(always)]
 unsafe fn block<S: Simd, const NV: usize>(b: &Block) {
     for panel in b.panels.clone() {
         for (t, &height) in b.heights.iter().enumerate() {
-            // SAFETY: the caller's. Few pixels split the reduction over more accumulators, so
-            // that the multiplier's latency is hidden all the same.
+            // SAFETY: the caller's.
             unsafe {
                 match height {
-                    1 => tile::<S, 1, NV, 4>(b, t, panel),
-                    2 => tile::<S, 2, NV, 2>(b, t, panel),
-                    3 => tile::<S, 3, NV, 2>(b, t, panel),
-                    4 => tile::<S, 4, NV, 1>(b, t, panel),
-                    5 => tile::<S, 5, NV, 1>(b, t, panel),
-                    _ => tile::<S, 6, NV, 1>(b, t, panel),
+                    1 => tile::<S, 1, NV, 4, 1>(b, t, panel),
+                    2 => tile::<S, 2, NV, 2, 1>(b, t, panel),
+                    3 => tile::<S, 3, NV, 2, 1>(b, t, panel),
+                    4 => tile::<S, 4, NV, 1, 1>(b, t, panel),
+                    5 => tile::<S, 5, NV, 1, 1>(b, t, panel),
+                    _ => tile::<S, 6, NV, 1, 1>(b, t, panel),
                 }
             }
         }
+    }
+}
+
+/// For vectors as wide as a panel: two panels at a time, so that what is broadcast serves twice.
+///
+/// # Safety
+/// As for [`block`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn pairs<S: Simd>(b: &Block) {
+    let mut panel = b.panels.start;
+    while panel < b.panels.end {
+        let two = panel + 1 < b.panels.end;
+        for (t, &height) in b.heights.iter().enumerate() {
+            // SAFETY: the caller's; there are two panels where two are taken.
+            unsafe {
+                match (height, two) {
+                    (1, true) => tile::<S, 1, 1, 4, 2>(b, t, panel),
+                    (2, true) => tile::<S, 2, 1, 4, 2>(b, t, panel),
+                    (3, true) => tile::<S, 3, 1, 2, 2>(b, t, panel),
+                    (4, true) => tile::<S, 4, 1, 2, 2>(b, t, panel),
+                    (5, true) => tile::<S, 5, 1, 2, 2>(b, t, panel),
+                    (_, true) => tile::<S, 6, 1, 2, 2>(b, t, panel),
+                    (1, false) => tile::<S, 1, 1, 4, 1>(b, t, panel),
+                    (2, false) => tile::<S, 2, 1, 4, 1>(b, t, panel),
+                    (3, false) => tile::<S, 3, 1, 2, 1>(b, t, panel),
+                    (4, false) => tile::<S, 4, 1, 2, 1>(b, t, panel),
+                    (5, false) => tile::<S, 5, 1, 2, 1>(b, t, panel),
+                    (_, false) => tile::<S, 6, 1, 2, 1>(b, t, panel),
+                }
+            }
+        }
+        panel += 2;
     }
 }
 
@@ -208,8 +267,9 @@ pub(crate) enum Fold {
     Max,
     /// Mean over the real cells.
     Mean,
-    /// Sum over the real cells divided by this.
-    MeanOf(usize),
+    /// Sum over the real cells divided by this (a float, since a compiler may convert an integer
+    /// before it knows that there is one).
+    MeanOf(f32),
 }
 
 /// One row of output pixels of a depthwise convolution or a pool.
@@ -231,18 +291,25 @@ pub(crate) struct Line<'a> {
 }
 
 /// `M` neighbouring output pixels from column `ox` on, all of whose taps `columns` are real, over
-/// the channels that fill vectors.
+/// the channels from `c` on that fill vectors. Returns the first channel left.
 ///
 /// # Safety
 /// The instructions of `S` are there, and the line's pointers are good.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const M: usize>(l: &Line, ox: usize, columns: (usize, usize)) -> usize {
+unsafe fn pixels<S: Simd, const M: usize>(
+    l: &Line,
+    ox: usize,
+    columns: (usize, usize),
+    mut c: usize,
+) -> usize {
     let p = l.plane;
     let rows = p.taps(0, l.row);
     let count = (rows.1 - rows.0) * (columns.1 - columns.0);
-    let (weigh, max) = (matches!(l.fold, Fold::Weigh { .. }), l.fold == Fold::Max);
+    let (weigh, max) = (
+        matches!(l.fold, Fold::Weigh { .. }),
+        matches!(l.fold, Fold::Max),
+    );
     let step = p.stride[1] * l.x_stride;
-    let mut c = 0;
     // SAFETY: taps() gives only cells inside the plane, and c + LANES stays within the channels.
     unsafe {
         while c + S::LANES <= l.channels {
@@ -280,7 +347,7 @@ unsafe fn pixels<S: Simd, const M: usize>(l: &Line, ox: usize, columns: (usize, 
                     }
                     Fold::Max => acc[m],
                     Fold::Mean => S::mul(acc[m], S::splat(1.0 / count as f32)),
-                    Fold::MeanOf(n) => S::mul(acc[m], S::splat(1.0 / n as f32)),
+                    Fold::MeanOf(n) => S::mul(acc[m], S::splat(1.0 / n)),
                 };
                 S::store(l.y.add((ox + m) * l.y_stride + c), y);
             }
@@ -325,16 +392,19 @@ unsafe fn rest(l: &Line, ox: usize, from: usize) {
                 Fold::Weigh { low, high } => clamp(acc, low, high),
                 Fold::Max => acc,
                 Fold::Mean => acc * (1.0 / count as f32),
-                Fold::MeanOf(n) => acc * (1.0 / n as f32),
+                Fold::MeanOf(n) => acc * (1.0 / n),
             };
         }
     }
 }
 
+/// Channels that fill no vector of `S` go by the narrower vectors of `N`, and the last of all one
+/// by one.
+///
 /// # Safety
-/// The instructions of `S` are there, and the line's pointers are good.
+/// The instructions of `S` and `N` are there, and the line's pointers are good.
 #[inline(always)]
-unsafe fn line<S: Simd>(l: &Line) {
+unsafe fn line<S: Simd, N: Simd>(l: &Line) {
     let p = l.plane;
     let all = (0, p.kernel[1]);
     let mut ox = 0;
@@ -344,9 +414,12 @@ unsafe fn line<S: Simd>(l: &Line) {
             // Four pixels away from the borders share each load of the weights.
             let inner = ox + 4 <= p.output[1] && p.taps(1, ox) == all && p.taps(1, ox + 3) == all;
             let (many, vectors) = if inner {
-                (4, pixels::<S, 4>(l, ox, all))
+                let wide = pixels::<S, 4>(l, ox, all, 0);
+                (4, pixels::<N, 4>(l, ox, all, wide))
             } else {
-                (1, pixels::<S, 1>(l, ox, p.taps(1, ox)))
+                let columns = p.taps(1, ox);
+                let wide = pixels::<S, 1>(l, ox, columns, 0);
+                (1, pixels::<N, 1>(l, ox, columns, wide))
             };
             if vectors < l.channels {
                 for m in 0..many {
@@ -366,19 +439,19 @@ pub(crate) struct Loops {
 }
 
 macro_rules! loops {
-    ($name:ident, $simd:ty, $nv:expr $(, $feature:literal)?) => {
+    ($name:ident, $block:expr, $line:expr $(, $feature:literal)?) => {
         mod $name {
             use super::*;
             // The safety contracts are those of the generic functions.
             $(#[target_feature(enable = $feature)])?
             unsafe fn block_loop(b: &Block) {
                 // SAFETY: the caller's.
-                unsafe { block::<$simd, $nv>(b) }
+                unsafe { $block(b) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn line_loop(l: &Line) {
                 // SAFETY: the caller's.
-                unsafe { line::<$simd>(l) }
+                unsafe { $line(l) }
             }
             pub(super) const LOOPS: Loops = Loops {
                 block: block_loop,
@@ -388,11 +461,18 @@ macro_rules! loops {
     };
 }
 
-loops!(portable, Portable, 4);
+loops!(portable, block::<Portable, 4>, line::<Portable, Portable>);
 #[cfg(target_arch = "x86_64")]
-loops!(avx2, super::super::simd::Avx2, 2, "avx2,fma");
+loops!(avx2, block::<Avx2, 2>, line::<Avx2, Avx2>, "avx2,fma");
+#[cfg(target_arch = "x86_64")]
+loops!(
+    avx512,
+    pairs::<Avx512>,
+    line::<Avx512, Avx2>,
+    "avx512f,avx2,fma"
+);
 #[cfg(target_arch = "aarch64")]
-loops!(neon, super::super::simd::Neon, 4, "neon");
+loops!(neon, block::<Neon, 4>, line::<Neon, Neon>, "neon");
 
 impl Loops {
     /// The loops for `isa`, if this processor has it.
@@ -402,6 +482,10 @@ impl Loops {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
                 Some(avx2::LOOPS)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if is_x86_feature_detected!("avx512f") && Isa::Avx2.runs_here() => {
+                Some(avx512::LOOPS)
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(neon::LOOPS),

@@ -176,9 +176,31 @@ mod x86 {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     );
+
+    /// AVX-512's foundation.
+    #[derive(Debug, Clone, Copy)]
+    pub(in super::super) struct Avx512;
+
+    intrinsics!(
+        Avx512,
+        __m512,
+        16,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_set1_ps,
+        _mm512_add_ps,
+        _mm512_mul_ps,
+        |a, b, c| _mm512_fmadd_ps(a, b, c),
+        _mm512_max_ps,
+        _mm512_min_ps,
+        |p| {
+            // SAFETY: SSE is part of x86-64, and a prefetch of any address does no harm.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    );
 }
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::Avx2;
+pub(super) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "aarch64")]
 mod arm {

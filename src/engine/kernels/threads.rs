@@ -223,6 +223,34 @@ impl Team<'_> {
     }
 }
 
+impl Team<'_> {
+    /// Hands out `y` in pieces of `len` elements (the last may be shorter), each to one call of `f`
+    /// with its number. Once the run is stopped the pieces left are not touched.
+    pub(crate) fn pieces<T: Send, F>(&self, y: &mut [T], len: usize, f: F)
+    where
+        F: Fn(usize, &mut [T]) + Sync,
+    {
+        struct Start<T>(*mut T);
+        // SAFETY: it only serves to make pieces that do not overlap, each for one thread.
+        unsafe impl<T: Send> Sync for Start<T> {}
+        impl<T> Start<T> {
+            fn at(&self, from: usize) -> *mut T {
+                self.0.wrapping_add(from)
+            }
+        }
+        let (len, total) = (len.max(1), y.len());
+        let start = Start(y.as_mut_ptr());
+        self.run(total.div_ceil(len), |item| {
+            let from = item * len;
+            // SAFETY: from is below `total`, so the piece lies within y, which is borrowed for all
+            // of this call; `run` calls once an item, and no two items' pieces overlap.
+            let piece =
+                unsafe { std::slice::from_raw_parts_mut(start.at(from), len.min(total - from)) };
+            f(item, piece);
+        });
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);

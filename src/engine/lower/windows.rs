@@ -227,7 +227,9 @@ impl Lowering<'_> {
             } => Fold::Mean,
             PoolKind::Average {
                 count_include_pad: true,
-            } if extra.iter().all(|&e| e == 0) => Fold::MeanOf(plane.kernel[0] * plane.kernel[1]),
+            } if extra.iter().all(|&e| e == 0) => {
+                Fold::MeanOf((plane.kernel[0] * plane.kernel[1]) as f32)
+            }
             PoolKind::Average { .. } => return None,
         };
         Some((plane, fold))

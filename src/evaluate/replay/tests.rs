@@ -530,3 +530,36 @@ fn a_run_that_follows_the_table_equals_it() {
     records[0].sample = 80;
     assert!(prepared.equality(&records).is_err());
 }
+
+#[test]
+fn one_disturbed_run_moves_the_mean_but_no_percentile() {
+    let s = setting(200, 5);
+    let chosen = plan(Split::After(3), &[1], 1.0);
+    let part = |mean: f64| {
+        let stats = |ms: f64, mean: f64| crate::device::Stats {
+            min: ms,
+            median: ms,
+            mean,
+            p95: ms,
+        };
+        crate::device::PartProfile {
+            segments: vec![stats(1.0, mean); 2],
+            heads: vec![stats(0.0, 0.0); 2],
+            ..crate::device::PartProfile::default()
+        }
+    };
+    let latency = |mean: f64| {
+        let assembled = [Assembled::new(&chosen, Some(part(mean)), None)];
+        let world = World {
+            assembled: &assembled,
+            ..s.world()
+        };
+        replay(&s.table, &chosen, &world)
+            .unwrap()
+            .latency_ms
+            .unwrap()
+    };
+    let (quiet, disturbed) = (latency(1.0), latency(4.0));
+    assert!(near(disturbed.mean, quiet.mean + 6.0), "{disturbed:?}");
+    assert_eq!((disturbed.p50, disturbed.p99), (quiet.p50, quiet.p99));
+}

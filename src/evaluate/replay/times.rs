@@ -1,27 +1,52 @@
-/*! How long a sample takes to each classifier, by means; and what it sends. */
+/*! How long a sample takes to each classifier, in the mean and usually; and what it sends. */
 
 use super::chain::Chain;
 use super::{Assembled, ReplayError, World};
-use crate::device::{LinkProfile, PartProfile, Profile};
+use crate::device::{LinkProfile, PartProfile, Profile, Stats};
 use crate::exits::Part;
 use crate::model::layers::LayerTable;
 use crate::partition::{Plan, Split};
 use crate::remote::{Element, Wire};
 
-/// Milliseconds of a piece of the backbone and the head behind it.
+/// Milliseconds of something that runs. A mean answers for means; a median, paced by recorded runs
+/// of the whole network, for percentiles: one disturbed run in a hundred moves a mean, and would move
+/// every percentile with it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Time {
+    pub mean: f64,
+    pub median: f64,
+}
+
+impl std::ops::AddAssign for Time {
+    fn add_assign(&mut self, other: Time) {
+        self.mean += other.mean;
+        self.median += other.median;
+    }
+}
+
+impl From<Stats> for Time {
+    fn from(stats: Stats) -> Time {
+        Time {
+            mean: stats.mean,
+            median: stats.median,
+        }
+    }
+}
+
+/// A piece of the backbone and the head behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Segment {
-    ms: f64,
-    head_ms: f64,
+    body: Time,
+    head: Time,
 }
 
 /// What a sample has spent when a classifier has answered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Spent {
-    pub edge: f64,
+    pub edge: Time,
     /// Encoding, link, decoding.
     pub fixed: f64,
-    pub cloud: f64,
+    pub cloud: Time,
 }
 
 /// The times of a plan.
@@ -32,7 +57,7 @@ pub(super) struct Times {
     /// Stages before this one end at the edge.
     first_cloud: usize,
     /// Time of the edge between its last exit and the split.
-    to_split: f64,
+    to_split: Time,
     /// Encoding, link and decoding of what is offloaded.
     offload: f64,
     pub decode: f64,
@@ -59,8 +84,8 @@ impl Times {
         let mut segments = edge;
         // At the edge, a trailing segment leads to the split and no classifier.
         let to_split = match plan.split {
-            Split::EdgeOnly => 0.0,
-            _ => segments.pop().map_or(0.0, |s| s.ms),
+            Split::EdgeOnly => Time::default(),
+            _ => segments.pop().map_or_else(Time::default, |s| s.body),
         };
         segments.extend(cloud);
         let payload = match plan.split {
@@ -95,15 +120,13 @@ impl Times {
                     spent.edge += self.to_split;
                     spent.fixed += self.offload;
                 }
-                let head = if without == Some(k) {
-                    0.0
-                } else {
-                    segment.head_ms
+                let side = match k < self.first_cloud {
+                    true => &mut spent.edge,
+                    false => &mut spent.cloud,
                 };
-                if k < self.first_cloud {
-                    spent.edge += segment.ms + head;
-                } else {
-                    spent.cloud += segment.ms + head;
+                *side += segment.body;
+                if without != Some(k) {
+                    *side += segment.head;
                 }
                 spent
             })
@@ -171,8 +194,8 @@ fn side(
         let pairs = part.segments.iter().zip(&part.heads);
         let mut segments: Vec<Segment> = pairs
             .map(|(s, h)| Segment {
-                ms: s.mean,
-                head_ms: h.mean,
+                body: (*s).into(),
+                head: (*h).into(),
             })
             .collect();
         if !trailing {
@@ -183,28 +206,31 @@ fn side(
     if exits.is_empty() && rows.len() == profile.layers.len() {
         // The whole network was measured as a whole: no need to sum.
         let whole = Segment {
-            ms: profile.total_ms.mean,
-            head_ms: 0.0,
+            body: profile.total_ms.into(),
+            head: Time::default(),
         };
         return Ok((vec![whole], false));
     }
-    let sum = |rows: std::ops::Range<usize>| -> f64 {
-        let layers = profile.layers[rows].iter();
-        layers.map(|l| l.ms.mean).sum()
+    let sum = |rows: std::ops::Range<usize>| {
+        let mut sum = Time::default();
+        for layer in &profile.layers[rows] {
+            sum += layer.ms.into();
+        }
+        sum
     };
     let mut from = rows.start;
     let mut segments = Vec::with_capacity(exits.len() + 1);
     for (exit, stage) in exits {
         let head = head(profile, &exit.after, stage.hash)?;
         segments.push(Segment {
-            ms: sum(from..exit.layer + 1),
-            head_ms: head.ms.mean,
+            body: sum(from..exit.layer + 1),
+            head: head.ms.into(),
         });
         from = exit.layer + 1;
     }
     segments.push(Segment {
-        ms: sum(from..rows.end),
-        head_ms: 0.0,
+        body: sum(from..rows.end),
+        head: Time::default(),
     });
     Ok((segments, false))
 }

@@ -3,7 +3,7 @@
 use super::{Figures, Report, ReportError};
 use ::csv::Writer;
 
-/// Header of [`figures`].
+/// Header of [`rows`].
 const FIGURES: [&str; 17] = [
     "row",
     "kind",
@@ -29,8 +29,6 @@ const FIGURES: [&str; 17] = [
 /// # Errors
 /// Where it can't be written.
 pub fn figures(report: &Report) -> Result<String, ReportError> {
-    let mut writer = Writer::from_writer(Vec::new());
-    writer.write_record(FIGURES)?;
     let sweep = report.sweep.iter().map(|f| ("sweep", Some(f)));
     let b = &report.baselines;
     let single = [
@@ -40,10 +38,21 @@ pub fn figures(report: &Report) -> Result<String, ReportError> {
         ("cloud_only", b.cloud_only.as_ref()),
         ("edge_only", b.edge_only.as_ref()),
     ];
-    for (row, figures) in sweep.chain(single) {
-        if let Some(figures) = figures {
-            writer.write_record(record(row, figures))?;
-        }
+    let there = sweep.chain(single).filter_map(|(row, f)| Some((row, f?)));
+    rows(there)
+}
+
+/// Any figures, a row each under its name.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn rows<'a>(
+    figures: impl Iterator<Item = (&'a str, &'a Figures)>,
+) -> Result<String, ReportError> {
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.write_record(FIGURES)?;
+    for (row, figures) in figures {
+        writer.write_record(record(row, figures))?;
     }
     finish(writer)
 }

@@ -106,8 +106,13 @@ fn chief(report: &Report) -> Vec<Vec<String>> {
         });
         vec![name.to_string(), cell(f), from(f), base]
     };
+    let mut accuracy = row("accuracy", &|f| percent(f.accuracy));
+    if let Some(whole) = report.unmodified_accuracy {
+        // A baseline may have run over fewer images; this is of the same.
+        accuracy[3] = format!("unmodified {}, over the same images", percent(whole));
+    }
     vec![
-        row("accuracy", &|f| percent(f.accuracy)),
+        accuracy,
         row("mean latency", &|f| latency(f, |l| l.mean)),
         row("offloaded", &|f| percent(f.offloaded)),
         row("cost of a million", &|f| dollars(f.cost_per_million_usd)),

@@ -96,7 +96,7 @@ fn head(out: &mut String, report: &Report) {
         for (side, d) in [("edge    ", &c.edge), ("cloud   ", &c.cloud)] {
             let ghz = d.ghz.map_or(String::new(), |g| format!(", {g:.1} GHz"));
             let threads = if d.threads == 1 { "thread" } else { "threads" };
-            let what = format!("{}: {}{ghz}, {} {threads}", d.target, d.device, d.threads);
+            let what = format!("{}{ghz}, {} {threads}", d.device, d.threads);
             paragraph(out, side, &what);
         }
         paragraph(out, "prices  ", &c.provider);
@@ -365,16 +365,30 @@ fn short(out: &mut String, report: &Report) {
             format!("   cloud only {}{other}", cell(b))
         })
     };
-    let mut row = |name: &str, cell: &dyn Fn(&Figures) -> String| {
+    let row = |out: &mut String, name: &str, cell: &dyn Fn(&Figures) -> String| {
         line(
             out,
             format!("{name:<NAME$}{:>COLUMN$}{}", cell(f), beside(cell)),
         );
     };
-    row("accuracy", &|f| percent(f.accuracy));
-    row("mean latency", &|f| {
+    match report.unmodified_accuracy {
+        // Baselines may have run over fewer images; their accuracy would not compare.
+        Some(whole) => {
+            let unmodified = percent(whole);
+            let own = percent(f.accuracy);
+            line(
+                out,
+                format!(
+                    "{:<NAME$}{own:>COLUMN$}   unmodified {unmodified}",
+                    "accuracy"
+                ),
+            );
+        }
+        None => row(out, "accuracy", &|f| percent(f.accuracy)),
+    }
+    row(out, "mean latency", &|f| {
         f.latency_ms.map_or(NONE.to_string(), |l| ms(l.mean))
     });
-    row("offloaded", &|f| percent(f.offloaded));
-    row("cost / 1 M", &|f| dollars(f.cost_per_million_usd));
+    row(out, "offloaded", &|f| percent(f.offloaded));
+    row(out, "cost / 1 M", &|f| dollars(f.cost_per_million_usd));
 }

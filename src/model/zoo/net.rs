@@ -115,10 +115,15 @@ impl Net {
     }
 
     pub(super) fn norm(&mut self, name: &str, x: ValueId) -> Made {
+        self.scaled_norm(name, x, 1.0)
+    }
+
+    /// A batch norm that starts as a multiple of the identity.
+    pub(super) fn scaled_norm(&mut self, name: &str, x: ValueId, scale: f32) -> Made {
         let c = self.channels(x);
         let mut inputs = vec![x];
         let starts = [
-            ("weight", 1.0),
+            ("weight", scale),
             ("bias", 0.0),
             ("running_mean", 0.0),
             ("running_var", 1.0),

@@ -4,6 +4,11 @@ use super::ZooError;
 use super::net::{Conv, Net};
 use crate::model::ValueId;
 
+/// Where the last norm of each branch starts. At 1, sixteen branches add up to features so large that
+/// the first steps throw the network off; Goyal et al. 2017, 5.1, start at 0, which leaves an
+/// untrained network without branches.
+const BRANCH: f32 = 0.25;
+
 pub(super) fn resnet50(net: &mut Net, classes: usize) -> Result<(), ZooError> {
     let x = net.conv("conv1", net.x, Conv::same(64, 7, 2))?;
     let x = net.norm("bn1", x)?;
@@ -21,7 +26,7 @@ pub(super) fn resnet50(net: &mut Net, classes: usize) -> Result<(), ZooError> {
                 (channels, 3, stride),
                 (4 * channels, 1, 1),
             ];
-            x = residual(net, &name, x, &kinds, block == 0, stride)?;
+            x = residual(net, &name, x, &kinds, block == 0, stride, BRANCH)?;
         }
     }
     net.x = net.classify("fc", x, classes)?;
@@ -43,14 +48,15 @@ pub(super) fn small(
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let channels = width << stage;
             let kinds = [(channels, 3, stride), (channels, 3, 1)];
-            x = residual(net, &name, x, &kinds, stride == 2, stride)?;
+            x = residual(net, &name, x, &kinds, stride == 2, stride, 1.0)?;
         }
     }
     net.x = net.classify("fc", x, classes)?;
     Ok(())
 }
 
-/// A block of convolutions (channels, kernel, stride) beside a shortcut.
+/// A block of convolutions (channels, kernel, stride) beside a shortcut. The last norm of the branch
+/// starts at `scale`.
 fn residual(
     net: &mut Net,
     name: &str,
@@ -58,6 +64,7 @@ fn residual(
     kinds: &[(usize, usize, usize)],
     downsample: bool,
     stride: usize,
+    scale: f32,
 ) -> Result<ValueId, ZooError> {
     let mut y = x;
     let mut channels = 0;
@@ -65,8 +72,9 @@ fn residual(
         let n = i + 1;
         channels = c;
         y = net.conv(&format!("{name}.conv{n}"), y, Conv::same(c, kernel, step))?;
-        y = net.norm(&format!("{name}.bn{n}"), y)?;
-        if n < kinds.len() {
+        let last = n == kinds.len();
+        y = net.scaled_norm(&format!("{name}.bn{n}"), y, if last { scale } else { 1.0 })?;
+        if !last {
             y = net.relu(&format!("{name}.relu{n}"), y)?;
         }
     }

@@ -187,7 +187,7 @@ impl State {
         let to = if forward {
             legal.find(|&i| i > at)
         } else {
-            legal.filter(|&i| i < at).last()
+            legal.rfind(|&i| i < at)
         };
         if let Some(to) = to {
             self.layers.cursor = to;

@@ -243,7 +243,7 @@ impl State {
         let to = if forward {
             points.find(|row| *row > exit.layer && free(row))
         } else {
-            points.filter(|row| *row < exit.layer && free(row)).last()
+            points.rfind(|row| *row < exit.layer && free(row))
         };
         let Some(to) = to else {
             return Vec::new();

@@ -236,6 +236,10 @@ fn help(state: &State, buf: &mut Buffer, area: Rect, scroll: usize) {
             "≠ ≈F32 emu",
             "of another plan; the wire's type not yet in it; emulated",
         ),
+        (
+            "rss",
+            "peak memory of a process; without it, packed weights, arena and heads",
+        ),
     ] {
         lines.push(Line::from(vec![
             Span::styled(format!("  {mark:<16}"), state.theme.exit),

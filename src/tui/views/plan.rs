@@ -207,8 +207,8 @@ fn flags(outcome: &Outcome, with_kind: bool) -> String {
     let mut words = Vec::new();
     if with_kind {
         words.push(match outcome.kind {
-            Kind::Measured => "measured",
-            Kind::Predicted => "predicted",
+            Kind::Measured => "meas.",
+            Kind::Predicted => "pred.",
         });
     }
     match (outcome.emulated, with_kind) {
@@ -229,6 +229,16 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
+/// Predicted, a side's packed weights, arena and heads; measured, the peak of its process. They are
+/// not the same thing, and don't look so.
+fn memory(outcome: &Outcome, bytes: usize) -> String {
+    let text = number::bytes(bytes as f64);
+    match outcome.kind {
+        Kind::Measured => format!("{text} rss"),
+        Kind::Predicted => text,
+    }
+}
+
 type Write = fn(&Outcome) -> Option<String>;
 
 /// The rows every table of outcomes has.
@@ -241,12 +251,8 @@ pub const ROWS: [(&str, Write); 7] = [
     }),
     ("offloaded", |o| Some(number::percent(o.offloaded))),
     ("bytes a sample", |o| Some(number::bytes(o.bytes_sent))),
-    ("edge memory", |o| {
-        Some(number::bytes(o.edge_memory_bytes as f64))
-    }),
-    ("cloud memory", |o| {
-        Some(number::bytes(o.cloud_memory_bytes as f64))
-    }),
+    ("edge memory", |o| Some(memory(o, o.edge_memory_bytes))),
+    ("cloud memory", |o| Some(memory(o, o.cloud_memory_bytes))),
     // As billed, and with durations as they are.
     ("$ of 1 M/exact", |o| {
         let pair = |c: crate::evaluate::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);

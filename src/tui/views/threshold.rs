@@ -133,7 +133,8 @@ fn exits(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
-type Read = fn(&Outcome) -> f64;
+/// A curve's title, what it reads and how it writes it.
+type Drawn = (&'static str, fn(&Outcome) -> f64, fn(f64) -> String);
 
 fn curves(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
@@ -157,7 +158,7 @@ fn curves(state: &State, buf: &mut Buffer, area: Rect) {
         );
         return;
     };
-    let all: [(&str, Read, fn(f64) -> String); 4] = [
+    let all: [Drawn; 4] = [
         ("accuracy", |o| o.accuracy, number::percent),
         (
             "mean ms",

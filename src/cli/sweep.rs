@@ -1,0 +1,254 @@
+/*! `sweep` and `explore`: what other thresholds and other plans would give, replayed from what a run
+left. Neither needs the network, the images or an agent. */
+
+use super::session::{Chosen, SessionArgs};
+use super::{CliError, error::Context};
+use crate::evaluate::explore::{self, Candidate, Limits};
+use crate::evaluate::report::{self, Figures};
+use crate::evaluate::{Outcome, sweep};
+use crate::partition::Split;
+use crate::run::Replayed;
+use crate::session::Session;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Say what other thresholds would give, predicted on the calibration set from what a run left.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    range: Range,
+    /// One JSON document.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Comma-separated values, a header line first.
+    #[arg(long)]
+    csv: bool,
+}
+
+/// Which thresholds.
+#[derive(Debug, clap::Args)]
+struct Range {
+    /// First threshold; the session's sweep if left out.
+    #[arg(long)]
+    from: Option<f64>,
+    /// Last threshold.
+    #[arg(long)]
+    to: Option<f64>,
+    /// From one to the next.
+    #[arg(long)]
+    step: Option<f64>,
+}
+
+/// Try every split, spread and threshold, and list the plans no other beats in accuracy, latency,
+/// cost and edge memory together; predicted on the calibration set from what a run left.
+#[derive(Debug, clap::Args)]
+pub struct ExploreArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    range: Range,
+    /// Only plans whose mean latency is at most so many milliseconds.
+    #[arg(long, value_name = "MS")]
+    latency: Option<f64>,
+    /// Only plans at least so accurate, 0 to 1.
+    #[arg(long, value_name = "SHARE")]
+    accuracy: Option<f64>,
+    /// Only plans whose edge side takes at most so many bytes (weights, arena, heads).
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<usize>,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Range {
+    fn thresholds(&self, session: &Session) -> Result<Vec<f64>, CliError> {
+        let mut session = session.clone();
+        session.sweep.from = self.from.unwrap_or(session.sweep.from);
+        session.sweep.to = self.to.unwrap_or(session.sweep.to);
+        session.sweep.step = self.step.unwrap_or(session.sweep.step);
+        let name = std::path::Path::new("--from, --to, --step");
+        session
+            .check(name)
+            .map_err(|e| CliError::usage(e.to_string()))?;
+        Ok(session.sweep.thresholds())
+    }
+}
+
+/// The session's results: in its own file, or where its last run left them.
+fn with_results(chosen: &Chosen) -> Result<Session, CliError> {
+    if chosen.session.results.is_some() {
+        return Ok(chosen.session.clone());
+    }
+    let left = chosen.out.join("session.ron");
+    if !left.is_file() {
+        return Err(CliError::failed(format!(
+            "{} was never run: neither the session nor {} holds results; run it first with \
+             `edgelesspart run`",
+            chosen.name,
+            chosen.out.display()
+        )));
+    }
+    let kept = Session::read(&left)?;
+    Ok(Session {
+        results: kept.results,
+        ..chosen.session.clone()
+    })
+}
+
+/// Runs `sweep`.
+pub fn run(args: &SweepArgs) -> Result<(), CliError> {
+    let session = with_results(&args.session.load()?)?;
+    let thresholds = args.range.thresholds(&session)?;
+    let replayed = Replayed::of(&session)?;
+    let world = replayed.world();
+    let outcomes = sweep(&replayed.calibration, replayed.plan, &world, &thresholds)?;
+    let figures: Vec<Figures> = outcomes.iter().map(Figures::from).collect();
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut out, &figures)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else if args.csv {
+        let rows = figures.iter().map(|f| ("sweep", f));
+        out.write_all(report::csv::rows(rows)?.as_bytes())
+    } else {
+        header(&mut out, "threshold").and_then(|()| {
+            let mut rows = outcomes.iter();
+            rows.try_for_each(|o| row(&mut out, &format!("{:.3}", o.threshold), o))
+        })
+    };
+    quiet(written)
+}
+
+/// A plan of the front, for scripts.
+#[derive(Serialize)]
+struct Row<'a> {
+    split: String,
+    placement: String,
+    threshold: f64,
+    exits: Vec<&'a str>,
+    predicted: Figures,
+}
+
+/// Runs `explore`.
+pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
+    let session = with_results(&args.session.load()?)?;
+    let mut session = session;
+    // A finer grid than a report's, unless asked for another.
+    session.sweep.step = session.sweep.step.min(0.05);
+    let thresholds = args.range.thresholds(&session)?;
+    let replayed = Replayed::of(&session)?;
+    let results = session.results.as_deref();
+    let results = results.ok_or_else(|| CliError::failed("the session holds no results"))?;
+    let limits = Limits {
+        edge_memory_bytes: args.memory,
+        latency_ms: args.latency,
+        accuracy: args.accuracy,
+    };
+    let found = explore::search(
+        &replayed.calibration,
+        &results.layers,
+        &results.points,
+        &replayed.level_world(),
+        &thresholds,
+        &limits,
+    )?;
+    let front = explore::front(&found);
+    if front.is_empty() {
+        return Err(CliError::failed(
+            "no plan keeps to these limits; loosen one of --latency, --accuracy and --memory",
+        ));
+    }
+    let mut out = io::stdout().lock();
+    let written = if args.json {
+        let rows: Vec<Row> = front.iter().map(|c| described(c)).collect();
+        serde_json::to_writer_pretty(&mut out, &rows)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        human(&mut out, found.len(), &front)
+    };
+    quiet(written)
+}
+
+fn described(candidate: &Candidate) -> Row<'_> {
+    Row {
+        split: split(candidate),
+        placement: format!("{:?}", candidate.placement),
+        threshold: candidate.outcome.threshold,
+        exits: candidate
+            .plan
+            .exits
+            .iter()
+            .map(|e| e.after.as_str())
+            .collect(),
+        predicted: Figures::from(&candidate.outcome),
+    }
+}
+
+fn split(candidate: &Candidate) -> String {
+    match (&candidate.plan.split, &candidate.plan.split_after) {
+        (Split::After(_), Some(after)) => after.clone(),
+        (Split::CloudOnly, _) => "cloud only".to_owned(),
+        _ => "edge only".to_owned(),
+    }
+}
+
+fn human(out: &mut impl Write, tried: usize, front: &[&Candidate]) -> io::Result<()> {
+    writeln!(
+        out,
+        "{tried} plans tried, {} that no other beats; predicted on the calibration set",
+        front.len()
+    )?;
+    header(out, "split after")?;
+    for candidate in front {
+        row(out, &split(candidate), &candidate.outcome)?;
+        let exits: Vec<&str> = candidate
+            .plan
+            .exits
+            .iter()
+            .map(|e| e.after.as_str())
+            .collect();
+        if !exits.is_empty() {
+            let threshold = candidate.outcome.threshold;
+            writeln!(
+                out,
+                "    exits after {}, threshold {threshold:.2}",
+                exits.join(", ")
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn header(out: &mut impl Write, first: &str) -> io::Result<()> {
+    writeln!(
+        out,
+        "{first:<24} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "accuracy", "offloaded", "mean ms", "p95 ms", "edge MB", "$ of 1 M"
+    )
+}
+
+fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
+    let (mean, p95) = outcome
+        .latency_ms
+        .map_or((f64::NAN, f64::NAN), |l| (l.mean, l.p95));
+    writeln!(
+        out,
+        "{first:<24} {:>7.1} % {:>8.1} % {mean:>10.2} {p95:>10.2} {:>10.2} {:>10.3}",
+        100.0 * outcome.accuracy,
+        100.0 * outcome.offloaded,
+        outcome.edge_memory_bytes as f64 / 1e6,
+        outcome.cost_per_million.map_or(0.0, |c| c.rounded),
+    )
+}
+
+fn quiet(written: io::Result<()>) -> Result<(), CliError> {
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing the result"),
+    }
+}

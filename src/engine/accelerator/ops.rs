@@ -1,0 +1,388 @@
+/*! One op over tensors of a device. */
+
+use super::layout;
+use super::window::{self, Convolution};
+use crate::engine::general::Info;
+use crate::model::op::{Binary, Reduction, Unary};
+use crate::model::{Activation, DType, Op};
+use candle_core::{DType as Kind, Result, Tensor, bail};
+
+/// Runs `op`, which [`super::support::check`] has accepted, and returns its outputs.
+pub(super) fn run(op: &Op, ins: &[Tensor], outs: &[Info]) -> Result<Vec<Tensor>> {
+    if let Op::Split { axis, sizes } = op {
+        let mut start = 0;
+        let piece = |&size: &usize| {
+            start += size;
+            ins[0].narrow(*axis, start - size, size)
+        };
+        return sizes.iter().map(piece).collect();
+    }
+    Ok(vec![one(op, ins, &outs[0])?])
+}
+
+fn one(op: &Op, ins: &[Tensor], out: &Info) -> Result<Tensor> {
+    let x = &ins[0];
+    let dims = out.dims.as_slice();
+    match op {
+        Op::Conv {
+            window,
+            groups,
+            bias,
+            residual,
+            activation,
+        } => {
+            let convolution = Convolution {
+                window,
+                groups: *groups,
+                bias: *bias,
+                residual: *residual,
+                activation: *activation,
+            };
+            convolution.run(ins, out)
+        }
+        Op::Pool {
+            kind,
+            window,
+            extra,
+            ..
+        } => window::pool(*kind, window, extra, x, out),
+        Op::GlobalPool { average } => {
+            let flat = x.flatten_from(2)?;
+            match average {
+                true => flat.mean_keepdim(2)?,
+                false => flat.max_keepdim(2)?,
+            }
+            .reshape(dims)
+        }
+        Op::Gemm {
+            trans_a,
+            trans_b,
+            alpha,
+            beta,
+            activation,
+        } => {
+            let turn = |t: &Tensor, turn: bool| match turn {
+                true => t.t()?.contiguous(),
+                false => t.contiguous(),
+            };
+            let y = turn(x, *trans_a)?.matmul(&turn(&ins[1], *trans_b)?)?;
+            let mut y = scaled(&y, *alpha)?;
+            if let Some(c) = ins.get(2) {
+                y = y.broadcast_add(&scaled(c, *beta)?)?;
+            }
+            clamp(&y, *activation)
+        }
+        Op::MatMul => {
+            let (a, b) = (x, &ins[1]);
+            // A vector on the left is a row, on the right a column.
+            let a = if a.rank() == 1 {
+                a.unsqueeze(0)?
+            } else {
+                a.contiguous()?
+            };
+            let b = if b.rank() == 1 {
+                b.unsqueeze(1)?
+            } else {
+                b.contiguous()?
+            };
+            a.broadcast_matmul(&b.contiguous()?)?.reshape(dims)
+        }
+        Op::BatchNorm { epsilon } => {
+            let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|i| &ins[i]);
+            let factor = (scale / (variance + f64::from(*epsilon))?.sqrt()?)?;
+            let y = x.broadcast_sub(&channel(mean, x)?)?;
+            y.broadcast_mul(&channel(&factor, x)?)?
+                .broadcast_add(&channel(shift, x)?)
+        }
+        Op::LayerNorm { axis, epsilon } => {
+            let inner: usize = x.dims()[*axis..].iter().product();
+            let y = normalised(&x.reshape(((), inner))?, *epsilon)?;
+            let row = |t: &Tensor| t.reshape((1, inner));
+            let mut y = y.broadcast_mul(&row(&ins[1])?)?;
+            if let Some(shift) = ins.get(2) {
+                y = y.broadcast_add(&row(shift)?)?;
+            }
+            y.reshape(dims)
+        }
+        Op::InstanceNorm { epsilon } => {
+            let inner: usize = x.dims()[2..].iter().product();
+            let y = normalised(&x.reshape(((), inner))?, *epsilon)?.reshape(dims)?;
+            y.broadcast_mul(&channel(&ins[1], x)?)?
+                .broadcast_add(&channel(&ins[2], x)?)
+        }
+        Op::Lrn {
+            alpha,
+            beta,
+            bias,
+            size,
+        } => {
+            let squares = x.sqr()?.pad_with_zeros(1, (size - 1) / 2, size / 2)?;
+            let channels = x.dim(1)?;
+            let mut sum = squares.narrow(1, 0, channels)?.contiguous()?;
+            for i in 1..*size {
+                sum = (sum + squares.narrow(1, i, channels)?)?;
+            }
+            let base = sum.affine(f64::from(*alpha) / *size as f64, f64::from(*bias))?;
+            x / &base.powf(f64::from(*beta))?
+        }
+        Op::Softmax { axis, flatten, log } => {
+            let (x, over) = match flatten {
+                true => {
+                    let outer: usize = x.dims()[..*axis].iter().product();
+                    (x.reshape((outer, ()))?, 1)
+                }
+                false => (x.clone(), *axis),
+            };
+            let y = x.broadcast_sub(&x.max_keepdim(over)?)?;
+            let e = y.exp()?;
+            let sum = e.sum_keepdim(over)?;
+            match log {
+                true => y.broadcast_sub(&sum.log()?)?,
+                false => e.broadcast_div(&sum)?,
+            }
+            .reshape(dims)
+        }
+        Op::Unary(op) => unary(x, *op),
+        Op::Binary(op, activation) => clamp(&binary(x, &ins[1], *op)?, *activation),
+        Op::Where => {
+            let wide = |t: &Tensor| t.broadcast_as(dims)?.contiguous();
+            wide(x)?.where_cond(&wide(&ins[1])?, &wide(&ins[2])?)
+        }
+        Op::Cast { to } => match to {
+            DType::F32 => x.to_dtype(Kind::F32),
+            DType::I64 => x.to_dtype(Kind::I64),
+            DType::Bool => x.ne(&x.zeros_like()?),
+            _ => Ok(x.clone()),
+        },
+        Op::Reshape { .. } => x.contiguous()?.reshape(dims),
+        Op::Identity => Ok(x.clone()),
+        Op::Transpose { perm } => x.permute(perm.as_slice())?.contiguous(),
+        Op::Concat { axis } => Tensor::cat(ins, *axis),
+        Op::Slice { ranges } => layout::slice(x, ranges),
+        Op::Pad { mode, pads, value } => layout::pad(x, *mode, pads, *value),
+        Op::Gather { axis } => layout::gather(x, &ins[1], *axis),
+        Op::Expand { .. } => x.broadcast_as(dims)?.contiguous(),
+        Op::Tile { repeats } => {
+            let mut y = x.contiguous()?;
+            for (axis, &times) in repeats.iter().enumerate() {
+                if times > 1 {
+                    y = Tensor::cat(&vec![y; times], axis)?;
+                }
+            }
+            Ok(y)
+        }
+        Op::Resize {
+            to,
+            linear,
+            half_pixel,
+        } => layout::resize(x, to, *linear, *half_pixel),
+        Op::Reduce { kind, axes, .. } => reduce(x, *kind, axes)?.reshape(dims),
+        Op::ArgMax {
+            axis, last, min, ..
+        } => arg_max(x, *axis, *last, *min)?.reshape(dims),
+        Op::Quantize { axis, to } => {
+            let scaled = x.broadcast_div(&along(&ins[1], x, *axis)?)?;
+            let mut y = round(&scaled)?;
+            if let Some(zero) = ins.get(2) {
+                y = y.broadcast_add(&along(zero, x, *axis)?)?;
+            }
+            match to {
+                DType::U8 => y.clamp(0f32, 255f32)?.to_dtype(Kind::U8),
+                _ => y.clamp(-128f32, 127f32)?.to_dtype(Kind::I64),
+            }
+        }
+        Op::Dequantize { axis } => {
+            let mut y = x.to_dtype(Kind::F32)?;
+            if let Some(zero) = ins.get(2) {
+                y = y.broadcast_sub(&along(zero, x, *axis)?)?;
+            }
+            y.broadcast_mul(&along(&ins[1], x, *axis)?)
+        }
+        Op::Split { .. } => bail!("a split has several outputs"),
+    }
+}
+
+/// `min(max(x, low), high)`.
+pub(super) fn clamp(x: &Tensor, to: Activation) -> Result<Tensor> {
+    let mut y = x.clone();
+    if to.low == 0.0 {
+        y = y.relu()?;
+    } else if to.low > f32::NEG_INFINITY {
+        y = y.maximum(to.low)?;
+    }
+    if to.high < f32::INFINITY {
+        y = y.minimum(to.high)?;
+    }
+    Ok(y)
+}
+
+fn scaled(x: &Tensor, by: f32) -> Result<Tensor> {
+    match by == 1.0 {
+        true => Ok(x.clone()),
+        false => x * f64::from(by),
+    }
+}
+
+/// One number a channel, to be broadcast over `x`.
+fn channel(t: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let mut dims = vec![1; x.rank()];
+    dims[1] = t.elem_count();
+    t.reshape(dims)
+}
+
+/// One number for all of `x` or for each index of `axis`, as floats.
+fn along(t: &Tensor, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let mut dims = vec![1; x.rank()];
+    if t.elem_count() > 1 {
+        dims[axis] = t.elem_count();
+    }
+    t.to_dtype(Kind::F32)?.reshape(dims)
+}
+
+/// Rows with mean 0 and variance 1.
+fn normalised(rows: &Tensor, epsilon: f32) -> Result<Tensor> {
+    let centred = rows.broadcast_sub(&rows.mean_keepdim(1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(1)?;
+    centred.broadcast_div(&(variance + f64::from(epsilon))?.sqrt()?)
+}
+
+/// Half to even: candle's own rounds half away from zero.
+fn round(x: &Tensor) -> Result<Tensor> {
+    let floor = x.floor()?;
+    let over = (x - &floor)?;
+    let odd = (&floor - ((&floor * 0.5)?.floor()? * 2.0)?)?;
+    let up = over.gt(0.5)?.to_dtype(Kind::F32)?;
+    let half = over.eq(0.5)?.to_dtype(Kind::F32)?;
+    floor + (up + (half * odd)?)?
+}
+
+fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    (x.neg()?.exp()? + 1.0)?.recip()
+}
+
+fn softplus(x: &Tensor) -> Result<Tensor> {
+    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+}
+
+fn unit(x: &Tensor, alpha: f32, beta: f32) -> Result<Tensor> {
+    x.affine(f64::from(alpha), f64::from(beta))?
+        .clamp(0f32, 1f32)
+}
+
+fn unary(x: &Tensor, op: Unary) -> Result<Tensor> {
+    match op {
+        Unary::Relu => x.relu(),
+        Unary::LeakyRelu { alpha } => x.relu()? - (x.neg()?.relu()? * f64::from(alpha))?,
+        Unary::Elu { alpha } => x.elu(alpha.into()),
+        Unary::Selu { alpha, gamma } => x.elu(alpha.into())? * f64::from(gamma),
+        Unary::Sigmoid => sigmoid(x),
+        Unary::HardSigmoid { alpha, beta } => unit(x, alpha, beta),
+        Unary::HardSwish => x * unit(x, 1.0 / 6.0, 0.5)?,
+        Unary::Silu => x.silu(),
+        Unary::Tanh => x.tanh(),
+        Unary::Gelu { tanh: true } => x.gelu(),
+        Unary::Gelu { tanh: false } => x.gelu_erf(),
+        Unary::Softplus => softplus(x),
+        Unary::Softsign => x / (x.abs()? + 1.0)?,
+        Unary::Mish => x * softplus(x)?.tanh()?,
+        Unary::Erf => x.erf(),
+        Unary::Exp => x.exp(),
+        Unary::Log => x.log(),
+        Unary::Sqrt => x.sqrt(),
+        Unary::Reciprocal => x.recip(),
+        Unary::Neg => x.neg(),
+        Unary::Abs => x.abs(),
+        Unary::Sign => x.sign(),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => round(x),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Not => x.eq(&x.zeros_like()?),
+        Unary::Clip { low, high } => clamp(x, Activation { low, high }),
+    }
+}
+
+fn binary(a: &Tensor, b: &Tensor, op: Binary) -> Result<Tensor> {
+    match op {
+        Binary::Add => a.broadcast_add(b),
+        Binary::Sub => a.broadcast_sub(b),
+        Binary::Mul | Binary::And => a.broadcast_mul(b),
+        Binary::Div => a.broadcast_div(b),
+        Binary::Pow => {
+            let exponent = b.flatten_all()?.get(0)?.to_scalar::<f32>()?;
+            let dims = a.shape().broadcast_shape_binary_op(b.shape(), "pow")?;
+            match exponent {
+                2.0 => a.sqr()?,
+                0.5 => a.sqrt()?,
+                e => a.powf(e.into())?,
+            }
+            .reshape(dims)
+        }
+        Binary::Min => a.broadcast_minimum(b),
+        Binary::Max | Binary::Or => a.broadcast_maximum(b),
+        Binary::Mod => {
+            // The sign of the dividend: what is left of the quotient's whole part, towards zero.
+            let quotient = a.broadcast_div(b)?;
+            let whole = (quotient.abs()?.floor()? * quotient.sign()?)?;
+            a.broadcast_sub(&whole.broadcast_mul(b)?)
+        }
+        Binary::Equal => a.broadcast_eq(b),
+        Binary::Greater => a.broadcast_gt(b),
+        Binary::GreaterOrEqual => a.broadcast_ge(b),
+        Binary::Less => a.broadcast_lt(b),
+        Binary::LessOrEqual => a.broadcast_le(b),
+        Binary::Xor => a.broadcast_ne(b),
+        Binary::PRelu => a.relu()?.broadcast_sub(&a.neg()?.relu()?.broadcast_mul(b)?),
+    }
+}
+
+/// Over `axes`, each kept with extent 1.
+fn reduce(x: &Tensor, kind: Reduction, axes: &[usize]) -> Result<Tensor> {
+    let mut y = match kind {
+        Reduction::SumSquare | Reduction::L2 => x.sqr()?,
+        Reduction::L1 => x.abs()?,
+        _ => x.clone(),
+    };
+    for &axis in axes {
+        y = match kind {
+            Reduction::Mean => y.mean_keepdim(axis)?,
+            Reduction::Max => y.max_keepdim(axis)?,
+            Reduction::Min => y.min_keepdim(axis)?,
+            Reduction::Prod => {
+                let mut all = y.narrow(axis, 0, 1)?.contiguous()?;
+                for i in 1..y.dim(axis)? {
+                    all = (all * y.narrow(axis, i, 1)?)?;
+                }
+                all
+            }
+            _ => y.sum_keepdim(axis)?,
+        };
+    }
+    match kind {
+        Reduction::L2 => y.sqrt(),
+        _ => Ok(y),
+    }
+}
+
+/// Candle doesn't say which of equal ones it finds: the index is the first or last that equals the
+/// extreme.
+fn arg_max(x: &Tensor, axis: usize, last: bool, min: bool) -> Result<Tensor> {
+    let x = if min { x.neg()? } else { x.clone() };
+    let n = x.dim(axis)?;
+    let top = x.broadcast_eq(&x.max_keepdim(axis)?)?;
+    let mut dims = vec![1; x.rank()];
+    dims[axis] = n;
+    // The largest number belongs to the index wanted; floats hold every index exactly.
+    let rank = |i: usize| if last { i } else { n - 1 - i } as f32 + 1.0;
+    let ranks = Tensor::from_vec((0..n).map(rank).collect(), dims, x.device())?;
+    let best = top
+        .to_dtype(Kind::F32)?
+        .broadcast_mul(&ranks)?
+        .max_keepdim(axis)?;
+    let index = match last {
+        true => (best - 1.0)?,
+        false => best.affine(-1.0, n as f64)?,
+    };
+    index.to_dtype(Kind::I64)
+}

@@ -1,0 +1,215 @@
+//! The workbench in a real terminal: start, resize, suspend and resume, quit, hang-up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, ttyname};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Long enough for a machine that builds something else meanwhile; nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Terminal {
+    child: Child,
+    keys: Option<File>,
+    output: Receiver<Vec<u8>>,
+    parser: vt100::Parser,
+    raw: Vec<u8>,
+    tty: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Terminal {
+    /// The demo at 80×24, in a session and on a terminal of its own; `None` where no `setsid` is.
+    fn open() -> Option<Terminal> {
+        // A terminal's own end must not be open in any child, or it never hangs up.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap();
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+        fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let slave = File::from(slave);
+        let tty = ttyname(&slave).unwrap();
+        let stdio = || Stdio::from(slave.try_clone().unwrap());
+        let spawned = Command::new("setsid")
+            .args(["--ctty", env!("CARGO_BIN_EXE_edgelesspart")])
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .env("TERM", "xterm-256color")
+            .stdin(stdio())
+            .stdout(stdio())
+            .stderr(stdio())
+            .spawn();
+        let Ok(child) = spawned else {
+            println!("skipped: no setsid");
+            return None;
+        };
+        let master = File::from(master);
+        let mut reader = master.try_clone().unwrap();
+        let (tell, output) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut bytes) {
+                if tell.send(bytes[..n].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Terminal {
+            child,
+            keys: Some(master),
+            output,
+            parser: vt100::Parser::new(24, 80, 0),
+            raw: Vec::new(),
+            tty,
+            folder,
+        })
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys
+            .as_mut()
+            .unwrap()
+            .write_all(keys.as_bytes())
+            .unwrap();
+    }
+
+    /// Reads until the screen has a text.
+    fn wait_for(&mut self, text: &str) {
+        while !self.parser.screen().contents().contains(text) {
+            let Ok(bytes) = self.output.recv_timeout(PATIENCE) else {
+                panic!("no `{text}` in\n{}", self.parser.screen().contents());
+            };
+            self.parser.process(&bytes);
+            self.raw.extend(bytes);
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// `R`, `S`, `T`, … as the system has it.
+    fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+    }
+
+    fn wait_for_state(&self, wanted: char) {
+        for _ in 0..600 {
+            if self.state() == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the process is in state {}, not {wanted}", self.state());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn opens_follows_the_size_and_gives_the_terminal_back() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("EdgeLessPart  demo");
+    terminal.wait_for("no profile:");
+    assert!(terminal.parser.screen().alternate_screen());
+    let stty = Command::new("stty")
+        .args(["rows", "40", "cols", "120", "-F"])
+        .arg(&terminal.tty)
+        .status();
+    if stty.is_ok_and(|s| s.success()) {
+        terminal.parser.screen_mut().set_size(40, 120);
+        terminal.wait_for("5 Threshold 0.70 of all exits");
+        terminal.wait_for("3 Exits ");
+    }
+    terminal.press("q");
+    assert!(terminal.child.wait().unwrap().success());
+    while let Ok(bytes) = terminal.output.recv_timeout(Duration::from_millis(500)) {
+        terminal.parser.process(&bytes);
+    }
+    assert!(!terminal.parser.screen().alternate_screen());
+    assert!(!terminal.parser.screen().hide_cursor());
+    assert!(!terminal.parser.screen().bracketed_paste());
+}
+
+#[test]
+fn stops_for_the_shell_and_comes_back() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("no profile:");
+    terminal.press("\x1a");
+    terminal.wait_for_state('T');
+    terminal.parser = vt100::Parser::new(24, 80, 0);
+    while terminal.output.try_recv().is_ok() {}
+    kill(terminal.pid(), Signal::SIGCONT).unwrap();
+    terminal.wait_for("EdgeLessPart  demo");
+    terminal.press("q");
+    assert!(terminal.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_hang_up_keeps_unsaved_edits_and_ends() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("no profile:");
+    terminal.press("[");
+    terminal.wait_for("[unsaved]");
+    kill(terminal.pid(), Signal::SIGHUP).unwrap();
+    terminal.child.wait().unwrap();
+    let kept = terminal
+        .folder
+        .path()
+        .join(".local/state/edgelesspart/demo.autosave");
+    let text = std::fs::read_to_string(kept).unwrap();
+    assert!(text.contains("After("), "{text}");
+}
+
+#[test]
+fn a_terminal_that_is_gone_ends_it() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("no profile:");
+    // The reader's copy of the master goes with its thread, at the next byte that it can't pass on.
+    let (_, nobody) = channel();
+    terminal.output = nobody;
+    terminal.press("j");
+    terminal.keys = None;
+    terminal.child.wait().unwrap();
+}
+
+#[test]
+fn without_a_terminal_it_says_so() {
+    let output = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
