@@ -269,6 +269,7 @@ proptest! {
 #[case("[]", &[4, 6, 6])]
 #[case("", &[10])]
 #[case("[]", &[10])]
+#[case("[Residual([DepthwiseConv2d(kernel: 2, stride: 2, pad: 3)]), GlobalAvgPool, Linear(classes)]", &[4, 6, 6])]
 fn found_before(#[case] source: &str, #[case] sample: &[usize]) {
     holds(source, sample).unwrap();
 }
