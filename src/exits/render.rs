@@ -249,7 +249,7 @@ fn template_error(source: &str, error: &Error, library: &Library) -> Finding {
         ErrorKind::TemplateNotFound => {
             let names: Vec<String> = library.templates().into_keys().collect();
             let detail = inner.detail().unwrap_or_default();
-            let asked = detail.split('"').nth(1).unwrap_or_default();
+            let asked = detail.split(['"', '\'']).nth(1).unwrap_or_default();
             let finding = Finding::new(span, format!("there is no template `{asked}` to include"));
             match nearest(stem(asked), names.iter().map(String::as_str)) {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),

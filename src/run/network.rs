@@ -2,7 +2,7 @@
 
 use super::RunError;
 use super::keep::Teller;
-use crate::exits::{self, Classifier, ExitPoint, Head, Part};
+use crate::exits::{self, Classifier, ExitPoint, Head, Library, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
@@ -100,10 +100,20 @@ impl Network {
                 })?
             }
         };
+        // What a source in a file names lies beside it.
+        let folder = match &session.exits.classifier {
+            Classifier::File(path) => path.parent(),
+            _ => None,
+        };
+        let files = |name: &str| match folder {
+            Some(folder) => std::fs::read(folder.join(name)).map_err(|e| e.to_string()),
+            None => Err("only a source in a file of its own can name files".to_string()),
+        };
+        let library = Library::new().with_files(&files);
         let mut heads = Vec::new();
         let mut refused = None;
         for point in &self.points {
-            match exits::heads(&source, point, session.seed) {
+            match exits::heads_with(&source, point, session.seed, &library) {
                 Ok(found) => heads.extend(found),
                 Err(error) => {
                     let first = error.diagnostics.first();

@@ -486,7 +486,7 @@ impl Pass<'_> {
         let count = norm.stats.count as f32;
         for (id, now, factor) in [
             (ids[3], &norm.stats.mean, 1.0),
-            (ids[4], &norm.stats.variance, count / (count - 1.0).max(1.0)),
+            (ids[4], &norm.stats.variance, count / (count - 1.0)),
         ] {
             if let Some(old) = self.net.running().get_mut(&id) {
                 let moved = old.flatten_all()?.to_vec1::<f32>()?;

@@ -46,7 +46,7 @@ pub(super) fn mark(source: &str, file: usize) -> Option<String> {
                 out.push_str(inner);
                 return;
             };
-            let kept = match source[a..].as_bytes().get(2) {
+            let kept = match source.as_bytes().get(a + 2) {
                 Some(b'-') => inner.trim_end(),
                 _ => inner,
             };

@@ -1,0 +1,163 @@
+//! `edgelesspart exits` as a script uses it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+use pretty_assertions::assert_eq;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+fn exits(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .arg("exits")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that doesn't read its input may be gone already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_source_that_fails_is_told_with_a_caret_and_exit_code_1() {
+    let source = "[\n    GlobalAvgPool,\n    Linaer(classes),\n]\n";
+    let output = exits(&["check", "-"], source);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    let told = "-:3:5: there is no layer `Linaer`\n3 |     Linaer(classes),\n  |     ^^^^^^\n  \
+                = did you mean `Linear`?\n";
+    assert!(text.contains(told), "{text}");
+    assert!(text.contains("at all 9 exit points"), "{text}");
+    let output = exits(&["check", "-", "--json"], source);
+    assert_eq!(output.status.code(), Some(1));
+    let found = json(&output);
+    assert_eq!(found["points"].as_array().unwrap().len(), 9);
+    assert_eq!(found["points"][8]["errors"][0]["line"], 3);
+}
+
+#[test]
+fn a_source_that_fits_some_points_names_the_others() {
+    let source = "[MaxPool2d(16), Flatten, Linear(classes)]";
+    let output = exits(&["check", "-"], source);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(
+        text.contains("error after `layer3.0.conv2`, `layer3.1.conv2`"),
+        "{text}"
+    );
+    assert!(text.contains("after conv1: "), "{text}");
+}
+
+#[test]
+fn check_passes_what_builds_and_warns_of_what_is_too_heavy() {
+    let output = exits(
+        &["check", "-"],
+        "[Conv2d(96), GlobalAvgPool, Linear(classes)]",
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(text.starts_with("warning "), "{text}");
+    assert!(text.contains("of the whole network before it"), "{text}");
+    let output = exits(&["check"], "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output).lines().count(), 9);
+}
+
+#[test]
+fn render_tells_shapes_line_by_line_at_one_point() {
+    let output = exits(&["render", "linear-probe", "--at", "layer2.0.conv2"], "");
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("after layer2.0.conv2 (exit point 5 of 9): 250 parameters, 240 MACs"),
+        "{text}"
+    );
+    let columns = |i: usize| lines[i].split_whitespace().collect::<Vec<_>>();
+    assert_eq!(columns(1), ["input", "24×16×16", "params", "MACs"]);
+    assert_eq!(columns(2), ["GlobalAvgPool", "24", "0", "0"]);
+    assert_eq!(columns(3), ["Linear(10)", "10", "250", "240"]);
+}
+
+#[test]
+fn a_layer_without_exits_is_refused_with_its_reason() {
+    let output = exits(&["render", "--at", "layer1.0.conv1"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("no exit may stand behind `layer1.0.conv1`: "),
+        "{text}"
+    );
+    let output = exits(&["render", "--at", "layer1.0.conv3"], "");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("no layer named `layer1.0.conv3`"), "{text}");
+}
+
+#[test]
+fn a_head_is_written_as_onnx_and_comes_back_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("head.onnx");
+    let at = ["--at", "layer2.0.conv2"];
+    let onnx = ["render", "gap-mlp", "--onnx", path.to_str().unwrap()];
+    assert!(exits(&[&onnx[..], &at[..]].concat(), "").status.success());
+    let source = folder.path().join("own.ron.j2");
+    std::fs::write(&source, "[Onnx(\"head.onnx\")]").unwrap();
+    let check = ["check", source.to_str().unwrap()];
+    let output = exits(&[&check[..], &at[..]].concat(), "");
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}");
+    let params = 24 * 48 + 48 + 48 * 10 + 10;
+    assert!(text.contains(&format!("{params} parameters")), "{text}");
+    let output = exits(&["render", "gap-mlp", "--onnx", path.to_str().unwrap()], "");
+    assert_eq!(output.status.code(), Some(2), "--onnx without --at");
+}
+
+#[test]
+fn own_templates_are_included_from_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("mine.ron.j2"),
+        "{% macro wide(n) %}Linear({{ n }}), Relu{% endmacro %}",
+    )
+    .unwrap();
+    let source = "{% from \"mine\" import wide %}[GlobalAvgPool, {{ wide(5) }}, Linear(classes)]";
+    let args = [
+        "render",
+        "-",
+        "--templates",
+        folder.path().to_str().unwrap(),
+        "--json",
+    ];
+    let rows = json(&exits(&args, source));
+    assert!(rows[0]["rendered"].as_str().unwrap().contains("Linear(5)"));
+    assert_eq!(rows[0]["layers"][1]["output"], serde_json::json!([5]));
+}
+
+#[test]
+fn pytorch_source_and_templates_are_printed() {
+    let output = exits(&["render", "se", "--at", "conv1", "--pytorch"], "");
+    assert!(stdout(&output).contains("class Head(nn.Sequential):"));
+    let listed = stdout(&exits(&["templates"], ""));
+    let names: Vec<&str> = listed
+        .lines()
+        .filter_map(|l| l.split_whitespace().next())
+        .collect();
+    assert_eq!(names.len(), 10, "{listed}");
+    for name in names {
+        assert!(!exits(&["templates", name], "").stdout.is_empty(), "{name}");
+    }
+    assert_eq!(exits(&["templates", "nothing"], "").status.code(), Some(2));
+    let reference = stdout(&exits(&["templates", "--reference"], ""));
+    assert_eq!(reference, include_str!("../assets/exits/reference.md"));
+}
