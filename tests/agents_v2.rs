@@ -590,7 +590,10 @@ async fn an_edge_offloads_to_such_a_server() {
             samples: (0..8).collect(),
             warm_up: 1,
             confidence: Confidence::MaxProbability,
-            thresholds: vec![1.0; thresholds],
+            // In the cloud the plan's, which is what the model there goes by.
+            thresholds: (0..thresholds)
+                .map(|at| if at < network.exits(0) { 1.0 } else { 0.5 })
+                .collect(),
             last_exit_answers: false,
             wire: Wire {
                 tensor,
@@ -628,6 +631,8 @@ async fn an_edge_offloads_to_such_a_server() {
             .iter()
             .all(|r| r.offloaded && r.bytes_sent > 0 && r.network_ms > 0.0)
     );
+    let early = |r: &Record| usize::from(r.exit) < exits;
+    assert!(as_v2.iter().any(early), "an exit there is told, too");
     assert_eq!(answers(as_v2), answers(as_agent));
     // The whole network there: the edge preprocesses.
     let only = |cloud| Mode::CloudOnly {

@@ -19,7 +19,7 @@ use super::server::Agent;
 use crate::model::fuse::fuse;
 use crate::model::onnx::import_bytes;
 use crate::partition::parts::{PartBundle, PartSpec, Segment};
-use crate::remote::v2::{Datatype, ModelMetadata, TensorMetadata};
+use crate::remote::v2::{CONFIDENCE, Datatype, EXIT, ModelMetadata, PLATFORM, TensorMetadata};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -155,12 +155,12 @@ async fn metadata(
         &runner.output_shape(1)[1..],
     )];
     if infer::leaves(&runner) {
-        outputs.push(tensor(infer::EXIT, Datatype::I32, &[]));
-        outputs.push(tensor(infer::CONFIDENCE, Datatype::F32, &[]));
+        outputs.push(tensor(EXIT, Datatype::I32, &[]));
+        outputs.push(tensor(CONFIDENCE, Datatype::F32, &[]));
     }
     Ok(Json(ModelMetadata {
         versions: Some(vec![VERSION.to_string()]),
-        platform: "edgelesspart".to_string(),
+        platform: PLATFORM.to_string(),
         inputs: vec![tensor(
             runner.input_name(),
             Datatype::F32,

@@ -136,7 +136,10 @@ impl LocalAgent {
             ))
             .env(TOKEN_VARIABLE, &token)
             // Its last words should be about why it ended.
-            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or("warn".into()))
+            .env(
+                "RUST_LOG",
+                std::env::var("RUST_LOG").unwrap_or("warn".into()),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(for_child);

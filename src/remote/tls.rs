@@ -9,10 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -214,9 +211,11 @@ impl ServerCertVerifier for Pinned {
         if found == self.digest {
             return Ok(ServerCertVerified::assertion());
         }
-        let other = OtherCertificate(fingerprint(end_entity));
-        let other = rustls::OtherError(Arc::new(other));
-        Err(CertificateError::Other(other).into())
+        let found = fingerprint(end_entity);
+        Err(rustls::Error::General(format!(
+            "its certificate is another than the session believes ({found}); if that is the agent's, \
+             put it there"
+        )))
     }
 
     fn verify_tls12_signature(
@@ -244,12 +243,6 @@ impl ServerCertVerifier for Pinned {
         known.supported_schemes()
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "its certificate is another than the session believes ({0}); if that is the agent's, put it there"
-)]
-struct OtherCertificate(String);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 /// Content type of such a body.
 pub const BINARY: &str = "application/octet-stream";
+/// What an agent calls itself, as a model's platform.
+pub const PLATFORM: &str = "edgelesspart";
+/// Outputs of a part on an agent, besides the scores: the exit at which each sample left, counted from
+/// the part's start, and its confidence (maximum probability).
+pub const EXIT: &str = "exit";
+/// See [`EXIT`].
+pub const CONFIDENCE: &str = "confidence";
 /// The most extents of a tensor.
 const MAX_RANK: usize = 16;
 

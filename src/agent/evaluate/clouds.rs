@@ -46,7 +46,8 @@ impl Speaks {
         let sends = edge.sends();
         Ok(match &target.v2 {
             Some(model) => {
-                let mut v2 = V2::open(target, model, run, &job.cancel)?;
+                let exits = run.thresholds.len().saturating_sub(edge.exits());
+                let mut v2 = V2::open(target, model, exits, run, &job.cancel)?;
                 v2.fits(&sends)?;
                 edge.preprocess();
                 Speaks::V2(v2)
@@ -277,10 +278,7 @@ impl<'a> Clouds<'a> {
             let answered = match speaks {
                 Speaks::Agent(cloud) => cloud.infer(&request, left),
                 Speaks::V2(v2) => v2.infer(&request, left).map(|answer| Answered {
-                    answer: crate::remote::message::PartAnswer {
-                        exit: self.exits as u16,
-                        ..answer
-                    },
+                    answer,
                     cloud_ms: 0.0,
                     outstanding: 0,
                 }),

@@ -9,8 +9,8 @@ use crate::evaluate::policy::{Output, decide};
 use crate::remote::Element;
 use crate::remote::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
 use crate::remote::v2::{
-    BINARY, Datatype, HEADER_LENGTH, InferRequest, InferResponse, ModelMetadata, Parameters, head,
-    json, tensors,
+    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, ModelMetadata,
+    PLATFORM, Parameters, head, json, tensors,
 };
 use hyper::Method;
 use hyper::body::Bytes;
@@ -30,6 +30,10 @@ pub(super) struct V2 {
     output: Option<String>,
     /// Extents of a sample where the server tells them, −1 for any.
     shape: Option<Vec<i64>>,
+    /// Whether an agent serves it, which says at which exit a sample left.
+    tells_exit: bool,
+    /// Exits of the cloud part, which number the final classifier.
+    exits: u16,
     /// Whether the server takes tensors in binary.
     binary: bool,
     confidence: Confidence,
@@ -41,6 +45,7 @@ impl V2 {
     pub(super) fn open(
         cloud: &CloudTarget,
         model: &V2Model,
+        exits: usize,
         run: &Evaluate,
         cancel: &Cancel,
     ) -> Result<V2, JobError> {
@@ -58,6 +63,8 @@ impl V2 {
             input: "input".to_string(),
             output: None,
             shape: None,
+            tells_exit: false,
+            exits: exits as u16,
             binary: true,
             confidence: run.confidence,
             number: 0,
@@ -77,6 +84,7 @@ impl V2 {
             }
             more => return Err(v2.wrong(&format!("takes {} inputs, not one", more.len()))),
         }
+        v2.tells_exit = about.platform == PLATFORM;
         let float = |d: Datatype| matches!(d, Datatype::F32 | Datatype::F64 | Datatype::F16);
         v2.output = about
             .outputs
@@ -150,7 +158,7 @@ impl V2 {
         Ok(Request { headers, body })
     }
 
-    /// The answer of the final classifier; its exit counts from the part's start.
+    /// The answer; its exit counts from the part's start.
     pub(super) fn infer(
         &mut self,
         request: &Request,
@@ -185,11 +193,23 @@ impl V2 {
             false => Output::Logits,
         };
         let decision = decide(&scores.values, output, 1.0).map_err(|e| e.to_string())?;
-        Ok(PartAnswer {
-            exit: 0,
+        let mut answer = PartAnswer {
+            exit: self.exits,
             prediction: decision.prediction,
             confidence: decision.confidence(self.confidence),
-        })
+        };
+        let told = |name: &str| {
+            let told = outputs.iter().find(|o| o.name == name && self.tells_exit)?;
+            told.values.first().copied()
+        };
+        if let Some(exit) = told(EXIT).filter(|&exit| exit < f32::from(self.exits)) {
+            answer.exit = exit as u16;
+            // Its scores are before the temperature of that exit, which only the server knows.
+            if let (Some(told), Confidence::MaxProbability) = (told(CONFIDENCE), self.confidence) {
+                answer.confidence = told;
+            }
+        }
+        Ok(answer)
     }
 
     /// Whether it is ready, within this time.

@@ -10,7 +10,8 @@ use crate::agent::server::Agent;
 use crate::engine::Cancel;
 use crate::evaluate::Confidence;
 use crate::remote::v2::{
-    BINARY, Datatype, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head, json, tensors,
+    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head,
+    json, tensors,
 };
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -22,9 +23,6 @@ use std::time::Instant;
 
 /// Samples in one request.
 pub(super) const SAMPLES: usize = 256;
-/// The names of a part's further outputs.
-pub(super) const EXIT: &str = "exit";
-pub(super) const CONFIDENCE: &str = "confidence";
 
 /// Whether samples leave in this part, rather than going through.
 pub(super) fn leaves(runner: &Runner) -> bool {
