@@ -211,7 +211,7 @@ fn products_and_normalisations() {
             Constant::f32(&[6], positive)
         })
         .collect();
-    let batch = [&[x.clone()], &five[..]].concat();
+    let batch = [std::slice::from_ref(&x), &five[..]].concat();
     both(
         Op::BatchNorm { epsilon: 1e-3 },
         &batch,

@@ -187,7 +187,7 @@ impl Case {
         let (deep, per_group) = (cin / self.groups, self.wide / self.groups);
         let taps = p.kernel[0] * p.kernel[1];
         let mut y = vec![];
-        for i in 0..self.output().iter().product() {
+        for (i, added) in added.iter().enumerate() {
             let (ox, oy, o, n) = (
                 i % ow,
                 i / ow % oh,
@@ -211,7 +211,7 @@ impl Case {
                 }
             }
             if self.residual {
-                sum += f64::from(added[i]);
+                sum += f64::from(*added);
             }
             let (low, high) = (f64::from(self.clamp.0), f64::from(self.clamp.1));
             y.push((sum.max(low).min(high), size));
@@ -393,7 +393,7 @@ proptest! {
         let (weight, bias) = (noise(c * taps, 3), noise(c, 4));
         let (fold, want) = if kind == 0 {
             let fold = Fold::Weigh { low: case.clamp.0, high: case.clamp.1 };
-            (fold, case.convolution(&x, &weight, &bias, &[]))
+            (fold, case.convolution(&x, &weight, &bias, &vec![0.0; case.output().iter().product()]))
         } else {
             let fold = [Fold::Max, Fold::Mean, Fold::MeanOf(taps as f32)][kind - 1];
             let cells = |i: usize| {
