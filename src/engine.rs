@@ -171,7 +171,10 @@ impl Engine {
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
         let mut graph = graph;
-        let (loops, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, Pool::shared(options.threads));
+        let (loops, pool) = (
+            Isa::choose(isa).map_err(EngineError::Isa)?,
+            Pool::shared(options.threads),
+        );
         let mut constants = std::mem::take(&mut graph.constants);
         let first = Program::compile(
             &graph,

@@ -244,9 +244,8 @@ impl Team<'_> {
             let from = item * len;
             // SAFETY: from is below `total`, so the piece lies within y, which is borrowed for all
             // of this call; `run` calls once an item, and no two items' pieces overlap.
-            let piece = unsafe {
-                std::slice::from_raw_parts_mut(start.at(from), len.min(total - from))
-            };
+            let piece =
+                unsafe { std::slice::from_raw_parts_mut(start.at(from), len.min(total - from)) };
             f(item, piece);
         });
     }
