@@ -52,6 +52,7 @@ enum Command {
     Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
+    Replay(tui::ReplayArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
@@ -85,5 +86,6 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Exits(args) => exits::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
+        Command::Replay(args) => tui::replay(&args),
     }
 }

@@ -9,6 +9,7 @@ mod distribute;
 mod error;
 mod keep;
 mod learn;
+pub mod lock;
 mod network;
 mod replayed;
 mod report;
@@ -21,6 +22,7 @@ pub use error::RunError;
 pub use network::Network;
 pub use replayed::Replayed;
 
+use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::evaluate::report::Report;
@@ -96,6 +98,17 @@ pub enum Stage {
     Report,
 }
 
+impl Event {
+    /// Whether it belongs into a journal. Results have a place of their own, and would only be there
+    /// twice.
+    pub fn is_journalled(&self) -> bool {
+        !matches!(
+            self,
+            Event::Records(_) | Event::Profiled { .. } | Event::Linked(_)
+        )
+    }
+}
+
 /// What a run tells while it goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -148,6 +161,15 @@ pub enum Event {
     },
     /// Some records of the run, in the order they came.
     Records(Vec<Record>),
+    /// The layers of a side are timed, or were before.
+    Profiled {
+        /// Its side.
+        part: Part,
+        /// Of its first target.
+        profile: Box<Profile>,
+    },
+    /// The link is measured, or was before.
+    Linked(LinkProfile),
     /// A stage is over: what came of it, and whether it was taken from the out folder.
     Finished {
         /// Which.

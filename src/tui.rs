@@ -27,8 +27,9 @@ mod widgets;
 mod work;
 
 pub use replay::Replay;
+pub use state::explore::Explored;
 pub use term::color::ColorChoice;
-pub use work::{Goal, HeadFacts, Job, Measured, Network, Predict, Question, Results, Work};
+pub use work::{Goal, Going, HeadFacts, Job, Measured, Network, Predict, Question, Results, Work};
 
 use effects::{Effect, Runner, Source};
 use state::State;
@@ -47,6 +48,8 @@ pub struct Options {
     pub ascii: bool,
     /// A theme's name, over the configuration's.
     pub theme: Option<String>,
+    /// Plays the session's last run, so many times as fast as it was.
+    pub replay: Option<f64>,
 }
 
 /// Why the workbench couldn't start or go on.
@@ -88,6 +91,7 @@ pub fn run(
     let mut state = State::new(demo, theme, keymap, predict);
     state.ascii = options.ascii || config.ascii;
     state.theme_name = name;
+    state.replay_at = options.replay;
     let source = options.session.clone().map_or(Source::Demo, Source::File);
 
     let depth = options.color.depth(|name| std::env::var(name).ok());

@@ -6,9 +6,11 @@ use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::evaluate::report;
 use crate::exits::Part;
+use crate::run::lock::holder;
 use crate::run::{self, Event, Options, Stage};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Run a session: profile both sides, train the exits, plan, run the parts distributed, and report.
 /// What is finished is kept under --out, and taken from there the next time.
@@ -25,12 +27,45 @@ pub struct RunArgs {
     /// The sweep as comma-separated values.
     #[arg(long)]
     csv: bool,
+    /// Start a session of its own, wait until the folder is free, and go only so far: how a workbench
+    /// leaves a run behind.
+    #[arg(long, hide = true, value_enum, value_name = "GOAL")]
+    detached: Option<Detached>,
 }
+
+/// How far a detached run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Detached {
+    /// To profiles and link.
+    Profile,
+    /// To heads and tables.
+    Train,
+    /// To the report.
+    Run,
+}
+
+/// How long a detached run waits for the one before it to let go of the folder.
+const LET_GO: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     let chosen = args.session.load()?;
-    let done = go(&chosen, args.fresh, Stage::Report, cancel)?;
+    let until = match args.detached {
+        None | Some(Detached::Run) => Stage::Report,
+        Some(Detached::Train) => Stage::Tables,
+        Some(Detached::Profile) => Stage::Link,
+    };
+    if args.detached.is_some() {
+        nix::unistd::setsid().context("starting a session of its own")?;
+        let start = Instant::now();
+        while holder(&chosen.out).is_some() && start.elapsed() < LET_GO && !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let done = go(&chosen, args.fresh, until, cancel)?;
+    if until != Stage::Report {
+        return Ok(());
+    }
     let out = &chosen.out;
     let [text, csv, json] = keep(&done, out)?;
     let shown = match (args.json, args.csv) {
@@ -160,6 +195,10 @@ fn show(bar: &mut Option<Bar>, event: Event) {
                 bar.done(&format!("{outcome}{kept}"));
             }
         }
-        Event::Epoch { .. } | Event::Evaluating { .. } | Event::Records(_) => {}
+        Event::Epoch { .. }
+        | Event::Evaluating { .. }
+        | Event::Records(_)
+        | Event::Profiled { .. }
+        | Event::Linked(_) => {}
     }
 }

@@ -3,6 +3,7 @@
 use super::distribute::{Ground, Parts, RUNS, Ran, What, test_set, unmodified};
 use super::keep::{Keep, Listener, Teller, told};
 use super::learn::{self, Lesson};
+use super::lock::{Diary, Lock};
 use super::targets::Fleet;
 use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tables};
 use crate::data::{LoadOptions, LoadedData, Set};
@@ -44,12 +45,24 @@ pub(super) fn go(
     on: Listener,
     cancel: &Cancel,
 ) -> Result<Done, RunError> {
+    // Where nothing is kept, nobody is in the way.
+    let looks = options.until == Stage::Plan && looks_only(&session.split);
+    let _lock = (!looks)
+        .then(|| Lock::take(&options.out, options.until))
+        .transpose()?;
+    let mut diary = (!looks).then(|| Diary::new(&options.out)).transpose()?;
+    let mut unwritten = None;
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
     let mut on = |event: Event| {
-        // Records have a place of their own.
-        if !matches!(event, Event::Records(_)) {
-            journal.push((start.elapsed().as_secs_f64(), event.clone()));
+        if event.is_journalled() {
+            let seconds = start.elapsed().as_secs_f64();
+            if let Some(diary) = &mut diary
+                && let Err(error) = diary.note(seconds, &event)
+            {
+                unwritten = Some(error);
+            }
+            journal.push((seconds, event.clone()));
         }
         on(event);
     };
@@ -70,12 +83,23 @@ pub(super) fn go(
         tables: None,
     };
     let report = course.run(&mut on)?;
+    if let Some(error) = unwritten {
+        return Err(error);
+    }
     let mut results = course.results;
     results.keep_journal(&journal)?;
     let mut session = session.clone();
     session.name = Some(options.name.clone());
     session.results = Some(Box::new(results));
     Ok(Done { session, report })
+}
+
+/// Whether a rule looks at the network alone.
+fn looks_only(rule: &SplitRule) -> bool {
+    !matches!(
+        rule,
+        SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
+    )
 }
 
 fn brought(stage: Stage, what: &str) -> Event {
@@ -102,11 +126,7 @@ impl Course<'_> {
             .cloned()
             .collect();
         // Rules that look at the network alone need nothing else to plan.
-        let looks_only = !matches!(
-            session.split,
-            SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
-        );
-        if until == Stage::Plan && looks_only {
+        if until == Stage::Plan && looks_only(&session.split) {
             self.plan(on, &points)?;
             return Ok(None);
         }
@@ -252,6 +272,10 @@ impl Course<'_> {
                     }
                 },
             )?;
+            on(Event::Profiled {
+                part,
+                profile: Box::new(profile.clone()),
+            });
             match part {
                 Part::Edge => self.results.edge = Some(profile),
                 Part::Cloud => self.results.cloud = Some(profile),
@@ -276,6 +300,7 @@ impl Course<'_> {
                 }
             },
         )?;
+        on(Event::Linked(link.clone()));
         self.results.link = Some(link);
         Ok(())
     }

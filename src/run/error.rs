@@ -13,6 +13,12 @@ pub enum RunError {
         file: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "{} runs in {} already; wait until it has ended, or give another folder with --out",
+        .pid.map_or("another process".into(), |pid| format!("process {pid}")),
+        .out.display()
+    )]
+    Busy { out: PathBuf, pid: Option<u32> },
     #[error("the input of `{network}` is {input}, not images (channels, height, width)")]
     NoImages { network: String, input: String },
     #[error(

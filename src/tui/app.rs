@@ -5,8 +5,8 @@ gathered to five. Nothing is drawn, and nothing written, while nothing happens.
 
 use super::effects::{Effect, Runner, Timer};
 use super::state::{Msg, State};
-use super::term::Terminal;
 use super::views;
+use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use std::collections::HashMap;
 use std::io;
@@ -16,13 +16,24 @@ use std::time::{Duration, Instant};
 const INPUT_FRAME: Duration = Duration::from_millis(50);
 const PROGRESS_FRAME: Duration = Duration::from_millis(200);
 
+/// What the loop shows frames on.
+pub trait Display {
+    /// Columns and rows.
+    fn size(&self) -> (u16, u16);
+    fn show(&mut self, next: Buffer) -> io::Result<()>;
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn mouse(&mut self, ours: bool) -> io::Result<()>;
+    fn suspend(&mut self) -> io::Result<()>;
+    fn resume(&mut self) -> io::Result<()>;
+}
+
 /// Runs until the user leaves or the terminal does.
 ///
 /// # Errors
 /// The terminal refuses to be written to while it is still there.
 pub fn run(
     state: &mut State,
-    terminal: &mut Terminal,
+    terminal: &mut impl Display,
     messages: &Receiver<Msg>,
     runner: &mut Runner,
     first: Vec<Effect>,
@@ -44,6 +55,7 @@ pub fn run(
                 Effect::Later { timer, ms } => {
                     timers.insert(timer, Instant::now() + Duration::from_millis(ms));
                 }
+                Effect::Mouse(ours) => terminal.mouse(ours)?,
                 Effect::Copy => copy(state, terminal, runner)?,
                 other => runner.run(other),
             }
@@ -72,10 +84,10 @@ pub fn run(
                     terminal.resume()?;
                     state.size = terminal.size();
                 }
-                queue.extend(state.update(message));
+                queue.extend(fold(state, message));
                 // What has come meanwhile is folded into the same frame.
                 for message in messages.try_iter().take(1000) {
-                    queue.extend(state.update(message));
+                    queue.extend(fold(state, message));
                 }
                 let earliest = shown.map_or(Instant::now(), |s| s + pause);
                 due = Some(due.map_or(earliest, |due| due.min(earliest)));
@@ -95,6 +107,17 @@ pub fn run(
     }
 }
 
+/// Folds a message in; what the mouse means, the views know.
+fn fold(state: &mut State, message: Msg) -> Vec<Effect> {
+    match message {
+        Msg::Mouse(event) => match views::hit(state, whole(state), event) {
+            Some(hit) => state.update(Msg::Hit(hit)),
+            None => Vec::new(),
+        },
+        other => state.update(other),
+    }
+}
+
 fn whole(state: &State) -> Rect {
     Rect::new(0, 0, state.size.0, state.size.1)
 }
@@ -108,7 +131,7 @@ fn pause(message: &Msg) -> Duration {
 }
 
 /// The screen as text: to the clipboard by OSC 52, and to a file, since tmux may drop the former.
-fn copy(state: &mut State, terminal: &mut Terminal, runner: &mut Runner) -> io::Result<()> {
+fn copy(state: &mut State, terminal: &mut impl Display, runner: &mut Runner) -> io::Result<()> {
     use base64::Engine as _;
     let text = text(&views::draw(state, whole(state)));
     let packed = base64::engine::general_purpose::STANDARD.encode(&text);
@@ -121,7 +144,7 @@ fn copy(state: &mut State, terminal: &mut Terminal, runner: &mut Runner) -> io::
 }
 
 /// A frame's symbols, line by line.
-pub fn text(buffer: &ratatui::buffer::Buffer) -> String {
+pub fn text(buffer: &Buffer) -> String {
     let area = buffer.area;
     let mut out = String::new();
     for y in area.top()..area.bottom() {

@@ -6,6 +6,7 @@ command knows its keys, where it applies, what it does and whether it can be run
 use super::effects::Effect;
 use super::input::Key;
 use super::state::overlay::{Overlay, Page, Prompt};
+use super::state::playback::SEEK_MS;
 use super::state::{Panel, State};
 use super::theme::{self, Theme};
 use super::work::Goal;
@@ -18,6 +19,8 @@ pub enum Place {
     Any,
     /// Only in this panel, where it goes before one of everywhere with the same key.
     In(Panel),
+    /// In the runs' panel while it plays a run again, where it goes before all others.
+    Replay,
 }
 
 /// A command.
@@ -74,8 +77,16 @@ fn nothing() -> Vec<Effect> {
 }
 
 fn show(state: &mut State, panel: Panel) -> Vec<Effect> {
-    state.focus = panel;
-    nothing()
+    state.show(panel)
+}
+
+fn mouse(state: &mut State) -> Vec<Effect> {
+    state.mouse = !state.mouse;
+    state.say(match state.mouse {
+        true => "the mouse points, drags and scrolls here; with shift it is the terminal's",
+        false => "the mouse is the terminal's",
+    });
+    vec![Effect::Mouse(state.mouse)]
 }
 
 fn prompt(state: &mut State, kind: Prompt, input: String) -> Vec<Effect> {
@@ -102,15 +113,16 @@ fn legal(state: &mut State, forward: bool) -> Vec<Effect> {
     nothing()
 }
 
-fn next_panel(state: &mut State, by: usize) -> Vec<Effect> {
-    // The session has no panel in the overview.
-    let count = if state.is_wide() && !state.zoom { 5 } else { 6 };
-    let at = Panel::ALL
-        .iter()
-        .position(|p| *p == state.focus)
-        .unwrap_or(0);
-    state.focus = Panel::ALL[(at.min(count - 1) + by % count + count) % count];
-    nothing()
+fn next_panel(state: &mut State, forward: bool) -> Vec<Effect> {
+    // What isn't in the overview is no stop on the way through it.
+    let count = match state.is_wide() && !state.zoom {
+        true => Panel::OVERVIEW,
+        false => Panel::ALL.len(),
+    };
+    let at = Panel::ALL.iter().position(|p| *p == state.focus);
+    let by = if forward { 1 } else { count - 1 };
+    let next = Panel::ALL[(at.unwrap_or(0).min(count - 1) + by) % count];
+    state.show(next)
 }
 
 fn next_theme(state: &mut State) -> Vec<Effect> {
@@ -141,6 +153,7 @@ const P: Place = Place::In(Panel::Plan);
 const E: Place = Place::In(Panel::Exits);
 const R: Place = Place::In(Panel::Runs);
 const T: Place = Place::In(Panel::Threshold);
+const X: Place = Place::In(Panel::Explore);
 const S: Place = Place::In(Panel::Session);
 
 macro_rules! commands {
@@ -164,10 +177,10 @@ pub const COMMANDS: &[Command] = commands![
     "exits" ["3"] Place::Any, "", "to the exit classifier", always, |s| show(s, Panel::Exits);
     "runs" ["4"] Place::Any, "", "to the runs", always, |s| show(s, Panel::Runs);
     "threshold" ["5"] Place::Any, "", "to the thresholds", always, |s| show(s, Panel::Threshold);
-    "session" ["6"] Place::Any, "", "to the session", always, |s| show(s, Panel::Session);
-    "next-panel" ["tab"] Place::Any, "", "the next panel", always, |s| next_panel(s, 1);
-    "previous-panel" ["shift-tab"] Place::Any, "", "the panel before", always,
-        |s| { let count = if s.is_wide() && !s.zoom { 5 } else { 6 }; next_panel(s, count - 1) };
+    "explore" ["6"] Place::Any, "", "to the plans that no other beats", always, |s| show(s, Panel::Explore);
+    "session" ["7"] Place::Any, "", "to the session", always, |s| show(s, Panel::Session);
+    "next-panel" ["tab"] Place::Any, "", "the next panel", always, |s| next_panel(s, true);
+    "previous-panel" ["shift-tab"] Place::Any, "", "the panel before", always, |s| next_panel(s, false);
     "zoom" ["Z"] Place::Any, "", "the panel alone on the screen, and back (small screens always do)", always,
         |s| { s.zoom = !s.zoom; nothing() };
     "run" ["r"] Place::Any, "run", "run the parts on their targets", with_plan, |s| s.start(Goal::Run);
@@ -193,6 +206,7 @@ pub const COMMANDS: &[Command] = commands![
     "copy" ["y"] Place::Any, "", "copy the screen as text, to the clipboard and to a file", always,
         |_| vec![Effect::Copy];
     "theme" ["f5"] Place::Any, "", "the next theme", always, next_theme;
+    "mouse" ["f6"] Place::Any, "", "take the mouse, or leave it to the terminal's own selection", always, mouse;
     "suspend" ["ctrl-z"] Place::Any, "", "back to the shell; `fg` comes back", always, |_| vec![Effect::Suspend];
     "quit" ["q", "ctrl-c"] Place::Any, "quit", "quit; asks where something would be lost", always, |s| s.quit();
     // Layers.
@@ -235,6 +249,21 @@ pub const COMMANDS: &[Command] = commands![
     "log" ["enter"] R, "log", "the run's log", with_runs, |s| page(s, Page::Log);
     "mark" ["m"] R, "mark", "mark the run for a comparison", with_runs, |s| { s.other_run = Some(s.run); s.say("marked; c on another compares"); nothing() };
     "compare" ["c"] R, "compare", "the run beside the marked one, or the one before", with_two_runs, compare;
+    "pause" ["space"] R, "pause", "the run waits before its next stage, or goes on", with_runs, |s| s.pause();
+    "replay" ["v"] R, "replay", "play the shown run again, as it went", State::can_replay, |s| s.replay(1.0);
+    "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
+    "replay-step" ["."] Place::Replay, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();
+    "replay-forward" ["right", "l"] Place::Replay, "+5 s", "five seconds on", always,
+        |s| match s.playback.as_ref().is_some_and(|p| p.paused) {
+            true => s.step_playback(),
+            false => s.seek(true, Some(SEEK_MS)),
+        };
+    "replay-back" ["left", "h"] Place::Replay, "-5 s", "five seconds back", always, |s| s.seek(false, Some(SEEK_MS));
+    "replay-start" ["home", "g"] Place::Replay, "", "to its start", always, |s| s.seek(false, None);
+    "replay-last" ["end", "G"] Place::Replay, "", "to its end", always, |s| s.seek(true, None);
+    "faster" ["+", "="] Place::Replay, "faster", "twice as fast", always, |s| s.change_speed(2.0);
+    "slower" ["-"] Place::Replay, "slower", "half as fast", always, |s| s.change_speed(0.5);
+    "replay-end" ["esc"] Place::Replay, "end", "back to the run as it ended", always, |s| { s.end_playback(); nothing() };
     // Threshold.
     "next-exit" ["down", "j"] T, "which", "the slider to the next exit", always, |s| s.select_threshold(1);
     "previous-exit" ["up", "k"] T, "", "the slider to the exit before; first of all: all of them", always, |s| s.select_threshold(-1);
@@ -243,6 +272,18 @@ pub const COMMANDS: &[Command] = commands![
     "reset" ["delete", "backspace"] T, "", "the common threshold for this exit; on all, for every exit", always, |s| s.reset_threshold();
     "cheapest" ["A"] T, "cheapest", "snap to the cheapest threshold with an accuracy", always, |s| prompt(s, Prompt::Accuracy, String::new());
     "most-accurate" ["M"] T, "most accurate", "snap to the most accurate threshold within a time", always, |s| prompt(s, Prompt::Latency, String::new());
+    // Explore.
+    "next-plan" ["down", "j"] X, "", "the next plan", always, |s| { s.select_explored(1); nothing() };
+    "previous-plan" ["up", "k"] X, "", "the plan before", always, |s| { s.select_explored(-1); nothing() };
+    "plans-down" ["pgdn", "ctrl-d"] X, "", "ten plans down", always, |s| { s.select_explored(10); nothing() };
+    "plans-up" ["pgup", "ctrl-u"] X, "", "ten plans up", always, |s| { s.select_explored(-10); nothing() };
+    "first-plan" ["home", "g"] X, "", "the first plan", always, |s| { s.select_explored(isize::MIN); nothing() };
+    "last-plan" ["end", "G"] X, "", "the last plan", always, |s| { s.select_explored(isize::MAX); nothing() };
+    "take" ["enter"] X, "take over", "make the plan the session's", with_network, |s| s.take_explored();
+    "order" ["S"] X, "order", "order by latency, accuracy, cost or edge memory", always, |s| { s.sort_explored(); nothing() };
+    "limit-accuracy" ["A"] X, "", "only plans with an accuracy", with_network, |s| prompt(s, Prompt::LimitAccuracy, String::new());
+    "limit-latency" ["M"] X, "", "only plans within a mean time", with_network, |s| prompt(s, Prompt::LimitLatency, String::new());
+    "limit-memory" ["B"] X, "", "only plans within an edge memory", with_network, |s| prompt(s, Prompt::LimitMemory, String::new());
     // Session.
     "open-here" ["enter"] S, "open", "open a session", always,
         |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
@@ -276,14 +317,18 @@ impl Keymap {
         Ok(Keymap { keys })
     }
 
-    /// What a key means in a panel.
-    pub fn find(&self, key: Key, focus: Panel) -> Option<&'static Command> {
-        let here = |place: Place| {
+    /// What a key means here and now.
+    pub fn find(&self, key: Key, state: &State) -> Option<&'static Command> {
+        self.find_in(key, places(state).into_iter().flatten())
+    }
+
+    fn find_in(&self, key: Key, places: impl Iterator<Item = Place>) -> Option<&'static Command> {
+        let mut places = places;
+        places.find_map(|place| {
             let mut all = COMMANDS.iter().zip(&self.keys);
             all.find(|(c, keys)| c.place == place && keys.contains(&key))
                 .map(|(c, _)| c)
-        };
-        here(Place::In(focus)).or_else(|| here(Place::Any))
+        })
     }
 
     /// A command's keys.
@@ -300,10 +345,20 @@ impl Keymap {
     }
 }
 
-/// The commands that apply in the panel in focus: its own, then those of everywhere.
-pub fn here(focus: Panel) -> impl Iterator<Item = &'static Command> {
-    let own = COMMANDS.iter().filter(move |c| c.place == Place::In(focus));
-    own.chain(COMMANDS.iter().filter(|c| c.place == Place::Any))
+/// The places that are here, the nearest first.
+fn places(state: &State) -> [Option<Place>; 3] {
+    let plays = state.focus == Panel::Runs && state.shown_playback().is_some();
+    [
+        plays.then_some(Place::Replay),
+        Some(Place::In(state.focus)),
+        Some(Place::Any),
+    ]
+}
+
+/// The commands that apply here and now: those of the panel in focus, then those of everywhere.
+pub fn here(state: &State) -> impl Iterator<Item = &'static Command> {
+    let places = places(state).into_iter().flatten();
+    places.flat_map(|place| COMMANDS.iter().filter(move |c| c.place == place))
 }
 
 /// Commands whose name or help has all the words.
@@ -313,7 +368,7 @@ pub fn search(state: &State, words: &str) -> Vec<&'static Command> {
         let text = format!("{} {}", c.name, c.help).to_lowercase();
         words.split_whitespace().all(|w| text.contains(w))
     };
-    let mut found: Vec<&Command> = here(state.focus).filter(hit).collect();
+    let mut found: Vec<&Command> = here(state).filter(hit).collect();
     // What begins with the word is meant more often.
     found.sort_by_key(|c| !c.name.starts_with(words.trim()));
     found
@@ -327,6 +382,7 @@ pub fn readme_table() -> String {
         let place = match command.place {
             Place::Any => "everywhere",
             Place::In(panel) => panel.name(),
+            Place::Replay => "Runs, replaying",
         };
         let keys: Vec<String> = command.keys.iter().map(|k| format!("`{k}`")).collect();
         out += &format!("| {place} | {} | {} |\n", keys.join(" "), command.help);
@@ -360,7 +416,8 @@ mod tests {
             |name: &str, key: &str| BTreeMap::from([(name.to_string(), vec![key.to_string()])]);
         let map = Keymap::new(&own("split-here", "ctrl-x")).unwrap();
         let find = |key: &str| {
-            map.find(key.parse().unwrap(), Panel::Layers)
+            let places = [Place::In(Panel::Layers), Place::Any];
+            map.find_in(key.parse().unwrap(), places.into_iter())
                 .map(|c| c.name)
         };
         assert_eq!(find("ctrl-x"), Some("split-here"));

@@ -4,18 +4,25 @@ on a thread and comes back as a message; of questions that supersede one another
 */
 
 use super::state::Msg;
+use super::state::explore::Explored;
 use super::work::{Goal, HeadFacts, Job, Network, Predict, Question, Results, Work};
 use crate::engine::Cancel;
 use crate::evaluate::Outcome;
+use crate::evaluate::explore::Limits;
 use crate::exits::{self, Classifier, ExitPoint, Part};
 use crate::model::{LayerTable, fuse};
-use crate::partition::Plan;
+use crate::partition::{Plan, Split};
+use crate::run::Event;
 use crate::session::Session;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How often a job that waits looks whether it may go on.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Which session is opened.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,12 +62,22 @@ pub enum Effect {
     Heads(HeadsRequest),
     /// Outcomes over thresholds.
     Curves(Box<CurvesRequest>),
+    /// The plans that no other beats.
+    Explore(Box<ExploreRequest>),
+    /// Take the mouse, or leave it to the terminal.
+    Mouse(bool),
     /// A message after some milliseconds; a newer one of the same timer replaces it.
     Later { timer: Timer, ms: u64 },
     /// Start a job.
     Start { id: usize, job: Box<Job> },
     /// Ask a job to stop.
     Stop(usize),
+    /// Let a job wait before its next stage, or go on.
+    Pause(usize, bool),
+    /// Follow a run in another process.
+    Join { id: usize, job: Box<Job> },
+    /// Hand a job over to a process of its own.
+    Detach(usize),
     /// Give the terminal to the shell.
     Suspend,
     /// End.
@@ -76,6 +93,10 @@ pub enum Timer {
     Journal,
     /// Curves are worth computing.
     Curves,
+    /// A playback goes on.
+    Playback,
+    /// What the explore page shows is out of date.
+    Explore,
 }
 
 /// A source to make heads of.
@@ -120,6 +141,45 @@ impl CurvesRequest {
             plan: &self.plan,
         };
         self.predict.sweep(question, self.exit, &self.thresholds)
+    }
+}
+
+/// Limits to search within.
+#[derive(Clone)]
+pub struct ExploreRequest {
+    pub generation: u64,
+    pub network: Arc<Network>,
+    pub results: Arc<Results>,
+    pub session: Session,
+    pub heads: Arc<Vec<HeadFacts>>,
+    pub thresholds: Vec<f64>,
+    pub limits: Limits,
+    pub predict: Arc<dyn Predict>,
+}
+
+impl std::fmt::Debug for ExploreRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ExploreRequest({})", self.generation)
+    }
+}
+
+impl ExploreRequest {
+    /// The plans.
+    pub fn answer(&self) -> Result<Explored, String> {
+        let question = Question {
+            network: &self.network,
+            results: &self.results,
+            session: &self.session,
+            heads: &self.heads,
+            plan: &Plan {
+                split: Split::CloudOnly,
+                split_after: None,
+                exits: Vec::new(),
+                notes: Vec::new(),
+            },
+        };
+        self.predict
+            .explore(question, &self.thresholds, &self.limits)
     }
 }
 
@@ -171,15 +231,31 @@ impl<T: Send + 'static> Latest<T> {
     }
 }
 
+/// What the thread of files is asked for.
+enum File {
+    Effect(Effect),
+    Detach(Job),
+}
+
 /// Carries effects out.
 pub struct Runner {
     tell: Sender<Msg>,
     work: Arc<dyn Work>,
-    files: Sender<Effect>,
+    files: Sender<File>,
     files_done: Receiver<()>,
     heads: Latest<HeadsRequest>,
     curves: Latest<Box<CurvesRequest>>,
-    jobs: HashMap<usize, Cancel>,
+    explore: Latest<Box<ExploreRequest>>,
+    jobs: HashMap<usize, Started>,
+    /// Runs of other processes that are followed.
+    joined: HashMap<usize, Cancel>,
+}
+
+/// A job on its thread.
+struct Started {
+    job: Job,
+    cancel: Cancel,
+    pause: Arc<AtomicBool>,
 }
 
 impl Runner {
@@ -197,18 +273,28 @@ impl Runner {
         let curves = Latest::start("curves", move |request: Box<CurvesRequest>| {
             let _ = told.send(Msg::Curves(request.generation, request.answer()));
         })?;
+        let told = tell.clone();
+        let explore = Latest::start("explore", move |request: Box<ExploreRequest>| {
+            let _ = told.send(Msg::Explored(request.generation, request.answer()));
+        })?;
         let (files, queue) = channel();
         let (done, files_done) = channel();
         let (told, kept) = (tell.clone(), work.clone());
         std::thread::Builder::new()
             .name("files".into())
             .spawn(move || {
-                for effect in queue {
-                    touch(effect, &*kept, &told);
+                for asked in queue {
+                    match asked {
+                        File::Effect(effect) => touch(effect, &*kept, &told),
+                        File::Detach(job) => {
+                            if let Err(problem) = kept.detach(&job) {
+                                let _ = told.send(Msg::Failed(problem));
+                            }
+                        }
+                    }
                 }
                 drop(done);
             })?;
-        let jobs = HashMap::new();
         Ok(Runner {
             tell,
             work,
@@ -216,7 +302,9 @@ impl Runner {
             files_done,
             heads,
             curves,
-            jobs,
+            explore,
+            jobs: HashMap::new(),
+            joined: HashMap::new(),
         })
     }
 
@@ -225,29 +313,80 @@ impl Runner {
         match effect {
             Effect::Heads(request) => self.heads.ask(request),
             Effect::Curves(request) => self.curves.ask(request),
+            Effect::Explore(request) => self.explore.ask(request),
             Effect::Start { id, job } => self.start(id, *job),
             Effect::Stop(id) => {
-                if let Some(cancel) = self.jobs.get(&id) {
+                let own = self.jobs.get(&id).map(|s| &s.cancel);
+                if let Some(cancel) = own.or(self.joined.get(&id)) {
                     cancel.cancel();
                 }
             }
+            Effect::Pause(id, pause) => {
+                if let Some(started) = self.jobs.get(&id) {
+                    started.pause.store(pause, Ordering::Relaxed);
+                }
+            }
+            Effect::Join { id, job } => self.join(id, *job),
+            Effect::Detach(id) => {
+                if let Some(started) = self.jobs.get(&id) {
+                    started.cancel.cancel();
+                    let _ = self.files.send(File::Detach(started.job.clone()));
+                }
+            }
             other => {
-                let _ = self.files.send(other);
+                let _ = self.files.send(File::Effect(other));
             }
         }
     }
 
     fn start(&mut self, id: usize, job: Job) {
         let cancel = Cancel::new();
-        self.jobs.insert(id, cancel.clone());
-        let (work, tell) = (self.work.clone(), self.tell.clone());
+        let pause = Arc::new(AtomicBool::new(false));
+        self.jobs.insert(
+            id,
+            Started {
+                job: job.clone(),
+                cancel: cancel.clone(),
+                pause: pause.clone(),
+            },
+        );
+        let (work, told) = (self.work.clone(), self.tell.clone());
+        self.spawn(id, cancel.clone(), move |began| {
+            let mut say = |event: Event| {
+                let at = began.elapsed().as_millis() as u64;
+                let between = matches!(event, Event::Started(_));
+                let _ = told.send(Msg::Run(id, at, Box::new(event)));
+                // Stages begin here, so this is where one can be held back.
+                while between && pause.load(Ordering::Relaxed) && !cancel.is_cancelled() {
+                    std::thread::sleep(LOOK);
+                }
+            };
+            work.run(&job, &mut say, &cancel)
+        });
+    }
+
+    fn join(&mut self, id: usize, job: Job) {
+        let cancel = Cancel::new();
+        self.joined.insert(id, cancel.clone());
+        let (work, told) = (self.work.clone(), self.tell.clone());
+        self.spawn(id, cancel.clone(), move |_| {
+            let mut say = |at, event| {
+                let _ = told.send(Msg::Run(id, at, Box::new(event)));
+            };
+            work.join(&job, &mut say, &cancel)
+        });
+    }
+
+    fn spawn(
+        &self,
+        id: usize,
+        cancel: Cancel,
+        job: impl FnOnce(Instant) -> Result<Results, String> + Send + 'static,
+    ) {
+        let tell = self.tell.clone();
         let body = move || {
             let began = Instant::now();
-            let mut say = |event| {
-                let at = began.elapsed().as_millis() as u64;
-                let _ = tell.send(Msg::Run(id, at, Box::new(event)));
-            };
-            let run = std::panic::AssertUnwindSafe(|| work.run(&job, &mut say, &cancel));
+            let run = std::panic::AssertUnwindSafe(|| job(began));
             let ended = std::panic::catch_unwind(run).unwrap_or_else(|_| {
                 Err("the job broke; its report is in the temporary folder".to_string())
             });
@@ -262,14 +401,14 @@ impl Runner {
         }
     }
 
-    /// Asks all jobs to stop, and waits a moment for what was asked of files.
+    /// Asks all jobs of this process to stop, and waits a moment for what was asked of files.
     pub fn finish(self) {
-        for cancel in self.jobs.values() {
-            cancel.cancel();
+        for started in self.jobs.values() {
+            started.cancel.cancel();
         }
         drop(self.files);
         // The other end is dropped when the queue is empty.
-        let _ = self.files_done.recv_timeout(Duration::from_secs(1));
+        let _ = self.files_done.recv_timeout(Duration::from_secs(2));
     }
 }
 
@@ -318,14 +457,12 @@ fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
     match effect {
         Effect::Open(source) => match open(&source) {
             Ok(opened) => {
-                let (session, folder) = (opened.session.clone(), opened.folder.clone());
                 say(Msg::Opened(Box::new(opened.clone())));
                 say(Msg::Network(network(&opened).map(Box::new)));
-                let kept = opened.results.map(|r| Results::of(&r));
-                match kept.unwrap_or_else(|| Ok(work.kept(&session, &folder))) {
-                    Ok(kept) => say(Msg::Kept(Box::new(kept))),
-                    Err(problem) => say(Msg::Failed(problem)),
+                if let Some(going) = work.going(&named(&opened), &opened.folder) {
+                    say(Msg::Going(going));
                 }
+                say(kept(&opened, work));
             }
             Err(problem) => say(Msg::Failed(problem)),
         },
@@ -365,6 +502,39 @@ fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
             Err(error) => say(Msg::Failed(format!("{}: {error}", file.display()))),
         },
         _ => {}
+    }
+}
+
+/// The session by the name its results go under: its own, or its file's.
+fn named(opened: &Opened) -> Session {
+    let mut session = opened.session.clone();
+    if session.name.is_none() {
+        let stem = opened.file.as_ref().and_then(|f| f.file_stem());
+        session.name = stem.map(|s| s.to_string_lossy().into_owned());
+    }
+    session
+}
+
+/// What earlier runs left: in the session's file, or, for the one that ships, first of all here.
+fn kept(opened: &Opened, work: &dyn Work) -> Msg {
+    let here = || work.kept(&named(opened), &opened.folder);
+    let Some(results) = &opened.results else {
+        return Msg::Kept(Box::new(here()));
+    };
+    let ships = opened.file.is_none();
+    let ran = |r: &crate::session::Results| r.last("plan").map_or(0, |m| m.at);
+    let here = here();
+    let newer = here.kept.as_ref().is_some_and(|kept| {
+        // What ships was measured on another machine, whenever that was.
+        ran(kept) > if ships { 0 } else { ran(results) }
+    });
+    if newer {
+        return Msg::Kept(Box::new(here));
+    }
+    match (Results::of(results).map(Box::new), ships) {
+        (Ok(results), true) => Msg::Shipped(results),
+        (Ok(results), false) => Msg::Kept(results),
+        (Err(problem), _) => Msg::Failed(problem),
     }
 }
 

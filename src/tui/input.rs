@@ -17,7 +17,7 @@ pub struct Key {
     pub alt: bool,
 }
 
-const NAMES: [(&str, KeyCode); 17] = [
+const NAMES: [(&str, KeyCode); 18] = [
     ("left", KeyCode::Left),
     ("right", KeyCode::Right),
     ("up", KeyCode::Up),
@@ -35,6 +35,7 @@ const NAMES: [(&str, KeyCode); 17] = [
     ("space", KeyCode::Char(' ')),
     ("f1", KeyCode::F(1)),
     ("f5", KeyCode::F(5)),
+    ("f6", KeyCode::F(6)),
 ];
 
 impl From<KeyEvent> for Key {
@@ -105,6 +106,7 @@ pub fn start(tell: Sender<Msg>) -> std::io::Result<()> {
                 let message = match read() {
                     Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => Msg::Key(key),
                     Ok(Event::Paste(text)) => Msg::Paste(text),
+                    Ok(Event::Mouse(mouse)) => Msg::Mouse(mouse),
                     Ok(Event::Resize(columns, rows)) => Msg::Resize(columns, rows),
                     Ok(_) => continue,
                     Err(_) => Msg::HangUp,

@@ -1,8 +1,10 @@
 /*! Predictions by replay: the question of the screen put to the room that replays plans. */
 
+use super::state::explore::Explored;
 use super::work::{Predict, Question};
-use crate::evaluate::Outcome;
-use crate::evaluate::replay::{HeadKey, Prepared, World};
+use crate::evaluate::explore::{Limits, front, search};
+use crate::evaluate::replay::{Assembled, HeadKey, Prepared, World};
+use crate::evaluate::{ConfidenceTable, Outcome, Policy};
 use crate::exits::Part;
 
 /// Replays plans over the calibration table and the profiles.
@@ -34,10 +36,50 @@ impl Predict for Replay {
             thresholds.iter().map(at).collect()
         })
     }
+
+    fn explore(
+        &self,
+        question: Question<'_>,
+        thresholds: &[f64],
+        limits: &Limits,
+    ) -> Result<Explored, String> {
+        let network = question.network;
+        // Without measured parts: plans that are compared are all predicted from their layers.
+        with_world(question, &[], |table, world| {
+            // Every exit goes by the threshold that is tried.
+            let policy = Policy {
+                exits: Vec::new(),
+                ..world.policy.clone()
+            };
+            let world = World {
+                policy: &policy,
+                ..*world
+            };
+            let (layers, points) = (&network.table, &network.points);
+            let found = search(table, layers, points, &world, thresholds, limits)
+                .map_err(|e| e.to_string())?;
+            Ok(Explored {
+                tried: found.len(),
+                front: front(&found).into_iter().cloned().collect(),
+            })
+        })
+    }
 }
 
 /// Lays the plan over what is known, and says in a few words what isn't.
 fn ask<T>(question: Question<'_>, answer: impl FnOnce(&Prepared<'_>) -> T) -> Result<T, String> {
+    let assembled = &question.results.assembled;
+    with_world(question, assembled, |table, world| {
+        let prepared = Prepared::new(table, question.plan, world).map_err(|e| e.to_string())?;
+        Ok(answer(&prepared))
+    })
+}
+
+fn with_world<T>(
+    question: Question<'_>,
+    assembled: &[Assembled],
+    answer: impl FnOnce(&ConfidenceTable, &World<'_>) -> Result<T, String>,
+) -> Result<T, String> {
     let results = question.results;
     let missing = |what: &str| Err(format!("{what} yet"));
     let Some(table) = &results.calibration else {
@@ -53,36 +95,28 @@ fn ask<T>(question: Question<'_>, answer: impl FnOnce(&Prepared<'_>) -> T) -> Re
         return missing("the link was not measured");
     };
     let layers = &question.network.table;
-    let after = |layer: usize| layers.layers.get(layer).map(|l| l.name.clone());
-    // Where a source makes different heads for the two parts, each is a column of its own; the
-    // editor's heads are those of the edge, and a cloud column of the same hash is the same head.
-    let heads: Vec<HeadKey> = question
-        .plan
-        .exits
-        .iter()
-        .filter_map(|exit| {
-            let head = question.heads.iter().find(|h| h.layer == exit.layer)?;
-            let hash = match exit.part {
-                Part::Edge => head.hash.clone(),
-                Part::Cloud => head.cloud_hash.clone(),
-            };
+    // Where a source makes different heads for the two parts, each is a column of its own.
+    let keys = question.heads.iter().flat_map(|head| {
+        let after = layers.layers.get(head.layer).map(|l| l.name.clone());
+        let sides = [(Part::Edge, &head.hash), (Part::Cloud, &head.cloud_hash)];
+        sides.into_iter().filter_map(move |(part, hash)| {
             Some(HeadKey {
-                after: after(exit.layer)?,
-                part: exit.part,
-                hash,
+                after: after.clone()?,
+                part,
+                hash: hash.clone(),
             })
         })
-        .collect();
+    });
+    let heads: Vec<HeadKey> = keys.collect();
     let session = question.session;
     let world = World {
         wire: session.wire,
         billing: session.billing,
         heads: &heads,
-        assembled: &results.assembled,
+        assembled,
         wire_tables: &results.wire_tables,
         seed: session.seed,
         ..World::new(layers, edge, cloud, link, &session.policy)
     };
-    let prepared = Prepared::new(table, question.plan, &world).map_err(|e| e.to_string())?;
-    Ok(answer(&prepared))
+    answer(table, &world)
 }

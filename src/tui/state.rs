@@ -5,28 +5,32 @@ happens. No clock, no file, no terminal in here.
 
 pub mod document;
 pub mod editor;
+pub mod explore;
 pub mod export;
 pub mod layers;
 pub mod overlay;
 pub mod plan;
+pub mod playback;
 pub mod runs;
 pub mod tuning;
 
 use super::command::Keymap;
 use super::effects::{Effect, Opened, Source, Timer};
 use super::theme::Theme;
-use super::work::{HeadFacts, Network, Predict, Results};
+use super::work::{Going, HeadFacts, Network, Predict, Results};
 use crate::evaluate::Outcome;
 use crate::exits::ExitError;
 use crate::run::Event;
 use crate::session::Session;
-use crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
 use document::Document;
 use editor::Editor;
+use explore::{Explore, Explored};
 use layers::Layers;
 use overlay::{Confirmed, Overlay};
 use plan::Derived;
-use runs::Run;
+use playback::Playback;
+use runs::{Origin, Run};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tuning::Tuning;
@@ -47,6 +51,10 @@ pub enum Msg {
     Network(Result<Box<Network>, String>),
     /// Results of earlier runs of the session.
     Kept(Box<Results>),
+    /// Likewise, as they ship with the program, measured on another machine.
+    Shipped(Box<Results>),
+    /// A run of the session goes on without the workbench.
+    Going(Going),
     Sessions(Vec<PathBuf>),
     Saved(PathBuf, Box<Session>),
     /// There is a file of that name already.
@@ -55,6 +63,10 @@ pub enum Msg {
     Failed(String),
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
     Curves(u64, Result<Vec<Outcome>, String>),
+    Explored(u64, Result<Explored, String>),
+    Mouse(MouseEvent),
+    /// What the mouse means where it is.
+    Hit(Hit),
     /// Of the job of this number, at so many milliseconds since its start.
     Run(usize, u64, Box<Event>),
     /// Likewise; whether it was asked to stop, and what came of it.
@@ -69,16 +81,35 @@ pub enum Panel {
     Exits,
     Runs,
     Threshold,
+    Explore,
     Session,
 }
 
+/// What lies under the mouse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hit {
+    Panel(Panel),
+    /// A row of the layer table.
+    Layer(usize),
+    /// A place on the slider.
+    Threshold(f64),
+    /// A plan of the explore page.
+    Explored(usize),
+    /// A turn of the wheel over a panel.
+    Wheel(Panel, bool),
+}
+
 impl Panel {
-    pub const ALL: [Panel; 6] = [
+    /// Those that the overview of a wide screen shows.
+    pub const OVERVIEW: usize = 5;
+
+    pub const ALL: [Panel; 7] = [
         Panel::Layers,
         Panel::Plan,
         Panel::Exits,
         Panel::Runs,
         Panel::Threshold,
+        Panel::Explore,
         Panel::Session,
     ];
 
@@ -89,6 +120,7 @@ impl Panel {
             Panel::Exits => "Exits",
             Panel::Runs => "Runs",
             Panel::Threshold => "Threshold",
+            Panel::Explore => "Explore",
             Panel::Session => "Session",
         }
     }
@@ -99,6 +131,14 @@ impl Panel {
 pub enum Severity {
     Info,
     Problem,
+}
+
+/// What of the results was measured on another machine than this, and ships with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shipped {
+    pub edge: bool,
+    pub cloud: bool,
+    pub measured: bool,
 }
 
 /// Everything on screen.
@@ -121,6 +161,9 @@ pub struct State {
     pub layers: Layers,
     pub editor: Editor,
     pub tuning: Tuning,
+    pub explore: Explore,
+    /// The mouse is ours; otherwise the terminal's own selection works.
+    pub mouse: bool,
     pub runs: Vec<Run>,
     /// The run whose panels are shown.
     pub run: usize,
@@ -128,6 +171,13 @@ pub struct State {
     pub other_run: Option<usize>,
     pub overlay: Option<Overlay>,
     pub notice: Option<(Severity, String)>,
+    pub playback: Option<Playback>,
+    /// How fast the session's last run is to be played once it is open.
+    pub replay_at: Option<f64>,
+    /// Which of edge profile, cloud profile and measured outcome ship with the program.
+    pub shipped: Shipped,
+    /// Sessions opened so far.
+    pub opened: usize,
     /// Set when the terminal is gone: nothing is drawn any more.
     pub gone: bool,
 }
@@ -151,11 +201,17 @@ impl State {
             layers: Layers::default(),
             editor: Editor::default(),
             tuning: Tuning::default(),
+            explore: Explore::default(),
+            mouse: false,
             runs: Vec::new(),
             run: 0,
             other_run: None,
             overlay: None,
             notice: None,
+            playback: None,
+            replay_at: None,
+            shipped: Shipped::default(),
+            opened: 0,
             gone: false,
         }
     }
@@ -186,6 +242,7 @@ impl State {
                 if self.document.is_unsaved() {
                     effects.push(self.document.journal());
                 }
+                effects.extend(self.let_finish());
                 effects.push(Effect::Quit);
                 return effects;
             }
@@ -198,7 +255,28 @@ impl State {
                 self.network_problem = Some(problem.clone());
                 self.complain(problem);
             }
-            Msg::Kept(kept) => return self.got_results(*kept),
+            Msg::Kept(kept) => {
+                let mut effects = self.got_results(*kept);
+                self.record();
+                effects.extend(self.play_if_asked());
+                return effects;
+            }
+            Msg::Shipped(kept) => {
+                let mut effects = self.got_results(*kept);
+                self.shipped = Shipped {
+                    edge: true,
+                    cloud: true,
+                    measured: true,
+                };
+                self.record();
+                // A recorded run is looked at; the machine is left alone.
+                if self.replay_at.is_none() {
+                    effects.extend(self.profile_in_background());
+                }
+                effects.extend(self.play_if_asked());
+                return effects;
+            }
+            Msg::Going(going) => return self.join(&going),
             Msg::Sessions(items) => {
                 if let Some(Overlay::Picker { items: shown, .. }) = &mut self.overlay {
                     *shown = items;
@@ -218,11 +296,11 @@ impl State {
             Msg::Failed(text) => self.complain(text),
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
-            Msg::Run(id, at, event) => {
-                if let Some(run) = self.runs.iter_mut().find(|r| r.id == id) {
-                    run.fold(at, *event);
-                }
-            }
+            Msg::Explored(generation, found) => self.explore.got(generation, found),
+            // Only the views know what is where.
+            Msg::Mouse(_) => {}
+            Msg::Hit(hit) => return self.hit(hit),
+            Msg::Run(id, at, event) => return self.run_event(id, at, *event),
             Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
         }
         Vec::new()
@@ -239,6 +317,14 @@ impl State {
         self.layers = Layers::default();
         self.tuning = Tuning::default();
         self.editor.forget();
+        self.explore = Explore::default();
+        self.opened += 1;
+        self.shipped = Shipped::default();
+        self.playback = None;
+        // The history is the session's; what still runs is seen to its end.
+        self.runs.retain(Run::is_running);
+        self.run = 0;
+        self.other_run = None;
         if let Some(session) = recovered {
             self.overlay = Some(Overlay::Confirm {
                 question: "Unsaved edits of a workbench that ended early were found. Take them?"
@@ -269,9 +355,62 @@ impl State {
     /// New profiles or tables: everything predicted changes.
     pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
         let mut results = (*self.results).clone();
+        let of_here = (newer.edge.is_some(), newer.cloud.is_some());
+        if (self.shipped.edge && of_here.0) || (self.shipped.cloud && of_here.1) {
+            // Assembled parts were timed on the other machine too.
+            results.assembled.clear();
+        }
+        self.shipped.edge &= !of_here.0;
+        self.shipped.cloud &= !of_here.1;
+        self.shipped.measured &= newer.measured.is_none();
         results.absorb(newer);
         self.results = Arc::new(results);
-        self.recompute()
+        self.heads_of_results();
+        let mut effects = self.recompute();
+        effects.extend(self.explore_later());
+        effects
+    }
+
+    fn hit(&mut self, hit: Hit) -> Vec<Effect> {
+        if self.overlay.is_some() || self.editor.typing {
+            return Vec::new();
+        }
+        self.notice = None;
+        match hit {
+            Hit::Panel(panel) => return self.show(panel),
+            Hit::Layer(row) => {
+                self.focus = Panel::Layers;
+                self.layers.cursor = row;
+            }
+            Hit::Threshold(to) => {
+                self.focus = Panel::Threshold;
+                return self.set_threshold(to);
+            }
+            Hit::Explored(row) => {
+                self.explore.selected = row;
+                self.select_explored(0);
+            }
+            Hit::Wheel(panel, down) => {
+                let by = if down { 1 } else { -1 };
+                match panel {
+                    Panel::Layers | Panel::Plan | Panel::Exits => self.move_cursor(by),
+                    Panel::Runs => self.select_run(by),
+                    Panel::Threshold => return self.move_threshold(by as f64),
+                    Panel::Explore => self.select_explored(by),
+                    Panel::Session => {}
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// To a panel; a search that is out of date is made when it is looked at.
+    pub fn show(&mut self, panel: Panel) -> Vec<Effect> {
+        self.focus = panel;
+        match panel {
+            Panel::Explore => self.ask_explore(),
+            _ => Vec::new(),
+        }
     }
 
     fn run_ended(
@@ -284,21 +423,33 @@ impl State {
         let Some(run) = self.runs.iter_mut().find(|r| r.id == id) else {
             return Vec::new();
         };
+        let ours = run.session == self.opened;
+        let background = run.origin == Origin::Background;
         let (words, effects) = match ended {
             Ok(results) => {
                 run.done(at, results.measured.clone());
-                let words = format!("{} {id} is done", run.goal.name());
-                (Ok(words), self.got_results(*results))
+                let words = match background {
+                    true => "this machine is profiled: predictions are its own now".to_string(),
+                    false => format!("{} is done", run.label()),
+                };
+                let effects = if ours {
+                    self.got_results(*results)
+                } else {
+                    Vec::new()
+                };
+                (Ok(words), effects)
             }
             Err(problem) => {
                 run.failed(at, stopped, problem.clone());
-                let words = format!("{} {id}: {problem}", run.goal.name());
+                let words = format!("{}: {problem}", run.label());
                 (if stopped { Ok(words) } else { Err(words) }, Vec::new())
             }
         };
         match words {
-            Ok(words) => self.say(words),
-            Err(words) => self.complain(words),
+            // Nobody asked for it: a failure is the run's log to tell, and no notice is covered.
+            Ok(words) if !background || self.notice.is_none() => self.say(words),
+            Err(words) if !background => self.complain(words),
+            _ => {}
         }
         effects
     }
@@ -309,6 +460,8 @@ impl State {
             Timer::Journal if self.document.is_unsaved() => vec![self.document.journal()],
             Timer::Journal => vec![Effect::Forget(self.document.journal.clone())],
             Timer::Curves => self.ask_curves(),
+            Timer::Playback => self.play_on(),
+            Timer::Explore => self.ask_explore(),
         }
     }
 
@@ -332,7 +485,7 @@ impl State {
             return self.typing_key(event);
         }
         let key = event.into();
-        match self.keymap.find(key, self.focus) {
+        match self.keymap.find(key, self) {
             Some(command) => {
                 let command = *command;
                 self.dispatch(&command)
@@ -357,19 +510,40 @@ impl State {
 
     /// Ends, or asks first where something would be lost or left running.
     pub fn quit(&mut self) -> Vec<Effect> {
-        let running = self.runs.iter().filter(|r| r.is_running()).count();
+        let running = self.runs.iter().filter(|r| r.is_ours()).count();
         let unsaved = self.document.is_unsaved() || self.has_draft();
-        let question = match (unsaved, running) {
-            (false, 0) => return vec![Effect::Forget(self.document.journal.clone()), Effect::Quit],
-            (true, 0) => "The session has unsaved edits. Quit without saving?".to_string(),
-            (false, n) => format!("{n} running; finished stages are kept. Quit and stop?"),
-            (true, n) => format!("Unsaved edits, and {n} running. Quit without saving, and stop?"),
-        };
-        self.overlay = Some(Overlay::Confirm {
-            question,
-            then: Confirmed::Quit,
+        self.overlay = Some(match (unsaved, running) {
+            (false, 0) => return self.leave(),
+            (true, 0) => Overlay::Confirm {
+                question: "The session has unsaved edits. Quit without saving?".into(),
+                then: Confirmed::Quit,
+            },
+            (unsaved, running) => Overlay::Leaving { unsaved, running },
         });
         Vec::new()
+    }
+
+    pub fn leave(&self) -> Vec<Effect> {
+        vec![Effect::Forget(self.document.journal.clone()), Effect::Quit]
+    }
+
+    /// What runs here goes on in processes of its own.
+    pub fn let_finish(&self) -> Vec<Effect> {
+        let ours = self.runs.iter().filter(|r| r.is_ours());
+        ours.map(|r| Effect::Detach(r.id)).collect()
+    }
+
+    fn play_if_asked(&mut self) -> Vec<Effect> {
+        let Some(speed) = self.replay_at.take() else {
+            return Vec::new();
+        };
+        self.run = 0;
+        if self.can_replay().is_err() {
+            self.focus = Panel::Runs;
+            self.complain("the session holds no recorded run; r runs it, w then saves it");
+            return Vec::new();
+        }
+        self.replay(speed)
     }
 
     pub fn open(&mut self, source: Source) -> Vec<Effect> {

@@ -7,6 +7,7 @@ whose source spins when a terminal goes away.
 pub mod color;
 pub mod encode;
 
+use super::app::Display;
 use super::state::Msg;
 use color::Depth;
 use encode::Screen;
@@ -27,7 +28,12 @@ use std::time::Duration;
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
 /// Also ends a synchronized update that was cut off.
-const LEAVE: &[u8] = b"\x1b[?2026l\x1b[0m\x1b[?2004l\x1b[?25h\x1b[?1049l";
+const LEAVE: &[u8] =
+    b"\x1b[?2026l\x1b[0m\x1b[?1006l\x1b[?1002l\x1b[?1000l\x1b[?2004l\x1b[?25h\x1b[?1049l";
+
+/// Presses, drags and the wheel, in the form without bounds.
+const MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1002h\x1b[?1006h";
+const NO_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1002l\x1b[?1000l";
 
 /// Whether the terminal is ours: what the panic hook needs to know.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -38,6 +44,7 @@ static OWNER: OnceLock<ThreadId> = OnceLock::new();
 pub struct Terminal {
     out: File,
     screen: Screen,
+    mouse: bool,
 }
 
 impl Terminal {
@@ -55,6 +62,7 @@ impl Terminal {
         let mut terminal = Terminal {
             out,
             screen: Screen::new(depth),
+            mouse: false,
         };
         hook();
         terminal.enter()?;
@@ -65,7 +73,11 @@ impl Terminal {
         crossterm::terminal::enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
         self.screen.invalidate();
-        self.out.write_all(ENTER)
+        self.out.write_all(ENTER)?;
+        if self.mouse {
+            self.out.write_all(MOUSE)?;
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {
@@ -74,20 +86,19 @@ impl Terminal {
             let _ = crossterm::terminal::disable_raw_mode();
         }
     }
+}
 
-    /// Columns and rows; something sane where the terminal doesn't know.
-    pub fn size(&self) -> (u16, u16) {
+impl Display for Terminal {
+    /// Something sane where the terminal doesn't know.
+    fn size(&self) -> (u16, u16) {
         match crossterm::terminal::size() {
             Ok((columns, rows)) if columns > 0 && rows > 0 => (columns, rows),
             _ => (80, 24),
         }
     }
 
-    /// Shows a frame: one write, or none.
-    ///
-    /// # Errors
-    /// The terminal is gone.
-    pub fn show(&mut self, next: Buffer) -> io::Result<()> {
+    /// One write, or none.
+    fn show(&mut self, next: Buffer) -> io::Result<()> {
         let bytes = self.screen.frame(next);
         if bytes.is_empty() {
             return Ok(());
@@ -96,29 +107,26 @@ impl Terminal {
     }
 
     /// Bytes beside a frame, such as a copy by OSC 52.
-    ///
-    /// # Errors
-    /// The terminal is gone.
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)
+    }
+
+    /// Takes the mouse, or leaves it to the terminal.
+    fn mouse(&mut self, ours: bool) -> io::Result<()> {
+        self.mouse = ours;
+        self.out.write_all(if ours { MOUSE } else { NO_MOUSE })
     }
 
     /// Gives the terminal back, stops the process group as the shell expects of Ctrl-Z, and takes
     /// the terminal again when somebody continues it.
-    ///
-    /// # Errors
-    /// The terminal is gone meanwhile.
-    pub fn suspend(&mut self) -> io::Result<()> {
+    fn suspend(&mut self) -> io::Result<()> {
         self.leave();
         kill(Pid::from_raw(0), Signal::SIGSTOP)?;
         self.enter()
     }
 
     /// After a stop we didn't ask for, the shell may have changed everything.
-    ///
-    /// # Errors
-    /// The terminal is gone.
-    pub fn resume(&mut self) -> io::Result<()> {
+    fn resume(&mut self) -> io::Result<()> {
         self.enter()
     }
 }

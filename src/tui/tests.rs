@@ -2,6 +2,8 @@
 
 mod bytes;
 mod driver;
+mod explored;
+mod recorded;
 mod screens;
 mod sizes;
 mod story;

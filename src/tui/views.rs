@@ -4,6 +4,7 @@ seen together; on a small one the panel in focus is a page, with the plan's stri
 */
 
 mod exits;
+mod explore;
 mod footer;
 mod header;
 mod layers;
@@ -13,10 +14,11 @@ mod runs;
 mod session;
 mod threshold;
 
-use super::state::{Panel, State};
+use super::state::{Hit, Panel, State};
 use super::widgets::{ascii, frame, rows};
+use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Margin, Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
@@ -27,19 +29,14 @@ pub fn draw(state: &State, area: Rect) -> Buffer {
         return buf;
     }
     buf.set_style(area, state.theme.text);
-    let [head, tabs, body, foot] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(1),
-        Constraint::Fill(1),
-        Constraint::Length(1),
-    ])
-    .areas(area);
+    let [head, tabs, body, foot] = bands(area);
     header::draw(state, &mut buf, head, tabs);
     footer::draw(state, &mut buf, foot);
-    if state.is_wide() && !state.zoom && state.focus != Panel::Session {
-        overview(state, &mut buf, body);
-    } else {
-        page(state, &mut buf, body);
+    if has_summary(state, body) {
+        plan::summary(state, &mut buf, rows(body, 0, SUMMARY));
+    }
+    for (shown, place) in places(state, body) {
+        panel(state, &mut buf, place, shown);
     }
     if state.overlay.is_some() {
         overlay::draw(state, &mut buf, area);
@@ -50,30 +47,88 @@ pub fn draw(state: &State, area: Rect) -> Buffer {
     buf
 }
 
-fn overview(state: &State, buf: &mut Buffer, area: Rect) {
-    let tuning = if area.height > 50 { 14 } else { 9 };
+/// Rows of the plan's summary above a page.
+const SUMMARY: u16 = 3;
+
+/// Header, pages, body, footer.
+fn bands(area: Rect) -> [Rect; 4] {
+    Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ])
+    .areas(area)
+}
+
+fn is_overview(state: &State) -> bool {
+    let at = Panel::ALL.iter().position(|p| *p == state.focus);
+    state.is_wide() && !state.zoom && at.is_some_and(|at| at < Panel::OVERVIEW)
+}
+
+fn has_summary(state: &State, body: Rect) -> bool {
+    let own = matches!(state.focus, Panel::Plan | Panel::Session);
+    !is_overview(state) && !own && body.height >= 12
+}
+
+/// The panels on screen, frames included.
+fn places(state: &State, body: Rect) -> Vec<(Panel, Rect)> {
+    if !is_overview(state) {
+        let above = if has_summary(state, body) { SUMMARY } else { 0 };
+        let rest = rows(body, above, body.height.saturating_sub(above));
+        return vec![(state.focus, rest)];
+    }
+    let tuning = if body.height > 50 { 14 } else { 9 };
     let [top, bottom] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(tuning)]).areas(area);
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(tuning)]).areas(body);
     let [left, right] =
         Layout::horizontal([Constraint::Percentage(56), Constraint::Percentage(44)]).areas(top);
     let [layers, exits] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(left);
     let [plan, runs] =
         Layout::vertical([Constraint::Length(plan::HEIGHT), Constraint::Fill(1)]).areas(right);
-    panel(state, buf, layers, Panel::Layers);
-    panel(state, buf, exits, Panel::Exits);
-    panel(state, buf, plan, Panel::Plan);
-    panel(state, buf, runs, Panel::Runs);
-    panel(state, buf, bottom, Panel::Threshold);
+    vec![
+        (Panel::Layers, layers),
+        (Panel::Exits, exits),
+        (Panel::Plan, plan),
+        (Panel::Runs, runs),
+        (Panel::Threshold, bottom),
+    ]
 }
 
-fn page(state: &State, buf: &mut Buffer, area: Rect) {
-    let summary = state.focus != Panel::Plan && state.focus != Panel::Session && area.height >= 12;
-    let above = if summary { 3 } else { 0 };
-    if summary {
-        plan::summary(state, buf, rows(area, 0, above));
+/// What the mouse means where it is.
+pub fn hit(state: &State, area: Rect, event: MouseEvent) -> Option<Hit> {
+    let at = Position::new(event.column, event.row);
+    let [_, tabs, body, _] = bands(area);
+    let shown = places(state, body);
+    let under = shown.iter().find(|(_, place)| place.contains(at)).copied();
+    let inside = |place: Rect| place.inner(Margin::new(1, 1));
+    match event.kind {
+        MouseEventKind::ScrollDown => under.map(|(panel, _)| Hit::Wheel(panel, true)),
+        MouseEventKind::ScrollUp => under.map(|(panel, _)| Hit::Wheel(panel, false)),
+        MouseEventKind::Drag(MouseButton::Left) => {
+            let (_, place) = shown.iter().find(|(p, _)| *p == Panel::Threshold)?;
+            let place = inside(*place);
+            (event.row == place.y).then(|| Hit::Threshold(threshold::at(place, event.column)))
+        }
+        MouseEventKind::Down(MouseButton::Left) if tabs.contains(at) => {
+            header::page_at(event.column - tabs.x).map(Hit::Panel)
+        }
+        MouseEventKind::Down(MouseButton::Left) => {
+            let (panel, place) = under?;
+            let place = inside(place);
+            let own = match panel {
+                _ if !place.contains(at) => None,
+                Panel::Layers => layers::row_at(state, place, event.row).map(Hit::Layer),
+                Panel::Threshold if event.row == place.y => {
+                    Some(Hit::Threshold(threshold::at(place, event.column)))
+                }
+                Panel::Explore => explore::row_at(state, place, event.row).map(Hit::Explored),
+                _ => None,
+            };
+            own.or(Some(Hit::Panel(panel)))
+        }
+        _ => None,
     }
-    let rest = rows(area, above, area.height.saturating_sub(above));
-    panel(state, buf, rest, state.focus);
 }
 
 fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
@@ -89,6 +144,7 @@ fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
         Panel::Exits => exits::title(state),
         Panel::Runs => runs::title(state),
         Panel::Threshold => threshold::title(state),
+        Panel::Explore => explore::title(state),
         Panel::Session => Vec::new(),
     });
     let inside = frame(buf, area, Line::from(words), border);
@@ -98,6 +154,7 @@ fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
         Panel::Exits => exits::draw(state, buf, inside),
         Panel::Runs => runs::draw(state, buf, inside),
         Panel::Threshold => threshold::draw(state, buf, inside, focused),
+        Panel::Explore => explore::draw(state, buf, inside),
         Panel::Session => session::draw(state, buf, inside),
     }
 }

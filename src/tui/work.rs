@@ -3,8 +3,10 @@ What the workbench hands out and gets back: the questions it asks the rooms belo
 takes longer than a frame. The workbench computes none of it.
 */
 
+use super::state::explore::Explored;
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
+use crate::evaluate::explore::Limits;
 use crate::evaluate::replay::{Assembled, WireTable};
 use crate::evaluate::{ConfidenceTable, Outcome};
 use crate::exits::{ExitPoint, Part};
@@ -106,7 +108,10 @@ impl Results {
         take(&mut self.link, newer.link);
         take(&mut self.calibration, newer.calibration);
         take(&mut self.measured, newer.measured);
-        take(&mut self.kept, newer.kept);
+        self.kept = match (self.kept.take(), newer.kept) {
+            (Some(old), Some(new)) => Some(Arc::new(merged(&old, &new))),
+            (old, new) => new.or(old),
+        };
         if !newer.wire_tables.is_empty() {
             self.wire_tables = newer.wire_tables;
         }
@@ -114,6 +119,31 @@ impl Results {
             self.assembled = newer.assembled;
         }
     }
+}
+
+/// What a session keeps when a job adds to it: one that went less far takes nothing away.
+fn merged(old: &session::Results, new: &session::Results) -> session::Results {
+    let mut all = new.clone();
+    if all.heads.is_empty() {
+        all.heads_key = old.heads_key.clone();
+        all.heads = old.heads.clone();
+    }
+    if all.calibration.is_none() {
+        all.tables_key = old.tables_key.clone();
+        all.calibration = old.calibration.clone();
+        all.test = old.test.clone();
+        all.wires = old.wires.clone();
+    }
+    all.edge = all.edge.or_else(|| old.edge.clone());
+    all.cloud = all.cloud.or_else(|| old.cloud.clone());
+    all.link = all.link.or_else(|| old.link.clone());
+    if all.measured.is_empty() {
+        all.plan = old.plan.clone();
+        all.parts = old.parts.clone();
+        all.measured = old.measured.clone();
+        all.journal = old.journal.clone();
+    }
+    all
 }
 
 /// A run's outcome.
@@ -200,6 +230,20 @@ pub trait Predict: Send + Sync {
             })
             .collect()
     }
+
+    /// The plans that no other beats within the limits, at these thresholds. Asked in the background;
+    /// the question's own plan plays no part.
+    ///
+    /// # Errors
+    /// As [`Predict::predict`].
+    fn explore(
+        &self,
+        _question: Question<'_>,
+        _thresholds: &[f64],
+        _limits: &Limits,
+    ) -> Result<Explored, String> {
+        Err("plans can't be compared here".into())
+    }
 }
 
 /// What a job is to reach; each includes the ones before it.
@@ -237,6 +281,15 @@ pub struct Job {
     pub plan: Option<Plan>,
 }
 
+/// A run of a session in another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Going {
+    /// Its process.
+    pub pid: u32,
+    /// How far it is to go.
+    pub goal: Goal,
+}
+
 /// Carries jobs out. Called on a thread of its own; several may run at once.
 pub trait Work: Send + Sync {
     /// Runs a job to its end, telling what happens.
@@ -253,5 +306,33 @@ pub trait Work: Send + Sync {
     /// What is kept of earlier runs of this session.
     fn kept(&self, _session: &Session, _folder: &std::path::Path) -> Results {
         Results::default()
+    }
+
+    /// Whether a run of this session goes on in another process.
+    fn going(&self, _session: &Session, _folder: &std::path::Path) -> Option<Going> {
+        None
+    }
+
+    /// Follows it to its end, and takes its results in; events come with the milliseconds since its
+    /// start. Cancelled, it stops the run.
+    ///
+    /// # Errors
+    /// As [`Work::run`].
+    fn join(
+        &self,
+        _job: &Job,
+        _tell: &mut dyn FnMut(u64, Event),
+        _cancel: &Cancel,
+    ) -> Result<Results, String> {
+        Err("nothing goes on elsewhere".into())
+    }
+
+    /// Hands a job over to a process that outlives this one. It waits until the job has let go of
+    /// its folder, and goes on from the finished stages.
+    ///
+    /// # Errors
+    /// The process can't be started.
+    fn detach(&self, _job: &Job) -> Result<(), String> {
+        Err("a job can't outlive this workbench".into())
     }
 }

@@ -147,7 +147,7 @@ impl State {
         self.document.last = EditKind::Single;
         let mut effects = self.changed();
         if self.source_of_session() != Some(self.editor.text()) {
-            self.load_source();
+            self.reload_source();
             effects.extend(self.ask_heads());
         }
         effects

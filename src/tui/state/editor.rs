@@ -5,7 +5,7 @@ at every point becomes the session's; until then the working heads stay.
 
 use super::document::EditKind;
 use super::{Panel, State};
-use crate::exits::{Classifier, ExitError, TEMPLATES};
+use crate::exits::{Classifier, ExitError, Part, TEMPLATES};
 use crate::tui::effects::{Effect, HeadsRequest, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -85,6 +85,48 @@ impl State {
         source.is_some_and(|s| s.trim_end() != self.editor.text().trim_end())
     }
 
+    /// Where neither the network nor the source is here, the heads that a run left stand in.
+    pub fn heads_of_results(&mut self) {
+        let Some(kept) = &self.results.kept else {
+            return;
+        };
+        if self.editor.missing.is_none() || !self.editor.heads.is_empty() {
+            return;
+        }
+        let mut heads: Vec<HeadFacts> = Vec::new();
+        for head in &kept.heads {
+            match heads.iter_mut().find(|h| h.layer == head.point.layer) {
+                Some(known) if head.part == Part::Cloud => known.cloud_hash = head.hash.clone(),
+                Some(known) => known.hash = head.hash.clone(),
+                None => heads.push(HeadFacts {
+                    layer: head.point.layer,
+                    hash: head.hash.clone(),
+                    cloud_hash: head.hash.clone(),
+                    rendered: head.rendered.clone(),
+                    shapes: Vec::new(),
+                    params: head.params,
+                    macs: head.macs,
+                }),
+            }
+        }
+        heads.sort_by_key(|h| h.layer);
+        self.editor.heads = Arc::new(heads);
+    }
+
+    /// Puts another source of the session into the editor as an edit, so that the editor's own undo
+    /// and redo go on from there.
+    pub fn reload_source(&mut self) {
+        let Some(text) = self.source_of_session() else {
+            self.load_source();
+            return;
+        };
+        let area = &mut self.editor.area;
+        area.select_all();
+        area.cut();
+        area.insert_str(text.trim_end());
+        self.editor.error = None;
+    }
+
     /// Puts the session's source into the editor.
     pub fn load_source(&mut self) {
         self.editor.missing = match &self.document.session.exits.classifier {
@@ -142,6 +184,7 @@ impl State {
             Ok(heads) => {
                 self.editor.error = None;
                 self.editor.heads = Arc::new(heads);
+                self.explore.stale = true;
                 if self.has_draft() {
                     let text = self.editor.text();
                     self.edit(EditKind::Source, |s| {

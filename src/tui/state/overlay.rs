@@ -33,6 +33,11 @@ pub enum Overlay {
         question: String,
         then: Confirmed,
     },
+    /// Something still runs.
+    Leaving {
+        unsaved: bool,
+        running: usize,
+    },
     /// A page to read: a layer, a log, a comparison.
     Page {
         page: Page,
@@ -49,6 +54,9 @@ pub enum Prompt {
     Export,
     Accuracy,
     Latency,
+    LimitAccuracy,
+    LimitLatency,
+    LimitMemory,
 }
 
 impl Prompt {
@@ -60,6 +68,9 @@ impl Prompt {
             Prompt::Export => "export the table to (.csv or .json)",
             Prompt::Accuracy => "cheapest with accuracy of at least (%)",
             Prompt::Latency => "most accurate within (ms)",
+            Prompt::LimitAccuracy => "only plans with an accuracy of at least (%; empty: any)",
+            Prompt::LimitLatency => "only plans with a mean of at most (ms; empty: any)",
+            Prompt::LimitMemory => "only plans whose edge side takes at most (MB; empty: any)",
         }
     }
 }
@@ -210,6 +221,16 @@ impl State {
                 }
                 *selected = step(*selected, arrow(event.code), State::template_names().len());
             }
+            Overlay::Leaving { .. } => match event.code {
+                KeyCode::Char('f') => {
+                    let mut effects = self.let_finish();
+                    effects.extend(self.leave());
+                    return effects;
+                }
+                KeyCode::Char('s') => return self.leave(),
+                KeyCode::Char('n' | 'q') => return Vec::new(),
+                _ => {}
+            },
             Overlay::Confirm { then, .. } => match event.code {
                 KeyCode::Char('y' | 'Y') => return self.confirmed(then.clone()),
                 KeyCode::Char('n' | 'N' | 'q') => return Vec::new(),
@@ -234,7 +255,7 @@ impl State {
 
     fn confirmed(&mut self, then: Confirmed) -> Vec<Effect> {
         match then {
-            Confirmed::Quit => vec![Effect::Forget(self.document.journal.clone()), Effect::Quit],
+            Confirmed::Quit => self.leave(),
             Confirmed::Recover(session) => self.recover(*session),
             Confirmed::Open(source) => self.open(source),
             Confirmed::Overwrite(file) => vec![self.save_to(file, true)],
@@ -323,6 +344,20 @@ impl State {
             Prompt::Latency => {
                 let ms = number()?;
                 self.snap_latency(ms)
+            }
+            Prompt::LimitAccuracy | Prompt::LimitLatency | Prompt::LimitMemory => {
+                let to = match input.trim().is_empty() {
+                    true => None,
+                    false => Some(number()?),
+                };
+                if to.is_some_and(|n| n.is_nan() || n < 0.0) {
+                    return Err("a limit is no less than 0".into());
+                }
+                self.limit(|limits| match kind {
+                    Prompt::LimitAccuracy => limits.accuracy = to.map(|n| n / 100.0),
+                    Prompt::LimitLatency => limits.latency_ms = to,
+                    _ => limits.edge_memory_bytes = to.map(|mb| (mb * 1e6) as usize),
+                })
             }
         })
     }

@@ -1,12 +1,13 @@
 /*! Runs: the events of each folded into what its panels show, and the history of them. */
 
 use super::State;
+use super::playback::millis;
 use crate::exits::Part;
 use crate::partition::Plan;
 use crate::remote::message::Progress;
 use crate::run::{Event, Stage};
 use crate::tui::effects::Effect;
-use crate::tui::work::{Goal, Job, Measured};
+use crate::tui::work::{Goal, Going, Job, Measured, Results};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Lines kept of a run's log, and latencies of its sparkline.
@@ -79,6 +80,28 @@ pub struct Run {
     /// The plan it was started with.
     pub plan: Option<Plan>,
     pub measured: Option<Measured>,
+    /// What it told so far, for a playback.
+    pub events: Vec<(u64, Event)>,
+    pub origin: Origin,
+    /// Which of the sessions opened so far it belongs to.
+    pub session: usize,
+    /// Asked to wait before its next stage.
+    pub pause: bool,
+    /// The stage it waits before.
+    pub held: Option<Stage>,
+}
+
+/// Where a run comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Started here.
+    Here,
+    /// By the workbench itself, to fill in what a first look lacks.
+    Background,
+    /// Kept in the session; the device of its edge.
+    Recorded(String),
+    /// In a process of its own, of this number.
+    Elsewhere(u32),
 }
 
 impl Run {
@@ -98,7 +121,37 @@ impl Run {
             log,
             plan,
             measured: None,
+            events: Vec::new(),
+            origin: Origin::Here,
+            session: 0,
+            pause: false,
+            held: None,
         }
+    }
+
+    /// Whether it runs in this process because somebody asked for it.
+    pub fn is_ours(&self) -> bool {
+        self.is_running() && self.origin == Origin::Here
+    }
+
+    /// What it is called on screen.
+    pub fn label(&self) -> String {
+        match self.origin {
+            Origin::Recorded(_) => format!("recorded {}", self.goal.name()),
+            _ => format!("{} {}", self.goal.name(), self.id),
+        }
+    }
+
+    /// Forgets what events left in its panels, before they are folded again.
+    pub fn rewind(&mut self) {
+        let bare = Run::new(self.id, self.goal, None);
+        self.at = 0;
+        self.stages = bare.stages;
+        self.targets = bare.targets;
+        self.edges = bare.edges;
+        self.learners = bare.learners;
+        self.epoch = bare.epoch;
+        self.log = bare.log;
     }
 
     pub fn is_running(&self) -> bool {
@@ -122,8 +175,20 @@ impl Run {
         &mut self.stages[at]
     }
 
-    /// Folds an event in.
+    /// Folds an event in, and keeps it.
     pub fn fold(&mut self, at: u64, event: Event) {
+        if event.is_journalled() {
+            self.events.push((at, event.clone()));
+        }
+        self.held = match &event {
+            Event::Started(stage) if self.pause => Some(*stage),
+            _ => None,
+        };
+        self.apply(at, event);
+    }
+
+    /// What an event changes in the run's panels.
+    pub fn apply(&mut self, at: u64, event: Event) {
         self.at = self.at.max(at);
         match event {
             Event::Started(stage) => {
@@ -189,7 +254,7 @@ impl Run {
                 side.progress = progress;
             }
             // The outcome comes with the results; single records are the report's.
-            Event::Records(_) => {}
+            Event::Records(_) | Event::Profiled { .. } | Event::Linked(_) => {}
             Event::Finished {
                 stage,
                 outcome,
@@ -303,20 +368,156 @@ impl State {
                 return Vec::new();
             }
         }
-        let id = self.runs.iter().map(|r| r.id).max().unwrap_or(0) + 1;
-        let plan = self.derived.plan.clone();
-        self.runs.push(Run::new(id, goal, plan.clone()));
+        // What fills in a first look makes room for what was asked for.
+        let unasked = |r: &&Run| r.is_running() && r.origin == Origin::Background;
+        let unasked: Vec<usize> = self.runs.iter().filter(unasked).map(|r| r.id).collect();
+        let mut effects: Vec<Effect> = unasked.into_iter().map(Effect::Stop).collect();
+        self.end_playback();
+        let id = self.add_run(goal, Origin::Here);
         self.run = self.runs.len() - 1;
         self.say(format!("{} {id} started; x stops it", goal.name()));
-        vec![Effect::Start {
+        effects.push(self.start_effect(id, goal));
+        effects
+    }
+
+    fn add_run(&mut self, goal: Goal, origin: Origin) -> usize {
+        let id = self.runs.iter().map(|r| r.id).max().unwrap_or(0) + 1;
+        self.runs.push(Run {
+            origin,
+            session: self.opened,
+            ..Run::new(id, goal, self.derived.plan.clone())
+        });
+        id
+    }
+
+    fn job(&self, goal: Goal) -> Box<Job> {
+        let mut session = self.whole_session();
+        // So that its results go where the command of the same goal puts them.
+        session.name = Some(self.document.name());
+        Box::new(Job {
+            goal,
+            session,
+            folder: self.document.folder.clone(),
+            plan: self.derived.plan.clone(),
+        })
+    }
+
+    fn start_effect(&self, id: usize, goal: Goal) -> Effect {
+        Effect::Start {
             id,
-            job: Box::new(Job {
-                goal,
-                session: self.whole_session(),
-                folder: self.document.folder.clone(),
-                plan,
-            }),
+            job: self.job(goal),
+        }
+    }
+
+    /// Times this machine without being asked, beside whatever the user does.
+    pub fn profile_in_background(&mut self) -> Vec<Effect> {
+        if self.network.is_none() || self.runs.iter().any(Run::is_running) {
+            return Vec::new();
+        }
+        let id = self.add_run(Goal::Profile, Origin::Background);
+        vec![self.start_effect(id, Goal::Profile)]
+    }
+
+    /// A run of this session goes on in a process of its own: its panels follow it.
+    pub fn join(&mut self, going: &Going) -> Vec<Effect> {
+        let id = self.add_run(going.goal, Origin::Elsewhere(going.pid));
+        self.run = self.runs.len() - 1;
+        self.say(format!(
+            "{} {id} goes on in process {}; its panels follow it",
+            going.goal.name(),
+            going.pid
+        ));
+        vec![Effect::Join {
+            id,
+            job: self.job(going.goal),
         }]
+    }
+
+    /// The run that the session's results came from, first in the history.
+    pub fn record(&mut self) {
+        let Some(kept) = self.results.kept.clone() else {
+            return;
+        };
+        let journal = match kept.journal() {
+            Ok(journal) => journal,
+            Err(problem) => {
+                self.complain(problem.to_string());
+                return;
+            }
+        };
+        if journal.is_empty() && self.results.measured.is_none() {
+            return;
+        }
+        let device = kept.edge.as_ref().map_or("unknown", |p| p.device.as_str());
+        let mut run = Run {
+            origin: Origin::Recorded(device.to_string()),
+            session: self.opened,
+            ..Run::new(0, Goal::Run, kept.plan.clone())
+        };
+        for (seconds, event) in journal {
+            run.fold(millis(seconds), event);
+        }
+        run.done(run.at, self.results.measured.clone());
+        match self.runs.iter().position(|r| r.id == 0) {
+            Some(at) => self.runs[at] = run,
+            None => {
+                self.run += usize::from(!self.runs.is_empty());
+                self.other_run = self.other_run.map(|i| i + 1);
+                self.runs.insert(0, run);
+            }
+        }
+    }
+
+    /// What a run tells; partial results are on screen at once.
+    pub fn run_event(&mut self, id: usize, at: u64, event: Event) -> Vec<Effect> {
+        let Some(run) = self.runs.iter_mut().find(|r| r.id == id) else {
+            return Vec::new();
+        };
+        let ours = run.session == self.opened;
+        let results = match &event {
+            Event::Profiled { part, profile } if ours => {
+                let own = Some((**profile).clone());
+                Some(match part {
+                    Part::Edge => Results {
+                        edge: own,
+                        ..Results::default()
+                    },
+                    Part::Cloud => Results {
+                        cloud: own,
+                        ..Results::default()
+                    },
+                })
+            }
+            Event::Linked(link) if ours => Some(Results {
+                link: Some(link.clone()),
+                ..Results::default()
+            }),
+            _ => None,
+        };
+        run.fold(at, event);
+        results.map_or(Vec::new(), |r| self.got_results(r))
+    }
+
+    /// Lets the shown run wait before its next stage, or go on.
+    pub fn pause(&mut self) -> Vec<Effect> {
+        let shown = self.run;
+        let Some(run) = self.runs.get_mut(shown).filter(|r| r.is_running()) else {
+            self.say("nothing runs here that could wait");
+            return Vec::new();
+        };
+        if let Origin::Elsewhere(pid) = run.origin {
+            self.complain(format!("it runs in process {pid}, which only x can reach"));
+            return Vec::new();
+        }
+        run.pause = !run.pause;
+        run.held = None;
+        let (id, pause) = (run.id, run.pause);
+        self.say(if pause {
+            "it pauses before its next stage; the agents wait ten minutes"
+        } else {
+            "it goes on"
+        });
+        vec![Effect::Pause(id, pause)]
     }
 
     /// Asks the shown run to stop.
@@ -327,13 +528,14 @@ impl State {
             self.say("nothing runs");
             return Vec::new();
         };
-        let (id, name) = (run.id, run.goal.name());
-        self.say(format!("stopping {name} {id}; finished stages are kept"));
+        let (id, name) = (run.id, run.label());
+        self.say(format!("stopping {name}; finished stages are kept"));
         vec![Effect::Stop(id)]
     }
 
     pub fn select_run(&mut self, by: isize) {
         if !self.runs.is_empty() {
+            self.end_playback();
             self.run = self.run.saturating_add_signed(by).min(self.runs.len() - 1);
         }
     }

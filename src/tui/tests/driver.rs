@@ -10,7 +10,7 @@ use crate::model::{LayerTable, fuse};
 use crate::run::Event;
 use crate::session::Session;
 use crate::tui::command::Keymap;
-use crate::tui::effects::{Effect, HeadsRequest, make_heads};
+use crate::tui::effects::{Effect, HeadsRequest, Timer, make_heads};
 use crate::tui::replay::Replay;
 use crate::tui::state::{Msg, State};
 use crate::tui::theme::Theme;
@@ -195,6 +195,12 @@ impl Bench {
             let answer = match effect {
                 Effect::Heads(request) => Msg::Heads(request.generation, make_heads(&request)),
                 Effect::Curves(request) => Msg::Curves(request.generation, request.answer()),
+                Effect::Explore(request) => Msg::Explored(request.generation, request.answer()),
+                // A playback would never end here; the tests tell it when time passes.
+                Effect::Later {
+                    timer: Timer::Playback,
+                    ..
+                } => continue,
                 Effect::Later { timer, .. } => Msg::Timer(timer),
                 Effect::Start { id, job } => {
                     self.jobs.push((id, *job));
@@ -288,6 +294,8 @@ fn key(name: &str) -> KeyEvent {
         "home" => KeyCode::Home,
         "end" => KeyCode::End,
         "pgdn" => KeyCode::PageDown,
+        "space" => KeyCode::Char(' '),
+        "f6" => KeyCode::F(6),
         other => panic!("no key <{other}>"),
     })
 }

@@ -1,7 +1,7 @@
 /*! The last line: a notice where there is one, the next useful keys where not. */
 
 use crate::tui::command::{Command, here};
-use crate::tui::state::{Severity, State};
+use crate::tui::state::{Panel, Severity, State};
 use crate::tui::widgets::line;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -44,11 +44,15 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     }
     // A command that can't be run now is no useful next key.
     let useful = |c: &&Command| !c.hint.is_empty() && (c.enabled)(state).is_ok();
-    let mut spans = vec![Span::styled(" ←/→ ", theme.key), Span::raw("threshold ")];
+    let mut spans = match state.focus == Panel::Runs && state.shown_playback().is_some() {
+        true => Vec::new(),
+        false => vec![Span::styled(" ←/→ ", theme.key), Span::raw("threshold ")],
+    };
     let width = usize::from(area.width);
     let mut used: usize = spans.iter().map(Span::width).sum();
-    for command in here(state.focus).filter(useful) {
-        if command.name == "stop" && !state.runs.iter().any(|r| r.is_running()) {
+    for command in here(state).filter(useful) {
+        let idle = matches!(command.name, "stop" | "pause");
+        if idle && !state.runs.iter().any(|r| r.is_running()) {
             continue;
         }
         let key = Span::styled(format!(" {} ", state.keymap.first(command.name)), theme.key);

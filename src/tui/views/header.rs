@@ -4,6 +4,7 @@ use crate::device::Profile;
 use crate::exits::Part;
 use crate::remote::Link;
 use crate::session::Target;
+use crate::tui::state::runs::Run;
 use crate::tui::state::{Panel, State};
 use crate::tui::widgets::{line, number, put_right};
 use ratatui::buffer::Buffer;
@@ -52,7 +53,9 @@ fn link(state: &State) -> String {
 
 /// Whether a run says that the target of a side is there.
 fn dot(state: &State, part: Part) -> (&'static str, Style) {
-    let run = state.runs.iter().rev().find(|r| r.is_running());
+    let played = |r: &&Run| state.playback.as_ref().is_some_and(|p| p.run == r.id);
+    let run = state.runs.iter().find(played);
+    let run = run.or_else(|| state.runs.iter().rev().find(|r| r.is_running()));
     let words = run.and_then(|r| r.targets.iter().find(|t| t.0 == part).map(|t| t.2.as_str()));
     match words {
         None => ("○", state.theme.dim),
@@ -60,6 +63,21 @@ fn dot(state: &State, part: Part) -> (&'static str, Style) {
         Some(w) if w.contains("connect") && !w.contains("connected") => ("○", state.theme.warning),
         Some(_) => ("●", state.theme.good),
     }
+}
+
+fn tab(at: usize, panel: Panel) -> String {
+    format!(" {} {} ", at + 1, panel.name())
+}
+
+/// The page whose name is at a column.
+pub fn page_at(column: u16) -> Option<Panel> {
+    let mut end = 0;
+    let mut all = Panel::ALL.into_iter().enumerate();
+    all.find(|(i, panel)| {
+        end += tab(*i, *panel).len();
+        usize::from(column) < end
+    })
+    .map(|(_, panel)| panel)
 }
 
 pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
@@ -101,7 +119,7 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
         } else {
             theme.dim
         };
-        pages.push(Span::styled(format!(" {} {} ", i + 1, panel.name()), style));
+        pages.push(Span::styled(tab(i, panel), style));
     }
     let used: usize = pages.iter().map(Span::width).sum();
     line(buf, tabs, 0, Line::from(pages));

@@ -1,6 +1,7 @@
 /*! The layer table: bars on one scale, marks where split and exits stand. */
 
 use super::hint;
+use crate::device::Profile;
 use crate::exits::Part;
 use crate::partition::Split;
 use crate::tui::state::State;
@@ -22,6 +23,9 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
         ));
     }
     let mut say = |text: String| words.push(Span::styled(format!("· {text} "), state.theme.dim));
+    if let Some(where_timed) = timed_on(state) {
+        say(where_timed);
+    }
     if view.sort != Sort::Order {
         say(view.sort.name().into());
     }
@@ -35,6 +39,24 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
         say(format!("with \"{}\", esc shows all", view.filter));
     }
     words
+}
+
+/// The devices of the profiles, and which of them aren't this machine's own.
+fn timed_on(state: &State) -> Option<String> {
+    let results = &state.results;
+    let side = |profile: &Option<Profile>, shipped: bool| {
+        let device = &profile.as_ref()?.device;
+        Some(match shipped {
+            true => format!("{device} (shipped)"),
+            false => device.clone(),
+        })
+    };
+    let edge = side(&results.edge, state.shipped.edge)?;
+    let cloud = side(&results.cloud, state.shipped.cloud)?;
+    Some(match edge == cloud {
+        true => format!("timed on {edge}"),
+        false => format!("edge timed on {edge}, cloud on {cloud}"),
+    })
 }
 
 /// What stands behind a layer.
@@ -148,20 +170,8 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
         bytes: rows.iter().map(|r| r.bytes as f64).fold(0.0, f64::max),
         log: state.layers.log,
     };
-    // Behind which row the split's own line stands.
-    let split = state.derived.plan.as_ref().and_then(|p| match p.split {
-        Split::After(at) if state.layers.sort == Sort::Order => {
-            rows.iter().position(|r| r.layers.contains(&at))
-        }
-        _ => None,
-    });
-    let selected = position(&rows, state.layers.cursor);
-    let lines = rows.len() + usize::from(split.is_some());
-    let cursor_line = selected + usize::from(split.is_some_and(|s| s < selected));
     let height = usize::from(table.height);
-    let first = cursor_line
-        .saturating_sub(height / 2)
-        .min(lines.saturating_sub(height));
+    let (selected, split, first, lines) = window(state, &rows, height);
     let mut at = 0;
     for (i, row) in rows.iter().enumerate() {
         if at >= first && at < first + height {
@@ -204,6 +214,38 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
             theme.dim,
         );
     }
+}
+
+/// The row of the cursor, the one behind which the split's own line stands, the first line that is
+/// seen, and how many there are.
+fn window(state: &State, rows: &[Row], height: usize) -> (usize, Option<usize>, usize, usize) {
+    let split = state.derived.plan.as_ref().and_then(|p| match p.split {
+        Split::After(at) if state.layers.sort == Sort::Order => {
+            rows.iter().position(|r| r.layers.contains(&at))
+        }
+        _ => None,
+    });
+    let selected = position(rows, state.layers.cursor);
+    let lines = rows.len() + usize::from(split.is_some());
+    let cursor_line = selected + usize::from(split.is_some_and(|s| s < selected));
+    let first = cursor_line
+        .saturating_sub(height / 2)
+        .min(lines.saturating_sub(height));
+    (selected, split, first, lines)
+}
+
+/// The layer in a row of the screen.
+pub fn row_at(state: &State, area: Rect, row: u16) -> Option<usize> {
+    let rows = rows(state);
+    let table = part(area, 1, area.height.saturating_sub(2));
+    let line = usize::from(row.checked_sub(table.y)?);
+    if line >= usize::from(table.height) || rows.is_empty() {
+        return None;
+    }
+    let (_, split, first, _) = window(state, &rows, usize::from(table.height));
+    let at = first + line;
+    let at = at - usize::from(split.is_some_and(|s| at > s));
+    rows.get(at).map(|r| r.layers.start)
 }
 
 fn heading(state: &State, buf: &mut Buffer, area: Rect, w: Widths) {

@@ -120,10 +120,48 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                 ]),
             );
         }
+        Overlay::Leaving { unsaved, running } => {
+            leaving(state, buf, area, *unsaved, *running);
+        }
         Overlay::Page { page, scroll } => {
             let (title, lines) = content(state, *page);
             reader(state, buf, area, title, &lines, *scroll);
         }
+    }
+}
+
+/// What is to become of runs when the workbench is left.
+fn leaving(state: &State, buf: &mut Buffer, area: Rect, unsaved: bool, running: usize) {
+    let theme = &state.theme;
+    let inside = open(state, buf, area, (66, 7), "quit");
+    let what = match unsaved {
+        true => format!("{running} running, and the session has unsaved edits."),
+        false => format!("{running} running."),
+    };
+    line(buf, inside, 0, Span::raw(what));
+    let lost = if unsaved { "; the edits are lost" } else { "" };
+    for (i, (key, text)) in [
+        (
+            "f",
+            "let it finish: it goes on by itself, and is joined when",
+        ),
+        ("", "the session is opened again"),
+        ("s", "stop it: finished stages are kept"),
+        ("n", "stay"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let last = if key == "s" || key.is_empty() {
+            lost
+        } else {
+            ""
+        };
+        let words = vec![
+            Span::styled(format!("{key:<3}"), theme.key),
+            Span::raw(format!("{text}{last}")),
+        ];
+        line(buf, inside, 1 + i as u16, Line::from(words));
     }
 }
 
@@ -201,7 +239,7 @@ fn help(state: &State, buf: &mut Buffer, area: Rect, scroll: usize) {
         format!("in {}", state.focus.name()),
         state.theme.title,
     ));
-    for command in here(state.focus) {
+    for command in here(state) {
         if own && command.place == Place::Any {
             own = false;
             lines.push(Line::raw(""));

@@ -170,6 +170,15 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, row, hint(state, "", key, what));
         row += 1;
     }
+    let shipped = state.shipped;
+    if shipped.edge || shipped.cloud || shipped.measured {
+        let what = match (shipped.edge || shipped.cloud, shipped.measured) {
+            (true, true) => "the numbers ship with the program, from another machine",
+            (true, false) => "predicted from profiles of another machine, as shipped",
+            (false, _) => "the measured numbers ship with the program, from another machine",
+        };
+        row += super::wrapped(buf, area, row, what, theme.dim);
+    }
     for note in plan.notes.iter().skip(1) {
         row += super::wrapped(buf, area, row, note, theme.warning);
     }

@@ -4,7 +4,8 @@ use super::hint;
 use crate::exits::Part;
 use crate::run::Stage;
 use crate::tui::state::State;
-use crate::tui::state::runs::{Run, RunState, side_name, stage_name};
+use crate::tui::state::playback::Playback;
+use crate::tui::state::runs::{Origin, Run, RunState, side_name, stage_name};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -28,9 +29,21 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
 
 fn standing(state: &State, run: &Run) -> (&'static str, String, Style) {
     let theme = &state.theme;
+    let waits = |stage| format!("paused before {}", stage_name(stage));
     match &run.state {
-        RunState::Running => ("▸", "running".into(), theme.good),
-        RunState::Done => ("✓", "done".into(), theme.text),
+        RunState::Running => match (run.held, run.pause, &run.origin) {
+            (Some(stage), ..) => ("▸", waits(stage), theme.warning),
+            (None, true, _) => ("▸", "pauses before its next stage".into(), theme.warning),
+            (_, _, Origin::Elsewhere(pid)) => {
+                ("▸", format!("running in process {pid}"), theme.good)
+            }
+            (_, _, Origin::Background) => ("▸", "running in the background".into(), theme.good),
+            _ => ("▸", "running".into(), theme.good),
+        },
+        RunState::Done => match &run.origin {
+            Origin::Recorded(device) => ("✓", format!("on {device}"), theme.text),
+            _ => ("✓", "done".into(), theme.text),
+        },
         RunState::Stopped => ("■", "stopped".into(), theme.warning),
         RunState::Failed(problem) => ("✗", problem.clone(), theme.error),
     }
@@ -92,12 +105,7 @@ fn draw_history(state: &State, buf: &mut Buffer, area: Rect) {
     let first = (state.run + 1).saturating_sub(height);
     for (i, run) in state.runs.iter().enumerate().skip(first).take(height) {
         let (mark, words, style) = standing(state, run);
-        let text = format!(
-            "{mark} {} {} {} {words}",
-            run.goal.name(),
-            run.id,
-            number::clock(run.at)
-        );
+        let text = format!("{mark} {} {} {words}", run.label(), number::clock(run.at));
         let outcome = run.measured.as_ref().map(|m| {
             let o = &m.outcome;
             let latency = o
@@ -141,14 +149,14 @@ fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
         area,
         0,
         Line::from(vec![
-            Span::styled(
-                format!("{mark} {} {} ", run.goal.name(), run.id),
-                theme.title,
-            ),
+            Span::styled(format!("{mark} {} ", run.label()), theme.title),
             Span::styled(words, style),
         ]),
     );
-    put_right(buf, rows(area, 0, 1), 0, &number::clock(run.at), theme.dim);
+    match state.shown_playback() {
+        Some(playback) => draw_playback(state, buf, rows(area, 0, 1), run, playback),
+        None => put_right(buf, rows(area, 0, 1), 0, &number::clock(run.at), theme.dim),
+    }
     let Some(stage) = run.current() else {
         return;
     };
@@ -171,6 +179,39 @@ fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
         (None, total) => format!("{} of {total} {}", stage.done, stage.note),
     };
     put(buf, area, 11 + width, 0, &text, Style::new());
+}
+
+/// Where a playback is, over the run's first line.
+fn draw_playback(state: &State, buf: &mut Buffer, area: Rect, run: &Run, playback: &Playback) {
+    let theme = &state.theme;
+    let how = match (playback.is_over(), playback.paused) {
+        (true, _) => "at its end",
+        (false, true) => "paused",
+        (false, false) => "replaying",
+    };
+    let words = format!("{} · {how} ", run.label());
+    let times = format!(
+        " {} of {}  {}×",
+        number::clock(playback.at),
+        number::clock(playback.end),
+        playback.speed
+    );
+    let used = (number::width(&words) + number::width(&times)) as u16;
+    let width = area.width.saturating_sub(used);
+    let share = playback.at as f64 / playback.end.max(1) as f64;
+    let bar = bar::bar(share, width);
+    let rest = usize::from(width).saturating_sub(number::width(&bar));
+    line(
+        buf,
+        area,
+        0,
+        Line::from(vec![
+            Span::styled(words, theme.focus),
+            Span::styled(bar, theme.point),
+            Span::styled("┈".repeat(rest), theme.dim),
+            Span::styled(times, theme.text),
+        ]),
+    );
 }
 
 fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part) {

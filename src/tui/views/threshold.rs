@@ -45,9 +45,22 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     curves(state, buf, columns(below, list + 1, below.width));
 }
 
+/// The threshold at a column of the slider.
+pub fn at(area: Rect, column: u16) -> f64 {
+    let track = area
+        .width
+        .saturating_sub(ENDS[0].len() as u16 + ENDS[1].len() as u16);
+    let from = area.x + ENDS[0].len() as u16;
+    let along = f64::from(column) - f64::from(from);
+    (along / f64::from(track.max(2) - 1)).clamp(0.0, 1.0)
+}
+
+/// What stands left and right of the slider's track.
+const ENDS: [&str; 2] = ["0.00 ", " 1.00"];
+
 fn slider(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     let theme = &state.theme;
-    let (left, right) = ("0.00 ", " 1.00");
+    let [left, right] = ENDS;
     let ends = (left.len() + right.len()) as u16;
     if area.width < ends + 4 {
         return;

@@ -1,0 +1,192 @@
+/*! Explore: the plans that no other beats within the user's limits, to choose from. */
+
+use super::document::EditKind;
+use super::{Panel, State};
+use crate::evaluate::explore::{Candidate, Limits};
+use crate::partition::{Plan, Split, SplitRule};
+use crate::tui::effects::{Effect, ExploreRequest, Timer};
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Explored {
+    /// Plans that were tried and keep to the limits.
+    pub tried: usize,
+    /// Those of them that no other beats.
+    pub front: Vec<Candidate>,
+}
+
+/// By what the plans stand in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    #[default]
+    Latency,
+    Accuracy,
+    Cost,
+    Memory,
+}
+
+impl By {
+    pub fn next(self) -> By {
+        match self {
+            By::Latency => By::Accuracy,
+            By::Accuracy => By::Cost,
+            By::Cost => By::Memory,
+            By::Memory => By::Latency,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Latency => "the fastest first",
+            By::Accuracy => "the most accurate first",
+            By::Cost => "the cheapest first",
+            By::Memory => "the smallest edge first",
+        }
+    }
+
+    fn key(self, candidate: &Candidate) -> f64 {
+        let o = &candidate.outcome;
+        match self {
+            By::Latency => o.latency_ms.map_or(f64::INFINITY, |l| l.mean),
+            By::Accuracy => -o.accuracy,
+            By::Cost => o.cost_per_million.map_or(0.0, |c| c.rounded),
+            By::Memory => o.edge_memory_bytes as f64,
+        }
+    }
+}
+
+/// The page.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Explore {
+    pub limits: Limits,
+    pub found: Option<Explored>,
+    /// What a search lacks.
+    pub lacking: Option<String>,
+    pub selected: usize,
+    pub by: By,
+    /// A search is under way.
+    pub searching: bool,
+    /// What was found is of other results or limits.
+    pub stale: bool,
+    generation: u64,
+}
+
+impl Explore {
+    fn sort(&mut self) {
+        let by = self.by;
+        if let Some(found) = &mut self.found {
+            let key = |c: &Candidate| by.key(c);
+            found.front.sort_by(|a, b| key(a).total_cmp(&key(b)));
+        }
+    }
+
+    pub fn got(&mut self, generation: u64, found: Result<Explored, String>) {
+        if generation != self.generation {
+            return;
+        }
+        self.searching = false;
+        match found {
+            Ok(found) => {
+                self.selected = self.selected.min(found.front.len().saturating_sub(1));
+                self.found = Some(found);
+                self.lacking = None;
+                self.sort();
+            }
+            Err(problem) => {
+                self.found = None;
+                self.lacking = Some(problem);
+            }
+        }
+    }
+
+    /// The plans on screen.
+    pub fn front(&self) -> &[Candidate] {
+        self.found.as_ref().map_or(&[], |f| &f.front)
+    }
+}
+
+impl State {
+    /// What was found is out of date: it is searched again when it is looked at.
+    pub fn explore_later(&mut self) -> Option<Effect> {
+        self.explore.stale = true;
+        let seen = self.focus == Panel::Explore;
+        seen.then_some(Effect::Later {
+            timer: Timer::Explore,
+            ms: 200,
+        })
+    }
+
+    /// Searches, if what was found is out of date.
+    pub fn ask_explore(&mut self) -> Vec<Effect> {
+        let (Some(network), true) = (&self.network, self.explore.stale) else {
+            return Vec::new();
+        };
+        self.explore.stale = false;
+        self.explore.searching = true;
+        self.explore.generation += 1;
+        let mut sweep = self.document.session.sweep;
+        // A finer grid than a report's, as the command of the same name has it.
+        sweep.step = sweep.step.min(0.05);
+        vec![Effect::Explore(Box::new(ExploreRequest {
+            generation: self.explore.generation,
+            network: network.clone(),
+            results: self.results.clone(),
+            session: self.document.session.clone(),
+            heads: self.editor.heads.clone(),
+            thresholds: sweep.thresholds(),
+            limits: self.explore.limits,
+            predict: self.predict.clone(),
+        }))]
+    }
+
+    pub fn limit(&mut self, change: impl FnOnce(&mut Limits)) -> Vec<Effect> {
+        change(&mut self.explore.limits);
+        self.explore.stale = true;
+        self.ask_explore()
+    }
+
+    pub fn sort_explored(&mut self) {
+        self.explore.by = self.explore.by.next();
+        self.explore.sort();
+    }
+
+    pub fn select_explored(&mut self, by: isize) {
+        let last = self.explore.front().len().saturating_sub(1);
+        let explore = &mut self.explore;
+        explore.selected = explore.selected.saturating_add_signed(by).min(last);
+    }
+
+    /// Whether a plan is the one of the session.
+    pub fn is_taken(&self, plan: &Plan) -> bool {
+        let place = |p: &Plan| (p.split.clone(), p.exits.clone());
+        let own = self.derived.plan.as_ref();
+        own.is_some_and(|own| place(own) == place(plan))
+    }
+
+    /// Makes the selected plan the session's.
+    pub fn take_explored(&mut self) -> Vec<Effect> {
+        let Some(candidate) = self.explore.front().get(self.explore.selected).cloned() else {
+            self.say("there is no plan to take over yet");
+            return Vec::new();
+        };
+        let plan = candidate.plan;
+        let split = match (&plan.split, &plan.split_after) {
+            (Split::After(_), Some(after)) => SplitRule::After(after.clone()),
+            (Split::EdgeOnly, _) => SplitRule::Memory { share: 1.0 },
+            _ => SplitRule::Memory { share: 0.0 },
+        };
+        if let Split::After(at) = plan.split {
+            self.layers.cursor = at;
+        }
+        let names = plan.exits.iter().map(|e| e.after.clone()).collect();
+        let threshold = plan.exits.first().map(|e| e.threshold);
+        let effects = self.edit(EditKind::Single, |s| {
+            s.split = split;
+            s.exits.at = Some(names);
+            s.policy.exits.clear();
+            s.policy.threshold = threshold.unwrap_or(s.policy.threshold);
+        });
+        self.say("taken over as the plan; u undoes");
+        effects
+    }
+}

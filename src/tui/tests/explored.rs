@@ -1,0 +1,236 @@
+//! Plans that no other beats; the mouse; keys that come faster than frames.
+
+use super::driver::{Bench, network, results};
+use crate::data::Set;
+use crate::evaluate::ConfidenceTable;
+use crate::evaluate::policy::Output;
+use crate::tui::app::{self, Display};
+use crate::tui::effects::{Effect, Runner};
+use crate::tui::state::{Hit, Msg, Panel};
+use crate::tui::views;
+use crate::tui::work::{Job, Results, Work};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use pretty_assertions::assert_eq;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+#[test]
+fn the_front_is_listed_and_taken_over() {
+    let mut bench = Bench::new(80, 24);
+    bench.press("6");
+    let front = bench.state.explore.front().to_vec();
+    assert!(front.len() > 5, "{}", front.len());
+    assert!(
+        bench
+            .line("6 Explore")
+            .contains(&format!("{} of", front.len()))
+    );
+    bench.press("jj<ret>");
+    let chosen = &front[2];
+    let plan = bench.state.derived.plan.clone().unwrap();
+    assert_eq!(
+        (&plan.split, &plan.exits),
+        (&chosen.plan.split, &chosen.plan.exits)
+    );
+    let outcome = bench.state.derived.predicted.clone().unwrap();
+    assert_eq!(outcome.accuracy, chosen.outcome.accuracy);
+    assert_eq!(outcome.latency_ms, chosen.outcome.latency_ms);
+    bench.press("u");
+    assert!(!bench.state.document.is_unsaved());
+}
+
+#[test]
+fn limits_are_kept_to_and_lifted() {
+    let mut bench = Bench::new(80, 24);
+    bench.press("6");
+    let all = bench.state.explore.front().len();
+    bench.press("A80<ret>");
+    let front = bench.state.explore.front();
+    assert!(!front.is_empty() && front.len() < all);
+    assert!(front.iter().all(|c| c.outcome.accuracy >= 0.8));
+    assert!(bench.line("limits").contains("80.0 %"));
+    bench.press("M0.000001<ret>");
+    assert!(bench.screen().contains("no plan keeps to these limits"));
+    bench.press("M<ret>A<ret>");
+    assert_eq!(bench.state.explore.front().len(), all);
+    bench.press("S");
+    let front = bench.state.explore.front();
+    let accurate =
+        |w: &[crate::evaluate::explore::Candidate]| w[0].outcome.accuracy >= w[1].outcome.accuracy;
+    assert!(front.windows(2).all(accurate));
+}
+
+#[test]
+fn without_tables_the_page_says_what_is_missing() {
+    let mut bench = Bench::bare(80, 24);
+    bench.press("6");
+    assert!(bench.line("no search").contains("confidence table"));
+}
+
+fn mouse(kind: MouseEventKind, column: u16, row: u16) -> MouseEvent {
+    MouseEvent {
+        kind,
+        column,
+        row,
+        modifiers: KeyModifiers::NONE,
+    }
+}
+
+/// Where a text begins.
+fn find(bench: &Bench, text: &str) -> (u16, u16) {
+    let screen = bench.screen();
+    let mut lines = screen.lines().enumerate();
+    let (y, line) = lines.find(|(_, l)| l.contains(text)).unwrap();
+    let x = line[..line.find(text).unwrap()].chars().count();
+    (x as u16, y as u16)
+}
+
+#[test]
+fn the_mouse_is_the_terminals_until_it_is_asked_for() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("<f6>");
+    assert!(matches!(bench.effects.last(), Some(Effect::Mouse(true))));
+    let area = Rect::new(0, 0, 120, 40);
+    let press = MouseEventKind::Down(MouseButton::Left);
+    let hit =
+        |bench: &Bench, kind, (x, y): (u16, u16)| views::hit(&bench.state, area, mouse(kind, x, y));
+    assert_eq!(
+        hit(&bench, press, find(&bench, "6 Explore")),
+        Some(Hit::Panel(Panel::Explore))
+    );
+    let name = bench.state.network.as_ref().unwrap().table.layers[2]
+        .name
+        .clone();
+    let found = hit(&bench, press, find(&bench, &name)).unwrap();
+    bench.tell(Msg::Hit(found));
+    assert_eq!(bench.state.layers.cursor, 2);
+    // The end of the slider's track, and a drag to its start.
+    let end = find(&bench, "─ 1.00│");
+    let found = hit(&bench, press, end).unwrap();
+    bench.tell(Msg::Hit(found));
+    assert_eq!(bench.state.threshold(), 1.0);
+    let start = find(&bench, "0.00 ");
+    let drag = MouseEventKind::Drag(MouseButton::Left);
+    let found = hit(&bench, drag, start).unwrap();
+    bench.tell(Msg::Hit(found));
+    assert_eq!(bench.state.threshold(), 0.0);
+    assert_eq!(bench.state.focus, Panel::Threshold);
+    bench.press("<f6>");
+    assert!(matches!(bench.effects.last(), Some(Effect::Mouse(false))));
+}
+
+/// Counts what is shown.
+struct Counter {
+    frames: usize,
+    last: String,
+}
+
+impl Display for Counter {
+    fn size(&self) -> (u16, u16) {
+        (120, 40)
+    }
+
+    fn show(&mut self, next: Buffer) -> io::Result<()> {
+        self.frames += 1;
+        self.last = app::text(&next);
+        Ok(())
+    }
+
+    fn send(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mouse(&mut self, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Idle;
+
+impl Work for Idle {
+    fn run(
+        &self,
+        _: &Job,
+        _: &mut dyn FnMut(crate::run::Event),
+        _: &crate::engine::Cancel,
+    ) -> Result<Results, String> {
+        Err("nothing runs here".into())
+    }
+}
+
+/// 10,000 samples, seven classifiers.
+fn large() -> Results {
+    let small = results();
+    let table = small.calibration.clone().unwrap();
+    let labels: Vec<u16> = (0..10_000).map(|i| (i % 10) as u16).collect();
+    let mut large = ConfidenceTable::new(Set::Calibration, labels.clone());
+    let last = table.columns.len() - 1;
+    for (i, column) in table.columns.iter().enumerate() {
+        if i != last && i >= 6 {
+            continue;
+        }
+        let after = column.after.as_deref();
+        let mut wide = crate::evaluate::Column::new(after, &column.head, 1.0);
+        for (sample, label) in labels.iter().enumerate() {
+            let mut logits = [0.0; 10];
+            logits[usize::from(*label)] = (sample % 97) as f32 * 0.05 * (i + 1) as f32;
+            wide.extend(&logits, 10, Output::Logits).unwrap();
+        }
+        large.push(wide).unwrap();
+    }
+    Results {
+        calibration: Some(large),
+        ..small
+    }
+}
+
+#[test]
+fn keys_that_come_faster_than_frames_share_one() {
+    let mut bench = Bench::bare(120, 40);
+    let names: Vec<String> = {
+        let network = network();
+        let points = network.points.iter().take(6);
+        points.map(|p| p.after.clone()).collect()
+    };
+    bench.state.document.session.exits.at = Some(names[..3].to_vec());
+    bench.tell(Msg::Kept(Box::new(large())));
+    assert!(
+        bench.state.derived.predicted.is_some(),
+        "{:?}",
+        bench.state.derived
+    );
+    bench.state.document.session.policy.threshold = 0.0;
+    let (tell, messages) = channel();
+    let key = |code| Msg::Key(KeyEvent::from(code));
+    for _ in 0..90 {
+        tell.send(key(KeyCode::Right)).unwrap();
+    }
+    tell.send(Msg::HangUp).unwrap();
+    let mut runner = Runner::new(tell, Arc::new(Idle)).unwrap();
+    let mut display = Counter {
+        frames: 0,
+        last: String::new(),
+    };
+    app::run(
+        &mut bench.state,
+        &mut display,
+        &messages,
+        &mut runner,
+        Vec::new(),
+    )
+    .unwrap();
+    // Every key counted, none had a frame of its own.
+    assert!((bench.state.threshold() - 0.9).abs() < 1e-9);
+    assert!(display.frames <= 2, "{} frames for 90 keys", display.frames);
+}

@@ -1,0 +1,193 @@
+/*! Explore: the plans that no other beats, a line each, under the limits they keep to. */
+
+use super::hint;
+use crate::evaluate::explore::Candidate;
+use crate::partition::Split;
+use crate::tui::state::State;
+use crate::tui::widgets::{line, number, put, rows};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+pub fn title(state: &State) -> Vec<Span<'static>> {
+    let explore = &state.explore;
+    let dim = state.theme.dim;
+    match (&explore.found, explore.searching) {
+        (_, true) => vec![Span::styled("searching … ", dim)],
+        (Some(found), false) => vec![Span::styled(
+            format!(
+                "{} of {} plans no other beats · predicted, calibration ",
+                found.front.len(),
+                found.tried
+            ),
+            dim,
+        )],
+        (None, false) => Vec::new(),
+    }
+}
+
+fn limits(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let limits = &state.explore.limits;
+    let none = || number::NONE.to_string();
+    let words = [
+        (
+            "limit-accuracy",
+            "accuracy ≥ ",
+            limits.accuracy.map_or_else(none, number::percent),
+        ),
+        (
+            "limit-latency",
+            "mean ≤ ",
+            limits
+                .latency_ms
+                .map_or_else(none, |ms| format!("{} ms", number::ms(ms))),
+        ),
+        (
+            "limit-memory",
+            "edge memory ≤ ",
+            limits
+                .edge_memory_bytes
+                .map_or_else(none, |b| number::bytes(b as f64)),
+        ),
+    ];
+    let mut spans = vec![Span::styled("limits  ", theme.dim)];
+    for (command, what, value) in words {
+        spans.push(Span::styled(
+            format!("{} ", state.keymap.first(command)),
+            theme.key,
+        ));
+        spans.push(Span::raw(what));
+        spans.push(Span::styled(format!("{value}   "), theme.title));
+    }
+    line(buf, area, 0, Line::from(spans));
+}
+
+fn split(candidate: &Candidate) -> &str {
+    match (&candidate.plan.split, &candidate.plan.split_after) {
+        (Split::After(_), Some(after)) => after,
+        (Split::CloudOnly, _) => "cloud only",
+        _ => "edge only",
+    }
+}
+
+/// Exits of the edge and of the cloud, by their marks.
+fn exits(candidate: &Candidate) -> String {
+    let mark = |e: &crate::partition::PlannedExit| match e.part {
+        crate::exits::Part::Edge => '◆',
+        crate::exits::Part::Cloud => '◇',
+    };
+    candidate.plan.exits.iter().map(mark).collect()
+}
+
+/// Numbers right-aligned in columns of their own; names take what is left.
+fn row(name: usize, cells: [&str; 8]) -> String {
+    let [split, exits, threshold, accuracy, mean, p95, memory, cost] = cells;
+    format!(
+        "{:<name$} {exits:<6} {threshold:>4} {accuracy:>7} {mean:>6} {p95:>6} {memory:>8} {cost:>6}",
+        number::clip(split, name)
+    )
+}
+
+/// The plan in a row of the screen.
+pub fn row_at(state: &State, area: Rect, row: u16) -> Option<usize> {
+    let list = rows(area, 2, area.height.saturating_sub(3));
+    let line = usize::from(row.checked_sub(list.y)?);
+    let height = usize::from(list.height);
+    let first = (state.explore.selected + 1).saturating_sub(height);
+    let at = first + line;
+    (line < height && at < state.explore.front().len()).then_some(at)
+}
+
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let explore = &state.explore;
+    limits(state, buf, rows(area, 0, 1));
+    if let Some(why) = &explore.lacking {
+        let used = super::wrapped(buf, area, 2, &format!("no search: {why}"), theme.dim);
+        let then = " gets what is missing: profiles, heads, tables";
+        line(buf, area, 2 + used, hint(state, "", "run", then));
+        return;
+    }
+    if explore.found.is_some() && explore.front().is_empty() {
+        let text = "no plan keeps to these limits; an empty answer lifts one";
+        line(buf, area, 2, Span::styled(text, theme.warning));
+        return;
+    }
+    let name = usize::from(area.width).saturating_sub(54).clamp(8, 28);
+    let heading = [
+        "  split after",
+        "exits",
+        "at",
+        "accuracy",
+        "mean",
+        "p95",
+        "edge mem",
+        "$/1 M",
+    ];
+    let head = format!("{}   {}", row(name + 2, heading), explore.by.name());
+    line(buf, area, 1, Span::styled(head, theme.dim));
+    let front = explore.front();
+    // Below the list, the exits of the selected plan by name.
+    let list = rows(area, 2, area.height.saturating_sub(3));
+    let height = usize::from(list.height);
+    let first = (explore.selected + 1).saturating_sub(height);
+    for (i, candidate) in front.iter().enumerate().skip(first).take(height) {
+        let o = &candidate.outcome;
+        let ms = |of: fn(&crate::evaluate::Latency) -> f64| {
+            let latency = o.latency_ms.as_ref();
+            latency.map_or(number::NONE.into(), |l| number::ms(of(l)))
+        };
+        let threshold = match candidate.plan.exits.first() {
+            Some(exit) => format!("{:.2}", exit.threshold),
+            None => number::NONE.into(),
+        };
+        let cost = o
+            .cost_per_million
+            .map_or("0".into(), |c| number::usd(c.rounded));
+        let cells = row(
+            name,
+            [
+                split(candidate),
+                &exits(candidate),
+                &threshold,
+                &number::percent(o.accuracy),
+                &ms(|l| l.mean),
+                &ms(|l| l.p95),
+                &number::bytes(o.edge_memory_bytes as f64),
+                &cost,
+            ],
+        );
+        let mark = match state.is_taken(&candidate.plan) {
+            true => "=",
+            false => " ",
+        };
+        let style = match i == explore.selected {
+            true => theme.selected,
+            false => Style::new(),
+        };
+        let width = usize::from(list.width);
+        let text = format!("{mark} {cells}");
+        let text = format!("{text:<width$}");
+        line(buf, list, (i - first) as u16, Span::styled(text, style));
+    }
+    if first + height < front.len() && list.height > 0 {
+        let end = list.width.saturating_sub(1);
+        put(buf, list, end, list.height - 1, "▼", theme.dim);
+    }
+    if let Some(candidate) = front.get(explore.selected) {
+        let names: Vec<&str> = candidate
+            .plan
+            .exits
+            .iter()
+            .map(|e| e.after.as_str())
+            .collect();
+        let words = match names.is_empty() {
+            true => "no exits".to_string(),
+            false => format!("exits after {}", names.join(", ")),
+        };
+        let last = area.height.saturating_sub(1);
+        line(buf, area, last, Span::styled(words, theme.dim));
+    }
+}
