@@ -260,7 +260,10 @@ pub fn train_heads(
             step: epoch * per_epoch + i,
             steps: hyper.epochs * per_epoch,
         };
-        let batches: Vec<Batch> = order.chunks(hyper.batch).enumerate().map(batch).collect();
+        // Batch norm has no statistics of a single sample.
+        let learnable = |(_, indices): &(usize, &[usize])| indices.len() > 1 || data.len() == 1;
+        let batches = order.chunks(hyper.batch).enumerate().filter(learnable);
+        let batches: Vec<Batch> = batches.map(batch).collect();
         pupils.iter_mut().for_each(|p| p.score = (0.0, 0));
         if features.are_nowhere() {
             for batch in &batches {

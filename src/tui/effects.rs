@@ -234,7 +234,7 @@ impl<T: Send + 'static> Latest<T> {
 /// What the thread of files is asked for.
 enum File {
     Effect(Effect),
-    Detach(Job),
+    Detach(Box<Job>),
 }
 
 /// Carries effects out.
@@ -330,7 +330,7 @@ impl Runner {
             Effect::Detach(id) => {
                 if let Some(started) = self.jobs.get(&id) {
                     started.cancel.cancel();
-                    let _ = self.files.send(File::Detach(started.job.clone()));
+                    let _ = self.files.send(File::Detach(Box::new(started.job.clone())));
                 }
             }
             other => {
