@@ -2,7 +2,6 @@ use super::*;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::{import_bytes, import_file};
-use crate::model::zoo::ZooModel;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use std::collections::HashMap;
@@ -84,18 +83,6 @@ fn a_network_comes_back_as_it_went(#[case] name: &str) {
             same(&back, &part, &table.layers[at].name);
         }
     }
-}
-
-/// Their branches stand in another order than a walk from the input would find them in.
-#[rstest]
-#[case(ZooModel::ResNet50, 32)]
-#[case(ZooModel::InceptionV3, 75)]
-#[case(ZooModel::ResNet { depth: 8, width: 4 }, 32)]
-fn a_network_built_in_comes_back_in_its_order(#[case] model: ZooModel, #[case] size: usize) {
-    let graph = model.build((3, size, size), 10, 1).unwrap();
-    let fused = fuse(&graph);
-    let back = fuse(&import_bytes(&to_onnx(&fused).unwrap(), "fused").unwrap());
-    same(&back, &fused, "fused");
 }
 
 #[test]
