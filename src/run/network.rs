@@ -6,6 +6,7 @@ use crate::exits::{self, Classifier, ExitPoint, Head, Library, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
+use crate::model::onnx::import_bytes;
 use crate::model::{Graph, ends_in_softmax};
 use crate::partition::parts::address;
 use crate::session::{ModelSource, Session};
@@ -46,9 +47,10 @@ impl Network {
     /// # Errors
     /// Where it isn't a classifier that can be cut.
     pub fn of(imported: Graph, untrained: bool) -> Result<Network, RunError> {
-        let fused = fuse(&imported);
+        // What agents get is the file, and they name its layers by its order: so does this side.
+        let onnx = to_onnx(&fuse(&imported))?;
+        let fused = fuse(&import_bytes(&onnx, &imported.name)?);
         let table = LayerTable::new(&fused)?;
-        let onnx = to_onnx(&fused)?;
         Ok(Network {
             points: exits::points(&table, &fused),
             ends_in_softmax: ends_in_softmax(&fused),
@@ -126,6 +128,34 @@ impl Network {
         match refused {
             Some(error) if heads.is_empty() => Err(error.into()),
             _ => Ok(heads),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::zoo::ZooModel;
+    use pretty_assertions::assert_eq;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(ZooModel::ResNet50, 32)]
+    #[case(ZooModel::MobileNetV2 { width: 0.5 }, 32)]
+    #[case(ZooModel::InceptionV3, 75)]
+    #[case(ZooModel::ResNet { depth: 8, width: 4 }, 32)]
+    fn an_agent_knows_the_layers_by_the_same_names(#[case] model: ZooModel, #[case] size: usize) {
+        let graph = model.build((3, size, size), 10, 1).unwrap();
+        let network = Network::of(graph.clone(), true).unwrap();
+        let theirs = fuse(&import_bytes(&network.onnx, "uploaded").unwrap());
+        let theirs = LayerTable::new(&theirs).unwrap();
+        let names = |table: &LayerTable| -> Vec<String> {
+            table.layers.iter().map(|l| l.name.clone()).collect()
+        };
+        assert_eq!(names(&network.table), names(&theirs));
+        // Exits trained together with the network are looked up in it as it was built.
+        for point in &network.points {
+            assert!(graph.find(&point.value).is_ok(), "{}", point.value);
         }
     }
 }

@@ -162,7 +162,7 @@ mod tests {
             &Limits::default(),
         )
         .unwrap();
-        assert!(all.len() > 100, "{}", all.len());
+        assert!(all.len() > 50, "{}", all.len());
         let front = front(&all);
         for candidate in &all {
             let own = objectives(candidate);
