@@ -30,6 +30,11 @@ struct Terminal {
 impl Terminal {
     /// The demo at 80×24, in a session and on a terminal of its own; `None` where no `setsid` is.
     fn open() -> Option<Terminal> {
+        Terminal::start(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// The program with arguments in a folder.
+    fn start(folder: tempfile::TempDir, args: &[&str]) -> Option<Terminal> {
         // A terminal's own end must not be open in any child, or it never hangs up.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap();
@@ -41,12 +46,12 @@ impl Terminal {
         };
         let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
         fcntl(&master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-        let folder = tempfile::tempdir().unwrap();
         let slave = File::from(slave);
         let tty = ttyname(&slave).unwrap();
         let stdio = || Stdio::from(slave.try_clone().unwrap());
         let spawned = Command::new("setsid")
             .args(["--ctty", env!("CARGO_BIN_EXE_edgelesspart")])
+            .args(args)
             .current_dir(folder.path())
             .env("HOME", folder.path())
             .env_remove("XDG_STATE_HOME")
@@ -101,6 +106,33 @@ impl Terminal {
         }
     }
 
+    /// Types, and reads until the screen has a text.
+    fn say(&mut self, keys: &str, text: &str) {
+        self.press(keys);
+        self.wait_for(text);
+    }
+
+    fn contents(&self) -> String {
+        self.parser.screen().contents()
+    }
+
+    /// The first number after a label in its line, and the second.
+    fn numbers(&self, label: &str) -> Vec<f64> {
+        let screen = self.contents();
+        let line = screen
+            .lines()
+            .find_map(|l| l.split_once(label).map(|(_, rest)| rest));
+        let line = line.unwrap_or_else(|| panic!("no `{label}` in\n{screen}"));
+        let words = line.split_whitespace();
+        words.filter_map(|w| w.parse().ok()).collect()
+    }
+
+    /// Reads until the program has ended; gives its folder.
+    fn end(mut self) -> tempfile::TempDir {
+        assert!(self.child.wait().unwrap().success());
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
@@ -135,7 +167,8 @@ fn opens_follows_the_size_and_gives_the_terminal_back() {
         return;
     };
     terminal.wait_for("EdgeLessPart  demo");
-    terminal.wait_for("no profile:");
+    // It ships with numbers, and they say where they are from.
+    terminal.wait_for("predicted, calibration");
     assert!(terminal.parser.screen().alternate_screen());
     let stty = Command::new("stty")
         .args(["rows", "40", "cols", "120", "-F"])
@@ -143,7 +176,7 @@ fn opens_follows_the_size_and_gives_the_terminal_back() {
         .status();
     if stty.is_ok_and(|s| s.success()) {
         terminal.parser.screen_mut().set_size(40, 120);
-        terminal.wait_for("5 Threshold 0.70 of all exits");
+        terminal.wait_for("5 Threshold 0.80 of all exits");
         terminal.wait_for("3 Exits ");
     }
     terminal.press("q");
@@ -161,7 +194,7 @@ fn stops_for_the_shell_and_comes_back() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("no profile:");
+    terminal.wait_for("predicted, calibration");
     terminal.press("\x1a");
     terminal.wait_for_state('T');
     terminal.parser = vt100::Parser::new(24, 80, 0);
@@ -177,7 +210,7 @@ fn a_hang_up_keeps_unsaved_edits_and_ends() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("no profile:");
+    terminal.wait_for("predicted, calibration");
     terminal.press("[");
     terminal.wait_for("[unsaved]");
     kill(terminal.pid(), Signal::SIGHUP).unwrap();
@@ -195,7 +228,7 @@ fn a_terminal_that_is_gone_ends_it() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("no profile:");
+    terminal.wait_for("predicted, calibration");
     // The reader's copy of the master goes with its thread, at the next byte that it can't pass on.
     let (_, nobody) = channel();
     terminal.output = nobody;
@@ -212,4 +245,152 @@ fn without_a_terminal_it_says_so() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
+
+/// A network of eight layers with drawn weights, a few images, both sides on this machine.
+fn small() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let exported = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .current_dir(folder.path())
+        .args(["export", "resnet8", "net.onnx", "--width", "0.5"])
+        .output();
+    assert!(exported.unwrap().status.success());
+    let session = "Session(
+        version: 1,
+        model: Onnx(\"net.onnx\"),
+        data: Synthetic(seed: 3),
+        calibration: FromTrain(60),
+        train_samples: 200,
+        test_samples: 90,
+        exits: (per_part: 2, placement: Linear, training: Frozen(epochs: 2)),
+        edge: [Local(cores: [0])],
+        cloud: [Local(cores: [0])],
+    )";
+    std::fs::write(folder.path().join("story.ron"), session).unwrap();
+    folder
+}
+
+fn percent(share: &serde_json::Value) -> f64 {
+    (share.as_f64().unwrap() * 1000.0).round() / 10.0
+}
+
+#[test]
+fn the_whole_story() {
+    let Some(mut terminal) = Terminal::start(small(), &["tui", "story.ron"]) else {
+        return;
+    };
+    terminal.wait_for("EdgeLessPart  story");
+    terminal.wait_for("no profile:");
+    // Another split, another exit classifier.
+    terminal.say("[", "[unsaved]");
+    terminal.say("3", "✓ ");
+    terminal.say("T\r", "Linear probe");
+    terminal.say("7", "2 back, 0 forth");
+    terminal.say("2", "by hand");
+    terminal.say("4t", "train 1 is done");
+    terminal.say("r", "run 2 is done");
+    // What it gave stands in the plan as the report has it.
+    terminal.say("2", "measured");
+    terminal.wait_for("accuracy");
+    let report = terminal.folder.path().join("runs/story/report.json");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    let shown = terminal.numbers("accuracy ");
+    assert_eq!(
+        shown[0],
+        percent(&report["predicted_on_calibration"]["accuracy"])
+    );
+    assert_eq!(shown[1], percent(&report["measured"]["accuracy"]));
+    let shown = terminal.numbers("offloaded ");
+    assert_eq!(
+        shown[0],
+        percent(&report["predicted_on_calibration"]["offloaded"])
+    );
+    assert_eq!(shown[1], percent(&report["measured"]["offloaded"]));
+
+    // Another threshold, saved.
+    terminal.say("5\x1b[D\x1b[D\x1b[D", "5 Threshold 0.67");
+    terminal.say("2", "≠ measured");
+    let tuned = [
+        terminal.numbers("accuracy ")[0],
+        terminal.numbers("offloaded ")[0],
+    ];
+    terminal.say("w", "saved to story.ron");
+    terminal.press("q");
+    let folder = terminal.end();
+    let run = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .current_dir(folder.path())
+        .args(["run", "story.ron", "--json"])
+        .output()
+        .unwrap();
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let figures = &report["predicted_on_calibration"];
+    assert_eq!(
+        tuned,
+        [
+            percent(&figures["accuracy"]),
+            percent(&figures["offloaded"])
+        ]
+    );
+    assert_eq!(report["plan"]["exits"][0]["threshold"], 0.67);
+
+    // The file alone is enough to play the run and to tune it.
+    let alone = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs/story/session.ron");
+    std::fs::copy(file, alone.path().join("session.ron")).unwrap();
+    drop(folder);
+    let args = ["replay", "session.ron", "--speed", "64"];
+    let Some(mut terminal) = Terminal::start(alone, &args) else {
+        return;
+    };
+    terminal.wait_for("at its end");
+    terminal.say("2", "measured");
+    let shown = terminal.numbers("accuracy ");
+    assert_eq!(
+        shown[..2],
+        [tuned[0], percent(&report["measured"]["accuracy"])]
+    );
+    terminal.say("5\x1b[C", "5 Threshold 0.68");
+    terminal.say("w", "saved to");
+    terminal.press("q");
+    terminal.end();
+}
+
+#[test]
+fn a_run_that_is_left_goes_on_and_is_found_again() {
+    let Some(mut terminal) = Terminal::start(small(), &["tui", "story.ron"]) else {
+        return;
+    };
+    terminal.wait_for("no profile:");
+    terminal.say("4r", "run 1 started");
+    terminal.say("q", "let it finish");
+    terminal.press("f");
+    let folder = terminal.end();
+    let report = folder.path().join("runs/story/report.json");
+    let Some(mut terminal) = Terminal::start(folder, &["tui", "story.ron"]) else {
+        return;
+    };
+    // Followed to its end, or over already: either way its numbers are here.
+    terminal.say("2", "measured");
+    let screen = |t: &Terminal| t.contents();
+    while !screen(&terminal).contains("test") {
+        let Ok(bytes) = terminal.output.recv_timeout(PATIENCE) else {
+            let words = std::fs::read_to_string(report.with_file_name("run.log"));
+            panic!("{}\n{words:?}", screen(&terminal));
+        };
+        terminal.parser.process(&bytes);
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    assert_eq!(
+        terminal.numbers("accuracy ")[1],
+        percent(&report["measured"]["accuracy"])
+    );
+    terminal.press("q");
+    terminal.end();
 }

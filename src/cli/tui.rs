@@ -86,6 +86,12 @@ fn open(session: Option<PathBuf>, look: &Look, replay: Option<f64>) -> Result<()
 /// The jobs of the workbench, by the stages of a run; kept where `run` keeps them.
 struct Stages;
 
+/// The folder of a file that was named without one is the current one.
+fn absolute(folder: &Path) -> std::io::Result<PathBuf> {
+    let here = folder.as_os_str().is_empty();
+    std::path::absolute(if here { Path::new(".") } else { folder })
+}
+
 /// Where the results of a session go.
 fn out(session: &Session) -> (String, PathBuf) {
     let name = session.name.clone().unwrap_or_else(|| "unnamed".into());
@@ -176,7 +182,7 @@ impl Work for Stages {
         tell: &mut dyn FnMut(Event),
         cancel: &Cancel,
     ) -> Result<Results, String> {
-        let folder = std::path::absolute(&job.folder).map_err(|e| e.to_string())?;
+        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
         let session = job.session.resolved(&folder);
         let (name, out) = out(&session);
         let options = run::Options {
@@ -197,7 +203,7 @@ impl Work for Stages {
     }
 
     fn kept(&self, session: &Session, folder: &Path) -> Results {
-        let Ok(folder) = std::path::absolute(folder) else {
+        let Ok(folder) = absolute(folder) else {
             return Results::default();
         };
         let session = session.resolved(&folder);
@@ -211,7 +217,7 @@ impl Work for Stages {
     }
 
     fn going(&self, session: &Session, folder: &Path) -> Option<Going> {
-        let folder = std::path::absolute(folder).ok()?;
+        let folder = absolute(folder).ok()?;
         let holder = holder(&out(&session.resolved(&folder)).1)?;
         let goal = match holder.until {
             Stage::Link => Goal::Profile,
@@ -228,7 +234,7 @@ impl Work for Stages {
         tell: &mut dyn FnMut(u64, Event),
         cancel: &Cancel,
     ) -> Result<Results, String> {
-        let folder = std::path::absolute(&job.folder).map_err(|e| e.to_string())?;
+        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
         let out = out(&job.session.resolved(&folder)).1;
         let file = events_file(&out);
         let (mut from, mut last) = (0, None);
@@ -273,7 +279,7 @@ impl Work for Stages {
 
     fn detach(&self, job: &Job) -> Result<(), String> {
         let text = |e: std::io::Error| e.to_string();
-        let folder = std::path::absolute(&job.folder).map_err(text)?;
+        let folder = absolute(&job.folder).map_err(text)?;
         let mut session = job.session.resolved(&folder);
         let (name, out) = out(&session);
         session.name = Some(name);

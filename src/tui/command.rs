@@ -240,7 +240,7 @@ pub const COMMANDS: &[Command] = commands![
     "search" ["/"] E, "", "search the source", always, |s| prompt(s, Prompt::Search, String::new());
     "next-hit" ["n"] E, "", "the next hit", always, |s| { s.editor.area.search_forward(false); nothing() };
     "previous-hit" ["N"] E, "", "the hit before", always, |s| { s.editor.area.search_back(false); nothing() };
-    "next-point" ["down", "j"] E, "point", "the head at the next exit point", always, |s| legal(s, true);
+    "next-point" ["down", "j"] E, "next point", "the head at the next exit point", always, |s| legal(s, true);
     "previous-point" ["up", "k"] E, "", "the head at the point before", always, |s| legal(s, false);
     "findings" ["d"] E, "", "everything that is wrong with the source", always, |s| page(s, Page::Findings);
     // Runs.
@@ -265,7 +265,7 @@ pub const COMMANDS: &[Command] = commands![
     "slower" ["-"] Place::Replay, "slower", "half as fast", always, |s| s.change_speed(0.5);
     "replay-end" ["esc"] Place::Replay, "end", "back to the run as it ended", always, |s| { s.end_playback(); nothing() };
     // Threshold.
-    "next-exit" ["down", "j"] T, "which", "the slider to the next exit", always, |s| s.select_threshold(1);
+    "next-exit" ["down", "j"] T, "next exit", "the slider to the next exit", always, |s| s.select_threshold(1);
     "previous-exit" ["up", "k"] T, "", "the slider to the exit before; first of all: all of them", always, |s| s.select_threshold(-1);
     "down-5" ["H", "pgdn"] T, "", "the threshold down by 0.05", always, |s| s.move_threshold(-5.0);
     "up-5" ["L", "pgup"] T, "", "the threshold up by 0.05", always, |s| s.move_threshold(5.0);

@@ -19,10 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often a job that waits looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the end may wait for jobs and for files.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Which session is opened.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,6 +253,7 @@ pub struct Runner {
     jobs: HashMap<usize, Started>,
     /// Runs of other processes that are followed.
     joined: HashMap<usize, Cancel>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A job on its thread.
@@ -305,6 +310,7 @@ impl Runner {
             explore,
             jobs: HashMap::new(),
             joined: HashMap::new(),
+            threads: Vec::new(),
         })
     }
 
@@ -351,7 +357,7 @@ impl Runner {
             },
         );
         let (work, told) = (self.work.clone(), self.tell.clone());
-        self.spawn(id, cancel.clone(), move |began| {
+        let thread = self.spawn(id, cancel.clone(), move |began| {
             let mut say = |event: Event| {
                 let at = began.elapsed().as_millis() as u64;
                 let between = matches!(event, Event::Started(_));
@@ -363,13 +369,15 @@ impl Runner {
             };
             work.run(&job, &mut say, &cancel)
         });
+        self.threads.extend(thread);
     }
 
     fn join(&mut self, id: usize, job: Job) {
         let cancel = Cancel::new();
         self.joined.insert(id, cancel.clone());
         let (work, told) = (self.work.clone(), self.tell.clone());
-        self.spawn(id, cancel.clone(), move |_| {
+        // Nobody waits for its end: the run is another process's.
+        let _ = self.spawn(id, cancel.clone(), move |_| {
             let mut say = |at, event| {
                 let _ = told.send(Msg::Run(id, at, Box::new(event)));
             };
@@ -382,7 +390,7 @@ impl Runner {
         id: usize,
         cancel: Cancel,
         job: impl FnOnce(Instant) -> Result<Results, String> + Send + 'static,
-    ) {
+    ) -> Option<JoinHandle<()>> {
         let tell = self.tell.clone();
         let body = move || {
             let began = Instant::now();
@@ -395,20 +403,29 @@ impl Runner {
             let _ = tell.send(Msg::RunEnded(id, at, stopped, ended.map(Box::new)));
         };
         let name = format!("job {id}");
-        if let Err(error) = std::thread::Builder::new().name(name).spawn(body) {
-            let ended = Err(format!("no thread for the job: {error}"));
-            let _ = self.tell.send(Msg::RunEnded(id, 0, false, ended));
+        match std::thread::Builder::new().name(name).spawn(body) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                let ended = Err(format!("no thread for the job: {error}"));
+                let _ = self.tell.send(Msg::RunEnded(id, 0, false, ended));
+                None
+            }
         }
     }
 
-    /// Asks all jobs of this process to stop, and waits a moment for what was asked of files.
+    /// Asks all jobs of this process to stop, and waits a moment for them, since they let go of
+    /// their agents, and for what was asked of files.
     pub fn finish(self) {
         for started in self.jobs.values() {
             started.cancel.cancel();
         }
         drop(self.files);
         // The other end is dropped when the queue is empty.
-        let _ = self.files_done.recv_timeout(Duration::from_secs(2));
+        let _ = self.files_done.recv_timeout(LAST);
+        let began = Instant::now();
+        while self.threads.iter().any(|t| !t.is_finished()) && began.elapsed() < LAST {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -269,6 +269,17 @@ impl State {
                     measured: true,
                 };
                 self.record();
+                if self.notice.is_none() {
+                    let key = |name| self.keymap.first(name);
+                    let words = format!(
+                        "{} and {} move the split, ←/→ the threshold, {} runs it on two agents; {}: all keys",
+                        key("split-back"),
+                        key("split-forward"),
+                        key("run"),
+                        key("help")
+                    );
+                    self.say(words);
+                }
                 // A recorded run is looked at; the machine is left alone.
                 if self.replay_at.is_none() {
                     effects.extend(self.profile_in_background());

@@ -140,7 +140,7 @@ fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
     let mut words = vec![Span::styled(format!(" {number} {} ", panel.name()), title)];
     words.extend(match panel {
         Panel::Layers => layers::title(state),
-        Panel::Plan => Vec::new(),
+        Panel::Plan => plan::title(state),
         Panel::Exits => exits::title(state),
         Panel::Runs => runs::title(state),
         Panel::Threshold => threshold::title(state),

@@ -73,8 +73,8 @@ pub struct Run {
     /// Side, number, state in words.
     pub targets: Vec<(Part, usize, String)>,
     pub edges: BTreeMap<usize, EdgeSide>,
-    /// Training accuracy of each learner, epoch by epoch.
-    pub learners: BTreeMap<String, Vec<f64>>,
+    /// Training accuracy of each learner, epoch by epoch, in the network's order.
+    pub learners: Vec<(String, Vec<f64>)>,
     pub epoch: (usize, usize),
     pub log: Log,
     /// The plan it was started with.
@@ -116,7 +116,7 @@ impl Run {
             stages: Vec::new(),
             targets: Vec::new(),
             edges: BTreeMap::new(),
-            learners: BTreeMap::new(),
+            learners: Vec::new(),
             epoch: (0, 0),
             log,
             plan,
@@ -217,7 +217,12 @@ impl Run {
                 let line = self.stage(stage);
                 (line.done, line.total) = (epoch as u64, epochs as u64);
                 for (name, _, accuracy) in scores {
-                    let series = self.learners.entry(name).or_default();
+                    let at = self.learners.iter().position(|(known, _)| *known == name);
+                    let at = at.unwrap_or_else(|| {
+                        self.learners.push((name, Vec::new()));
+                        self.learners.len() - 1
+                    });
+                    let series = &mut self.learners[at].1;
                     series.truncate(epoch.saturating_sub(1));
                     series.push(accuracy);
                 }

@@ -241,14 +241,12 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let text = format!("{} parameters", number::count(head.params as f64));
     line(buf, area, 1, Span::raw(text));
     let macs = number::count(head.macs as f64);
-    let text = format!("{macs} MACs, {:.2} % of the network", 100.0 * share);
+    let text = format!("{macs} MACs ({:.2} %)", 100.0 * share);
     line(buf, area, 2, Span::raw(text));
     let time = |profile: Option<&crate::device::Profile>| {
         let mut heads = profile.iter().flat_map(|p| &p.heads);
         let own = heads.find(|h| h.after == after && h.hash == head.hash);
-        own.map_or(number::NONE.to_string(), |h| {
-            format!("{} ms", number::ms(h.ms.median))
-        })
+        own.map_or(number::NONE.to_string(), |h| number::ms(h.ms.median))
     };
     let (edge, cloud) = (
         time(state.results.edge.as_ref()),
@@ -258,7 +256,7 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
         buf,
         area,
         3,
-        Span::raw(format!("edge {edge}, cloud {cloud}")),
+        Span::raw(format!("edge {edge}, cloud {cloud} ms")),
     );
     let lines = head.shapes.iter();
     for (i, shape) in lines.enumerate() {

@@ -4,7 +4,7 @@ use super::hint;
 use crate::evaluate::explore::Candidate;
 use crate::partition::Split;
 use crate::tui::state::State;
-use crate::tui::widgets::{line, number, put, rows};
+use crate::tui::widgets::{line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -61,7 +61,12 @@ fn limits(state: &State, buf: &mut Buffer, area: Rect) {
         spans.push(Span::raw(what));
         spans.push(Span::styled(format!("{value}   "), theme.title));
     }
-    line(buf, area, 0, Line::from(spans));
+    let order = state.explore.by.name();
+    let used: usize = spans.iter().map(Span::width).sum();
+    if usize::from(area.width) >= used + order.len() {
+        put_right(buf, area, 0, order, theme.dim);
+    }
+    line(buf, rows(area, 0, 1), 0, Line::from(spans));
 }
 
 fn split(candidate: &Candidate) -> &str {
@@ -85,7 +90,7 @@ fn exits(candidate: &Candidate) -> String {
 fn row(name: usize, cells: [&str; 8]) -> String {
     let [split, exits, threshold, accuracy, mean, p95, memory, cost] = cells;
     format!(
-        "{:<name$} {exits:<6} {threshold:>4} {accuracy:>7} {mean:>6} {p95:>6} {memory:>8} {cost:>6}",
+        "{:<name$} {exits:<6} {threshold:>4} {accuracy:>7} {mean:>6} {p95:>6} {memory:>8} {cost:>7}",
         number::clip(split, name)
     )
 }
@@ -115,7 +120,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, 2, Span::styled(text, theme.warning));
         return;
     }
-    let name = usize::from(area.width).saturating_sub(54).clamp(8, 28);
+    let name = usize::from(area.width).saturating_sub(55).clamp(8, 28);
     let heading = [
         "  split after",
         "exits",
@@ -126,8 +131,12 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         "edge mem",
         "$/1 M",
     ];
-    let head = format!("{}   {}", row(name + 2, heading), explore.by.name());
-    line(buf, area, 1, Span::styled(head, theme.dim));
+    line(
+        buf,
+        area,
+        1,
+        Span::styled(row(name + 2, heading), theme.dim),
+    );
     let front = explore.front();
     // Below the list, the exits of the selected plan by name.
     let list = rows(area, 2, area.height.saturating_sub(3));

@@ -13,10 +13,11 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// What a side is called: where it runs, and whether its time is stretched.
-pub fn target(targets: &[Target], profile: Option<&Profile>) -> String {
+pub fn target(targets: &[Target], profile: Option<&Profile>, short: bool) -> String {
+    let emulated = if short { "emu" } else { "emulated" };
     let one = |t: &Target| match t {
         Target::Local { slowdown, .. } if *slowdown != 1.0 => {
-            format!("local {slowdown}× emulated")
+            format!("local {slowdown}× {emulated}")
         }
         Target::Local { .. } => "local".to_string(),
         Target::Agent { url, .. } | Target::V2 { url, .. } => {
@@ -31,16 +32,19 @@ pub fn target(targets: &[Target], profile: Option<&Profile>) -> String {
         name += &format!(" and {} more", targets.len() - 1);
     }
     match profile {
-        Some(p) if matches!(targets.first(), Some(Target::Agent { .. })) => {
+        Some(p) if !short && matches!(targets.first(), Some(Target::Agent { .. })) => {
             format!("{name} {}", p.device)
         }
         _ => name,
     }
 }
 
-fn link(state: &State) -> String {
+fn link(state: &State, short: bool) -> String {
     match (&state.document.session.link, &state.results.link) {
-        (Link::Emulated { mbit, rtt_ms }, _) => format!("{mbit} Mbit/s {rtt_ms} ms (emulated)"),
+        (Link::Emulated { mbit, rtt_ms }, _) => {
+            let emulated = if short { "emu" } else { "(emulated)" };
+            format!("{mbit} Mbit/s {rtt_ms} ms {emulated}")
+        }
         (Link::Measured, None) => number::NONE.to_string(),
         (Link::Measured, Some(link)) => {
             let near = link.warm.first().map(|w| w.1);
@@ -83,6 +87,8 @@ pub fn page_at(column: u16) -> Option<Panel> {
 pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
     let theme = &state.theme;
     let session = &state.document.session;
+    let short = head.width < 110;
+    let gap = if short { "  " } else { "   " };
     let mut words = vec![
         Span::styled(" EdgeLessPart ", theme.title),
         Span::raw(" "),
@@ -95,20 +101,23 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
     let (cloud_dot, cloud_style) = dot(state, Part::Cloud);
     let results = &state.results;
     words.extend([
-        Span::raw("   "),
+        Span::raw(gap),
         Span::styled("edge ", theme.edge),
         Span::styled(edge_dot, edge_style),
-        Span::raw(format!(" {}", target(&session.edge, results.edge.as_ref()))),
-        Span::raw("   "),
+        Span::raw(format!(
+            " {}",
+            target(&session.edge, results.edge.as_ref(), short)
+        )),
+        Span::raw(gap),
         Span::styled("cloud ", theme.cloud),
         Span::styled(cloud_dot, cloud_style),
         Span::raw(format!(
             " {}",
-            target(&session.cloud, results.cloud.as_ref())
+            target(&session.cloud, results.cloud.as_ref(), short)
         )),
-        Span::raw("   "),
-        Span::styled("link ", theme.dim),
-        Span::raw(link(state)),
+        Span::raw(gap),
+        Span::styled(if short { "" } else { "link " }, theme.dim),
+        Span::raw(link(state, short)),
     ]);
     line(buf, head, 0, Line::from(words));
 

@@ -6,7 +6,7 @@ use crate::exits::Part;
 use crate::partition::Split;
 use crate::tui::state::State;
 use crate::tui::state::layers::{Row, Sort, position, rows};
-use crate::tui::widgets::{bar, line, number, put, rows as part};
+use crate::tui::widgets::{bar, line, number, put, put_right, rows as part};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -98,7 +98,8 @@ impl Widths {
                 .max()
                 .unwrap_or(5) as u16
         };
-        let name = longest(|r| &r.name).clamp(5, 20);
+        let widest = if width >= 76 { 28 } else { 20 };
+        let name = longest(|r| &r.name).clamp(5, widest);
         let mut w = Widths {
             name,
             ..Widths::default()
@@ -205,14 +206,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
         }
     }
     if first + height < lines {
-        put(
-            buf,
-            table,
-            table.width.saturating_sub(1),
-            table.height - 1,
-            "▼",
-            theme.dim,
-        );
+        // In the row of totals, where it covers no number.
+        let last = part(area, area.height.saturating_sub(1), 1);
+        put_right(buf, last, 0, "▼", theme.key);
     }
 }
 

@@ -57,21 +57,21 @@ pub fn rule(state: &State) -> String {
         SplitRule::Cheapest => "cheapest".into(),
     };
     let exits = match (&session.exits.at, session.exits.placement) {
-        (Some(_), _) => "exits by hand".to_string(),
+        (Some(_), _) => "by hand".to_string(),
         (None, placement) => {
             let spread = match placement {
                 Placement::Linear => "linear",
                 Placement::Pareto => "Pareto",
             };
             let at = if session.exits.at_split {
-                ", one at the split"
+                ", one at split"
             } else {
                 ""
             };
-            format!("{} exits a part, {spread}{at}", session.exits.per_part)
+            format!("{} a part, {spread}{at}", session.exits.per_part)
         }
     };
-    format!("{split}; {exits}")
+    format!("{split} · exits {exits}")
 }
 
 /// Three lines above a page: the strip, its cursor, the numbers that matter.
@@ -113,6 +113,17 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
         (None, None, None) => {}
     }
     line(buf, area, 2, Line::from(words));
+}
+
+/// Whose numbers they are, where they aren't this machine's.
+pub fn title(state: &State) -> Vec<Span<'static>> {
+    let shipped = state.shipped;
+    let words = match (shipped.edge || shipped.cloud, shipped.measured) {
+        (true, _) => "shipped numbers, from another machine ",
+        (false, true) => "measured on another machine, as shipped ",
+        (false, false) => return Vec::new(),
+    };
+    vec![Span::styled(format!("· {words}"), state.theme.warning)]
 }
 
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
@@ -169,15 +180,6 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         };
         line(buf, area, row, hint(state, "", key, what));
         row += 1;
-    }
-    let shipped = state.shipped;
-    if shipped.edge || shipped.cloud || shipped.measured {
-        let what = match (shipped.edge || shipped.cloud, shipped.measured) {
-            (true, true) => "the numbers ship with the program, from another machine",
-            (true, false) => "predicted from profiles of another machine, as shipped",
-            (false, _) => "the measured numbers ship with the program, from another machine",
-        };
-        row += super::wrapped(buf, area, row, what, theme.dim);
     }
     for note in plan.notes.iter().skip(1) {
         row += super::wrapped(buf, area, row, note, theme.warning);

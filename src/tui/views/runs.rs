@@ -60,10 +60,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         for (i, (command, what)) in [
             ("profile", " times the layers on both sides"),
             ("train", " trains a head at every exit point"),
-            (
-                "run",
-                " runs the plan on its targets, step by step from what is there",
-            ),
+            ("run", " runs the plan on its targets"),
         ]
         .into_iter()
         .enumerate()
@@ -97,6 +94,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         run,
         Part::Cloud,
     );
+    if run.evaluated().1 == 0 {
+        // Before the run itself the heads' curves are what there is to see.
+        learners(state, buf, rows(below, 1, below.height), run);
+    }
     draw_log(state, buf, rows(rest, 2 + sides, rest.height), run);
 }
 
@@ -246,10 +247,6 @@ fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part)
     );
     let (done, total) = run.evaluated();
     if total == 0 {
-        // Before the run itself the heads' curves are what there is to see.
-        if part == Part::Edge {
-            learners(state, buf, rows(area, 1, area.height), run);
-        }
         return;
     }
     let exits = run.exits();
@@ -341,29 +338,27 @@ fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part)
     }
 }
 
-/// The training accuracy of each head, epoch by epoch.
+/// The training accuracy of each head, epoch by epoch, in as many columns as it takes to see all.
 fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
-    let name = run
-        .learners
-        .keys()
-        .map(|n| number::width(n))
-        .max()
-        .unwrap_or(0)
-        .min(16);
-    for (i, (learner, series)) in run.learners.iter().enumerate() {
+    let height = usize::from(area.height);
+    if run.learners.is_empty() || height == 0 {
+        return;
+    }
+    let names = run.learners.iter().map(|(name, _)| number::width(name));
+    let across = run.learners.len().div_ceil(height);
+    // A name, its number, and a curve of a few epochs at least.
+    let across = across.clamp(1, usize::from(area.width / 34).max(1));
+    let width = area.width / across as u16;
+    let name = names.max().unwrap_or(0).min(16);
+    for (i, (learner, series)) in run.learners.iter().take(across * height).enumerate() {
+        let column = (i / height) as u16;
+        let cell = columns(area, column * width, width.saturating_sub(1));
         let last = series.last().map_or(String::new(), |a| number::percent(*a));
         let label = format!("{:<name$} {last:>7} ", number::clip(learner, name));
-        let width = area.width.saturating_sub(number::width(&label) as u16);
-        let spark = bar::sparkline(series.iter().copied(), width);
-        line(
-            buf,
-            area,
-            i as u16,
-            Line::from(vec![
-                Span::raw(label),
-                Span::styled(spark, state.theme.curve),
-            ]),
-        );
+        let rest = cell.width.saturating_sub(number::width(&label) as u16);
+        let spark = bar::sparkline(series.iter().copied(), rest);
+        let words = [Span::raw(label), Span::styled(spark, state.theme.curve)];
+        line(buf, cell, (i % height) as u16, Line::from(words.to_vec()));
     }
 }
 
