@@ -47,13 +47,15 @@ pub struct Options {
     pub program: Option<PathBuf>,
 }
 
-/// What a run leaves.
-#[derive(Debug, Clone)]
+/// What a run leaves. The out folder is its own until this is dropped, so that whoever waits for the
+/// folder finds there what its owner wrote of the run.
+#[derive(Debug)]
 pub struct Done {
     /// The session with its results, as far as they go.
     pub session: Session,
     /// What came of it, if the run went that far.
     pub report: Option<Report>,
+    _held: Option<lock::Lock>,
 }
 
 /// Runs a session (its paths resolved) up to the stage asked for. Every finished stage is in the out

@@ -218,7 +218,7 @@ impl Work for Stages {
 
     fn going(&self, session: &Session, folder: &Path) -> Option<Going> {
         let folder = absolute(folder).ok()?;
-        let holder = holder(&out(&session.resolved(&folder)).1)?;
+        let holder = runner(&out(&session.resolved(&folder)).1)?;
         let goal = match holder.until {
             Stage::Link => Goal::Profile,
             Stage::Report => Goal::Run,
@@ -240,7 +240,7 @@ impl Work for Stages {
         let (mut from, mut last) = (0, None);
         let mut stopping = false;
         loop {
-            let held = holder(&out);
+            let held = runner(&out);
             // After the look at the lock, so that its last words are read too.
             let _ = follow(&file, &mut from, &mut last, tell);
             let Some(held) = held else { break };
@@ -300,6 +300,25 @@ impl Work for Stages {
             .stdout(log.try_clone().map_err(text)?)
             .stderr(log)
             .spawn();
-        started.map(drop).map_err(text)
+        let child = started.map_err(text)?;
+        // Until it has the folder, this is how it is known.
+        let asked = serde_json::to_string(&(child.id(), until(job.goal)));
+        let asked = asked.map_err(|e| e.to_string())?;
+        std::fs::write(out.join(ASKED), asked).map_err(text)
     }
+}
+
+/// Names the run that a workbench left behind, beside what it writes.
+const ASKED: &str = "detached.pid";
+
+/// Who runs in a folder, or is about to: a run that was left behind waits for the workbench to let go
+/// of the folder, and may be asked for in between.
+fn runner(out: &Path) -> Option<run::lock::Holder> {
+    holder(out).or_else(|| {
+        let text = std::fs::read_to_string(out.join(ASKED)).ok()?;
+        let (pid, until): (u32, Stage) = serde_json::from_str(&text).ok()?;
+        let process = Pid::from_raw(i32::try_from(pid).ok()?);
+        let alive = kill(process, None).is_ok();
+        alive.then_some(run::lock::Holder { pid, until })
+    })
 }

@@ -47,7 +47,7 @@ pub(super) fn go(
 ) -> Result<Done, RunError> {
     // Where nothing is kept, nobody is in the way.
     let looks = options.until == Stage::Plan && looks_only(&session.split);
-    let _lock = (!looks)
+    let held = (!looks)
         .then(|| Lock::take(&options.out, options.until))
         .transpose()?;
     let mut diary = (!looks).then(|| Diary::new(&options.out)).transpose()?;
@@ -91,7 +91,11 @@ pub(super) fn go(
     let mut session = session.clone();
     session.name = Some(options.name.clone());
     session.results = Some(Box::new(results));
-    Ok(Done { session, report })
+    Ok(Done {
+        session,
+        report,
+        _held: held,
+    })
 }
 
 /// Whether a rule looks at the network alone.
