@@ -267,7 +267,7 @@ impl Ground<'_> {
         }
     }
 
-    /// All samples for the plan; for a baseline some, drawn by seed: every so-manieth would be of one
+    /// All samples for the plan; for a baseline some, drawn by seed: every tenth, say, would be of one
     /// class where classes take turns.
     fn chosen(&self, what: What) -> Vec<u32> {
         let mut samples: Vec<u32> = (0..self.samples as u32).collect();
