@@ -54,9 +54,10 @@ pub(super) fn go(
     let mut unwritten = None;
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
+    let mut told = None;
     let mut on = |event: Event| {
-        if event.is_journalled() {
-            let seconds = start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
+        if event.is_journalled() && is_due(&event, seconds, &mut told) {
             if let Some(diary) = &mut diary
                 && let Err(error) = diary.note(seconds, &event)
             {
@@ -96,6 +97,21 @@ pub(super) fn go(
         report,
         _held: held,
     })
+}
+
+/// Whether a journal wants an event: of a stage's progress it keeps five a second, and the last.
+fn is_due(event: &Event, seconds: f64, told: &mut Option<(Stage, f64)>) -> bool {
+    let Event::Progress {
+        stage, done, total, ..
+    } = event
+    else {
+        return true;
+    };
+    let due = done == total || told.is_none_or(|(s, at)| s != *stage || seconds - at >= 0.2);
+    if due {
+        *told = Some((*stage, seconds));
+    }
+    due
 }
 
 /// Whether a rule looks at the network alone.
@@ -545,5 +561,24 @@ impl Course<'_> {
             },
         )?;
         Ok(Some(report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_keeps_five_steps_a_second_and_the_last() {
+        let step = |done| Event::Progress {
+            stage: Stage::Tables,
+            done,
+            total: 1000,
+            note: String::new(),
+        };
+        let mut told = None;
+        let kept = (1..=1000).filter(|&i| is_due(&step(i), i as f64 / 1024.0, &mut told));
+        assert_eq!(kept.collect::<Vec<u64>>(), [1, 206, 411, 616, 821, 1000]);
+        assert!(is_due(&Event::Started(Stage::Plan), 0.0, &mut told));
     }
 }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A run that goes on in an out folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +63,19 @@ impl Lock {
             source,
         };
         std::fs::create_dir_all(out).map_err(failed)?;
+        let mut looks = 0;
         loop {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false);
             let opened = options.open(&file).map_err(failed)?;
             let mut held = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => held,
+                // Whoever only looks who runs holds it too, for a moment.
+                Err(_) if looks < 10 => {
+                    looks += 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                    continue;
+                }
                 Err((mut taken, _)) => {
                     let pid = read(&mut taken).map(|h| h.pid);
                     return Err(RunError::Busy {
