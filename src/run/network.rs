@@ -153,6 +153,9 @@ mod tests {
             table.layers.iter().map(|l| l.name.clone()).collect()
         };
         assert_eq!(names(&network.table), names(&theirs));
+        // And so does every command that lists them without writing a file.
+        let built = LayerTable::new(&fuse(&graph)).unwrap();
+        assert_eq!(names(&built), names(&theirs));
         // Exits trained together with the network are looked up in it as it was built.
         for point in &network.points {
             assert!(graph.find(&point.value).is_ok(), "{}", point.value);
