@@ -14,6 +14,7 @@ mod network;
 mod replayed;
 mod report;
 pub mod samples;
+mod source;
 mod summary;
 mod tables;
 mod targets;
@@ -21,6 +22,7 @@ mod targets;
 pub use error::RunError;
 pub use network::Network;
 pub use replayed::Replayed;
+pub use source::ExitSource;
 
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;

@@ -265,12 +265,12 @@ pub(super) const LAYERS: &[Spec] = &[
             field("branches", Takes::Branches, None),
             field(
                 "join",
-                Takes::Word(&["concat", "sum"]),
+                Takes::Word(&["concat", "sum", "mix"]),
                 Some(Default::Is(0.0)),
             ),
         ],
-        "each branch on the same input, joined along the channels or summed; an empty branch \
-         passes its input on",
+        "each branch on the same input, joined along the channels, summed, or mixed by learned \
+         shares (which start equal and add up to 1); an empty branch passes its input on",
     ),
     spec(
         "Repeat",

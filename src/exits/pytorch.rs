@@ -40,6 +40,16 @@ const HELPERS: &[(&str, &str)] = &[
          return sum(outs) if self.dim is None else torch.cat(outs, self.dim)\n",
     ),
     (
+        "Mix",
+        "class Mix(nn.Module):\n    def __init__(self, branches):\n        \
+         super().__init__()\n        count = len(branches)\n        \
+         self.weight = nn.Parameter(torch.full((count - 1, 1), 1 / count))\n        \
+         for i, branch in enumerate(branches):\n            \
+         self.add_module(str(i), branch)\n\n    def forward(self, x):\n        \
+         *others, last = [branch(x) for branch in self.children()]\n        \
+         return last + sum(a * (out - last) for a, out in zip(self.weight[:, 0], others))\n",
+    ),
+    (
         "Separable",
         "class Separable(nn.Sequential):\n    def __init__(self, depthwise, pointwise):\n        \
          super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise))\n",
@@ -236,12 +246,13 @@ impl Writer<'_> {
                     let inner = self.sequence(branch, depth)?;
                     all.push(format!("nn.Sequential({inner})"));
                 }
-                let dim = match (layer.whole("join"), line.output.len()) {
-                    (0, 2) => ", dim=2",
-                    (0, _) => ", dim=1",
-                    _ => "",
+                let (class, dim) = match (layer.whole("join"), line.output.len()) {
+                    (0, 2) => ("Parallel", ", dim=2"),
+                    (0, _) => ("Parallel", ", dim=1"),
+                    (1, _) => ("Parallel", ""),
+                    _ => ("Mix", ""),
                 };
-                format!("{}([{}]{dim})", self.helper("Parallel"), all.join(", "))
+                format!("{}([{}]{dim})", self.helper(class), all.join(", "))
             }
             Kind::Onnx => {
                 self.refused.get_or_insert(layer.text("file").to_string());

@@ -56,13 +56,13 @@ type Checked<'a> = (&'a ExitPoint, Result<Vec<(Part, Head)>, Vec<Diagnostic>>);
 pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
-    let files = |name: &str| source.file(name);
-    let library = source.library(&files);
     let checked: Vec<Checked> = place
         .points
         .iter()
         .map(|point| {
-            let heads = heads_with(&source.text, point, place.seed, &library);
+            let heads = source
+                .source
+                .with_library(|l| heads_with(&source.source.text, point, place.seed, l));
             (point, heads.map_err(|e| e.diagnostics))
         })
         .collect();
@@ -79,7 +79,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))
         }
-        false => human(&mut out, &source.name, &source.text, &checked),
+        false => human(&mut out, &source.name, &source.source.text, &checked),
     };
     written.context("writing the findings")?;
     match failed {

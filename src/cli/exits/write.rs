@@ -52,11 +52,12 @@ struct Row<'a> {
 pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
-    let files = |name: &str| source.file(name);
-    let library = source.library(&files);
+    let text = source.source.text.as_str();
     let mut heads: Vec<(Part, Head, bool)> = Vec::new();
     for point in &place.points {
-        let made = heads_with(&source.text, point, place.seed, &library)?;
+        let made = source
+            .source
+            .with_library(|l| heads_with(text, point, place.seed, l))?;
         let both = made.len() > 1;
         let wanted = made.into_iter().filter(|(part, _)| match args.part {
             Some(side) if both => matches!(
@@ -68,7 +69,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         heads.extend(wanted.map(|(part, head)| (part, head, both)));
     }
     for warning in heads.iter().flat_map(|(_, head, _)| &head.warnings) {
-        eprintln!("warning: {}:{}", source.name, warning.text(&source.text));
+        eprintln!("warning: {}:{}", source.name, warning.text(text));
     }
     let mut out = io::stdout().lock();
     if args.onnx.is_some() || args.pytorch {

@@ -25,6 +25,8 @@ fn refused(source: &str, sample: &[usize]) -> Vec<(usize, usize, String)> {
 #[case("[SqueezeExcite(reduction: 4), GlobalAvgPool, Linear(classes)]", &[16, 8, 8])]
 #[case("[AttentionPool, Linear(classes)]", &[16, 3, 5])]
 #[case("[AttentionPool(heads: 4), LayerNorm, Linear(classes)]", &[9, 16])]
+#[case("[Parallel([MaxPool2d(2), AvgPool2d(2)], mix), Flatten, Linear(classes)]", &[4, 8, 8])]
+#[case("[Parallel([[], Relu, [Linear(16)]], mix), GlobalAvgPool, Linear(classes)]", &[9, 16])]
 #[case("[Linear(8), Parallel([Linear(4), Linear(4)], concat), AttentionPool(heads: 2), Linear(classes)]", &[9, 16])]
 #[case("[SeparableConv2d(6), BatchNorm2d, HardSwish, AdaptiveAvgPool2d(2), Flatten, Linear(classes)]", &[3, 8, 8])]
 #[case("[Residual([Dropout(0.3), Linear(12)]), Dropout(0.5), Linear(classes)]", &[12])]
@@ -55,6 +57,12 @@ fn layers_build_run_export_and_learn(#[case] source: &str, #[case] sample: &[usi
     "branches of 4×6×6 and 16×8×8 can't be summed"
 )]
 #[case(
+    "[Parallel([Conv2d(4), []], mix), Linear(classes)]",
+    1,
+    2,
+    "branches of 4×6×6 and 16×8×8 can't be mixed"
+)]
+#[case(
     "[Parallel([Flatten, []]), Linear(classes)]",
     1,
     2,
@@ -76,7 +84,7 @@ fn layers_build_run_export_and_learn(#[case] source: &str, #[case] sample: &[usi
     "[Parallel([Relu, Relu], sun)]",
     1,
     25,
-    "`join` takes `concat` or `sum`, not `sun`"
+    "`join` takes `concat` or `sum` or `mix`, not `sun`"
 )]
 #[case(
     "[Repeat([Relu], 2)]",

@@ -9,6 +9,7 @@ const SOURCES: &[&str] = &[
     "[Repeat(2, [Residual([Conv2d(channels, pad: 1), BatchNorm2d(epsilon: 0.001), HardSwish])]), \
      SeparableConv2d(6, bias: true), Silu, Parallel([MaxPool2d(2), AvgPool2d(2)]), \
      SqueezeExcite(reduction: 3), Gelu, AttentionPool(heads: 3), Dropout(0.2), LayerNorm, Linear(classes)]",
+    "[Parallel([MaxPool2d(2), AvgPool2d(2), Conv2d(channels, kernel: 2, stride: 2)], mix), Flatten, Linear(classes)]",
     "[DepthwiseConv2d(stride: 2, pad: 1), LeakyRelu(0.2), Relu6, Parallel([[], [Conv2d(channels, \
      kernel: 1, bias: false), Sigmoid]], sum), Tanh, AdaptiveAvgPool2d(2), Flatten, Linear(classes, bias: false)]",
 ];
