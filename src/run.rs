@@ -7,6 +7,7 @@ room prints and draws nothing, it tells what happens through [`Event`].
 mod course;
 mod distribute;
 mod error;
+pub mod head_cost;
 mod keep;
 mod learn;
 pub mod lock;

@@ -72,6 +72,8 @@ pub enum RunError {
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
     #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
+    #[error(transparent)]
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]
     Plan(#[from] crate::partition::PlanError),

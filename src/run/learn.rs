@@ -425,3 +425,6 @@ pub(super) fn tell(teller: &mut Teller, event: train::Event) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

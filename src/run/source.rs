@@ -132,8 +132,10 @@ impl ExitSource {
         if !inside || name.is_empty() {
             return Err("a file must lie beside the source or below it, named without `..`".into());
         }
-        let path = folder.join(path);
-        std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+        std::fs::read(folder.join(path)).map_err(|e| match folder.as_os_str().is_empty() {
+            true => e.to_string(),
+            false => format!("{e} in {}", folder.display()),
+        })
     }
 }
 

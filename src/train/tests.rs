@@ -8,6 +8,8 @@ use crate::model::{Activation, Builder, Constant, Op, Shape};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
+mod recipe;
+
 struct Toy(usize);
 
 fn noise(i: usize) -> f32 {

@@ -2,7 +2,7 @@
 
 use super::{Place, SourceArgs};
 use crate::cli::{CliError, error::Context};
-use crate::exits::{self, BLOCKS, TEMPLATES};
+use crate::exits::{self, BLOCKS, Classifier, TEMPLATES};
 use crate::run::ExitSource;
 use std::io::Read;
 use std::path::Path;
@@ -17,17 +17,29 @@ pub(super) struct Source {
 impl SourceArgs {
     /// Reads the source and the templates it may include.
     pub(super) fn read(&self, place: &Place) -> Result<Source, CliError> {
-        let path = Path::new(&self.source);
+        let given = match (&self.source, &place.session) {
+            (Some(given), _) => given,
+            (None, None) => "replica",
+            (None, Some(session)) => {
+                let source = ExitSource::of(&session.exits, &place.network.fused)?;
+                let name = match &session.exits.classifier {
+                    Classifier::File(path) => path.display().to_string(),
+                    _ => "the session's classifier".into(),
+                };
+                return Ok(Source { name, source });
+            }
+        };
+        let path = Path::new(given);
         let mut folder = None;
-        let text = if self.source == "-" {
+        let text = if given == "-" {
             folder = Some(Path::new(""));
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
             read.context("reading the source from standard input")?;
             text
-        } else if self.source == "replica" && !path.exists() {
+        } else if given == "replica" && !path.exists() {
             exits::replica(&place.network.fused)?
-        } else if let Some(text) = shipped(&self.source).filter(|_| !path.exists()) {
+        } else if let Some(text) = shipped(given).filter(|_| !path.exists()) {
             text.to_string()
         } else {
             folder = path.parent();
@@ -35,15 +47,13 @@ impl SourceArgs {
                 let names: Vec<&str> = TEMPLATES.iter().map(|t| t.name).collect();
                 let hint = format!("there is no such file; templates are {}", names.join(", "));
                 match error.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        CliError::failed(format!("{}: {hint}", self.source))
-                    }
-                    _ => CliError::from(error).context(self.source.clone()),
+                    std::io::ErrorKind::NotFound => CliError::failed(format!("{given}: {hint}")),
+                    _ => CliError::from(error).context(given.to_owned()),
                 }
             })?
         };
         Ok(Source {
-            name: self.source.clone(),
+            name: given.to_owned(),
             source: ExitSource::at(text, folder, self.templates.as_deref())?,
         })
     }
