@@ -147,7 +147,7 @@ fn a_recipe_for_one_head_trains_only_that_head() {
     let after = bench.network.points[2].after.clone();
     let first = bench.train(false).unwrap();
     let own = HeadRecipe {
-        learning_rate: Some(0.02),
+        learning_rate: Some(0.001),
         ..HeadRecipe::default()
     };
     bench.session.exits.recipe.heads = vec![(after.clone(), own)];
