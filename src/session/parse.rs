@@ -265,7 +265,10 @@ mod tests {
                 "exits: (recipe: (heads: [(\"a\", (weight_decay: 2))])),",
                 "exits.recipe.heads[0].weight_decay: 2, it may be 0 to 1",
             ),
-            ("exits: (recipe: (patience: 0)),", "exits.recipe.patience: 0"),
+            (
+                "exits: (recipe: (patience: 0)),",
+                "exits.recipe.patience: 0",
+            ),
             ("name: \"../up\",", "name: "),
         ] {
             let text = parse(settings).expect_err(settings).to_string();
