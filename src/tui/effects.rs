@@ -109,7 +109,7 @@ pub struct HeadsRequest {
     pub generation: u64,
     pub source: String,
     /// Where what the source includes is looked for, paths resolved.
-    pub settings: ExitSettings,
+    pub settings: Box<ExitSettings>,
     pub network: Arc<Network>,
     pub seed: u64,
     /// The point whose findings are told first.

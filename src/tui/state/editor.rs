@@ -161,7 +161,7 @@ impl State {
         vec![Effect::Heads(HeadsRequest {
             generation: self.editor.generation,
             source,
-            settings: self.document.session.resolved(&self.document.folder).exits,
+            settings: Box::new(self.document.session.resolved(&self.document.folder).exits),
             network,
             seed: self.document.session.seed,
             first: first.unwrap_or(0),
