@@ -4,10 +4,12 @@ two reasons: a value may be an identifier (`Linear(classes)`, `Parallel([…], s
 error reading goes on at the next layer, so that a user sees all findings at once.
 */
 
+mod fields;
+mod hints;
 mod token;
 
-use super::diagnostic::{Finding, nearest};
-use super::layer::{Default, Field, LAYERS, Layer, Spec, Takes, Value};
+use super::diagnostic::Finding;
+use super::layer::{Default, LAYERS, Layer, Value};
 use token::{Span, Token, tokens};
 
 /// Lists in lists deeper than any head needs; what is deeper would need a stack to match.
@@ -75,19 +77,37 @@ impl Reader<'_> {
         self.findings.push(Finding::new(self.span(), message));
     }
 
+    /// The same with a way out.
+    fn expected_or(&mut self, what: &str, help: impl Into<String>) {
+        let message = format!("expected {what}, found {}", self.says());
+        let finding = Finding::new(self.span(), message).help(help);
+        self.findings.push(finding);
+    }
+
     /// The whole text.
     fn head(&mut self) -> Vec<Layer> {
-        if !self.take('[') {
-            let message = format!("expected `[`, found {}", self.says());
+        let opened = self.take('[');
+        if !opened {
             let help = "a head is a list of layers: [GlobalAvgPool, Linear(classes)]";
-            self.findings
-                .push(Finding::new(self.span(), message).help(help));
+            match self.peek() {
+                None => {
+                    let finding = Finding::new(self.span(), "there is nothing here");
+                    self.findings.push(finding.help(help));
+                }
+                Some(_) => self.expected_or("`[`", help),
+            }
             // Layers without a list around them are worth checking all the same.
-            if !matches!(self.peek(), Some(Token::Word(_))) {
+            let layer = |name: &String| LAYERS.iter().any(|s| s.name == name);
+            if !matches!(self.peek(), Some(Token::Word(name)) if layer(name)) {
                 return Vec::new();
             }
         }
         let layers = self.list();
+        if !opened {
+            // What was never opened needn't be closed.
+            let end = |f: &Finding| f.message.starts_with("expected `]` to close the list");
+            self.findings.retain(|f| !end(f));
+        }
         if self.peek().is_some() && self.findings.is_empty() {
             self.expected("nothing more after the list");
         }
@@ -156,7 +176,7 @@ impl Reader<'_> {
                 None => return,
                 Some(_) => "`,` or `]` after the layer",
             };
-            self.expected(what);
+            self.expected_or(what, "part layers by commas");
             self.skip_to_next();
         }
     }
@@ -197,14 +217,7 @@ impl Reader<'_> {
         self.at += 1;
         let Some(spec) = LAYERS.iter().find(|s| s.name == name) else {
             let finding = Finding::new(span, format!("there is no layer `{name}`"));
-            self.findings
-                .push(match nearest(name, LAYERS.iter().map(|s| s.name)) {
-                    Some(near) => finding.help(format!("did you mean `{near}`?")),
-                    None => {
-                        let all: Vec<&str> = LAYERS.iter().map(|s| s.name).collect();
-                        finding.help(format!("there are {}", all.join(", ")))
-                    }
-                });
+            self.findings.push(finding.help(hints::layer(name)));
             if self.peek() == Some(&Token::Sign('(')) {
                 self.skip_one();
             }
@@ -242,170 +255,5 @@ impl Reader<'_> {
             values,
             span: (span.0, end),
         })
-    }
-
-    /// Up to and with the closing bracket.
-    fn arguments(&mut self, spec: &'static Spec, given: &mut [Option<Value>]) {
-        // Fields given by position stand before the named ones.
-        let mut position = 0;
-        loop {
-            if self.take(')') {
-                return;
-            }
-            match self.peek().cloned() {
-                None | Some(Token::Sign(']')) => {
-                    self.expected("`)` to close the layer's fields");
-                    return;
-                }
-                Some(Token::Word(word))
-                    if self.tokens.get(self.at + 1).map(|t| &t.0) == Some(&Token::Sign(':')) =>
-                {
-                    let span = self.span();
-                    self.at += 2;
-                    position = spec.positional;
-                    let at = spec.fields.iter().position(|f| f.name == word);
-                    if at.is_none() {
-                        self.unknown_field(spec, &word, span);
-                    }
-                    self.value(spec, at, given);
-                }
-                Some(_) if position < spec.positional.min(spec.fields.len()) => {
-                    self.value(spec, Some(position), given);
-                    position += 1;
-                }
-                Some(_) if spec.fields.is_empty() => {
-                    let message = format!("`{}` takes no fields", spec.name);
-                    self.findings.push(Finding::new(self.span(), message));
-                    self.skip_one();
-                }
-                Some(_) => {
-                    let names: Vec<&str> = spec.fields.iter().map(|f| f.name).collect();
-                    let what = format!("`field: value`, a field being {}", names.join(", "));
-                    self.expected(&what);
-                    self.skip_one();
-                }
-            }
-            let closing = matches!(self.peek(), None | Some(Token::Sign(')' | ']')));
-            if !self.take(',') && !closing {
-                self.expected("`,` or `)`");
-                self.at += 1;
-            }
-        }
-    }
-
-    fn unknown_field(&mut self, spec: &'static Spec, word: &str, span: Span) {
-        let message = format!("`{}` has no field `{word}`", spec.name);
-        let finding = Finding::new(span, message);
-        let names: Vec<&str> = spec.fields.iter().map(|f| f.name).collect();
-        let finding = match nearest(word, names.iter().copied()) {
-            Some(near) => finding.help(format!("did you mean `{near}`?")),
-            None if names.is_empty() => finding.help("it has none"),
-            None => finding.help(format!("it has {}", names.join(", "))),
-        };
-        self.findings.push(finding);
-    }
-
-    fn value(&mut self, spec: &'static Spec, at: Option<usize>, given: &mut [Option<Value>]) {
-        let span = self.span();
-        let Some((at, field)) = at.and_then(|i| spec.fields.get(i).map(|f| (i, f))) else {
-            self.skip_value();
-            return;
-        };
-        let says = self.says();
-        let found = match field.takes {
-            Takes::List | Takes::Branches if self.peek() == Some(&Token::Sign('[')) => {
-                match self.lists(field.takes) {
-                    Some(lists) => Ok(Value::Lists(lists)),
-                    None => return,
-                }
-            }
-            Takes::List | Takes::Branches => Err(None),
-            Takes::Text => match self.peek() {
-                Some(Token::Text(text)) => Ok(Value::Text(text.clone())),
-                _ => Err(None),
-            },
-            Takes::Word(words) => match self.peek() {
-                Some(Token::Word(w)) => match words.iter().position(|known| known == w) {
-                    Some(i) => Ok(Value::Number(i as f64)),
-                    None => Err(nearest(w, words.iter().copied()).map(str::to_string)),
-                },
-                _ => Err(None),
-            },
-            Takes::Flag | Takes::Whole(..) | Takes::Real(..) => self.number(field),
-        };
-        // A list is read already.
-        if !matches!(found, Ok(Value::Lists(_))) {
-            self.skip_value();
-        }
-        match found {
-            Err(near) => {
-                let (name, takes) = (field.name, field.takes.says());
-                let message = format!("`{name}` takes {takes}, not {says}");
-                let finding = Finding::new(span, message);
-                self.findings.push(match near {
-                    Some(near) => finding.help(format!("did you mean `{near}`?")),
-                    None => finding,
-                });
-            }
-            Ok(_) if given[at].is_some() => {
-                let message = format!("`{}` is given twice", field.name);
-                self.findings.push(Finding::new(span, message));
-            }
-            Ok(value) => given[at] = Some(value),
-        }
-    }
-
-    /// A list of layers as its only branch, or branches.
-    fn lists(&mut self, takes: Takes) -> Option<Vec<Vec<Layer>>> {
-        if self.depth >= MAX_DEPTH {
-            let message = format!("lists in lists more than {MAX_DEPTH} deep");
-            let finding = Finding::new(self.span(), message);
-            self.findings.push(finding.help("take one list apart"));
-            self.skip_one();
-            return None;
-        }
-        self.at += 1;
-        self.depth += 1;
-        let lists = match takes {
-            Takes::Branches => self.branches(),
-            _ => vec![self.list()],
-        };
-        self.depth -= 1;
-        Some(lists)
-    }
-
-    /// A number or flag that fits the field; else the name that may have been meant.
-    fn number(&self, field: &Field) -> Result<Value, Option<String>> {
-        let (n, flag) = match self.peek() {
-            Some(Token::Number(n)) => (*n, false),
-            Some(Token::Word(w)) if w == "true" => (1.0, true),
-            Some(Token::Word(w)) if w == "false" => (0.0, true),
-            Some(Token::Word(w)) => match self.names.iter().find(|(n, _)| n == w) {
-                Some(&(_, n)) => (n as f64, false),
-                None => return Err(nearest(w, self.names.iter().map(|n| n.0)).map(str::to_string)),
-            },
-            _ => return Err(None),
-        };
-        match fits(field, n, flag) {
-            true => Ok(Value::Number(n)),
-            false => Err(None),
-        }
-    }
-
-    fn skip_value(&mut self) {
-        if !matches!(self.peek(), None | Some(Token::Sign(',' | ')' | ']'))) {
-            self.skip_one();
-        }
-    }
-}
-
-fn fits(field: &Field, n: f64, flag: bool) -> bool {
-    match field.takes {
-        Takes::Flag => flag,
-        Takes::Whole(low, high) => {
-            !flag && n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(&n)
-        }
-        Takes::Real(low, high) => !flag && (low..=high).contains(&n),
-        _ => false,
     }
 }

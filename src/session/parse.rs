@@ -261,6 +261,14 @@ mod tests {
             ("batch: (train: 0),", "batch.train: 0"),
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
             ("exits: (training: Frozen(epochs: 0)),", "exits.training: 0"),
+            (
+                "exits: (recipe: (heads: [(\"a\", (weight_decay: 2))])),",
+                "exits.recipe.heads[0].weight_decay: 2, it may be 0 to 1",
+            ),
+            (
+                "exits: (recipe: (patience: 0)),",
+                "exits.recipe.patience: 0",
+            ),
             ("name: \"../up\",", "name: "),
         ] {
             let text = parse(settings).expect_err(settings).to_string();

@@ -79,6 +79,8 @@ impl Session {
                 at_least_one(backbone.min(epochs), "exits.training")?;
             }
         }
+        let recipe = self.exits.recipe.check();
+        recipe.map_err(|(field, problem)| (format!("exits.recipe.{field}"), problem))?;
         share(self.policy.threshold, "policy.threshold")?;
         for (i, (_, threshold)) in self.policy.exits.iter().enumerate() {
             share(*threshold, &format!("policy.exits[{i}]"))?;
