@@ -180,11 +180,27 @@ impl Offload {
         if let Some((name, value)) = header {
             headers.insert(name.clone(), value.clone());
         }
+        let reply = self.answered(method, path, headers, body, deadline)?;
+        Ok(reply.body)
+    }
+
+    /// Like [`Offload::call`], but only a success is an answer.
+    ///
+    /// # Errors
+    /// See [`OffloadError`].
+    pub fn answered(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        deadline: Option<Duration>,
+    ) -> Result<Reply, OffloadError> {
         let reply = self.call(method, path, headers, body, deadline)?;
-        if reply.status.is_success() {
-            return Ok(reply.body);
+        match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(self.refused(&reply)),
         }
-        Err(self.refused(&reply))
     }
 
     /// A refusal as an error, in the server's own words wherever it puts them.

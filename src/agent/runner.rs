@@ -3,8 +3,10 @@ A part made ready: one engine a segment and a head, run in order until every sam
 behind the exit at which the last sample leaves don't run.
 */
 
+pub(super) mod room;
+
 use super::wait;
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
 use crate::evaluate::Confidence;
 use crate::evaluate::policy::{Output, PolicyError, decide, leaves};
 use crate::model::{Dim, Graph, Shape};
@@ -47,6 +49,17 @@ pub enum RunnerError {
         /// Numbers given.
         found: usize,
     },
+    /// More than the machine has to give.
+    #[error(
+        "a run would take {} MB of memory, and {} MB are free here: send fewer samples at a time, or \
+         run it on a larger machine", .needed >> 20, .available >> 20
+    )]
+    Memory {
+        /// Bytes it takes, about.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -88,6 +101,27 @@ struct Stage {
     exit: Option<Exit>,
 }
 
+/// What a part is run by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Means {
+    /// CPU or a GPU.
+    pub processor: Processor,
+    /// Threads on the CPU; 0 for one a core.
+    pub threads: usize,
+    /// Factor the times are stretched by.
+    pub slowdown: f64,
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        Means {
+            processor: Processor::Cpu,
+            threads: 0,
+            slowdown: 1.0,
+        }
+    }
+}
+
 /// A part, ready to run. `Send + Sync`; each run takes a [`Work`] of its own.
 pub struct Runner {
     stages: Vec<Stage>,
@@ -98,6 +132,8 @@ pub struct Runner {
     names: (String, String),
     any_batch: bool,
     output: Output,
+    /// Bytes alive at once for one sample, at most.
+    peak: usize,
     slowdown: f64,
     works: Mutex<Vec<Work>>,
 }
@@ -150,21 +186,29 @@ impl Runner {
     /// Compiles the part's segments and heads.
     ///
     /// # Errors
-    /// Where the part has no segment, or holds what no kernel covers.
-    pub fn new(spec: &PartSpec, threads: usize, slowdown: f64) -> Result<Runner, RunnerError> {
-        let options = Options { threads };
+    /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
+    pub fn new(spec: &PartSpec, means: &Means) -> Result<Runner, RunnerError> {
+        let options = Options {
+            threads: means.threads,
+        };
+        let engine = |graph: &Graph| Engine::on(means.processor, graph.clone(), &options);
+        let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
+        let graphs = spec.segments.iter().map(|s| &s.graph);
+        let all = graphs.chain(exits.map(|e| &e.head));
+        let peak = all.map(|graph| room::peak(graph, 1)).max().unwrap_or(0);
+        room::check(peak)?;
         let mut stages = Vec::new();
         for (at, segment) in spec.segments.iter().enumerate() {
             let exit = match &segment.exit {
                 None => None,
                 Some(exit) => Some(Exit {
-                    engine: Engine::new(exit.head.clone(), &options)?,
+                    engine: engine(&exit.head)?,
                     temperature: exit.temperature,
                 }),
             };
             let (input, output) = ends(&segment.graph, at)?;
             stages.push(Stage {
-                engine: Engine::new(segment.graph.clone(), &options)?,
+                engine: engine(&segment.graph)?,
                 input,
                 output,
                 exit,
@@ -200,7 +244,8 @@ impl Runner {
             names: (first_value.name.clone(), last_value.name.clone()),
             any_batch: batched(&first_value.shape) && batched(&last_value.shape),
             output,
-            slowdown,
+            peak,
+            slowdown: means.slowdown,
             works: Mutex::default(),
         })
     }
@@ -281,6 +326,7 @@ impl Runner {
                 found: input.len(),
             });
         }
+        room::check(self.peak.saturating_mul(batch))?;
         work.alive.clear();
         work.alive.extend(0..batch);
         work.verdicts.clear();
@@ -409,6 +455,3 @@ fn ends(graph: &Graph, segment: usize) -> Result<(usize, usize), RunnerError> {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

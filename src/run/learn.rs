@@ -2,6 +2,7 @@
 
 use super::keep::{Keep, Listener, Teller, finished, told};
 use super::samples::Images;
+use super::targets::{Away, Fleet};
 use super::{Event, Network, RunError, Stage};
 use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
@@ -65,6 +66,7 @@ impl Lesson<'_> {
         on: Listener,
         heads: &[(Part, Head)],
         epochs: usize,
+        fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
         let key = key(
             self.session,
@@ -77,9 +79,19 @@ impl Lesson<'_> {
             (Stage::Heads, "heads", &key),
             |kept: &Vec<TrainedHead>| described(kept, "over the frozen network"),
             |teller| {
+                let hyper = Hyper::for_heads(epochs, self.session.batch.train, self.session.seed);
+                if let Some(side) = self.session.train_on.side() {
+                    let away = Away {
+                        session: self.session,
+                        network: self.network,
+                        data: self.data,
+                        heads,
+                        hyper,
+                    };
+                    return pack(heads, fleet.train(teller, side, &away)?);
+                }
                 let specs: Vec<HeadSpec> = heads.iter().map(|(_, h)| h.into()).collect();
                 let samples = self.samples(Set::Train)?;
-                let hyper = Hyper::for_heads(epochs, self.session.batch.train, self.session.seed);
                 let saved = self.folder.join("heads.checkpoint");
                 let task = Task {
                     data: &samples,

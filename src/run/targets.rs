@@ -1,27 +1,41 @@
 /*!
 The devices of a run: children of this program on this machine, agents elsewhere. Each is started or
-reached when the first stage needs it, and let go with the run.
+reached when the first stage needs it, and let go with the run. Of several on a side, one that can't be
+reached is passed over, named, and tried again by a later stage.
+
+| file       | what it is                                                       |
+|------------|------------------------------------------------------------------|
+| `shards`   | samples shared by the edges, taken over from one that is lost    |
+| `clouds`   | the cloud targets, as the edges get to know them                 |
+| `training` | heads trained on a target                                        |
+| `left`     | what a killed run left: found again by the next                  |
+| `secrets`  | tokens and certificates                                          |
 */
 
+mod clouds;
+mod left;
+mod secrets;
 mod shards;
+mod training;
 
 pub(super) use shards::Shard;
+pub(super) use training::Away;
 
 use super::keep::Teller;
-use super::{Event, RunError};
+use super::{Event, Options, RunError};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::exits::Part;
 use crate::remote::Believed;
 use crate::remote::client::{Client, ClientError};
 use crate::remote::local::{LocalAgent, LocalOptions};
-use crate::remote::message::{
-    Address, AgentInfo, CloudTarget, JobEvent, JobRequest, JobResult, V2Model,
-};
-use crate::session::{Session, Target, Token, Trust};
-use std::net::IpAddr;
+use crate::remote::message::{Address, AgentInfo, JobEvent, JobRequest, JobResult};
+use crate::session::{Session, Target};
+use left::Left;
+use secrets::{believed, read_token};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -29,6 +43,8 @@ use tokio::sync::mpsc;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a cancelled agent may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a target that couldn't be reached is left alone, where there are others.
+const BREAK: Duration = Duration::from_secs(20);
 
 /// A target that answers.
 struct Reached {
@@ -46,6 +62,13 @@ pub(super) struct Fleet<'a> {
     program: Option<PathBuf>,
     edge: Vec<Option<Reached>>,
     cloud: Vec<Option<Reached>>,
+    /// Those that couldn't be reached: since when, and what to tell of it.
+    away: HashMap<(Part, usize), (Instant, RunError)>,
+    /// The one of a side that profiles and single jobs are for, if it still answers.
+    lead: HashMap<Part, usize>,
+    left: Option<Left>,
+    /// For the report.
+    notes: Vec<String>,
     cancel: &'a Cancel,
 }
 
@@ -55,10 +78,21 @@ pub(super) struct Delivery {
     pub records: Vec<Record>,
 }
 
+fn side_name(part: Part) -> &'static str {
+    match part {
+        Part::Edge => "edge",
+        Part::Cloud => "cloud",
+    }
+}
+
+fn is_away(error: &RunError) -> bool {
+    matches!(error, RunError::Client(ClientError::Unreachable { .. }))
+}
+
 impl<'a> Fleet<'a> {
     pub fn new(
         session: &'a Session,
-        program: Option<PathBuf>,
+        options: &Options,
         cancel: &'a Cancel,
     ) -> Result<Fleet<'a>, RunError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,11 +103,37 @@ impl<'a> Fleet<'a> {
         Ok(Fleet {
             runtime,
             session,
-            program,
+            program: options.program.clone(),
             edge: session.edge.iter().map(|_| None).collect(),
             cloud: session.cloud.iter().map(|_| None).collect(),
+            away: HashMap::new(),
+            lead: HashMap::new(),
+            left: None,
+            notes: Vec::new(),
             cancel,
         })
+    }
+
+    /// Takes up what a killed run left in the out folder, and can be taken up itself.
+    pub fn keep_findable(&mut self, options: &Options) -> Result<(), RunError> {
+        let mut left = Left::open(&options.out, options.fresh)?;
+        if options.fresh {
+            self.runtime.block_on(left.end());
+        }
+        self.left = Some(left);
+        Ok(())
+    }
+
+    /// What the report has to say of the targets.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    fn targets(&self, part: Part) -> &'a [Target] {
+        match part {
+            Part::Edge => &self.session.edge,
+            Part::Cloud => &self.session.cloud,
+        }
     }
 
     fn side(&mut self, part: Part) -> &mut Vec<Option<Reached>> {
@@ -90,14 +150,15 @@ impl<'a> Fleet<'a> {
         part: Part,
         index: usize,
     ) -> Result<&Reached, RunError> {
-        let targets = match part {
-            Part::Edge => &self.session.edge,
-            Part::Cloud => &self.session.cloud,
-        };
+        let targets = self.targets(part);
         let target = &targets[index % targets.len().max(1)];
         if self.side(part)[index].is_none() {
             let reached = self.open(teller, part, index, target)?;
             let machine = &reached.info.device;
+            let processor = match reached.info.processor.as_str() {
+                "" | "cpu" => String::new(),
+                gpu => format!(" on {gpu}"),
+            };
             let stretched = match reached.info.slowdown {
                 s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
                 _ => String::new(),
@@ -106,7 +167,7 @@ impl<'a> Fleet<'a> {
                 1 => "1 thread".to_owned(),
                 n => format!("{n} threads"),
             };
-            let state = format!("connected: {machine}, {threads}{stretched}");
+            let state = format!("connected: {machine}{processor}, {threads}{stretched}");
             teller.event(Event::Target { part, index, state });
             self.side(part)[index] = Some(reached);
         }
@@ -116,17 +177,113 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Those of a side that answer. One of several that doesn't is named and left alone for a while.
+    ///
+    /// # Errors
+    /// Where none answers; and what is wrong with the session rather than with a network.
+    pub fn answering(&mut self, teller: &mut Teller, part: Part) -> Result<Vec<usize>, RunError> {
+        let all = self.targets(part).len();
+        let mut there = Vec::new();
+        for index in 0..all {
+            if self.left_alone(part, index) {
+                continue;
+            }
+            match self.reach(teller, part, index) {
+                Ok(_) => {
+                    if self.away.remove(&(part, index)).is_some() {
+                        let side = side_name(part);
+                        teller.say(format!("{side} {index} answers now"));
+                    }
+                    there.push(index);
+                }
+                Err(error) if is_away(&error) && all > 1 => {
+                    self.miss(teller, part, index, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match there.is_empty() {
+            true => Err(self.nobody(part, None)),
+            false => Ok(there),
+        }
+    }
+
+    /// Whether a target that couldn't be reached is not to be asked yet.
+    fn left_alone(&self, part: Part, index: usize) -> bool {
+        let away = self.away.get(&(part, index));
+        away.is_some_and(|(since, _)| since.elapsed() < BREAK)
+    }
+
+    /// What to tell where nobody on a side answers: of this one, or of the first.
+    pub fn nobody(&mut self, part: Part, index: Option<usize>) -> RunError {
+        let all = self.targets(part).len();
+        let mut of = |index| self.away.remove(&(part, index)).map(|(_, error)| error);
+        let told = index.and_then(&mut of);
+        let told = told.or_else(|| (0..all).find_map(of));
+        told.unwrap_or(RunError::NothingToRun)
+    }
+
+    /// Does without a target that was lost on the way, where there are `others`.
+    ///
+    /// # Errors
+    /// The error itself, where it is another one or there are none.
+    pub fn lose(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+        error: RunError,
+        others: bool,
+    ) -> Result<(), RunError> {
+        if !is_away(&error) || !others {
+            return Err(error);
+        }
+        self.miss(teller, part, index, error);
+        Ok(())
+    }
+
+    /// Does without a target for a while, and says so.
+    pub fn miss(&mut self, teller: &mut Teller, part: Part, index: usize, error: RunError) {
+        let side = side_name(part);
+        self.side(part)[index] = None;
+        let place = (part, index);
+        if !self.away.contains_key(&place) {
+            teller.say(format!("{side} {index}: {error}; the others do without it"));
+            let state = "not reached; tried again later".to_string();
+            teller.event(Event::Target { part, index, state });
+            let note = format!("The {side} target {index} was left out for a time: {error}.");
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.away.insert(place, (Instant::now(), error));
+    }
+
+    /// Says which one of a side single jobs are for.
+    pub fn prefer(&mut self, part: Part, index: usize) {
+        self.lead.insert(part, index);
+    }
+
+    /// The one of a side that single jobs are for: the preferred one, or the first that answers.
+    pub fn lead(&mut self, teller: &mut Teller, part: Part) -> Result<usize, RunError> {
+        if self.targets(part).len() < 2 {
+            return Ok(0);
+        }
+        let there = self.answering(teller, part)?;
+        let preferred = self.lead.get(&part).filter(|at| there.contains(at));
+        let lead = *preferred.unwrap_or(&there[0]);
+        self.lead.insert(part, lead);
+        Ok(lead)
+    }
+
     fn open(
-        &self,
+        &mut self,
         teller: &mut Teller,
         part: Part,
         index: usize,
         target: &Target,
     ) -> Result<Reached, RunError> {
-        let side = match part {
-            Part::Edge => "edge",
-            Part::Cloud => "cloud",
-        };
+        let side = side_name(part);
         match target {
             Target::Local {
                 cores,
@@ -140,13 +297,17 @@ impl<'a> Fleet<'a> {
                     slowdown: *slowdown,
                     ..LocalOptions::default()
                 };
-                self.child(teller, side, &options)
+                self.child(teller, (part, index), &options)
             }
             Target::Agent { url, token, trust } => {
                 let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
                 let state = format!("connecting to {url}");
                 teller.event(Event::Target { part, index, state });
+                // Its jobs, too, are taken up by the next run, should this one be killed.
+                if let Some(left) = &self.left {
+                    left.write()?;
+                }
                 self.runtime.block_on(async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
@@ -170,20 +331,37 @@ impl<'a> Fleet<'a> {
                     program: self.program.clone(),
                     ..LocalOptions::default()
                 };
-                self.child(teller, side, &options)
+                self.child(teller, (part, index), &options)
             }
         }
     }
 
-    /// A child of this program.
+    /// A child of this program: one that a killed run left, or a new one.
     fn child(
-        &self,
+        &mut self,
         teller: &mut Teller,
-        side: &str,
+        (part, index): (Part, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
+        let side = side_name(part);
+        let left = &mut self.left;
         self.runtime.block_on(async {
-            let local = LocalAgent::start(options).await?;
+            let rejoined = match left {
+                Some(left) => left.rejoin(part, index, options).await,
+                None => None,
+            };
+            let local = match rejoined {
+                Some(local) => {
+                    teller.say(format!(
+                        "{side} {index}: rejoined, an earlier run left it running"
+                    ));
+                    local
+                }
+                None => LocalAgent::start(options).await?,
+            };
+            if let Some(left) = left {
+                left.note(part, index, options, &local)?;
+            }
             for note in local.notes() {
                 teller.say(format!("{side}: {note}"));
             }
@@ -199,98 +377,6 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
-    /// meant, which a server of the Open Inference Protocol may serve (and whether it ends in
-    /// Softmax); without, any part is.
-    ///
-    /// # Errors
-    /// Where it can't be reached, or its token would have to travel unencrypted.
-    pub fn cloud_target(
-        &mut self,
-        teller: &mut Teller,
-        index: usize,
-        probabilities: Option<bool>,
-    ) -> Result<CloudTarget, RunError> {
-        if let (Some(Target::V2 { url, model }), Some(probabilities)) =
-            (self.session.cloud.get(index), probabilities)
-        {
-            return Ok(CloudTarget {
-                v2: Some(V2Model {
-                    name: model.clone(),
-                    probabilities,
-                }),
-                ..CloudTarget::new(url)
-            });
-        }
-        let reached = self.reach(teller, Part::Cloud, index)?;
-        let target = CloudTarget {
-            token: reached.token.clone(),
-            believed: reached.believed.clone(),
-            ..CloudTarget::new(reached.client.url())
-        };
-        if target.token.is_some() {
-            self.edges_are_private(&target.url)?;
-        }
-        Ok(target)
-    }
-
-    /// Whether what the edges are told stays between them and this machine.
-    fn edges_are_private(&self, cloud: &str) -> Result<(), RunError> {
-        let open = |target: &&Target| match target {
-            Target::Agent { url, .. } => !is_private(url),
-            _ => false,
-        };
-        match self.session.edge.iter().find(open) {
-            Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
-                edge: url.clone(),
-                cloud: cloud.to_string(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
-    /// that can't be reached is named and passed over, as long as another can.
-    ///
-    /// # Errors
-    /// Where none can be reached.
-    pub fn clouds(
-        &mut self,
-        teller: &mut Teller,
-        bytes: &[u8],
-        probabilities: Option<bool>,
-    ) -> Result<Vec<CloudTarget>, RunError> {
-        let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
-        let all = self.session.cloud.len().max(1);
-        let mut wanted: Vec<usize> = (0..all).collect();
-        // What isn't the plan's part no such server has.
-        if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
-            wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
-        }
-        let mut targets = Vec::new();
-        let mut failure = None;
-        for index in wanted {
-            let served =
-                self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
-            let put = match served {
-                true => Ok(()),
-                false => self.put(teller, Part::Cloud, index, bytes).map(drop),
-            };
-            match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
-                Ok(target) => targets.push(target),
-                Err(error @ RunError::Client(ClientError::Unreachable { .. })) if all > 1 => {
-                    teller.say(format!("cloud {index}: {error}; the others are asked"));
-                    failure.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match (targets.is_empty(), failure) {
-            (true, Some(error)) => Err(error),
-            _ => Ok(targets),
-        }
-    }
-
     /// Hands a target some bytes, unless it has them.
     pub fn put(
         &mut self,
@@ -304,17 +390,39 @@ impl<'a> Fleet<'a> {
         Ok(self.runtime.block_on(client.put(bytes))?)
     }
 
-    /// One job on the first target of a side, to its end. The cancel token stops it.
+    /// One job on the leading target of a side, to its end. The cancel token stops it.
     pub fn job(
         &mut self,
         teller: &mut Teller,
         part: Part,
         request: JobRequest,
     ) -> Result<JobResult, RunError> {
-        let client = self.reach(teller, part, 0)?.client.clone();
+        let index = self.lead(teller, part)?;
+        let (result, ..) = self.job_at(teller, part, index, &request, &mut |teller, event| {
+            if let JobEvent::Progress(p) = event {
+                teller.progress(p.done as usize, p.total as usize, &p.note);
+            }
+        })?;
+        Ok(result)
+    }
+
+    /// The same on one target, its events told; gives the job's id, too.
+    fn job_at(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+        request: &JobRequest,
+        on: &mut dyn FnMut(&mut Teller, JobEvent),
+    ) -> Result<(JobResult, Client, String), RunError> {
+        let client = self.reach(teller, part, index)?.client.clone();
+        let key = self.left.as_ref().map(|left| left.key(request));
         let cancel = self.cancel;
         let done = self.runtime.block_on(async {
-            let id = client.submit(&request).await?;
+            let id = match &key {
+                Some(key) => client.submit_as(key, request).await?,
+                None => client.submit(request).await?,
+            };
             let (events, mut inbox) = mpsc::unbounded_channel();
             let mut told = |event: &JobEvent| {
                 // Its other end lives as long as this.
@@ -324,10 +432,10 @@ impl<'a> Fleet<'a> {
             let mut stopped = false;
             let end = loop {
                 tokio::select! {
+                    // What came before the end is told before it.
+                    biased;
+                    Some(event) = inbox.recv() => on(teller, event),
                     end = &mut follow => break end,
-                    Some(event) = inbox.recv() => if let JobEvent::Progress(p) = event {
-                        teller.progress(p.done as usize, p.total as usize, &p.note);
-                    },
                     () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
                         stopped = true;
                         // One that is over, or gone, needs no stopping.
@@ -335,12 +443,16 @@ impl<'a> Fleet<'a> {
                     }
                 }
             };
+            while let Ok(event) = inbox.try_recv() {
+                on(teller, event);
+            }
             match (end, stopped) {
                 (_, true) => Err(RunError::Stopped),
-                (end, false) => Ok(end?),
+                (end, false) => Ok((end?, id.clone())),
             }
         });
-        done.map_err(|error| self.explain(error))
+        let (result, id) = done.map_err(|error| self.explain(error))?;
+        Ok((result, client, id))
     }
 
     /// A connection that broke because the child behind it died is better told by its last words.
@@ -359,61 +471,10 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// Whether nobody can listen in on the way to an address: encrypted, or on this machine (where the end
-/// of a tunnel is, too).
-fn is_private(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return true;
-    };
-    let host = match rest.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None => rest.split([':', '/']).next().unwrap_or_default(),
-    };
-    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback || host == "localhost"
-}
-
-fn believed(trust: &Trust) -> Result<Believed, RunError> {
-    Ok(match trust {
-        Trust::System => Believed::System,
-        Trust::Fingerprint(print) => Believed::Fingerprint(print.clone()),
-        Trust::Ca(file) => {
-            let read = std::fs::read_to_string(file);
-            Believed::Authorities(read.map_err(|source| RunError::Io {
-                file: file.clone(),
-                source,
-            })?)
+impl Drop for Fleet<'_> {
+    fn drop(&mut self) {
+        if let Some(left) = &mut self.left {
+            self.runtime.block_on(left.end());
         }
-    })
-}
-
-fn read_token(token: &Token) -> Result<String, RunError> {
-    match token {
-        Token::Env(name) => std::env::var(name).map_err(|_| RunError::Token(name.clone())),
-        Token::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
-                file: path.clone(),
-                source,
-            })?;
-            Ok(text.trim().to_owned())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("https://jetson:7070", true)]
-    #[case("http://127.0.0.1:7070", true)]
-    #[case("http://[::1]:7070", true)]
-    #[case("http://localhost", true)]
-    #[case("http://jetson:7070", false)]
-    #[case("http://127.0.0.1.example.com", false)]
-    #[case("http://10.0.0.7/", false)]
-    fn a_token_goes_only_where_nobody_listens(#[case] url: &str, #[case] private: bool) {
-        assert_eq!(is_private(url), private);
     }
 }

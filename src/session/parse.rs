@@ -261,6 +261,14 @@ mod tests {
             ("batch: (train: 0),", "batch.train: 0"),
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
             ("exits: (training: Frozen(epochs: 0)),", "exits.training: 0"),
+            (
+                "exits: (training: Joint(epochs: 1)), train_on: Cloud,",
+                "train_on: ",
+            ),
+            (
+                "cloud: [V2(url: \"http://a\", model: \"m\")], train_on: Cloud,",
+                "train_on: ",
+            ),
             ("name: \"../up\",", "name: "),
         ] {
             let text = parse(settings).expect_err(settings).to_string();

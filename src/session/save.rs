@@ -78,6 +78,11 @@ impl Session {
             &self.cloud,
         )?;
         put(
+            "Where exits over the frozen network are trained: Here, Edge or Cloud.",
+            "train_on",
+            &self.train_on,
+        )?;
+        put(
             "Measured, or Emulated(mbit: 40, rtt_ms: 12).",
             "link",
             &self.link,
@@ -168,7 +173,7 @@ pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Degrade, ModelSource, Network, Target, Token, Trust};
+    use super::super::{Degrade, ModelSource, Network, Target, Token, TrainOn, Trust};
     use super::*;
     use crate::data::{Calibration, Source};
     use crate::exits::Classifier;
@@ -203,6 +208,10 @@ mod tests {
             session.exits.at_split = at_split;
             session.exits.classifier = Classifier::Template(text.clone());
             session.exits.training = Training::Mixed { backbone: 3, epochs: 4 };
+            if at_split {
+                session.exits.training = Training::Frozen { epochs: 4 };
+                session.train_on = TrainOn::Cloud;
+            }
             session.link = Link::Emulated { mbit, rtt_ms: 0.0 };
             session.data = Source::ImageFolder(text.clone().into());
             session.name = samples.map(|n| format!("run {n}"));

@@ -165,12 +165,8 @@ impl V2 {
         deadline: Option<Duration>,
     ) -> Result<PartAnswer, OffloadError> {
         let (headers, body) = (request.headers.clone(), request.body.clone());
-        let reply = self
-            .offload
-            .call(Method::POST, &self.path, headers, body, deadline)?;
-        if !reply.status.is_success() {
-            return Err(self.offload.refused(&reply));
-        }
+        let (path, offload) = (&self.path, &mut self.offload);
+        let reply = offload.answered(Method::POST, path, headers, body, deadline)?;
         self.answer(&reply).map_err(|what| OffloadError::Answer {
             url: self.offload.url().to_string(),
             what,
@@ -215,14 +211,9 @@ impl V2 {
     /// Whether it is ready, within this time.
     pub(super) fn ready(&mut self, within: Duration) -> Result<(), OffloadError> {
         let path = format!("/v2/models/{}/ready", self.model.name);
-        let headers = HeaderMap::new();
-        let reply = self
-            .offload
-            .call(Method::GET, &path, headers, Bytes::new(), Some(within))?;
+        let offload = &mut self.offload;
         // The bodies differ from server to server.
-        match reply.status.is_success() {
-            true => Ok(()),
-            false => Err(self.offload.refused(&reply)),
-        }
+        let ready = offload.exchange(Method::GET, &path, None, Bytes::new(), Some(within));
+        ready.map(drop)
     }
 }
