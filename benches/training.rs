@@ -7,7 +7,7 @@ use edgelesspart::engine::training::{Run, TrainableGraph};
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{Activation, Builder, Constant, Graph, Op, Shape};
 use edgelesspart::train::{
-    CacheLimits, Event, HeadSpec, Hyper, Samples, Task, train_heads, train_joint,
+    CacheLimits, Event, HeadRecipe, HeadSpec, Hyper, Samples, Task, train_heads, train_joint,
 };
 use std::error::Error;
 use std::time::Instant;
@@ -98,6 +98,7 @@ fn backbone(name: &str, depth: usize) -> Result<(), Box<dyn Error>> {
     let task = Task {
         data: &data,
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
@@ -165,6 +166,7 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
             value: format!("cut{cut}"),
             graph,
             dropout: &[],
+            recipe: HeadRecipe::default(),
         })
         .collect();
     let hyper = Hyper::for_heads(15, 256, 1);
@@ -180,12 +182,14 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
     let task = Task {
         data: &data,
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
     let limits = CacheLimits {
         memory_bytes: 1 << 30,
         folder: None,
+        kept: None,
     };
     train_heads(&backbone, &specs, &task, &limits, &mut see)?;
     println!(

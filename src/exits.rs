@@ -278,7 +278,8 @@ impl Head {
     /// constants.
     ///
     /// # Errors
-    /// Where the head holds a network from a file, or was stored without its layers.
+    /// Where the head holds a network from a file with ops that have no such form, or was stored
+    /// without its layers.
     pub fn pytorch(&self) -> Result<String, PyTorchError> {
         pytorch::source(self)
     }

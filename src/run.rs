@@ -7,6 +7,7 @@ room prints and draws nothing, it tells what happens through [`Event`].
 mod course;
 mod distribute;
 mod error;
+pub mod head_cost;
 mod keep;
 mod learn;
 pub mod lock;
@@ -14,6 +15,7 @@ mod network;
 mod replayed;
 mod report;
 pub mod samples;
+mod source;
 mod summary;
 mod tables;
 mod targets;
@@ -21,6 +23,7 @@ mod targets;
 pub use error::RunError;
 pub use network::Network;
 pub use replayed::Replayed;
+pub use source::ExitSource;
 
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;

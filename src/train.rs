@@ -19,7 +19,9 @@ mod graft;
 pub mod heads;
 mod hyper;
 pub mod joint;
+mod kept;
 mod learner;
+mod loss;
 mod scores;
 pub mod settings;
 mod standard;
@@ -33,7 +35,7 @@ pub use heads::{HeadSpec, train_heads};
 pub use hyper::{Hyper, Optimizer};
 pub use joint::{Branch, mixed_checkpoints, train_joint, train_mixed};
 pub use scores::{ScoreOptions, forward_scores, forward_scores_with};
-pub use settings::Training;
+pub use settings::{Distill, HeadRecipe, Recipe, Training};
 
 use crate::engine::{Cancel, EngineError};
 use crate::model::graph::{Graph, GraphError};
@@ -87,6 +89,8 @@ pub struct Task<'a> {
     pub data: &'a dyn Samples,
     /// How.
     pub hyper: &'a Hyper,
+    /// Images nothing learns from, by which early stopping judges; none: all epochs are gone through.
+    pub judge: Option<&'a dyn Samples>,
     /// The checkpoint, written after each epoch; the caller's to remove when all is done.
     pub saved: Option<&'a Path>,
     /// Looked at between layers, forward and backward.
@@ -98,9 +102,26 @@ impl Task<'_> {
     fn fingerprint(&self, backbone: &Graph, heads: &[HeadSpec<'_>], more: &str) -> Vec<u8> {
         let mut graphs = vec![backbone];
         graphs.extend(heads.iter().map(|h| h.graph));
-        let dropout: Vec<_> = heads.iter().map(|h| (&h.value, h.dropout)).collect();
-        let more = format!("{more} {dropout:?}");
+        let own: Vec<_> = heads
+            .iter()
+            .map(|h| (&h.value, h.dropout, h.recipe))
+            .collect();
+        let judge = self.judge().map(|j| (j.len(), j.identity()));
+        let more = format!("{more} {own:?} {judge:?}");
         checkpoint::fingerprint(self.hyper, self.data, &graphs, &more)
+    }
+}
+
+impl<'a> Task<'a> {
+    /// What stops it early, if anything is to.
+    fn judge(&self) -> Option<&'a dyn Samples> {
+        let judge = self.judge.filter(|j| !j.is_empty());
+        judge.filter(|_| self.hyper.patience.is_some())
+    }
+
+    /// Whether something judged that often since its best is to stop.
+    fn is_over(&self, waited: usize) -> bool {
+        self.judge().is_some() && self.hyper.patience.is_some_and(|p| waited >= p)
     }
 }
 
@@ -139,6 +160,25 @@ pub enum Event {
         done: usize,
         /// Of so many.
         total: usize,
+    },
+    /// Features of an earlier training serve this one too.
+    KeptFeatures {
+        /// Of so many places in the network.
+        places: usize,
+    },
+    /// Features could not be kept for the next training, which will compute them again.
+    UnkeptFeatures {
+        /// Why.
+        why: String,
+    },
+    /// One stopped early, and is as it was at its best.
+    Stopped {
+        /// The head, or the network with all of its heads.
+        name: String,
+        /// The last epoch it learnt in, counted from 1.
+        epoch: usize,
+        /// The one after which it was at its best.
+        best: usize,
     },
     /// The features exceed their bound: the backbone runs again in every epoch.
     NoCache {

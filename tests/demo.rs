@@ -63,12 +63,14 @@ fn exits_get_better_with_depth() {
     let task = Task {
         data: &train,
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
     let limits = CacheLimits {
         memory_bytes: 1 << 30,
         folder: None,
+        kept: None,
     };
     let trained = train_heads(&fused, &specs, &task, &limits, &mut |_| {}).unwrap();
 

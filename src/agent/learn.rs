@@ -14,7 +14,7 @@ use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::onnx::import_bytes;
-use crate::remote::message::{Epoch, JobEvent, Progress, TrainHeads, Trained};
+use crate::remote::message::{self, Epoch, JobEvent, Progress, TrainHeads, Trained};
 use crate::train::{self, CacheLimits, HeadSpec, Task, TrainError, train_heads};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,9 +42,13 @@ struct Lessons<'a> {
 }
 
 impl<'a> Lessons<'a> {
-    fn open(agent: &Agent, request: &'a TrainHeads) -> Result<Lessons<'a>, JobError> {
-        let samples = Samples::open(agent.store.checked(&request.data)?)?;
-        let labels = agent.store.read(&request.labels)?;
+    fn open(
+        agent: &Agent,
+        of: &message::Lessons,
+        preprocessing: &'a Preprocessing,
+    ) -> Result<Lessons<'a>, JobError> {
+        let samples = Samples::open(agent.store.checked(&of.data)?)?;
+        let labels = agent.store.read(&of.labels)?;
         let (pairs, rest) = labels.as_chunks::<2>();
         let count = samples.count();
         if pairs.len() != count || !rest.is_empty() {
@@ -55,11 +59,8 @@ impl<'a> Lessons<'a> {
         let lessons = Lessons {
             samples,
             labels: pairs.iter().map(|b| u16::from_le_bytes(*b)).collect(),
-            preprocessing: &request.preprocessing,
-            identity: format!(
-                "{} {} {:?}",
-                request.data, request.labels, request.preprocessing
-            ),
+            preprocessing,
+            identity: format!("{} {} {preprocessing:?}", of.data, of.labels),
             failed: Mutex::default(),
         };
         // What is wrong with the preprocessing is so for all.
@@ -110,7 +111,9 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         import_bytes(&bytes, name).map_err(|e| JobError::Failed(format!("{name}: {e}")))
     };
     let backbone = fuse(&load(&request.model, "network")?);
-    let lessons = Lessons::open(agent, request)?;
+    let open = |of| Lessons::open(agent, of, &request.preprocessing);
+    let lessons = open(&request.lessons)?;
+    let judge = request.judge.as_ref().map(open).transpose()?;
     let mut graphs = Vec::new();
     let mut dropout: Vec<Vec<Dropout>> = Vec::new();
     for head in &request.heads {
@@ -125,17 +128,20 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
             value: head.value.clone(),
             graph,
             dropout,
+            recipe: head.recipe,
         })
         .collect();
     let task = Task {
         data: &lessons,
         hyper: &request.hyper,
+        judge: judge.as_ref().map(|j| j as &dyn train::Samples),
         saved: None,
         cancel: &job.cancel,
     };
     let limits = CacheLimits {
         memory_bytes: CACHE_BYTES,
         folder: Some(agent.folder.clone()),
+        kept: None,
     };
     let mut curve = Vec::new();
     let mut teller = Teller {
@@ -146,9 +152,11 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         curve.extend(teller.tell(event));
     });
     // Why the numbers were none is told rather than that they were.
-    let failed = lessons.failed.into_inner();
-    if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    for lessons in judge.into_iter().chain([lessons]) {
+        let failed = lessons.failed.into_inner();
+        if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
     }
     for head in &trained? {
         job.keep(&to_onnx(head).map_err(JobError::of)?)?;
@@ -205,7 +213,16 @@ impl Teller<'_> {
                 self.progress(epoch, epochs, "epochs");
                 return Some(over);
             }
+            train::Event::Stopped { name, epoch, best } => {
+                let text = format!(
+                    "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on \
+                     calibration images"
+                );
+                self.job.events.push(JobEvent::Log { text });
+            }
             train::Event::Resumed { .. }
+            | train::Event::KeptFeatures { .. }
+            | train::Event::UnkeptFeatures { .. }
             | train::Event::StaleCheckpoint
             | train::Event::Phase { .. } => {}
         }

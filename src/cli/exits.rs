@@ -1,15 +1,17 @@
 /*! `exits`: exit classifiers at the exit points of a network: checked, rendered, or to start from. */
 
 mod check;
+mod cost;
 mod source;
 mod templates;
 mod write;
 
-use super::CliError;
 use super::network::{self, BUILT_IN, InputShape, Network, SEED, Sizes};
+use super::{CliError, error::Context};
 use crate::exits::{self, ExitPoint};
 use crate::model::fuse::fuse;
-use std::path::PathBuf;
+use crate::session::Session;
+use std::path::{Path, PathBuf};
 
 /// Check and render exit classifiers at the exit points of a network, or list templates to start
 /// from. `edgelesspart exits templates --reference` explains the language.
@@ -33,6 +35,10 @@ pub struct PlaceArgs {
     /// resnet20; or demo, a small trained one.
     #[arg(long, default_value = "demo")]
     model: String,
+    /// A session in place of --model: its network, its classifier where no source is given, and,
+    /// where it has run, what heads take on its targets and whether they pay.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "input", "classes", "width", "seed"])]
+    session: Option<PathBuf>,
     /// Only behind this layer; at every exit point if left out.
     #[arg(long, value_name = "LAYER")]
     at: Option<String>,
@@ -50,10 +56,10 @@ pub struct PlaceArgs {
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// The source: a file, `-` for standard input, the name of a template, or `replica`, the
-    /// network's own classifier.
-    #[arg(value_name = "FILE|-|TEMPLATE", default_value = "replica")]
-    source: String,
-    /// A folder of templates to include, which go before those that ship.
+    /// network's own classifier; the session's, or the replica, if left out.
+    #[arg(value_name = "FILE|-|TEMPLATE")]
+    source: Option<String>,
+    /// A folder of templates to include, which go before those beside the source and those that ship.
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
 }
@@ -63,17 +69,33 @@ struct Place {
     network: Network,
     points: Vec<ExitPoint>,
     seed: u64,
+    /// Its paths resolved.
+    session: Option<Session>,
 }
 
 impl PlaceArgs {
     fn load(&self) -> Result<Place, CliError> {
-        let seed = self.seed.unwrap_or(SEED);
-        let model = network::source(&self.model, self.input, &self.sizes)?;
-        let imported = network::load(&model, seed)?;
-        network::check_input(&model, &imported, self.input, "--input")?;
-        let network = Network {
-            fused: fuse(&imported),
-            imported,
+        let (network, seed, session) = match &self.session {
+            Some(file) => {
+                let folder = std::path::absolute(file).context(file.display().to_string())?;
+                let folder = folder.parent().unwrap_or(Path::new("/"));
+                let session = Session::read(file)?.resolved(folder);
+                let crate::run::Network {
+                    imported, fused, ..
+                } = crate::run::Network::load(&session)?;
+                (Network { imported, fused }, session.seed, Some(session))
+            }
+            None => {
+                let seed = self.seed.unwrap_or(SEED);
+                let model = network::source(&self.model, self.input, &self.sizes)?;
+                let imported = network::load(&model, seed)?;
+                network::check_input(&model, &imported, self.input, "--input")?;
+                let network = Network {
+                    fused: fuse(&imported),
+                    imported,
+                };
+                (network, seed, None)
+            }
         };
         let table = network.table()?;
         let mut points = exits::points(&table, &network.fused);
@@ -96,6 +118,7 @@ impl PlaceArgs {
                 network,
                 points,
                 seed,
+                session,
             }),
         }
     }

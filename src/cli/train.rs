@@ -139,6 +139,7 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
     let task = Task {
         data: &train,
         hyper: &lesson.hyper,
+        judge: None,
         saved: Some(&checkpoint),
         cancel,
     };

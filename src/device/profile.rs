@@ -144,22 +144,9 @@ pub fn profile(
     let layers = layers.collect();
     let mut head_profiles = Vec::with_capacity(heads.len());
     for (at, head) in heads.iter().enumerate() {
-        let mut timed = Timed::new(head.graph, options)?;
-        let mut samples = Vec::with_capacity(options.runs);
-        for run in 0..all {
-            let time = timed.run(options, cancel)?;
-            if run >= options.warm_up {
-                samples.push(options.ms(time));
-            }
-            progress(all * (at + 1) + run + 1, total);
-        }
-        let memory = timed.engine.memory(options.batch)?;
-        head_profiles.push(HeadProfile {
-            after: head.after.to_string(),
-            hash: head.hash.to_string(),
-            ms: Stats::of(&samples),
-            bytes: memory.weight_bytes + memory.arena_bytes,
-        });
+        let done = all * (at + 1);
+        let mut each = |run: usize| progress(done + run + 1, total);
+        head_profiles.push(time_head(head, options, &mut each, cancel)?);
     }
     let memory = timed.engine.memory(options.batch)?;
     let machine = Machine::read(Path::new("/"))?;
@@ -181,6 +168,44 @@ pub fn profile(
         weight_bytes: memory.weight_bytes,
         arena_bytes: memory.arena_bytes,
         resident_bytes: resident()?.peak_bytes,
+    })
+}
+
+/// Times a head alone on this device.
+///
+/// # Errors
+/// As [`profile`].
+pub fn profile_head(
+    head: &HeadToTime,
+    options: &ProfileOptions,
+    cancel: &Cancel,
+) -> Result<HeadProfile, DeviceError> {
+    options.check()?;
+    time_head(head, options, &mut |_| {}, cancel)
+}
+
+/// Times a head; `each` hears of each run that is over, counted from 0.
+fn time_head(
+    head: &HeadToTime,
+    options: &ProfileOptions,
+    each: &mut dyn FnMut(usize),
+    cancel: &Cancel,
+) -> Result<HeadProfile, DeviceError> {
+    let mut timed = Timed::new(head.graph, options)?;
+    let mut samples = Vec::with_capacity(options.runs);
+    for run in 0..options.warm_up + options.runs {
+        let time = timed.run(options, cancel)?;
+        if run >= options.warm_up {
+            samples.push(options.ms(time));
+        }
+        each(run);
+    }
+    let memory = timed.engine.memory(options.batch)?;
+    Ok(HeadProfile {
+        after: head.after.to_string(),
+        hash: head.hash.to_string(),
+        ms: Stats::of(&samples),
+        bytes: memory.weight_bytes + memory.arena_bytes,
     })
 }
 

@@ -45,6 +45,11 @@ impl ExitError {
 }
 
 impl Diagnostic {
+    /// A finding about the whole, placed at its start.
+    pub fn at_start(message: impl Into<String>) -> Diagnostic {
+        Finding::new((0, 1), message).locate("")
+    }
+
     /// The finding with the line of `source` it is in and a caret under the place.
     pub fn text(&self, source: &str) -> String {
         Caret(self, source).to_string()

@@ -55,6 +55,9 @@ impl Takes {
     pub fn says(self) -> String {
         match self {
             Takes::Whole(low, high) => format!("a whole number from {low} to {high}"),
+            Takes::Real(low, high) if low > 0.0 && low < 1e-4 => {
+                format!("a number from {low:e} to {high}")
+            }
             Takes::Real(low, high) => format!("a number from {low} to {high}"),
             Takes::Flag => "`true` or `false`".to_string(),
             Takes::Word(words) => format!("`{}`", words.join("` or `")),
@@ -126,6 +129,8 @@ const fn spec(
     // combinator's list, reads better without.
     let positional = match kind {
         Kind::Parallel | Kind::Repeat => 2,
+        // A number there would be taken for the channels, which these know.
+        Kind::BatchNorm2d | Kind::LayerNorm => 0,
         _ => 1,
     };
     Spec {
@@ -265,12 +270,12 @@ pub(super) const LAYERS: &[Spec] = &[
             field("branches", Takes::Branches, None),
             field(
                 "join",
-                Takes::Word(&["concat", "sum"]),
+                Takes::Word(&["concat", "sum", "mix"]),
                 Some(Default::Is(0.0)),
             ),
         ],
-        "each branch on the same input, joined along the channels or summed; an empty branch \
-         passes its input on",
+        "each branch on the same input, joined along the channels, summed, or mixed by learned \
+         shares (which start equal and add up to 1); an empty branch passes its input on",
     ),
     spec(
         "Repeat",

@@ -4,9 +4,10 @@ two reasons: a value may be an identifier (`Linear(classes)`, `Parallel([…], s
 error reading goes on at the next layer, so that a user sees all findings at once.
 */
 
+mod hints;
 mod token;
 
-use super::diagnostic::{Finding, nearest};
+use super::diagnostic::Finding;
 use super::layer::{Default, Field, LAYERS, Layer, Spec, Takes, Value};
 use token::{Span, Token, tokens};
 
@@ -75,19 +76,37 @@ impl Reader<'_> {
         self.findings.push(Finding::new(self.span(), message));
     }
 
+    /// The same with a way out.
+    fn expected_or(&mut self, what: &str, help: impl Into<String>) {
+        let message = format!("expected {what}, found {}", self.says());
+        let finding = Finding::new(self.span(), message).help(help);
+        self.findings.push(finding);
+    }
+
     /// The whole text.
     fn head(&mut self) -> Vec<Layer> {
-        if !self.take('[') {
-            let message = format!("expected `[`, found {}", self.says());
+        let opened = self.take('[');
+        if !opened {
             let help = "a head is a list of layers: [GlobalAvgPool, Linear(classes)]";
-            self.findings
-                .push(Finding::new(self.span(), message).help(help));
+            match self.peek() {
+                None => {
+                    let finding = Finding::new(self.span(), "there is nothing here");
+                    self.findings.push(finding.help(help));
+                }
+                Some(_) => self.expected_or("`[`", help),
+            }
             // Layers without a list around them are worth checking all the same.
-            if !matches!(self.peek(), Some(Token::Word(_))) {
+            let layer = |name: &String| LAYERS.iter().any(|s| s.name == name);
+            if !matches!(self.peek(), Some(Token::Word(name)) if layer(name)) {
                 return Vec::new();
             }
         }
         let layers = self.list();
+        if !opened {
+            // What was never opened needn't be closed.
+            let end = |f: &Finding| f.message.starts_with("expected `]` to close the list");
+            self.findings.retain(|f| !end(f));
+        }
         if self.peek().is_some() && self.findings.is_empty() {
             self.expected("nothing more after the list");
         }
@@ -156,7 +175,7 @@ impl Reader<'_> {
                 None => return,
                 Some(_) => "`,` or `]` after the layer",
             };
-            self.expected(what);
+            self.expected_or(what, "part layers by commas");
             self.skip_to_next();
         }
     }
@@ -197,14 +216,7 @@ impl Reader<'_> {
         self.at += 1;
         let Some(spec) = LAYERS.iter().find(|s| s.name == name) else {
             let finding = Finding::new(span, format!("there is no layer `{name}`"));
-            self.findings
-                .push(match nearest(name, LAYERS.iter().map(|s| s.name)) {
-                    Some(near) => finding.help(format!("did you mean `{near}`?")),
-                    None => {
-                        let all: Vec<&str> = LAYERS.iter().map(|s| s.name).collect();
-                        finding.help(format!("there are {}", all.join(", ")))
-                    }
-                });
+            self.findings.push(finding.help(hints::layer(name)));
             if self.peek() == Some(&Token::Sign('(')) {
                 self.skip_one();
             }
@@ -247,21 +259,28 @@ impl Reader<'_> {
     /// Up to and with the closing bracket.
     fn arguments(&mut self, spec: &'static Spec, given: &mut [Option<Value>]) {
         // Fields given by position stand before the named ones.
-        let mut position = 0;
+        let (mut position, mut read) = (0, 0);
         loop {
             if self.take(')') {
                 return;
             }
+            let next = self.tokens.get(self.at + 1).map(|t| &t.0);
+            let (colon, equals) = (
+                next == Some(&Token::Sign(':')),
+                next == Some(&Token::Odd("=".to_string())),
+            );
             match self.peek().cloned() {
                 None | Some(Token::Sign(']')) => {
                     self.expected("`)` to close the layer's fields");
                     return;
                 }
-                Some(Token::Word(word))
-                    if self.tokens.get(self.at + 1).map(|t| &t.0) == Some(&Token::Sign(':')) =>
-                {
+                Some(Token::Word(word)) if colon || equals => {
                     let span = self.span();
-                    self.at += 2;
+                    self.at += 1;
+                    if equals {
+                        self.expected_or("`:`", format!("write `{word}: …`"));
+                    }
+                    self.at += 1;
                     position = spec.positional;
                     let at = spec.fields.iter().position(|f| f.name == word);
                     if at.is_none() {
@@ -281,27 +300,26 @@ impl Reader<'_> {
                 Some(_) => {
                     let names: Vec<&str> = spec.fields.iter().map(|f| f.name).collect();
                     let what = format!("`field: value`, a field being {}", names.join(", "));
-                    self.expected(&what);
+                    let help = hints::unnamed(spec, read, &self.says());
+                    self.expected_or(&what, help);
                     self.skip_one();
                 }
             }
-            let closing = matches!(self.peek(), None | Some(Token::Sign(')' | ']')));
-            if !self.take(',') && !closing {
-                self.expected("`,` or `)`");
-                self.at += 1;
+            read += 1;
+            let closing = |t: Option<&Token>| matches!(t, None | Some(Token::Sign(')' | ']')));
+            if !self.take(',') && !closing(self.peek()) {
+                let help = hints::behind_value(self.peek());
+                self.expected_or("`,` or `)`", help);
+                while !closing(self.peek()) && !self.take(',') {
+                    self.skip_one();
+                }
             }
         }
     }
 
     fn unknown_field(&mut self, spec: &'static Spec, word: &str, span: Span) {
         let message = format!("`{}` has no field `{word}`", spec.name);
-        let finding = Finding::new(span, message);
-        let names: Vec<&str> = spec.fields.iter().map(|f| f.name).collect();
-        let finding = match nearest(word, names.iter().copied()) {
-            Some(near) => finding.help(format!("did you mean `{near}`?")),
-            None if names.is_empty() => finding.help("it has none"),
-            None => finding.help(format!("it has {}", names.join(", "))),
-        };
+        let finding = Finding::new(span, message).help(hints::field(spec, word));
         self.findings.push(finding);
     }
 
@@ -312,46 +330,47 @@ impl Reader<'_> {
             return;
         };
         let says = self.says();
+        let help = hints::value(field, self.peek(), self.names);
         let found = match field.takes {
             Takes::List | Takes::Branches if self.peek() == Some(&Token::Sign('[')) => {
                 match self.lists(field.takes) {
-                    Some(lists) => Ok(Value::Lists(lists)),
+                    Some(lists) => Some(Value::Lists(lists)),
                     None => return,
                 }
             }
-            Takes::List | Takes::Branches => Err(None),
+            Takes::List | Takes::Branches => None,
             Takes::Text => match self.peek() {
-                Some(Token::Text(text)) => Ok(Value::Text(text.clone())),
-                _ => Err(None),
+                Some(Token::Text(text)) => Some(Value::Text(text.clone())),
+                _ => None,
             },
             Takes::Word(words) => match self.peek() {
-                Some(Token::Word(w)) => match words.iter().position(|known| known == w) {
-                    Some(i) => Ok(Value::Number(i as f64)),
-                    None => Err(nearest(w, words.iter().copied()).map(str::to_string)),
-                },
-                _ => Err(None),
+                Some(Token::Word(w)) => {
+                    let at = words.iter().position(|known| known == w);
+                    at.map(|i| Value::Number(i as f64))
+                }
+                _ => None,
             },
             Takes::Flag | Takes::Whole(..) | Takes::Real(..) => self.number(field),
         };
         // A list is read already.
-        if !matches!(found, Ok(Value::Lists(_))) {
+        if !matches!(found, Some(Value::Lists(_))) {
             self.skip_value();
         }
         match found {
-            Err(near) => {
+            None => {
                 let (name, takes) = (field.name, field.takes.says());
                 let message = format!("`{name}` takes {takes}, not {says}");
                 let finding = Finding::new(span, message);
-                self.findings.push(match near {
-                    Some(near) => finding.help(format!("did you mean `{near}`?")),
+                self.findings.push(match help {
+                    Some(help) => finding.help(help),
                     None => finding,
                 });
             }
-            Ok(_) if given[at].is_some() => {
+            Some(_) if given[at].is_some() => {
                 let message = format!("`{}` is given twice", field.name);
                 self.findings.push(Finding::new(span, message));
             }
-            Ok(value) => given[at] = Some(value),
+            Some(value) => given[at] = Some(value),
         }
     }
 
@@ -374,22 +393,16 @@ impl Reader<'_> {
         Some(lists)
     }
 
-    /// A number or flag that fits the field; else the name that may have been meant.
-    fn number(&self, field: &Field) -> Result<Value, Option<String>> {
-        let (n, flag) = match self.peek() {
-            Some(Token::Number(n)) => (*n, false),
-            Some(Token::Word(w)) if w == "true" => (1.0, true),
-            Some(Token::Word(w)) if w == "false" => (0.0, true),
-            Some(Token::Word(w)) => match self.names.iter().find(|(n, _)| n == w) {
-                Some(&(_, n)) => (n as f64, false),
-                None => return Err(nearest(w, self.names.iter().map(|n| n.0)).map(str::to_string)),
-            },
-            _ => return Err(None),
+    /// A number or flag that fits the field.
+    fn number(&self, field: &Field) -> Option<Value> {
+        let (n, flag) = match self.peek()? {
+            Token::Number(n) => (*n, false),
+            Token::Word(w) if w == "true" => (1.0, true),
+            Token::Word(w) if w == "false" => (0.0, true),
+            Token::Word(w) => (self.names.iter().find(|(n, _)| n == w)?.1 as f64, false),
+            _ => return None,
         };
-        match fits(field, n, flag) {
-            true => Ok(Value::Number(n)),
-            false => Err(None),
-        }
+        fits(field, n, flag).then_some(Value::Number(n))
     }
 
     fn skip_value(&mut self) {

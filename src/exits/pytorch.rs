@@ -3,8 +3,11 @@ A head as PyTorch source: a module of the same structure, whose `state_dict` has
 of the graph's constants, so that weights go over by name.
 */
 
+mod network;
+
 use super::layer::{Kind, Layer};
 use super::{Head, Line, names, parse};
+use crate::model::Graph;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -17,11 +20,16 @@ pub enum PyTorchError {
         /// The exit point.
         after: String,
     },
-    /// A network from a file.
-    #[error("the network of `{file}` can't be written as PyTorch source; export the head as ONNX")]
-    File {
+    /// A network from a file that holds what has no such form.
+    #[error(
+        "the network of `{file}` can't be written as PyTorch source because of {what}; export the head \
+         as ONNX"
+    )]
+    Network {
         /// The file.
         file: String,
+        /// What stands in the way.
+        what: String,
     },
 }
 
@@ -38,6 +46,16 @@ const HELPERS: &[(&str, &str)] = &[
          self.add_module(str(i), branch)\n\n    def forward(self, x):\n        \
          outs = [branch(x) for branch in self.children()]\n        \
          return sum(outs) if self.dim is None else torch.cat(outs, self.dim)\n",
+    ),
+    (
+        "Mix",
+        "class Mix(nn.Module):\n    def __init__(self, branches):\n        \
+         super().__init__()\n        count = len(branches)\n        \
+         self.weight = nn.Parameter(torch.full((count - 1, 1), 1 / count))\n        \
+         for i, branch in enumerate(branches):\n            \
+         self.add_module(str(i), branch)\n\n    def forward(self, x):\n        \
+         *others, last = [branch(x) for branch in self.children()]\n        \
+         return last + sum(a * (out - last) for a, out in zip(self.weight[:, 0], others))\n",
     ),
     (
         "Separable",
@@ -88,25 +106,37 @@ pub(super) fn source(head: &Head) -> Result<String, PyTorchError> {
     let mut writer = Writer {
         lines: head.lines.iter(),
         helpers: BTreeSet::new(),
+        graph: &head.graph,
+        networks: Vec::new(),
         refused: None,
     };
-    let body = writer.sequence(&layers, 2);
-    if let Some(file) = writer.refused {
-        return Err(PyTorchError::File { file });
+    let body = writer.sequence(&layers, 2, "");
+    if let Some(refused) = writer.refused {
+        return Err(refused);
     }
     let Some(body) = body else {
         return Err(stored());
     };
     let mut text = format!(
         "# The exit classifier after `{}`, for inputs of N×{}.\nfrom collections import OrderedDict\n\n\
-         import torch\nfrom torch import nn\n\n\n",
+         import torch\nfrom torch import nn\n{}\n\n",
         head.point.after.replace(['\n', '\r'], " "),
-        super::build::shape_text(&head.point.sample)
+        super::build::shape_text(&head.point.sample),
+        match writer.networks.is_empty() {
+            true => "",
+            false => "from torch.nn import functional as F\n",
+        }
     );
+    if !writer.networks.is_empty() {
+        let _ = write!(text, "{}\n\n{}\n\n", network::PLACE, network::AT);
+    }
     for (name, helper) in HELPERS {
         if writer.helpers.contains(name) {
             let _ = writeln!(text, "{helper}\n");
         }
+    }
+    for network in &writer.networks {
+        let _ = writeln!(text, "{network}\n");
     }
     let _ = write!(
         text,
@@ -119,17 +149,20 @@ struct Writer<'a> {
     /// Of the layers in the order they were built.
     lines: std::slice::Iter<'a, Line>,
     helpers: BTreeSet<&'static str>,
-    refused: Option<String>,
+    graph: &'a Graph,
+    /// The classes of networks from files.
+    networks: Vec<String>,
+    refused: Option<PyTorchError>,
 }
 
 impl Writer<'_> {
     /// The arguments of an `nn.Sequential` of named modules; `None` where lines and layers differ.
-    fn sequence(&mut self, layers: &[Layer], depth: usize) -> Option<String> {
+    fn sequence(&mut self, layers: &[Layer], depth: usize, prefix: &str) -> Option<String> {
         let inner = "    ".repeat(depth + 1);
         let mut text = "OrderedDict([\n".to_string();
         for (i, layer) in layers.iter().enumerate() {
             let name = format!("{}_{}", layer.spec.name.to_lowercase(), i + 1);
-            let module = self.module(layer, depth + 1)?;
+            let module = self.module(layer, depth + 1, &format!("{prefix}{name}"))?;
             let _ = writeln!(text, "{inner}(\"{name}\", {module}),");
         }
         let outer = "    ".repeat(depth);
@@ -142,7 +175,7 @@ impl Writer<'_> {
         name
     }
 
-    fn module(&mut self, layer: &Layer, depth: usize) -> Option<String> {
+    fn module(&mut self, layer: &Layer, depth: usize, path: &str) -> Option<String> {
         let line = self.lines.next()?;
         let channels = line.input.first().copied()?;
         let flag = |name: &str| if layer.flag(name) { "True" } else { "False" };
@@ -219,33 +252,43 @@ impl Writer<'_> {
                 format!("{}({channels}, {heads})", self.helper("AttentionPool"))
             }
             Kind::Residual => {
-                let inner = self.sequence(layer.branches().first()?, depth)?;
+                let inner = format!("{path}.");
+                let inner = self.sequence(layer.branches().first()?, depth, &inner)?;
                 format!("{}({inner})", self.helper("Residual"))
             }
             Kind::Repeat => {
                 let mut all = Vec::new();
-                for _ in 0..layer.whole("times") {
-                    let inner = self.sequence(layer.branches().first()?, depth)?;
+                for time in 0..layer.whole("times") {
+                    let inner = format!("{path}.{time}.");
+                    let inner = self.sequence(layer.branches().first()?, depth, &inner)?;
                     all.push(format!("nn.Sequential({inner})"));
                 }
                 format!("nn.Sequential({})", all.join(", "))
             }
             Kind::Parallel => {
                 let mut all = Vec::new();
-                for branch in layer.branches() {
-                    let inner = self.sequence(branch, depth)?;
+                for (i, branch) in layer.branches().iter().enumerate() {
+                    let inner = self.sequence(branch, depth, &format!("{path}.{i}."))?;
                     all.push(format!("nn.Sequential({inner})"));
                 }
-                let dim = match (layer.whole("join"), line.output.len()) {
-                    (0, 2) => ", dim=2",
-                    (0, _) => ", dim=1",
-                    _ => "",
+                let (class, dim) = match (layer.whole("join"), line.output.len()) {
+                    (0, 2) => ("Parallel", ", dim=2"),
+                    (0, _) => ("Parallel", ", dim=1"),
+                    (1, _) => ("Parallel", ""),
+                    _ => ("Mix", ""),
                 };
-                format!("{}([{}]{dim})", self.helper("Parallel"), all.join(", "))
+                format!("{}([{}]{dim})", self.helper(class), all.join(", "))
             }
             Kind::Onnx => {
-                self.refused.get_or_insert(layer.text("file").to_string());
-                "nn.Identity()".into()
+                let class = format!("Onnx{}", self.networks.len() + 1);
+                let (file, trainable) = (layer.text("file"), layer.flag("trainable"));
+                match network::class(self.graph, path, &class, file, trainable) {
+                    Ok(text) => self.networks.push(text),
+                    Err(refused) => {
+                        self.refused.get_or_insert(refused);
+                    }
+                }
+                format!("{class}()")
             }
         })
     }

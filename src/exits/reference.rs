@@ -83,6 +83,7 @@ pub fn reference() -> String {
          ```text\nResidual([Conv2d(channels, kernel: 3, pad: 1), BatchNorm2d, Relu]),\n\
          Parallel([MaxPool2d(2), AvgPool2d(2)], concat),\n\
          Parallel([[Conv2d(64, kernel: 1)], [Conv2d(64, kernel: 3, pad: 1), Relu]], sum),\n\
+         Parallel([MaxPool2d(2), AvgPool2d(2)], mix),\n\
          Repeat(2, [Linear(64), Relu]),\n```\n\n\
          ## Named blocks\n\nA macro is a block with a name and parameters. It is used like a layer:\n\n\
          ```text\n{% macro down(out) %}\n    Conv2d({{ out }}, kernel: 3, stride: 2, pad: 1, bias: false), \
@@ -91,9 +92,12 @@ pub fn reference() -> String {
          A macro sees its parameters and, in the file it is written in, the variables above.\n\n\
          ## Other files\n\n\
          `{% include \"gap-mlp\" %}` puts a whole template in place, `{% from \"blocks\" import down %}` \
-         takes a block from another; both look in your own folder first (`--templates DIR`), then \
-         among those that ship. `Onnx(\"head.onnx\")` is a network with its weights from a file beside \
-         the source. `trainable: false` keeps its weights as they are, batch norms at their running \
+         takes a block from another; both look among your own first, then among those \
+         that ship. Your own are the files that end in `.j2` beside the source (beside the session, \
+         where the source stands in it), or in the folder of `exits: (templates: \"…\")` or \
+         `--templates DIR`; they go by their name, ending or not, without a path. \
+         `Onnx(\"head.onnx\")` is a network with its weights from a file beside the source or below; \
+         paths that lead out of there are refused. `trainable: false` keeps its weights as they are, batch norms at their running \
          statistics.\n\n## Templates\n\n",
     );
     let templates = TEMPLATES.iter().map(|t| (t.name.to_string(), t.says()));

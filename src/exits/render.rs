@@ -7,13 +7,14 @@ mod tags;
 
 use super::diagnostic::{Finding, nearest};
 use super::library::stem;
+use super::template::BLOCKS;
 use super::{ExitPoint, Library, Part};
 use marks::Origin;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::{self, Write};
-use tags::find_in_tags;
+use tags::{find_in_tags, tags};
 
 /// What a template may use, and what it is.
 pub(super) const VARIABLES: [(&str, &str); 9] = [
@@ -202,7 +203,11 @@ fn undeclared(source: &str) -> Vec<Finding> {
         .map(|name| {
             let span = find_in_tags(source, name).unwrap_or((0, 1));
             let finding = Finding::new(span, format!("there is no variable `{name}`"));
+            let block = format!("macro {name}(");
             match nearest(name, names) {
+                _ if BLOCKS.source.contains(&block) => finding.help(format!(
+                    "`{name}` is a block to import: {{% from \"blocks\" import {name} %}}"
+                )),
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
                 None => finding.help(format!("a template may use {}", names.join(", "))),
             }
@@ -210,6 +215,34 @@ fn undeclared(source: &str) -> Vec<Finding> {
         .collect();
     findings.sort_by_key(|f| f.start);
     findings
+}
+
+/// The last statement that is opened and not closed, and its word.
+fn unclosed(source: &str) -> Option<(usize, usize, &str)> {
+    let mut open: Vec<(usize, usize, &str)> = Vec::new();
+    for (start, end) in tags(source) {
+        let inner = source[start..end].strip_prefix("{%");
+        let Some(inner) = inner.map(|t| t.trim_start_matches('-')) else {
+            continue;
+        };
+        let inner = inner.trim_end_matches("%}").trim_end_matches('-').trim();
+        let word = inner.split_whitespace().next().unwrap_or_default();
+        match word {
+            "if" | "for" | "macro" | "filter" | "call" | "with" | "raw" => {
+                open.push((start, end, word))
+            }
+            // With `=` it is a statement of its own.
+            "set" if !inner.contains('=') => open.push((start, end, word)),
+            _ => {
+                if let Some(closed) = word.strip_prefix("end")
+                    && let Some(at) = open.iter().rposition(|(_, _, w)| *w == closed)
+                {
+                    open.remove(at);
+                }
+            }
+        }
+    }
+    open.pop()
 }
 
 fn known_function(env: &Environment, name: &str) -> bool {
@@ -255,6 +288,11 @@ fn template_error(source: &str, error: &Error, library: &Library) -> Finding {
                 Some(near) => finding.help(format!("did you mean `{near}`?")),
                 None => finding.help(format!("there are {}", names.join(", "))),
             }
+        }
+        ErrorKind::SyntaxError if unclosed(source).is_some() && foreign.is_none() => {
+            let (start, end, word) = unclosed(source).unwrap_or_default();
+            Finding::new((start, end), format!("`{{% {word} … %}}` is never closed"))
+                .help(format!("end it by `{{% end{word} %}}`"))
         }
         kind => {
             let detail = inner.detail().map_or(kind.to_string(), str::to_string);

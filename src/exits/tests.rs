@@ -78,7 +78,7 @@ fn point(sample: &[usize]) -> ExitPoint {
 )]
 #[case("[Linear]", 1, 2, "`Linear` needs `out`")]
 #[case("[GlobalAvgPool(3)]", 1, 16, "`GlobalAvgPool` takes no fields")]
-#[case("{% for i in [1] %}", 1, 1, "in the template")]
+#[case("{% for i in [1] %}", 1, 1, "`{% for … %}` is never closed")]
 fn findings_stand_in_the_users_own_source(
     #[case] source: &str,
     #[case] line: usize,

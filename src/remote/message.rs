@@ -5,7 +5,7 @@ use crate::data::Preprocessing;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::evaluate::Confidence;
-use crate::train::Hyper;
+use crate::train::{HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
 
 /// SHA-256 of some bytes, hex: what models, parts and data sets are known by.
@@ -94,12 +94,21 @@ pub struct TrainHeads {
     /// ONNX file of the network.
     pub model: Address,
     pub heads: Vec<HeadToTrain>,
-    /// Uploaded data set ([`DataSet`]) of the training images.
+    pub lessons: Lessons,
+    /// Images nothing learns from, by which early stopping judges.
+    #[serde(default)]
+    pub judge: Option<Lessons>,
+    pub preprocessing: Preprocessing,
+    pub hyper: Hyper,
+}
+
+/// Images to learn from, or to be judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lessons {
+    /// Uploaded data set ([`DataSet`]).
     pub data: Address,
     /// Their classes: a file of 16-bit numbers, little-endian, one an image.
     pub labels: Address,
-    pub preprocessing: Preprocessing,
-    pub hyper: Hyper,
 }
 
 /// A head for [`JobRequest::TrainHeads`].
@@ -114,6 +123,9 @@ pub struct HeadToTrain {
     pub model: Address,
     /// Values that are dropped while it learns, and the share of them.
     pub dropout: Vec<(String, f32)>,
+    /// What it does otherwise than the rest.
+    #[serde(default)]
+    pub recipe: HeadRecipe,
 }
 
 /// An epoch of a training: loss and accuracy of each learner over the training samples.

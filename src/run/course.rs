@@ -35,6 +35,8 @@ struct Course<'a> {
     network: Network,
     data: Option<LoadedData>,
     heads: Vec<(Part, Head, f32)>,
+    /// What each of them was trained from and with.
+    head_keys: Vec<String>,
     tables: Option<(ConfidenceTable, ConfidenceTable)>,
     results: Results,
 }
@@ -81,6 +83,7 @@ pub(super) fn go(
         network,
         data: None,
         heads: Vec::new(),
+        head_keys: Vec::new(),
         tables: None,
     };
     if !looks {
@@ -369,7 +372,7 @@ impl Course<'_> {
         frozen: Option<usize>,
     ) -> Result<(), RunError> {
         let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
-        let key = learn::key(self.session, &self.network, &data.hash(Set::Train), heads);
+        let key = learn::key(self.session, &self.network, data, heads);
         if let Some(results) = self.session.results.as_deref()
             && results.heads_key == key
             && frozen.is_some()
@@ -396,6 +399,7 @@ impl Course<'_> {
             self.network = network;
         }
         self.results.heads_key = key;
+        self.head_keys = learnt.keys;
         self.heads = learnt.heads.into_iter().map(|(p, h)| (p, h, 1.0)).collect();
         Ok(())
     }
@@ -440,6 +444,9 @@ impl Course<'_> {
             .iter()
             .map(|(part, head, t)| TrainedHead::pack(*part, head, *t))
             .collect::<Result<_, _>>()?;
+        for (head, key) in self.results.heads.iter_mut().zip(&self.head_keys) {
+            head.key.clone_from(key);
+        }
         self.tables = Some((made.calibration.unpack()?, made.test.unpack()?));
         self.results.tables_key = key;
         self.results.calibration = Some(made.calibration);

@@ -38,6 +38,11 @@ pub enum RunError {
          there with --tls-cert and --tls-key, or reach it through a tunnel"
     )]
     TokenInTheOpen { edge: String, cloud: String },
+    #[error(
+        "exits.recipe.heads: no exit can stand after `{name}`; exits can stand after {}",
+        .points.join(", ")
+    )]
+    NoSuchExit { name: String, points: Vec<String> },
     #[error("{0}")]
     Died(String),
     #[error("an agent answered another question than was asked; use the same release on all sides")]
@@ -66,6 +71,8 @@ pub enum RunError {
     Exit(#[from] crate::exits::ExitError),
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]

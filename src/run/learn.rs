@@ -12,8 +12,8 @@ use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
 use crate::session::Session;
 use crate::session::results::TrainedHead;
-use crate::session::stages::Inputs;
-use crate::train::{self, Branch, CacheLimits, HeadSpec, Hyper, Task, Training};
+use crate::session::stages::{Inputs, Stages};
+use crate::train::{self, Branch, CacheLimits, HeadSpec, Hyper, Samples, Task, Training};
 use std::path::Path;
 
 /// Memory for cached features.
@@ -21,9 +21,16 @@ const CACHE_BYTES: u64 = 1 << 30;
 /// Factor of an exit's loss beside the network's own.
 const HEAD_WEIGHT: f64 = 0.5;
 
+/// What kept heads may take on the disk.
+const SHELF_BYTES: u64 = 256 << 20;
+/// Digits of a head's hash in the name of its file.
+const SHORT: usize = 32;
+
 /// Heads that learnt, and the network they belong to where it learnt too.
 pub(super) struct Learnt {
     pub heads: Vec<(Part, Head)>,
+    /// Hashes of all that each head depends on; empty where the network learnt too.
+    pub keys: Vec<String>,
     pub network: Option<Network>,
 }
 
@@ -38,20 +45,34 @@ pub(super) struct Lesson<'a> {
     pub cancel: &'a Cancel,
 }
 
-/// The hash of all that trained heads depend on.
-pub(super) fn key(
-    session: &Session,
-    network: &Network,
-    train_hash: &str,
-    heads: &[(Part, Head)],
-) -> String {
-    let mut inputs = Inputs::new()
+/// The hash of all that a head depends on besides its own source and recipe.
+fn inputs(session: &Session, network: &Network, data: &LoadedData) -> Inputs {
+    let inputs = Inputs::new()
         .with("network", &network.hash)
-        .with("train", train_hash)
+        .with("train", data.hash(Set::Train))
         .with("pixels", format!("{:?}", session.preprocessing))
         .with("training", format!("{:?}", session.exits.training))
         .with("seed", session.seed.to_string())
         .with("batch", session.batch.train.to_string());
+    match session.exits.recipe.patience {
+        Some(patience) => inputs
+            .with("patience", patience.to_string())
+            .with("judge", data.hash(Set::Calibration)),
+        None => inputs,
+    }
+}
+
+/// The hash of all that trained heads depend on.
+pub(super) fn key(
+    session: &Session,
+    network: &Network,
+    data: &LoadedData,
+    heads: &[(Part, Head)],
+) -> String {
+    let mut inputs = inputs(session, network, data);
+    if !session.exits.recipe.is_usual() {
+        inputs = inputs.with("recipe", format!("{:?}", session.exits.recipe));
+    }
     for (part, head) in heads {
         let name = format!("{part:?} {}", head.point.after);
         inputs = inputs.with(&name, &head.hash);
@@ -60,7 +81,47 @@ pub(super) fn key(
 }
 
 impl Lesson<'_> {
-    /// Trains `heads` over the frozen network.
+    /// The hash of all that each head depends on by itself, whatever the others are.
+    fn keys(&self, heads: &[(Part, Head)]) -> Vec<String> {
+        let inputs = inputs(self.session, self.network, self.data);
+        let recipe = &self.session.exits.recipe;
+        let key = |(_, head): &(Part, Head)| {
+            let after = &head.point.after;
+            inputs
+                .clone()
+                .with("after", after)
+                .with("head", &head.hash)
+                .with("recipe", format!("{:?}", recipe.of(after)))
+                .key()
+        };
+        heads.iter().map(key).collect()
+    }
+
+    /// Refuses a recipe for a head that isn't there.
+    fn check_recipe(&self) -> Result<(), RunError> {
+        let points = &self.network.points;
+        let stray = self.session.exits.recipe.heads.iter();
+        let mut stray = stray.filter(|(name, _)| !points.iter().any(|p| p.after == *name));
+        match stray.next() {
+            Some((name, _)) => Err(RunError::NoSuchExit {
+                name: name.clone(),
+                points: points.iter().map(|p| p.after.clone()).collect(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn specs<'h>(&self, heads: &[&'h (Part, Head)]) -> Vec<HeadSpec<'h>> {
+        let recipe = &self.session.exits.recipe;
+        let spec = |(_, head): &&'h (Part, Head)| HeadSpec {
+            recipe: recipe.of(&head.point.after),
+            ..HeadSpec::from(head)
+        };
+        heads.iter().map(spec).collect()
+    }
+
+    /// Trains `heads` over the frozen network; of those that an earlier run or the session's results
+    /// have trained alike, none again.
     pub fn frozen(
         &self,
         on: Listener,
@@ -68,68 +129,132 @@ impl Lesson<'_> {
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
-        let key = key(
-            self.session,
-            self.network,
-            &self.data.hash(Set::Train),
-            heads,
-        );
+        self.check_recipe()?;
+        let key = key(self.session, self.network, self.data, heads);
+        let keys = self.keys(heads);
         let kept = self.keep.stage(
             on,
             (Stage::Heads, "heads", &key),
             |kept: &Vec<TrainedHead>| described(kept, "over the frozen network"),
             |teller| {
-                let hyper = Hyper::for_heads(epochs, self.session.batch.train, self.session.seed);
-                if let Some(side) = self.session.train_on.side() {
-                    let away = Away {
-                        session: self.session,
-                        network: self.network,
-                        data: self.data,
-                        heads,
-                        hyper,
-                    };
-                    return pack(heads, fleet.train(teller, side, &away)?);
+                let shelf = self.keep.stages.within("heads")?;
+                let mut all: Vec<Option<TrainedHead>> = Vec::with_capacity(heads.len());
+                for (pair, key) in heads.iter().zip(&keys) {
+                    all.push(self.kept_head(&shelf, pair, key));
                 }
-                let specs: Vec<HeadSpec> = heads.iter().map(|(_, h)| h.into()).collect();
-                let samples = self.samples(Set::Train)?;
-                let saved = self.folder.join("heads.checkpoint");
-                let task = Task {
-                    data: &samples,
-                    hyper: &hyper,
-                    saved: Some(&saved),
-                    cancel: self.cancel,
-                };
-                let limits = CacheLimits {
-                    memory_bytes: CACHE_BYTES,
-                    folder: Some(self.folder.to_owned()),
-                };
-                let trained = train::train_heads(
-                    &self.network.fused,
-                    &specs,
-                    &task,
-                    &limits,
-                    &mut |event| {
-                        tell(teller, event);
-                    },
-                )?;
-                let _ = std::fs::remove_file(saved);
-                pack(heads, trained)
+                let of = |i: &usize| (&heads[*i], &keys[*i]);
+                let missing: Vec<usize> = (0..heads.len()).filter(|&i| all[i].is_none()).collect();
+                if missing.len() < heads.len() {
+                    let kept = heads.len() - missing.len();
+                    teller.say(format!(
+                        "{kept} of {} exits are as they were trained before; --fresh trains them again",
+                        heads.len()
+                    ));
+                }
+                let wanted: Vec<&(Part, Head)> = missing.iter().map(|i| of(i).0).collect();
+                let trained = self.train_frozen(teller, &wanted, epochs, fleet)?;
+                let packed = pack(&wanted, trained)?;
+                for (i, mut head) in missing.into_iter().zip(packed) {
+                    head.key.clone_from(&keys[i]);
+                    shelf.store(&keys[i][..SHORT], &keys[i], &head)?;
+                    all[i] = Some(head);
+                }
+                let used: Vec<String> = keys.iter().map(|k| k[..SHORT].to_owned()).collect();
+                shelf.prune(SHELF_BYTES, &used)?;
+                Ok(all.into_iter().flatten().collect())
             },
         )?;
         Ok(Learnt {
             heads: unpack(&kept)?,
+            keys,
             network: None,
         })
     }
 
+    /// A head trained alike before: in this folder, or in the results that the session brought.
+    fn kept_head(
+        &self,
+        shelf: &Stages,
+        (part, head): &(Part, Head),
+        key: &str,
+    ) -> Option<TrainedHead> {
+        if self.keep.fresh {
+            return None;
+        }
+        // A damaged file counts as none.
+        let here = shelf.load(&key[..SHORT], key).ok().flatten();
+        let brought = || {
+            let results = self.session.results.as_deref()?;
+            results.heads.iter().find(|h| h.key == key).cloned()
+        };
+        let found: TrainedHead = here.or_else(brought)?;
+        Some(TrainedHead {
+            part: *part,
+            point: head.point.clone(),
+            ..found
+        })
+    }
+
+    fn train_frozen(
+        &self,
+        teller: &mut Teller,
+        heads: &[&(Part, Head)],
+        epochs: usize,
+        fleet: &mut Fleet,
+    ) -> Result<Vec<Graph>, RunError> {
+        let hyper = Hyper {
+            patience: self.session.exits.recipe.patience,
+            ..Hyper::for_heads(epochs, self.session.batch.train, self.session.seed)
+        };
+        if let Some(side) = self.session.train_on.side() {
+            let away = Away {
+                session: self.session,
+                network: self.network,
+                data: self.data,
+                heads: &self.specs(heads),
+                hyper,
+            };
+            return fleet.train(teller, side, &away);
+        }
+        let samples = self.samples(Set::Train)?;
+        let judge = self.judge()?;
+        let saved = self.folder.join("heads.checkpoint");
+        let task = Task {
+            data: &samples,
+            hyper: &hyper,
+            judge: judge.as_ref().map(|j| j as &dyn Samples),
+            saved: Some(&saved),
+            cancel: self.cancel,
+        };
+        let features = self.folder.join("features");
+        if self.keep.fresh {
+            // Not even these are taken over; where there are none, there is nothing to remove.
+            let _ = std::fs::remove_dir_all(&features);
+        }
+        let limits = CacheLimits {
+            memory_bytes: CACHE_BYTES,
+            folder: Some(self.folder.to_owned()),
+            kept: Some(features),
+        };
+        let mut progress = |event| tell(teller, event);
+        let specs = self.specs(heads);
+        let network = &self.network.fused;
+        let trained = train::train_heads(network, &specs, &task, &limits, &mut progress)?;
+        // Left behind it would only take space.
+        let _ = std::fs::remove_file(saved);
+        Ok(trained)
+    }
+
+    /// The images that early stopping goes by, if the recipe asks for it.
+    fn judge(&self) -> Result<Option<Images<'_>>, RunError> {
+        let asked = self.session.exits.recipe.patience;
+        asked.map(|_| self.samples(Set::Calibration)).transpose()
+    }
+
     /// Trains the network, and `heads` with it.
     pub fn together(&self, on: Listener, heads: &[(Part, Head)]) -> Result<Learnt, RunError> {
-        let key = key(
-            self.session,
-            self.network,
-            &self.data.hash(Set::Train),
-            heads,
-        );
+        self.check_recipe()?;
+        let key = key(self.session, self.network, self.data, heads);
         let outcome =
             |kept: &(Vec<TrainedHead>, Vec<u8>)| described(&kept.0, "together with the network");
         let (heads, backbone) = match (
@@ -144,7 +269,8 @@ impl Lesson<'_> {
             }
             _ => told(on, Stage::Heads, outcome, |teller| {
                 let (graph, trained) = self.train_together(teller, heads)?;
-                let kept = (pack(heads, trained)?, to_onnx(&graph)?);
+                let all: Vec<&(Part, Head)> = heads.iter().collect();
+                let kept = (pack(&all, trained)?, to_onnx(&graph)?);
                 self.keep.stages.store_bytes("backbone", &key, &kept.1)?;
                 self.keep.stages.store("heads", &key, &kept.0)?;
                 Ok(kept)
@@ -152,6 +278,7 @@ impl Lesson<'_> {
         };
         let graph = import_bytes(&backbone, "backbone.onnx")?;
         Ok(Learnt {
+            keys: vec![String::new(); heads.len()],
             heads: unpack(&heads)?,
             network: Some(Network::of(graph, false)?),
         })
@@ -164,10 +291,12 @@ impl Lesson<'_> {
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
         let samples = self.samples(Set::Train)?;
-        let branches: Vec<Branch> = heads
-            .iter()
-            .map(|(_, head)| Branch {
-                head: head.into(),
+        let judge = self.judge()?;
+        let all: Vec<&(Part, Head)> = heads.iter().collect();
+        let specs = self.specs(&all).into_iter();
+        let branches: Vec<Branch> = specs
+            .map(|head| Branch {
+                head,
                 weight: HEAD_WEIGHT,
             })
             .collect();
@@ -177,7 +306,8 @@ impl Lesson<'_> {
                 true => Hyper::for_backbone(epochs, batch, seed),
                 false => Hyper::for_joint(epochs, batch, seed),
             };
-            self.augmented(hyper)
+            let patience = self.session.exits.recipe.patience;
+            self.augmented(Hyper { patience, ..hyper })
         };
         let network = &self.network.imported;
         let fresh = self.network.untrained;
@@ -185,6 +315,7 @@ impl Lesson<'_> {
         let task = |hyper| Task {
             data: &samples,
             hyper,
+            judge: judge.as_ref().map(|j| j as &dyn Samples),
             saved: Some(&saved),
             cancel: self.cancel,
         };
@@ -236,7 +367,7 @@ fn described(heads: &[TrainedHead], how: &str) -> String {
     format!("{} exit{s} trained {how}, {params} parameters", heads.len())
 }
 
-fn pack(heads: &[(Part, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
+fn pack(heads: &[&(Part, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
     let pairs = heads.iter().zip(trained);
     pairs
         .map(|((part, head), graph)| {
@@ -260,6 +391,16 @@ pub(super) fn tell(teller: &mut Teller, event: train::Event) {
         train::Event::Resumed { epoch } => teller.say(format!("goes on after epoch {epoch}")),
         train::Event::StaleCheckpoint => teller.say("a checkpoint of another training is replaced"),
         train::Event::Features { done, total } => teller.progress(done, total, "images through the network"),
+        train::Event::KeptFeatures { places } => {
+            let s = if places == 1 { "" } else { "s" };
+            teller.say(format!("features of {places} place{s} in the network are there from before"));
+        }
+        train::Event::UnkeptFeatures { why } => teller.say(format!(
+            "the features can't be kept ({why}): the next training computes them again"
+        )),
+        train::Event::Stopped { name, epoch, best } => teller.say(format!(
+            "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on calibration images"
+        )),
         train::Event::NoCache {
             bytes,
             bound,
@@ -297,3 +438,6 @@ pub(super) fn tell(teller: &mut Teller, event: train::Event) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

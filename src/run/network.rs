@@ -1,8 +1,9 @@
 /*! The network of a session, and a head for each of its legal exit points. */
 
+use super::ExitSource;
 use super::RunError;
 use super::keep::Teller;
-use crate::exits::{self, Classifier, ExitPoint, Head, Library, Part};
+use crate::exits::{self, ExitPoint, Head, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
@@ -91,30 +92,13 @@ impl Network {
         session: &Session,
         teller: &mut Teller,
     ) -> Result<Vec<(Part, Head)>, RunError> {
-        let source = match &session.exits.classifier {
-            Classifier::Replica => exits::replica(&self.fused)?,
-            Classifier::Template(text) => text.clone(),
-            Classifier::File(path) => {
-                std::fs::read_to_string(path).map_err(|source| RunError::Io {
-                    file: path.clone(),
-                    source,
-                })?
-            }
-        };
-        // What a source in a file names lies beside it.
-        let folder = match &session.exits.classifier {
-            Classifier::File(path) => path.parent(),
-            _ => None,
-        };
-        let files = |name: &str| match folder {
-            Some(folder) => std::fs::read(folder.join(name)).map_err(|e| e.to_string()),
-            None => Err("only a source in a file of its own can name files".to_string()),
-        };
-        let library = Library::new().with_files(&files);
+        let source = ExitSource::of(&session.exits, &self.fused)?;
         let mut heads = Vec::new();
         let mut refused = None;
         for point in &self.points {
-            match exits::heads_with(&source, point, session.seed, &library) {
+            let made =
+                source.with_library(|l| exits::heads_with(&source.text, point, session.seed, l));
+            match made {
                 Ok(found) => heads.extend(found),
                 Err(error) => {
                     let first = error.diagnostics.first();

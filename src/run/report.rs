@@ -140,6 +140,10 @@ fn subject(found: &Findings) -> Subject {
             format!("network for {backbone} epochs, then with its heads for {epochs}")
         }
     };
+    let training = match session.exits.recipe.patience {
+        Some(_) => format!("{training} at most, each stopped early on calibration images"),
+        None => training,
+    };
     Subject {
         name: found.name.to_owned(),
         network: found.results.layers.network.clone(),
@@ -175,6 +179,12 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
             100.0 * right / (na + nb),
             test.labels.len()
         ));
+    }
+    if session.exits.recipe.patience.is_some() {
+        report.say(
+            "Training stopped early on the calibration images, so that figures on calibration flatter \
+             the exits a little; the test images had no part in it.",
+        );
     }
     if session.edge.len() > 1 || session.cloud.len() > 1 {
         report.say("Predictions are for the first edge and the first cloud target.");

@@ -122,6 +122,9 @@ pub struct TrainedHead {
     pub macs: u64,
     /// Fitted on the calibration set.
     pub temperature: f32,
+    /// Hash of all it was trained from and with; empty where it learnt together with the network.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// The ONNX file, compressed and in base64.
     pub weights: String,
 }
@@ -177,6 +180,7 @@ impl TrainedHead {
             params: head.params,
             macs: head.macs,
             temperature,
+            key: String::new(),
             weights: pack(&bytes).map_err(fail)?,
         })
     }

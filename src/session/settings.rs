@@ -6,7 +6,7 @@ use crate::evaluate::{Billing, Confidence, Policy};
 use crate::exits::{Classifier, Part};
 use crate::partition::{Placement, SplitRule};
 use crate::remote::{Link, Wire};
-use crate::train::Training;
+use crate::train::{Recipe, Training};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -97,8 +97,15 @@ pub struct ExitSettings {
     pub at: Option<Vec<String>>,
     /// What a head is made of.
     pub classifier: Classifier,
+    /// A folder of templates that the classifier may include; the one the classifier's file lies in,
+    /// or the session's, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<PathBuf>,
     /// What is trained.
     pub training: Training,
+    /// How heads learn.
+    #[serde(skip_serializing_if = "Recipe::is_usual")]
+    pub recipe: Recipe,
 }
 
 impl Default for ExitSettings {
@@ -109,7 +116,9 @@ impl Default for ExitSettings {
             at_split: false,
             at: None,
             classifier: Classifier::default(),
+            templates: None,
             training: Training::default(),
+            recipe: Recipe::default(),
         }
     }
 }
@@ -281,6 +290,12 @@ impl Session {
         }
         if let Classifier::File(path) = &mut session.exits.classifier {
             join(path);
+        }
+        match (&mut session.exits.templates, &session.exits.classifier) {
+            (Some(path), _) => join(path),
+            // What a source in the session includes lies beside the session.
+            (none, Classifier::Template(_)) => *none = Some(folder.to_owned()),
+            (None, _) => {}
         }
         for target in session.edge.iter_mut().chain(&mut session.cloud) {
             if let Target::Agent { token, trust, .. } = target {

@@ -68,6 +68,53 @@ impl Stages {
         Ok(Stages { folder })
     }
 
+    /// The same for many results of one kind, in a folder of their own.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn within(&self, kind: &str) -> Result<Self, SessionError> {
+        let folder = self.folder.join(kind);
+        std::fs::create_dir_all(&folder).map_err(|source| SessionError::Io {
+            file: folder.clone(),
+            source,
+        })?;
+        Ok(Stages { folder })
+    }
+
+    /// Lets go of the oldest beyond so many bytes, but of none of `used`.
+    ///
+    /// # Errors
+    /// The folder can't be read, or a file not removed.
+    pub fn prune(&self, bound: u64, used: &[String]) -> Result<(), SessionError> {
+        let io = |source| SessionError::Io {
+            file: self.folder.clone(),
+            source,
+        };
+        let used: Vec<PathBuf> = used.iter().map(|stage| self.file(stage)).collect();
+        let mut others = Vec::new();
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(&self.folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let (about, path) = (entry.metadata().map_err(io)?, entry.path());
+            if !about.is_file() {
+                continue;
+            }
+            bytes += about.len();
+            if !used.contains(&path) {
+                others.push((about.modified().map_err(io)?, about.len(), path));
+            }
+        }
+        others.sort();
+        for (_, len, path) in others {
+            if bytes <= bound {
+                break;
+            }
+            std::fs::remove_file(path).map_err(io)?;
+            bytes -= len;
+        }
+        Ok(())
+    }
+
     fn file(&self, stage: &str) -> PathBuf {
         self.folder.join(format!("{stage}.stage"))
     }
@@ -155,6 +202,19 @@ impl Stages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beyond_a_bound_the_oldest_go_but_none_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let stages = Stages::open(dir.path()).unwrap().within("heads").unwrap();
+        for name in ["a", "b", "c"] {
+            stages.store_bytes(name, "k", &[0; 500]).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        stages.prune(1400, &["a".to_string()]).unwrap();
+        let there = |name| stages.load_bytes(name, "k").unwrap().is_some();
+        assert_eq!([there("a"), there("b"), there("c")], [true, false, true]);
+    }
 
     #[test]
     fn a_finished_stage_is_found_again_by_its_inputs() {

@@ -80,6 +80,8 @@ impl Session {
             }
         }
         self.validate_train_on()?;
+        let recipe = self.exits.recipe.check();
+        recipe.map_err(|(field, problem)| (format!("exits.recipe.{field}"), problem))?;
         share(self.policy.threshold, "policy.threshold")?;
         for (i, (_, threshold)) in self.policy.exits.iter().enumerate() {
             share(*threshold, &format!("policy.exits[{i}]"))?;

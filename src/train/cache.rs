@@ -1,15 +1,19 @@
 /*!
-The feature cache: what the frozen backbone makes of each sample, kept in memory as far as it fits,
-else in a file that vanishes with the process.
+The feature cache: what the frozen backbone makes of each sample, held in memory as far as it fits,
+else in a file that vanishes with the process. What fits in memory may also be kept for the next
+training ([`super::kept`]), which then runs the backbone only for what it doesn't find.
 */
 
+use super::kept::{Kept, names};
 use super::{Event, Samples, TrainError};
-use crate::engine::{Cancel, Engine};
+use crate::engine::{Cancel, Engine, Options};
+use crate::model::{Graph, ValueId};
 use rayon::prelude::*;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Instant;
 
 /// Samples the backbone takes at once.
@@ -22,6 +26,9 @@ pub struct CacheLimits {
     pub memory_bytes: u64,
     /// What doesn't fit goes to a file here, of a fifth of the free disk at most; none: nowhere.
     pub folder: Option<PathBuf>,
+    /// Where what fits is kept for the next training, of the same bytes altogether at most; none:
+    /// nowhere.
+    pub kept: Option<PathBuf>,
 }
 
 impl CacheLimits {
@@ -40,16 +47,51 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 
 /// Runs a backbone for its features.
 pub(super) struct Extractor<'a> {
-    pub engine: &'a Engine,
+    /// The backbone up to the features, which are its outputs.
+    graph: Graph,
+    engine: OnceLock<Engine>,
     pub data: &'a dyn Samples,
     /// Floats of a sample.
-    pub sample: usize,
-    /// Floats of a feature, for each output of the engine.
+    sample: usize,
+    /// Floats of a feature, for each output.
     pub dims: Vec<usize>,
     pub cancel: &'a Cancel,
 }
 
-impl Extractor<'_> {
+impl<'a> Extractor<'a> {
+    /// Of `graph`'s outputs, for samples of so many floats.
+    pub(super) fn new(
+        graph: Graph,
+        data: &'a dyn Samples,
+        sample: usize,
+        cancel: &'a Cancel,
+    ) -> Extractor<'a> {
+        let outputs = graph.outputs.iter();
+        Extractor {
+            dims: outputs.map(|&o| graph.value(o).shape.elements(1)).collect(),
+            engine: OnceLock::new(),
+            graph,
+            data,
+            sample,
+            cancel,
+        }
+    }
+
+    /// The same for some of the outputs.
+    fn only(&self, outputs: &[usize]) -> Result<Extractor<'a>, TrainError> {
+        let ids: Vec<ValueId> = outputs.iter().map(|&o| self.graph.outputs[o]).collect();
+        let graph = self.graph.subgraph(&self.graph.inputs, &ids)?;
+        Ok(Extractor::new(graph, self.data, self.sample, self.cancel))
+    }
+
+    fn engine(&self) -> Result<&Engine, TrainError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let made = Engine::new(self.graph.clone(), &Options::default())?;
+        Ok(self.engine.get_or_init(|| made))
+    }
+
     /// Features of some samples, one buffer an output.
     pub(super) fn run(&self, indices: &[usize]) -> Result<Vec<Vec<f32>>, TrainError> {
         let mut input = vec![0.0; indices.len() * self.sample];
@@ -57,7 +99,9 @@ impl Extractor<'_> {
             .par_chunks_mut(self.sample.max(1))
             .zip(indices)
             .for_each(|(out, &index)| self.data.input(index, out));
-        Ok(self.engine.run_f32(indices.len(), &[&input], self.cancel)?)
+        Ok(self
+            .engine()?
+            .run_f32(indices.len(), &[&input], self.cancel)?)
     }
 
     /// Seconds the backbone takes for all samples, from a measured few.
@@ -95,14 +139,7 @@ impl Features {
         let lens: Vec<u64> = from.dims.iter().map(|d| (d * samples * 4) as u64).collect();
         let bytes = lens.iter().sum::<u64>();
         if bytes <= limits.memory_bytes {
-            let empty = from.dims.iter().map(|d| Vec::with_capacity(d * samples));
-            let mut all: Vec<Vec<f32>> = empty.collect();
-            fill(from, progress, |_, parts| {
-                let pairs = all.iter_mut().zip(&parts);
-                pairs.for_each(|(all, part)| all.extend_from_slice(part));
-                Ok(())
-            })?;
-            return Ok(Features::Memory(all));
+            return Ok(Features::Memory(held(from, limits, progress)?));
         }
         let bound = limits.bound();
         let Some(folder) = limits.folder.as_deref().filter(|_| bytes <= bound) else {
@@ -182,6 +219,63 @@ impl Features {
         }
         Ok(rows)
     }
+}
+
+/// The features in memory: those kept by an earlier training, and the rest from the backbone.
+fn held(
+    from: &Extractor<'_>,
+    limits: &CacheLimits,
+    progress: &mut dyn FnMut(Event),
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    let samples = from.data.len();
+    let kept = limits.kept.as_deref().map(|folder| Kept {
+        folder,
+        bound: limits.memory_bytes,
+    });
+    // Samples that can't be told from others are computed afresh.
+    let identity = from.data.identity();
+    let kept = kept.filter(|_| !identity.is_empty());
+    let names = match kept {
+        Some(_) => names(&from.graph, &format!("{samples} {identity}"))?,
+        None => Vec::new(),
+    };
+    let lens = from.dims.iter().map(|d| d * samples);
+    let mut all: Vec<Option<Vec<f32>>> = match &kept {
+        Some(kept) => names
+            .iter()
+            .zip(lens)
+            .map(|(n, len)| kept.read(n, len))
+            .collect(),
+        None => vec![None; from.dims.len()],
+    };
+    let missing: Vec<usize> = (0..all.len()).filter(|&o| all[o].is_none()).collect();
+    if missing.len() < all.len() {
+        let places = all.len() - missing.len();
+        progress(Event::KeptFeatures { places });
+    }
+    if !missing.is_empty() {
+        let part = from.only(&missing)?;
+        let empty = part.dims.iter().map(|d| Vec::with_capacity(d * samples));
+        let mut made: Vec<Vec<f32>> = empty.collect();
+        fill(&part, progress, |_, parts| {
+            let pairs = made.iter_mut().zip(&parts);
+            pairs.for_each(|(all, part)| all.extend_from_slice(part));
+            Ok(())
+        })?;
+        for (o, made) in missing.into_iter().zip(made) {
+            all[o] = Some(made);
+        }
+    }
+    let all: Vec<Vec<f32>> = all.into_iter().flatten().collect();
+    if let Some(kept) = &kept
+        && let Err(error) = kept.keep(&names, &all)
+    {
+        // Only the next training waits for it.
+        progress(Event::UnkeptFeatures {
+            why: format!("{}: {error}", kept.folder.display()),
+        });
+    }
+    Ok(all)
 }
 
 /// Hands the features of all samples to `take` in order, with the number of the first.

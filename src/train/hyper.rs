@@ -3,6 +3,10 @@
 use super::TrainError;
 use serde::{Deserialize, Serialize};
 
+/// How far weights on standardised features move until they are right, amply: with 1,000 to 50,000
+/// samples, linear heads of resnet20 that were given less ended up to 10 points short.
+const TRAVEL: f64 = 15.0;
+
 /// How parameters follow their gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Optimizer {
@@ -36,6 +40,9 @@ pub struct Hyper {
     pub flip: bool,
     /// Move images by up to so many pixels, edges repeated (backbones only).
     pub shift: usize,
+    /// Stop after so many epochs without a lower loss on the images that judge
+    /// ([`super::Task::judge`]), and keep what was best; all epochs if absent.
+    pub patience: Option<usize>,
 }
 
 impl Default for Hyper {
@@ -52,15 +59,17 @@ impl Default for Hyper {
             seed: 0,
             flip: false,
             shift: 0,
+            patience: None,
         }
     }
 }
 
 impl Hyper {
     /// For heads over a frozen backbone: AdamW at 5e-3. A head is a small convex or nearly convex
-    /// problem on fixed features, standardised where it starts with a linear layer, so that a few
-    /// thousand steps of this length reach its optimum. No label smoothing: it would distort the
-    /// confidences exits go by.
+    /// problem on fixed features, whitened where it starts with a linear layer, so that a few
+    /// thousand steps of this length reach its optimum; where there are fewer steps, such a head
+    /// takes longer ones, up to four times ([`Hyper::hurried`]). No label smoothing: it would
+    /// distort the confidences exits go by.
     pub fn for_heads(epochs: usize, batch: usize, seed: u64) -> Hyper {
         Hyper {
             epochs,
@@ -110,15 +119,25 @@ impl Hyper {
         Ok(())
     }
 
-    /// The learning rate at step `step` of `steps`.
-    pub(super) fn rate(&self, step: usize, steps: usize) -> f64 {
+    /// The learning rate of a head on standardised features, at its height. AdamW moves a parameter
+    /// by about the rate a step, and the optimum is some [`TRAVEL`] away.
+    pub(super) fn hurried(&self, steps: usize) -> f64 {
+        let needed = 2.0 * TRAVEL / steps.max(1) as f64;
+        match self.optimizer {
+            Optimizer::AdamW => needed.clamp(self.learning_rate, 4.0 * self.learning_rate),
+            Optimizer::Sgd => self.learning_rate,
+        }
+    }
+
+    /// The share of its height that the learning rate has at step `step` of `steps`.
+    pub(super) fn height(&self, step: usize, steps: usize) -> f64 {
         let rise = self.warmup * steps as f64;
         let step = step as f64;
         if step < rise {
-            return self.learning_rate * (step + 1.0) / (rise + 1.0);
+            return (step + 1.0) / (rise + 1.0);
         }
         let share = (step - rise) / (steps as f64 - rise).max(1.0);
-        self.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+        0.5 * (1.0 + (std::f64::consts::PI * share).cos())
     }
 }
 
@@ -127,13 +146,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn few_steps_are_longer_within_bounds() {
+        let hyper = Hyper::for_heads(15, 128, 0);
+        let rates = [100, 3000, 5860, 100_000].map(|steps| hyper.hurried(steps));
+        assert_eq!((rates[0], rates[1], rates[3]), (0.02, 0.01, 0.005));
+        assert!((rates[2] - 0.00512).abs() < 1e-4);
+    }
+
+    #[test]
     fn the_rate_rises_then_falls() {
         let hyper = Hyper {
-            learning_rate: 1.0,
             warmup: 0.1,
             ..Hyper::default()
         };
-        let rates: Vec<f64> = (0..100).map(|s| hyper.rate(s, 100)).collect();
+        let rates: Vec<f64> = (0..100).map(|s| hyper.height(s, 100)).collect();
         let top = rates.iter().position(|&r| r == 1.0).unwrap();
         assert_eq!(top, 10);
         assert!(rates[..=top].is_sorted());

@@ -5,11 +5,13 @@ losses.
 
 use super::heads::HeadSpec;
 use super::hyper::Hyper;
-use super::learner::{Learner, Rng, cross_entropy, order};
-use super::{Event, Task, TrainError, checkpoint};
-use crate::engine::EngineError;
+use super::learner::{Learner, Rng, order};
+use super::loss::{Target, loss};
+use super::scores::forward_scores;
+use super::{Event, Samples, Task, TrainError, checkpoint};
 use crate::engine::training::Run;
-use crate::model::{Graph, ValueId};
+use crate::engine::{Cancel, EngineError};
+use crate::model::{Graph, ValueId, fuse};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,9 @@ pub struct Branch<'a> {
 
 /// Trains `backbone` (as imported, with its batch norms, or fused) and `branches` on its cuts;
 /// the backbone's own loss counts `weight`. Without branches it is plain training, or fine-tuning
-/// where it comes trained. After each epoch the state goes to the task's checkpoint, where the same
+/// where it comes trained. A head may have a recipe of its own, and be taught by the final classifier
+/// of the same step; what the settings say of smoothing is for those without. With patience and
+/// images that judge, all stop at once, by the weighted sum of their losses. After each epoch the state goes to the task's checkpoint, where the same
 /// training resumes after a kill, to the same result on as many threads. Returns the trained
 /// backbone and heads, in order.
 ///
@@ -44,6 +48,7 @@ pub fn train_joint(
         hyper,
         saved,
         cancel,
+        ..
     } = *task;
     hyper.check(data.len())?;
     let sample = sample_shape(backbone)?;
@@ -68,6 +73,9 @@ pub fn train_joint(
     let first = checkpoint::resume(saved, &print, &mut all, progress)?;
     let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
+        if task.is_over(learners[0].waited()) {
+            break;
+        }
         let start = Instant::now();
         let mut scores = vec![(0.0, 0usize); learners.len()];
         let mut count = 0;
@@ -88,6 +96,11 @@ pub fn train_joint(
             // What the backbone's values owe to the losses behind them.
             let mut seeds = Vec::new();
             let mut grads = Vec::new();
+            let taught = heads.iter().any(|h| h.distill().is_some());
+            let teacher = match taught {
+                true => Some(values[0].flatten_all()?.to_vec1::<f32>()?),
+                false => None,
+            };
             for (n, value) in values.iter().enumerate() {
                 let learner = &learners[n];
                 let (logits, branch) = match n {
@@ -104,7 +117,15 @@ pub fn train_joint(
                         (y.remove(0), Some(tape))
                     }
                 };
-                let mut loss = cross_entropy(&logits, &labels, hyper.label_smoothing)?;
+                let target = match n {
+                    0 => Target {
+                        labels: &labels,
+                        smoothing: hyper.label_smoothing,
+                        teacher: None,
+                    },
+                    _ => heads[n - 1].target(hyper, &labels, teacher.as_deref()),
+                };
+                let mut loss = loss(&logits, &target)?;
                 if !loss.mean.is_finite() {
                     return Err(TrainError::Diverged {
                         name: names[n].clone(),
@@ -127,9 +148,30 @@ pub fn train_joint(
                 grads.push(found);
             }
             grads.insert(0, tape.backward(seeds, cancel)?);
-            let rate = hyper.rate(step, hyper.epochs * per_epoch);
-            for (learner, grads) in learners.iter_mut().zip(&grads) {
-                learner.step(grads, rate, hyper)?;
+            let height = hyper.height(step, hyper.epochs * per_epoch);
+            for (n, (learner, grads)) in learners.iter_mut().zip(&grads).enumerate() {
+                let (rate, rule) = match n {
+                    0 => (
+                        hyper.learning_rate * height,
+                        (hyper.optimizer, hyper.weight_decay),
+                    ),
+                    _ => (heads[n - 1].rate(hyper, height), heads[n - 1].rule(hyper)),
+                };
+                learner.step(grads, rate, rule)?;
+            }
+        }
+        if let Some(judge) = task.judge() {
+            let sum = judged(&learners, &heads, &weights, judge, cancel)?;
+            for learner in &mut learners {
+                learner.judge(sum)?;
+            }
+            let waited = learners[0].waited();
+            if task.is_over(waited) {
+                progress(Event::Stopped {
+                    name: names[0].clone(),
+                    epoch: epoch + 1,
+                    best: epoch + 1 - waited,
+                });
             }
         }
         let all: Vec<&Learner> = learners.iter().collect();
@@ -145,9 +187,54 @@ pub fn train_joint(
                 .collect(),
         });
     }
+    for learner in &mut learners {
+        learner.take_best()?;
+    }
     let mut trained = learners.iter().map(|l| l.net.to_graph());
     let backbone = trained.next().unwrap_or_else(|| Ok(backbone.clone()))?;
     Ok((backbone, trained.collect::<Result<_, _>>()?))
+}
+
+/// The weighted sum of the losses on images nothing learns from.
+fn judged(
+    learners: &[Learner],
+    heads: &[HeadSpec<'_>],
+    weights: &[f64],
+    judge: &dyn Samples,
+    cancel: &Cancel,
+) -> Result<f64, TrainError> {
+    let mut backbone = learners[0].net.to_graph()?;
+    // Heads may stand on values that fusion would take away.
+    let ends = heads.iter().map(|h| backbone.find(&h.value));
+    let ends = ends.collect::<Result<Vec<ValueId>, _>>()?;
+    backbone.outputs = vec![learners[0].logits];
+    backbone.outputs.extend(ends);
+    let mut backbone = fuse(&backbone);
+    backbone.outputs.truncate(1);
+    let graphs = learners[1..].iter().map(|l| l.net.to_graph());
+    let graphs = graphs.collect::<Result<Vec<Graph>, _>>()?;
+    let graphs: Vec<Graph> = graphs.iter().map(fuse).collect();
+    let pairs: Vec<(&str, &Graph)> = heads
+        .iter()
+        .zip(&graphs)
+        .map(|(head, graph)| (head.value.as_str(), graph))
+        .collect();
+    let mut scores = forward_scores(&backbone, &pairs, judge, cancel, &mut |_| {})?;
+    // The network's own come last, its weight first.
+    scores.rotate_right(1);
+    let labels: Vec<u16> = (0..judge.len()).map(|i| judge.label(i)).collect();
+    let target = Target {
+        labels: &labels,
+        smoothing: 0.0,
+        teacher: None,
+    };
+    let mut sum = 0.0;
+    for (scores, weight) in scores.into_iter().zip(weights) {
+        let classes = scores.len() / labels.len().max(1);
+        let scores = Tensor::from_vec(scores, (labels.len(), classes), &Device::Cpu)?;
+        sum += weight * loss(&scores, &target)?.mean;
+    }
+    Ok(sum)
 }
 
 /// Trains `backbone` alone by `first`, then it and `branches` together by `task`'s settings. Each
@@ -172,6 +259,8 @@ pub fn train_mixed(
     let phase = Task {
         hyper: first,
         saved: alone.as_deref(),
+        // The heads, by which it could be judged too soon, come later.
+        judge: None,
         ..*task
     };
     let (learnt, _) = train_joint(backbone, 1.0, &[], &phase, progress)?;

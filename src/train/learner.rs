@@ -1,7 +1,7 @@
-/*! One graph that learns: its loss and its optimizer; and the seeded order of samples. */
+/*! One graph that learns: its optimizer, and the best it was; and the seeded order of samples. */
 
 use super::TrainError;
-use super::hyper::{Hyper, Optimizer};
+use super::hyper::Optimizer;
 use crate::engine::training::{Gradients, TrainableGraph};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
@@ -46,62 +46,6 @@ pub(super) fn logits(graph: &Graph) -> Result<ValueId, TrainError> {
     })
 }
 
-/// What a batch's logits come to.
-pub(super) struct Loss {
-    /// Mean over the batch.
-    pub mean: f64,
-    /// How many were right.
-    pub right: usize,
-    /// Of the mean, by the logits.
-    pub gradient: Vec<f32>,
-}
-
-/// Cross-entropy with label smoothing, of logits `[samples, classes]`.
-pub(super) fn cross_entropy(
-    logits: &Tensor,
-    labels: &[u16],
-    smoothing: f64,
-) -> Result<Loss, TrainError> {
-    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-    let classes = logits.len() / labels.len().max(1);
-    let low = smoothing as f32 / classes as f32;
-    let share = 1.0 / labels.len() as f32;
-    let mut loss = Loss {
-        mean: 0.0,
-        right: 0,
-        gradient: logits,
-    };
-    for (row, &label) in loss.gradient.chunks_exact_mut(classes.max(1)).zip(labels) {
-        let label = usize::from(label);
-        if label >= classes {
-            return Err(TrainError::Request(format!(
-                "a sample has label {label}, the network only {classes} classes"
-            )));
-        }
-        let (mut top, mut best) = (f32::NEG_INFINITY, 0);
-        for (i, &v) in row.iter().enumerate() {
-            if v > top {
-                (top, best) = (v, i);
-            }
-        }
-        loss.right += usize::from(best == label);
-        let total = row.iter().map(|v| (v - top).exp()).sum::<f32>();
-        let log_total = total.ln() + top;
-        for (i, v) in row.iter_mut().enumerate() {
-            let hit = if i == label {
-                1.0 - smoothing as f32
-            } else {
-                0.0
-            };
-            let target = low + hit;
-            loss.mean += f64::from(target) * f64::from(log_total - *v);
-            *v = share * ((*v - log_total).exp() - target);
-        }
-    }
-    loss.mean /= labels.len() as f64;
-    Ok(loss)
-}
-
 /// A graph, the value it is trained on, and the optimizer's memory.
 pub(super) struct Learner {
     pub net: TrainableGraph,
@@ -109,6 +53,15 @@ pub(super) struct Learner {
     /// Two for each parameter, in their order.
     slots: Vec<[Vec<f32>; 2]>,
     steps: usize,
+    best: Option<Best>,
+}
+
+/// The state in which a graph did best on images it doesn't learn from.
+struct Best {
+    state: BTreeMap<String, Tensor>,
+    loss: f64,
+    /// Epochs since.
+    waited: usize,
 }
 
 impl Learner {
@@ -122,15 +75,44 @@ impl Learner {
             logits: logits(graph)?,
             slots,
             steps: 0,
+            best: None,
         })
     }
 
-    /// Moves the parameters that have a gradient.
+    /// Notes a loss on images it doesn't learn from, and keeps the state if none was lower.
+    pub(super) fn judge(&mut self, loss: f64) -> Result<(), TrainError> {
+        match &mut self.best {
+            Some(best) if loss.is_nan() || loss >= best.loss => best.waited += 1,
+            _ => {
+                self.best = Some(Best {
+                    state: self.net.state()?,
+                    loss,
+                    waited: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Epochs since it did best; 0 where it was never judged.
+    pub(super) fn waited(&self) -> usize {
+        self.best.as_ref().map_or(0, |best| best.waited)
+    }
+
+    /// Goes back to the state in which it did best, if it was judged.
+    pub(super) fn take_best(&mut self) -> Result<(), TrainError> {
+        match self.best.take() {
+            Some(best) => Ok(self.net.restore(&best.state)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the parameters that have a gradient, weights pulled to zero by `decay`.
     pub(super) fn step(
         &mut self,
         grads: &Gradients,
         rate: f64,
-        hyper: &Hyper,
+        (optimizer, decay): (Optimizer, f64),
     ) -> Result<(), TrainError> {
         self.steps += 1;
         let rate = rate as f32;
@@ -141,10 +123,10 @@ impl Learner {
                 continue;
             };
             let decay = match param.tensor.rank() > 1 {
-                true => hyper.weight_decay as f32,
+                true => decay as f32,
                 false => 0.0,
             };
-            param.change(|value| match hyper.optimizer {
+            param.change(|value| match optimizer {
                 Optimizer::Sgd => {
                     for ((w, &g), m) in value.iter_mut().zip(grad).zip(&mut *m) {
                         *m = 0.9 * *m + g + decay * *w;
@@ -181,6 +163,13 @@ impl Learner {
         }
         let steps = Tensor::new(&[self.steps as i64], &Device::Cpu)?;
         to.insert(format!("{prefix}/steps"), steps);
+        if let Some(best) = &self.best {
+            for (name, tensor) in &best.state {
+                to.insert(format!("{prefix}/best/{name}"), tensor.clone());
+            }
+            let loss = Tensor::new(&[best.loss, best.waited as f64], &Device::Cpu)?;
+            to.insert(format!("{prefix}/judged"), loss);
+        }
         Ok(())
     }
 
@@ -190,11 +179,22 @@ impl Learner {
         prefix: &str,
         from: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainError> {
-        let start = format!("{prefix}/state/");
-        let state = from.iter();
-        let state =
-            state.filter_map(|(k, t)| Some((k.strip_prefix(&start)?.to_string(), t.clone())));
-        self.net.restore(&state.collect())?;
+        let under = |what: &str| -> BTreeMap<String, Tensor> {
+            let start = format!("{prefix}/{what}/");
+            let all = from.iter();
+            all.filter_map(|(k, t)| Some((k.strip_prefix(&start)?.to_string(), t.clone())))
+                .collect()
+        };
+        self.net.restore(&under("state"))?;
+        let judged = from.get(&format!("{prefix}/judged"));
+        let judged = judged.map(Tensor::to_vec1::<f64>).transpose()?;
+        if let Some(&[loss, waited]) = judged.as_deref() {
+            self.best = Some(Best {
+                state: under("best"),
+                loss,
+                waited: waited as usize,
+            });
+        }
         for (param, slots) in self.net.parameters().iter().zip(&mut self.slots) {
             for (i, slot) in slots.iter_mut().enumerate() {
                 if let Some(kept) = from.get(&format!("{prefix}/slot{i}/{}", param.name)) {
@@ -206,40 +206,5 @@ impl Learner {
             self.steps = steps.to_vec1::<i64>()?.first().map_or(0, |&s| s as usize);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_loss_and_its_gradient_agree() {
-        let logits = [0.3f32, -1.2, 0.8, 2.0, 0.1, -0.4];
-        let at = |v: &[f32]| {
-            let v = Tensor::from_slice(v, (2, 3), &Device::Cpu).unwrap();
-            cross_entropy(&v, &[2, 1], 0.1).unwrap()
-        };
-        let found = at(&logits);
-        assert_eq!(found.right, 1);
-        // -log softmax of the label's logit weighs 0.9 + 0.1 / 3, the others' 0.1 / 3.
-        let plain = |row: [f64; 3], label: usize| -> f64 {
-            let total: f64 = row.iter().map(|v| v.exp()).sum();
-            let terms = row.iter().enumerate().map(|(i, v)| {
-                let weight = 0.1 / 3.0 + if i == label { 0.9 } else { 0.0 };
-                weight * (total.ln() - v)
-            });
-            terms.sum()
-        };
-        let mean = (plain([0.3, -1.2, 0.8], 2) + plain([2.0, 0.1, -0.4], 1)) / 2.0;
-        assert!((found.mean - mean).abs() < 1e-6);
-        for i in 0..6 {
-            let mut moved = logits;
-            moved[i] += 1e-2;
-            let up = at(&moved).mean;
-            moved[i] -= 2e-2;
-            let slope = (up - at(&moved).mean) / 2e-2;
-            assert!((slope - f64::from(found.gradient[i])).abs() < 1e-4);
-        }
     }
 }

@@ -8,6 +8,8 @@ use crate::model::{Activation, Builder, Constant, Op, Shape};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
+mod recipe;
+
 struct Toy(usize);
 
 fn noise(i: usize) -> f32 {
@@ -92,6 +94,7 @@ fn spec(graph: &Graph) -> HeadSpec<'_> {
         value: "a".into(),
         graph,
         dropout: &[],
+        recipe: HeadRecipe::default(),
     }
 }
 
@@ -113,6 +116,7 @@ fn trained<R>(
     let task = Task {
         data,
         hyper,
+        judge: None,
         saved,
         cancel: &cancel,
     };
@@ -131,6 +135,7 @@ fn trained<R>(
 const MEMORY: CacheLimits = CacheLimits {
     memory_bytes: 1 << 20,
     folder: None,
+    kept: None,
 };
 
 #[test]
@@ -140,6 +145,7 @@ fn a_tiny_network_learns_its_samples_by_heart() {
     let task = Task {
         data: &Toy(32),
         hyper: &hyper(60),
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
@@ -232,6 +238,7 @@ fn killed_heads_resume_to_the_same_weights() {
     let none = CacheLimits {
         memory_bytes: 0,
         folder: None,
+        kept: None,
     };
     for limits in [&MEMORY, &none] {
         let whole = run(None, 9, limits, 0.3).0.unwrap();
@@ -296,6 +303,7 @@ fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
     let task = Task {
         data: &data,
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
@@ -304,6 +312,7 @@ fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
         let limits = CacheLimits {
             memory_bytes,
             folder: folder.map(Path::to_path_buf),
+            kept: None,
         };
         let heads = train_heads(&net, &[spec(&head)], &task, &limits, &mut |e| {
             if let Event::NoCache { bytes, bound, .. } = e {
@@ -336,6 +345,7 @@ fn a_stop_is_heard_while_features_are_made() {
     let task = Task {
         data: &Toy(200),
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };
@@ -456,6 +466,7 @@ fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
     let task = Task {
         data: &Toy(4),
         hyper: &hyper,
+        judge: None,
         saved: None,
         cancel: &cancel,
     };

@@ -12,8 +12,8 @@ use crate::evaluate::explore::Limits;
 use crate::exits::{self, Classifier, ExitPoint, Part};
 use crate::model::{LayerTable, fuse};
 use crate::partition::{Plan, Split};
-use crate::run::Event;
-use crate::session::Session;
+use crate::run::{Event, ExitSource};
+use crate::session::{ExitSettings, Session};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,6 +108,8 @@ pub enum Timer {
 pub struct HeadsRequest {
     pub generation: u64,
     pub source: String,
+    /// Where what the source includes is looked for, paths resolved.
+    pub settings: ExitSettings,
     pub network: Arc<Network>,
     pub seed: u64,
     /// The point whose findings are told first.
@@ -432,24 +434,36 @@ impl Runner {
 /// The heads of a source at every point, or the findings at the first that fails, `first` first.
 pub fn make_heads(request: &HeadsRequest) -> Result<Vec<HeadFacts>, Box<exits::ExitError>> {
     let points = &request.network.points;
+    let made = ExitSource::with_text(&request.settings, request.source.clone());
+    let source = made.map_err(|e| {
+        Box::new(exits::ExitError {
+            after: None,
+            source_text: request.source.clone(),
+            diagnostics: vec![exits::Diagnostic::at_start(e.to_string())],
+        })
+    })?;
     let rest = (0..points.len()).filter(|&i| i != request.first);
     let order = points.get(request.first).map(|_| request.first);
     let mut made: Vec<HeadFacts> = Vec::with_capacity(points.len());
     for i in order.into_iter().chain(rest) {
-        made.push(facts(&request.source, &points[i], request.seed)?);
+        made.push(facts(&source, &points[i], request.seed)?);
     }
     made.sort_by_key(|h| h.layer);
     Ok(made)
 }
 
-fn facts(source: &str, point: &ExitPoint, seed: u64) -> Result<HeadFacts, Box<exits::ExitError>> {
-    let heads = exits::heads(source, point, seed)?;
+fn facts(
+    source: &ExitSource,
+    point: &ExitPoint,
+    seed: u64,
+) -> Result<HeadFacts, Box<exits::ExitError>> {
+    let heads = source.with_library(|l| exits::heads_with(&source.text, point, seed, l))?;
     let cloud_hash = heads.last().map_or(String::new(), |(_, h)| h.hash.clone());
     // There always is one of the edge.
     let Some((_, head)) = heads.into_iter().find(|(part, _)| *part == Part::Edge) else {
         return Err(Box::new(exits::ExitError {
             after: Some(point.after.clone()),
-            source_text: source.to_string(),
+            source_text: source.text.clone(),
             diagnostics: Vec::new(),
         }));
     };

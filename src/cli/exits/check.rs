@@ -1,5 +1,6 @@
 /*! `exits check`: whether a source makes a head, at every exit point of a network. */
 
+use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
 use crate::exits::{Diagnostic, ExitPoint, Head, Part, heads_with};
@@ -41,6 +42,7 @@ struct HeadRow<'a> {
     hash: &'a str,
     parameters: usize,
     macs: u64,
+    cost: &'a Cost,
     warnings: &'a [Diagnostic],
 }
 
@@ -50,22 +52,33 @@ struct Found<'a> {
     points: Vec<&'a str>,
 }
 
-type Checked<'a> = (&'a ExitPoint, Result<Vec<(Part, Head)>, Vec<Diagnostic>>);
+type Checked<'a> = (
+    &'a ExitPoint,
+    Result<Vec<(Part, Head, Cost)>, Vec<Diagnostic>>,
+);
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
-    let files = |name: &str| source.file(name);
-    let library = source.library(&files);
-    let checked: Vec<Checked> = place
-        .points
-        .iter()
-        .map(|point| {
-            let heads = heads_with(&source.text, point, place.seed, &library);
-            (point, heads.map_err(|e| e.diagnostics))
-        })
-        .collect();
+    let pricer = Pricer::of(&place);
+    let mut checked: Vec<Checked> = Vec::with_capacity(place.points.len());
+    for point in &place.points {
+        let heads = source
+            .source
+            .with_library(|l| heads_with(&source.source.text, point, place.seed, l));
+        let heads = match heads {
+            Ok(heads) => {
+                let priced = heads.into_iter().map(|(part, head)| {
+                    let cost = pricer.cost(&head)?;
+                    Ok((part, head, cost))
+                });
+                Ok(priced.collect::<Result<Vec<_>, CliError>>()?)
+            }
+            Err(error) => Err(error.diagnostics),
+        };
+        checked.push((point, heads));
+    }
     let failed = checked.iter().filter(|(_, c)| c.is_err()).count();
     let mut out = io::stdout().lock();
     let written = match args.json {
@@ -79,7 +92,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))
         }
-        false => human(&mut out, &source.name, &source.text, &checked),
+        false => human(&mut out, &source.name, &source.source.text, &checked),
     };
     written.context("writing the findings")?;
     match failed {
@@ -94,11 +107,12 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
 
 fn row<'a>((point, heads): &'a Checked) -> Row<'a> {
     let made = heads.as_deref().unwrap_or_default();
-    let head = |(part, head): &'a (Part, Head)| HeadRow {
+    let head = |(part, head, cost): &'a (Part, Head, Cost)| HeadRow {
         part: *part,
         hash: &head.hash,
         parameters: head.params,
         macs: head.macs,
+        cost,
         warnings: &head.warnings,
     };
     Row {
@@ -115,7 +129,7 @@ fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> i
     });
     let warnings = collect(checked, |(_, made)| {
         let made = made.as_deref().unwrap_or_default();
-        made.iter().flat_map(|(_, head)| &head.warnings)
+        made.iter().flat_map(|(_, head, _)| &head.warnings)
     });
     for (what, found) in [("error", errors), ("warning", warnings)] {
         for Found { finding, points } in found {
@@ -129,7 +143,7 @@ fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> i
         }
     }
     for (point, made) in checked {
-        for (part, head) in made.as_deref().unwrap_or_default() {
+        for (part, head, cost) in made.as_deref().unwrap_or_default() {
             let both = made.as_ref().is_ok_and(|m| m.len() > 1);
             let part = match (both, part) {
                 (false, _) => "",
@@ -141,6 +155,9 @@ fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> i
                 "after {}{part}: {} parameters, {} MACs",
                 point.after, head.params, head.macs
             )?;
+            for line in cost.lines() {
+                writeln!(out, "  {line}")?;
+            }
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 /*! `exits render`: the heads a source makes, as text, ONNX or PyTorch source. */
 
+use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
 use crate::exits::{ExitPoint, Head, Line, Part, heads_with};
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Show the heads a source makes: layers with their shapes, parameters and multiply-accumulates
-/// (MACs), at one exit point or all; or write one as ONNX or PyTorch source.
+/// (MACs), with their times, at one exit point or all; or write one as ONNX or PyTorch source.
 #[derive(Debug, clap::Args)]
 pub struct RenderArgs {
     #[command(flatten)]
@@ -45,6 +46,7 @@ struct Row<'a> {
     parameters: usize,
     parameter_bytes: usize,
     macs: u64,
+    cost: Cost,
     layers: &'a [Line],
 }
 
@@ -52,11 +54,12 @@ struct Row<'a> {
 pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
-    let files = |name: &str| source.file(name);
-    let library = source.library(&files);
+    let text = source.source.text.as_str();
     let mut heads: Vec<(Part, Head, bool)> = Vec::new();
     for point in &place.points {
-        let made = heads_with(&source.text, point, place.seed, &library)?;
+        let made = source
+            .source
+            .with_library(|l| heads_with(text, point, place.seed, l))?;
         let both = made.len() > 1;
         let wanted = made.into_iter().filter(|(part, _)| match args.part {
             Some(side) if both => matches!(
@@ -68,7 +71,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         heads.extend(wanted.map(|(part, head)| (part, head, both)));
     }
     for warning in heads.iter().flat_map(|(_, head, _)| &head.warnings) {
-        eprintln!("warning: {}:{}", source.name, warning.text(&source.text));
+        eprintln!("warning: {}:{}", source.name, warning.text(text));
     }
     let mut out = io::stdout().lock();
     if args.onnx.is_some() || args.pytorch {
@@ -89,14 +92,23 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         }
         return write!(out, "{}", head.pytorch()?).context("writing the source");
     }
+    let pricer = Pricer::of(&place);
     let written = match args.json {
         true => {
-            let rows: Vec<Row> = heads.iter().map(row).collect();
+            let rows = heads.iter().map(|head| row(head, &pricer));
+            let rows = rows.collect::<Result<Vec<Row>, CliError>>()?;
             serde_json::to_writer_pretty(&mut out, &rows)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))
         }
-        false => heads.iter().try_for_each(|head| human(&mut out, head)),
+        false => {
+            let mut written = Ok(());
+            for head in &heads {
+                let cost = pricer.cost(&head.1)?;
+                written = written.and_then(|()| human(&mut out, head, &cost));
+            }
+            written
+        }
     };
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -104,8 +116,11 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     }
 }
 
-fn row((part, head, _): &(Part, Head, bool)) -> Row<'_> {
-    Row {
+fn row<'a>(
+    (part, head, _): &'a (Part, Head, bool),
+    pricer: &Pricer<'_>,
+) -> Result<Row<'a>, CliError> {
+    Ok(Row {
         point: &head.point,
         part: *part,
         rendered: &head.rendered,
@@ -113,11 +128,16 @@ fn row((part, head, _): &(Part, Head, bool)) -> Row<'_> {
         parameters: head.params,
         parameter_bytes: head.params * size_of::<f32>(),
         macs: head.macs,
+        cost: pricer.cost(head)?,
         layers: &head.lines,
-    }
+    })
 }
 
-fn human(out: &mut impl Write, (part, head, both): &(Part, Head, bool)) -> io::Result<()> {
+fn human(
+    out: &mut impl Write,
+    (part, head, both): &(Part, Head, bool),
+    cost: &Cost,
+) -> io::Result<()> {
     let part = match (both, part) {
         (false, _) => "",
         (true, Part::Edge) => ", on the edge",
@@ -137,6 +157,9 @@ fn human(out: &mut impl Write, (part, head, both): &(Part, Head, bool)) -> io::R
         head.params * size_of::<f32>(),
         head.hash
     )?;
+    for line in cost.lines() {
+        writeln!(out, "  {line}")?;
+    }
     writeln!(
         out,
         "{:<width$} {:>14} {:>10} {:>12}",

@@ -4,7 +4,7 @@ use super::{HeadBuilder, placed, shape_text, trouble};
 use crate::exits::diagnostic::Finding;
 use crate::exits::layer::Layer;
 use crate::model::op::Binary;
-use crate::model::{Activation, Op, ValueId};
+use crate::model::{Activation, Dim, Op, ValueId};
 
 impl HeadBuilder<'_> {
     /// `x + layers(x)`.
@@ -69,7 +69,8 @@ impl HeadBuilder<'_> {
         self.name = path;
         let joined = match layer.whole("join") {
             0 => self.concat(&ends),
-            _ => self.sum(&ends),
+            1 => self.sum(&ends),
+            _ => self.mix(&ends),
         };
         joined.map_err(|t| vec![placed(layer.span, t)])
     }
@@ -95,11 +96,52 @@ impl HeadBuilder<'_> {
         self.push("", Op::Concat { axis: axis + 1 }, &inputs[1..])
     }
 
-    fn sum(&mut self, ends: &[(ValueId, Vec<usize>)]) -> Result<(), super::Trouble> {
+    /// Refuses branches that differ in shape.
+    fn alike(ends: &[(ValueId, Vec<usize>)], how: &str) -> Result<(), super::Trouble> {
         if ends.iter().any(|(_, s)| *s != ends[0].1) {
-            let message = format!("branches of {} can't be summed", shapes(ends));
+            let message = format!("branches of {} can't be {how}", shapes(ends));
             return trouble(message, "give all the same shape, or join them by `concat`");
         }
+        Ok(())
+    }
+
+    /// Σ aᵢ · branchᵢ with learned shares a that add up to 1, all but the last of them being
+    /// parameters: last + Σ aᵢ · (branchᵢ − last). Of two branches it is Lee, Gallagher and Tu's
+    /// (2016) mixed pooling, if they are pools.
+    fn mix(&mut self, ends: &[(ValueId, Vec<usize>)]) -> Result<(), super::Trouble> {
+        Self::alike(ends, "mixed")?;
+        let Some(((last, sample), others)) = ends.split_last() else {
+            return Ok(());
+        };
+        let dims = |extents: &[usize]| {
+            let extents = extents.iter().map(|&n| Dim::Fixed(n));
+            std::iter::once(Dim::Batch(1)).chain(extents).collect()
+        };
+        let elements: usize = sample.iter().product();
+        let mut columns = Vec::new();
+        for (i, (branch, _)) in others.iter().enumerate() {
+            self.at = *branch;
+            let apart = Op::Binary(Binary::Sub, Activation::NONE);
+            self.push(&format!(".apart{i}"), apart, &[*last])?;
+            let to = dims(&[elements, 1]);
+            self.push(&format!(".column{i}"), Op::Reshape { to }, &[])?;
+            columns.push(self.at);
+        }
+        if columns.len() > 1 {
+            self.at = columns[0];
+            self.push(".columns", Op::Concat { axis: 2 }, &columns[1..])?;
+        }
+        let shares = self.filled("weight", &[columns.len(), 1], 1.0 / ends.len() as f32);
+        self.counted(".mixed", Op::MatMul, &[shares], columns.len())?;
+        self.macs += (elements * columns.len()) as u64;
+        let to = dims(sample);
+        self.push(".shaped", Op::Reshape { to }, &[])?;
+        let add = Op::Binary(Binary::Add, Activation::NONE);
+        self.push("", add, &[*last])
+    }
+
+    fn sum(&mut self, ends: &[(ValueId, Vec<usize>)]) -> Result<(), super::Trouble> {
+        Self::alike(ends, "summed")?;
         self.at = ends[0].0;
         for (i, (value, _)) in ends.iter().enumerate().skip(1) {
             let last = i + 1 == ends.len();

@@ -56,10 +56,11 @@ fn layer() -> impl Strategy<Value = String> {
         let branches = prop::collection::vec(list(inner.clone()), 1..4);
         prop_oneof![
             list(inner.clone()).prop_map(|l| format!("Residual({l})")),
-            (branches, any::<bool>()).prop_map(|(b, sum)| {
-                let join = if sum { "sum" } else { "concat" };
-                format!("Parallel([{}], {join})", b.join(", "))
-            }),
+            (
+                branches,
+                prop::sample::select(&["concat", "sum", "mix"][..])
+            )
+                .prop_map(|(b, join)| format!("Parallel([{}], {join})", b.join(", "))),
             (0usize..4, list(inner)).prop_map(|(n, l)| format!("Repeat({n}, {l})")),
         ]
     })

@@ -25,6 +25,8 @@ fn refused(source: &str, sample: &[usize]) -> Vec<(usize, usize, String)> {
 #[case("[SqueezeExcite(reduction: 4), GlobalAvgPool, Linear(classes)]", &[16, 8, 8])]
 #[case("[AttentionPool, Linear(classes)]", &[16, 3, 5])]
 #[case("[AttentionPool(heads: 4), LayerNorm, Linear(classes)]", &[9, 16])]
+#[case("[Parallel([MaxPool2d(2), AvgPool2d(2)], mix), Flatten, Linear(classes)]", &[4, 8, 8])]
+#[case("[Parallel([[], Relu, [Linear(16)]], mix), GlobalAvgPool, Linear(classes)]", &[9, 16])]
 #[case("[Linear(8), Parallel([Linear(4), Linear(4)], concat), AttentionPool(heads: 2), Linear(classes)]", &[9, 16])]
 #[case("[SeparableConv2d(6), BatchNorm2d, HardSwish, AdaptiveAvgPool2d(2), Flatten, Linear(classes)]", &[3, 8, 8])]
 #[case("[Residual([Dropout(0.3), Linear(12)]), Dropout(0.5), Linear(classes)]", &[12])]
@@ -55,6 +57,12 @@ fn layers_build_run_export_and_learn(#[case] source: &str, #[case] sample: &[usi
     "branches of 4×6×6 and 16×8×8 can't be summed"
 )]
 #[case(
+    "[Parallel([Conv2d(4), []], mix), Linear(classes)]",
+    1,
+    2,
+    "branches of 4×6×6 and 16×8×8 can't be mixed"
+)]
+#[case(
     "[Parallel([Flatten, []]), Linear(classes)]",
     1,
     2,
@@ -76,7 +84,7 @@ fn layers_build_run_export_and_learn(#[case] source: &str, #[case] sample: &[usi
     "[Parallel([Relu, Relu], sun)]",
     1,
     25,
-    "`join` takes `concat` or `sum`, not `sun`"
+    "`join` takes `concat` or `sum` or `mix`, not `sun`"
 )]
 #[case(
     "[Repeat([Relu], 2)]",
@@ -278,8 +286,64 @@ fn lines_tell_shapes_and_costs() {
     );
 }
 
+/// What hands used to other libraries write, and the way out.
+#[rstest]
+#[case("[Conv2d(64, 3), GlobalAvgPool, Linear(classes)]", "write `kernel: 3`")]
+#[case(
+    "[Conv2d(8, kernel_size: 3), GlobalAvgPool, Linear(classes)]",
+    "did you mean `kernel`?"
+)]
+#[case(
+    "[Conv2d(8, padding: 1), GlobalAvgPool, Linear(classes)]",
+    "did you mean `pad`?"
+)]
+#[case(
+    "[BatchNorm2d(32), GlobalAvgPool, Linear(classes)]",
+    "write `BatchNorm2d` alone"
+)]
+#[case("[GlobalAvgPool, Linear(in: 16, out: classes)]", "leave it out")]
+#[case(
+    "[GlobalAvgPool, Linear(num_classes)]",
+    "`classes`, `channels`, `height`, `width`"
+)]
+#[case(
+    "[GlobalAvgPool, Linear(channels / 2), Linear(classes)]",
+    "sums stand in braces"
+)]
+#[case(
+    "[GlobalAvgPool, Linear(channels -2), Linear(classes)]",
+    "sums stand in braces"
+)]
+#[case("[GlobalAvgPool, Linear(out = classes)]", "write `out: …`")]
+#[case("[AdaptiveAvgPool2d((1, 1)), Flatten, Linear(classes)]", "one number")]
+#[case("[GlobalAvgPool, Dropout(50), Linear(classes)]", "0.5 is half")]
+#[case(
+    "[GlobalAvgPool, Linear(classes), Softmax]",
+    "softmax is applied behind the head"
+)]
+#[case("[GlobalAvgPool, Dense(classes)]", "did you mean `Linear`?")]
+#[case("[GlobalAvgPool; Linear(classes)]", "part layers by commas")]
+#[case("GlobalAvgPool, Linear(classes)", "a head is a list")]
+#[case("nn.Sequential(nn.Linear(10))", "a head is a list")]
+#[case("", "a head is a list")]
+#[case(
+    "[{{ down(64) }}, GlobalAvgPool, Linear(classes)]",
+    "{% from \"blocks\" import down %}"
+)]
+#[case(
+    "[\n{% if depth < 0.5 %}\nRelu,\n GlobalAvgPool, Linear(classes)]",
+    "end it by `{% endif %}`"
+)]
+#[case("{% for i in [1] %}[{% if i %}{% endif %}", "end it by `{% endfor %}`")]
+fn a_habit_is_one_finding_with_a_way_out(#[case] source: &str, #[case] help: &str) {
+    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    assert_eq!(error.diagnostics.len(), 1, "{error}");
+    let told = error.diagnostics[0].help.as_deref().unwrap_or_default();
+    assert!(told.contains(help), "{error}");
+}
+
 /// A small network with a softmax: convolution, batch norm, pool, linear.
-fn network() -> Vec<u8> {
+pub(super) fn network() -> Vec<u8> {
     let mut b = Builder::new("own");
     let x = b.input("in", Shape::batched(&[4, 6, 6]));
     let conv = b.conv_with("conv", x, noise(5 * 4 * 9), 5, 3, 1, 1, Activation::NONE);
@@ -369,7 +433,14 @@ fn a_network_from_a_file_is_a_head_with_its_weights() {
     );
     let wrong = wrong.unwrap_err().diagnostics.remove(0).message;
     assert_eq!(wrong, "`own.onnx` takes N×4×6×6, not N×4×5×5");
-    assert!(trained.pytorch().is_err());
+    let text = both.pytorch().unwrap();
+    assert!(text.contains("(\"onnx_2\", Onnx1()),"), "{text}");
+    let place = |name: &str, trained: &str| {
+        let line = format!("place(self, \"{name}\", torch.zeros(");
+        text.lines()
+            .any(|l| l.contains(&line) && l.ends_with(&format!(", {trained})")))
+    };
+    assert!(place("conv.weight", "False"), "{text}");
 }
 
 #[test]

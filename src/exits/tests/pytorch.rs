@@ -1,7 +1,10 @@
 /*! The PyTorch source of a head computes what the head computes, where PyTorch is at hand. */
 
+use super::language::network;
 use super::support::{difference, noise, point, run};
-use crate::exits::{Head, Part, TEMPLATES, head};
+use crate::exits::{Head, Library, Part, TEMPLATES, head, head_with};
+use crate::model::export::to_onnx;
+use crate::model::zoo::ZooModel;
 use serde_json::json;
 use std::process::Command;
 
@@ -9,6 +12,7 @@ const SOURCES: &[&str] = &[
     "[Repeat(2, [Residual([Conv2d(channels, pad: 1), BatchNorm2d(epsilon: 0.001), HardSwish])]), \
      SeparableConv2d(6, bias: true), Silu, Parallel([MaxPool2d(2), AvgPool2d(2)]), \
      SqueezeExcite(reduction: 3), Gelu, AttentionPool(heads: 3), Dropout(0.2), LayerNorm, Linear(classes)]",
+    "[Parallel([MaxPool2d(2), AvgPool2d(2), Conv2d(channels, kernel: 2, stride: 2)], mix), Flatten, Linear(classes)]",
     "[DepthwiseConv2d(stride: 2, pad: 1), LeakyRelu(0.2), Relu6, Parallel([[], [Conv2d(channels, \
      kernel: 1, bias: false), Sigmoid]], sum), Tanh, AdaptiveAvgPool2d(2), Flatten, Linear(classes, bias: false)]",
 ];
@@ -16,6 +20,9 @@ const TOKENS: &[&str] = &[
     "[Linear(8), Gelu, LayerNorm, Parallel([Linear(4), Linear(4, bias: false)]), AttentionPool(heads: 2), Linear(classes)]",
     "[GlobalMaxPool, Linear(classes)]",
 ];
+
+const POOLS: &str = "[AvgPool2d(3, stride: 2, pad: 1), Gelu, MaxPool2d(2, stride: 1, pad: 1), \
+     AttentionPool(heads: 2), LayerNorm, Parallel([Relu, Tanh]), Linear(classes)]";
 
 const SCRIPT: &str = "
 import json, sys, torch
@@ -47,7 +54,46 @@ fn heads() -> Vec<Head> {
         add(template.source, &[12]);
         add(template.source, &[6, 8]);
     }
+    heads.extend(from_files());
     heads
+}
+
+/// Networks from files as layers: on their own, in a branch, and whole ones of the zoo.
+fn from_files() -> Vec<Head> {
+    let zoo = |model: ZooModel, side: usize| {
+        let graph = model.build((3, side, side), 10, 3).unwrap();
+        to_onnx(&graph).unwrap()
+    };
+    let files = |name: &str| match name {
+        "own" => Ok(network()),
+        "resnet" => Ok(zoo(ZooModel::ResNet { depth: 8, width: 4 }, 16)),
+        "mobilenet" => Ok(zoo(ZooModel::MobileNetV2 { width: 0.25 }, 32)),
+        "pools" => Ok(to_onnx(
+            &head(POOLS, &point(&[4, 9, 9]), Part::Edge, 4)
+                .unwrap()
+                .graph,
+        )
+        .unwrap()),
+        _ => Err("no such file".to_string()),
+    };
+    let library = Library::new().with_files(&files);
+    let cases: &[(&str, &[usize])] = &[
+        ("[Onnx(\"own\")]", &[4, 6, 6]),
+        (
+            "[Relu, Parallel([[Onnx(\"own\", trainable: false)], [GlobalAvgPool, Linear(10)]], mix), Linear(classes)]",
+            &[4, 6, 6],
+        ),
+        (
+            "[Repeat(1, [Residual([Relu]), Onnx(\"resnet\", trainable: false)])]",
+            &[3, 16, 16],
+        ),
+        ("[Onnx(\"mobilenet\")]", &[3, 32, 32]),
+        ("[Onnx(\"pools\", trainable: false)]", &[4, 9, 9]),
+    ];
+    let make = |(source, sample): &(&str, &[usize])| {
+        head_with(source, &point(sample), Part::Edge, 5, &library).unwrap()
+    };
+    cases.iter().map(make).collect()
 }
 
 #[test]

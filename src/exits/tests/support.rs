@@ -121,3 +121,28 @@ pub fn learns(head: &Head) -> Result<usize, String> {
     }
     Ok(parameters.len())
 }
+
+/// The head after a step of training on two samples: other weights, other running statistics.
+pub fn stepped(head: &Head) -> Head {
+    let net = TrainableGraph::new(&head.graph).unwrap();
+    let x = noise(2 * head.point.sample.iter().product::<usize>());
+    let (cancel, logits) = (Cancel::new(), head.graph.outputs[0]);
+    let recorded = net.record(&[tensor(&head.point, &x)], &[logits], &Run::new(&cancel));
+    let (y, tape) = recorded.unwrap();
+    let seed = noise(y[0].elem_count());
+    let grads = tape.backward(vec![(logits, seed)], &cancel).unwrap();
+    for parameter in net.parameters() {
+        let grad = grads.get(parameter.id).unwrap();
+        // Of one length, whatever the gradient's: a head of any scale stays near where it was.
+        let long = grad.iter().map(|g| g * g).sum::<f32>().sqrt().max(1e-6);
+        let change = |w: &mut [f32]| {
+            let pairs = w.iter_mut().zip(grad);
+            pairs.for_each(|(w, g)| *w -= 0.05 * g / long);
+        };
+        parameter.change(change).unwrap();
+    }
+    Head {
+        graph: net.to_graph().unwrap(),
+        ..head.clone()
+    }
+}

@@ -2,24 +2,24 @@
 
 use super::Fleet;
 use crate::data::{LoadedData, Set};
-use crate::exits::{Head, Part};
+use crate::exits::Part;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
 use crate::remote::message::{
-    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, TrainHeads,
+    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
 use crate::run::keep::Teller;
 use crate::run::{Event, Network, RunError};
 use crate::session::Session;
-use crate::train::Hyper;
+use crate::train::{HeadSpec, Hyper};
 
 /// What is learnt, and from what.
 pub(in crate::run) struct Away<'a> {
     pub session: &'a Session,
     pub network: &'a Network,
     pub data: &'a LoadedData,
-    pub heads: &'a [(Part, Head)],
+    pub heads: &'a [HeadSpec<'a>],
     pub hyper: Hyper,
 }
 
@@ -33,39 +33,31 @@ impl Fleet<'_> {
         away: &Away,
     ) -> Result<Vec<Graph>, RunError> {
         let index = self.lead(teller, on)?;
-        let put = |fleet: &mut Self, teller: &mut Teller, bytes: &[u8]| {
-            fleet.put(teller, on, index, bytes)
-        };
-        let model = put(self, teller, &away.network.onnx)?;
+        let model = self.put(teller, on, index, &away.network.onnx)?;
         let mut heads = Vec::new();
-        for (_, head) in away.heads {
+        for head in away.heads {
             let dropout = head.dropout.iter().map(|d| (d.value.clone(), d.rate));
             heads.push(HeadToTrain {
-                name: head.point.after.clone(),
-                value: head.point.value.clone(),
-                model: put(self, teller, &to_onnx(&head.graph)?)?,
+                name: head.name.clone(),
+                value: head.value.clone(),
+                model: self.put(teller, on, index, &to_onnx(head.graph)?)?,
                 dropout: dropout.collect(),
+                recipe: head.recipe,
             });
         }
-        let samples = away.data.len(Set::Train);
-        let pixels = (0..samples).flat_map(|i| away.data.pixels(Set::Train, i));
-        let set = DataSet {
-            shape: away.data.shape(),
-            samples,
-            pixels: pixels.copied().collect(),
-        };
         teller.progress(0, 0, "training images to the target");
-        let labels = away.data.labels(Set::Train).iter();
-        let labels: Vec<u8> = labels.flat_map(|l| l.to_le_bytes()).collect();
+        let judged = away.hyper.patience.is_some();
         let request = TrainHeads {
             model,
             heads,
-            data: put(self, teller, &set.encode()?)?,
-            labels: put(self, teller, &labels)?,
+            lessons: self.lessons(teller, (on, index), away.data, Set::Train)?,
+            judge: match judged {
+                true => Some(self.lessons(teller, (on, index), away.data, Set::Calibration)?),
+                false => None,
+            },
             preprocessing: away.session.preprocessing.clone(),
             hyper: away.hyper.clone(),
         };
-        drop((set, labels));
         let request = JobRequest::TrainHeads(Box::new(request));
         let (result, client, id) = self.job_at(teller, on, index, &request, &mut tell)?;
         let JobResult::Trained(trained) = result else {
@@ -75,12 +67,34 @@ impl Fleet<'_> {
             return Err(RunError::OtherAnswer);
         }
         let mut graphs = Vec::new();
-        for (at, (_, head)) in away.heads.iter().enumerate() {
+        for (at, head) in away.heads.iter().enumerate() {
             let bytes = self.runtime.block_on(client.result(&id, at))?;
-            let graph = import_bytes(&bytes, &head.point.after)?;
-            graphs.push(graph);
+            graphs.push(import_bytes(&bytes, &head.name)?);
         }
         Ok(graphs)
+    }
+
+    /// Hands a target images and their classes.
+    fn lessons(
+        &mut self,
+        teller: &mut Teller,
+        (on, index): (Part, usize),
+        data: &LoadedData,
+        set: Set,
+    ) -> Result<Lessons, RunError> {
+        let samples = data.len(set);
+        let pixels = (0..samples).flat_map(|i| data.pixels(set, i));
+        let images = DataSet {
+            shape: data.shape(),
+            samples,
+            pixels: pixels.copied().collect(),
+        };
+        let labels = data.labels(set).iter();
+        let labels: Vec<u8> = labels.flat_map(|l| l.to_le_bytes()).collect();
+        Ok(Lessons {
+            data: self.put(teller, on, index, &images.encode()?)?,
+            labels: self.put(teller, on, index, &labels)?,
+        })
     }
 }
 

@@ -161,6 +161,7 @@ impl State {
         vec![Effect::Heads(HeadsRequest {
             generation: self.editor.generation,
             source,
+            settings: self.document.session.resolved(&self.document.folder).exits,
             network,
             seed: self.document.session.seed,
             first: first.unwrap_or(0),
@@ -188,6 +189,13 @@ impl State {
                 if self.has_draft() {
                     let text = self.editor.text();
                     self.edit(EditKind::Source, |s| {
+                        // What the file includes lies beside it still.
+                        if let Classifier::File(file) = &s.exits.classifier
+                            && s.exits.templates.is_none()
+                            && let Some(folder) = file.parent()
+                        {
+                            s.exits.templates = Some(folder.to_owned());
+                        }
                         s.exits.classifier = Classifier::Template(text)
                     })
                 } else {

@@ -141,6 +141,7 @@ pub fn results() -> Results {
     let make = || {
         let network = network();
         let heads = make_heads(&HeadsRequest {
+            settings: Default::default(),
             generation: 0,
             source: network.replica.clone().unwrap(),
             network: Arc::new(network.clone()),

@@ -1,0 +1,97 @@
+/*! One head that learns from features, and is judged by others. */
+
+use super::HeadSpec;
+use crate::engine::training::Run;
+use crate::model::ValueId;
+use crate::train::learner::{Learner, Rng};
+use crate::train::loss::{Target, loss};
+use crate::train::standard::Standard;
+use crate::train::{Task, TrainError};
+use candle_core::{Device, Tensor};
+
+/// One head, and how far it is in the epoch.
+pub(super) struct Pupil<'a> {
+    pub spec: &'a HeadSpec<'a>,
+    pub learner: Learner,
+    pub dropout: Vec<(ValueId, f32)>,
+    /// The output of the backbone it learns from, and its extents for one sample.
+    pub feed: usize,
+    pub shape: Vec<usize>,
+    pub standard: Option<Standard>,
+    /// Sum of losses, and hits, of the epoch.
+    pub score: (f64, usize),
+    /// Sum of losses on the images that judge, in this epoch.
+    pub judged: f64,
+    /// Whether it has stopped early.
+    pub over: bool,
+}
+
+/// Which samples a step is about.
+pub(super) struct Batch<'a> {
+    pub indices: &'a [usize],
+    pub epoch: usize,
+    pub step: usize,
+    pub steps: usize,
+}
+
+impl Pupil<'_> {
+    /// Features as the head's graph takes them.
+    fn input(&self, mut rows: Vec<f32>, samples: usize) -> Result<Tensor, TrainError> {
+        let mut shape = self.shape.clone();
+        if let Some(first) = shape.first_mut() {
+            *first *= samples;
+        }
+        if let Some(standard) = &self.standard {
+            rows = standard.apply(rows)?;
+        }
+        Ok(Tensor::from_vec(rows, shape, &Device::Cpu)?)
+    }
+
+    /// A step on a batch, whose features and, for those that are taught, final logits are given.
+    pub(super) fn learn(
+        &mut self,
+        task: &Task<'_>,
+        batch: &Batch<'_>,
+        rows: Vec<f32>,
+        teacher: Option<&[f32]>,
+    ) -> Result<(), TrainError> {
+        let labels: Vec<u16> = batch.indices.iter().map(|&i| task.data.label(i)).collect();
+        let x = self.input(rows, labels.len())?;
+        let learner = &mut self.learner;
+        let run = Run {
+            dropout: &self.dropout,
+            seed: Rng(task.hyper.seed ^ (batch.step as u64) << 16).next(),
+            ..Run::new(task.cancel)
+        };
+        let (y, tape) = learner.net.record(&[x], &[learner.logits], &run)?;
+        let loss = loss(&y[0], &self.spec.target(task.hyper, &labels, teacher))?;
+        if !loss.mean.is_finite() {
+            return Err(TrainError::Diverged {
+                name: self.spec.name.clone(),
+                epoch: batch.epoch + 1,
+            });
+        }
+        self.score.0 += loss.mean * labels.len() as f64;
+        self.score.1 += loss.right;
+        let grads = tape.backward(vec![(learner.logits, loss.gradient)], task.cancel)?;
+        let height = task.hyper.height(batch.step, batch.steps);
+        let rate = match self.spec.recipe.learning_rate {
+            None if self.standard.is_some() => task.hyper.hurried(batch.steps) * height,
+            _ => self.spec.rate(task.hyper, height),
+        };
+        learner.step(&grads, rate, self.spec.rule(task.hyper))
+    }
+
+    /// Adds the loss on a batch it doesn't learn from, by the labels alone.
+    pub(super) fn judge(&mut self, rows: Vec<f32>, labels: &[u16]) -> Result<(), TrainError> {
+        let x = self.input(rows, labels.len())?;
+        let y = self.learner.net.forward(&[x], &[self.learner.logits])?;
+        let target = Target {
+            labels,
+            smoothing: 0.0,
+            teacher: None,
+        };
+        self.judged += loss(&y[0], &target)?.mean * labels.len() as f64;
+        Ok(())
+    }
+}
