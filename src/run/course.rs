@@ -77,7 +77,7 @@ pub(super) fn go(
             stages: Stages::open(&options.out)?,
             fresh: options.fresh,
         },
-        fleet: Fleet::new(session, options, cancel)?,
+        fleet: Fleet::new(session, options.program.clone(), cancel)?,
         cancel,
         results: Results::new(network.table.clone(), network.points.clone()),
         network,

@@ -92,7 +92,7 @@ fn is_away(error: &RunError) -> bool {
 impl<'a> Fleet<'a> {
     pub fn new(
         session: &'a Session,
-        options: &Options,
+        program: Option<PathBuf>,
         cancel: &'a Cancel,
     ) -> Result<Fleet<'a>, RunError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,7 +103,7 @@ impl<'a> Fleet<'a> {
         Ok(Fleet {
             runtime,
             session,
-            program: options.program.clone(),
+            program,
             edge: session.edge.iter().map(|_| None).collect(),
             cloud: session.cloud.iter().map(|_| None).collect(),
             away: HashMap::new(),
