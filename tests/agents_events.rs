@@ -75,9 +75,11 @@ async fn serve(
         stream.write_all(answer.as_bytes()).await.unwrap();
         return;
     }
-    let id = request
-        .lines()
-        .find_map(|l| l.to_lowercase().strip_prefix("last-event-id: ").map(str::to_string));
+    let id = request.lines().find_map(|l| {
+        l.to_lowercase()
+            .strip_prefix("last-event-id: ")
+            .map(str::to_string)
+    });
     seen.lock().unwrap().push(id);
     let Some(script) = scripts.lock().unwrap().pop_front() else {
         return;
@@ -118,7 +120,11 @@ fn done(id: u64) -> Step {
     Step::Event(id, JobEvent::Done(Box::new(found)))
 }
 
-async fn follow(url: &str, silence: u64, patience: u64) -> (Result<JobResult, ClientError>, Vec<u64>) {
+async fn follow(
+    url: &str,
+    silence: u64,
+    patience: u64,
+) -> (Result<JobResult, ClientError>, Vec<u64>) {
     let client = Client::connect(url, None).await.unwrap();
     let client = client
         .silence(Duration::from_millis(silence))
@@ -173,5 +179,8 @@ async fn an_end_behind_a_broken_stream_is_fetched() {
 async fn an_agent_that_only_ever_hangs_up_is_given_up() {
     let (url, _) = agent(vec![]).await;
     let (end, _) = follow(&url, 300, 500).await;
-    assert!(matches!(end, Err(ClientError::Unreachable { .. })), "{end:?}");
+    assert!(
+        matches!(end, Err(ClientError::Unreachable { .. })),
+        "{end:?}"
+    );
 }

@@ -72,7 +72,12 @@ fn throw(address: &str, seed: u64, until: Instant) -> usize {
 fn resident(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        << 10
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +130,10 @@ async fn garbage_disturbs_no_run() {
         let records = run().await;
         assert_eq!(records.len(), 500, "none is lost, none told twice");
         for (a, b) in records.iter().zip(&before) {
-            assert_eq!((a.sample, a.exit, a.prediction), (b.sample, b.exit, b.prediction));
+            assert_eq!(
+                (a.sample, a.exit, a.prediction),
+                (b.sample, b.exit, b.prediction)
+            );
             assert!(a.offloaded && !a.degraded);
         }
         runs += 1;
@@ -135,7 +143,10 @@ async fn garbage_disturbs_no_run() {
     for (agent, before) in [&edge_agent, &cloud_agent].iter().zip(held) {
         let now = resident(agent.0.id());
         println!("{thrown} connections, {runs} runs; {before} bytes before, {now} after");
-        assert!(now < before + (64 << 20), "{before} bytes before, {now} after");
+        assert!(
+            now < before + (64 << 20),
+            "{before} bytes before, {now} after"
+        );
     }
     run().await;
 }

@@ -68,7 +68,12 @@ async fn it_goes_on_across_the_agent_s_own_end() {
     let mut agent = Agent::start(&data);
     let file = noise(3_000_000);
     let name = address(&file);
-    let first = send(&agent, &name, Some("bytes 0-1999999/3000000"), file[..2_000_000].to_vec());
+    let first = send(
+        &agent,
+        &name,
+        Some("bytes 0-1999999/3000000"),
+        file[..2_000_000].to_vec(),
+    );
     assert_eq!(first.await.status(), StatusCode::ACCEPTED);
     agent.kill();
     let again = Agent::start(&data);
@@ -89,8 +94,18 @@ async fn damaged_and_cut_short_files_are_refused_and_the_right_one_is_taken() {
     let mut wrong = file.clone();
     wrong[700_000] ^= 1;
     for (range, body, status, words) in [
-        (None, wrong.clone(), StatusCode::BAD_REQUEST, "damaged on the way"),
-        (None, file[..1000].to_vec(), StatusCode::BAD_REQUEST, "damaged"),
+        (
+            None,
+            wrong.clone(),
+            StatusCode::BAD_REQUEST,
+            "damaged on the way",
+        ),
+        (
+            None,
+            file[..1000].to_vec(),
+            StatusCode::BAD_REQUEST,
+            "damaged",
+        ),
         (
             Some("bytes 0-99/1500000"),
             vec![0; 50],
@@ -115,15 +130,30 @@ async fn damaged_and_cut_short_files_are_refused_and_the_right_one_is_taken() {
             StatusCode::PAYLOAD_TOO_LARGE,
             "2000000",
         ),
-        (Some("bytes 9-0/10"), vec![0; 10], StatusCode::BAD_REQUEST, "no piece"),
-        (Some("furlongs"), vec![0; 10], StatusCode::BAD_REQUEST, "no piece"),
+        (
+            Some("bytes 9-0/10"),
+            vec![0; 10],
+            StatusCode::BAD_REQUEST,
+            "no piece",
+        ),
+        (
+            Some("furlongs"),
+            vec![0; 10],
+            StatusCode::BAD_REQUEST,
+            "no piece",
+        ),
     ] {
         let (found, said) = error(send(&agent, &name, range, body).await).await;
         assert_eq!(found, status, "{range:?}: {said}");
         assert!(said.contains(words), "{range:?}: {said}");
     }
     // A disk that changed what came of it: the whole is refused, and sent once more from its start.
-    let half = send(&agent, &name, Some("bytes 0-999/1500000"), file[..1000].to_vec());
+    let half = send(
+        &agent,
+        &name,
+        Some("bytes 0-999/1500000"),
+        file[..1000].to_vec(),
+    );
     // Bytes of the attempts above are still there, so it is told to go on from them.
     if half.await.status() == StatusCode::CONFLICT {
         let client = Client::connect(agent.url(), None).await.unwrap();
@@ -190,7 +220,10 @@ async fn a_full_disk_is_said_and_survived() {
     let many = (kilobytes as u32) << 5;
     let long = client.submit(&job(&part, &data, many, 20)).await.unwrap();
     let end = client.follow(&long, &mut |_| {}).await.unwrap_err();
-    assert!(end.to_string().contains("writing the job's records"), "{end}");
+    assert!(
+        end.to_string().contains("writing the job's records"),
+        "{end}"
+    );
     let records = client.all_records(&long).await.unwrap();
     assert!(!records.is_empty() && records.len() < many as usize);
     for (at, record) in records.iter().enumerate() {

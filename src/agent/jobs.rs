@@ -289,7 +289,11 @@ impl Jobs {
             drop(queue);
             let start = Instant::now();
             tracing::info!(job = job.id, kind = job.kind, "job starts");
-            let request = job.request.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let request = job
+                .request
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             // A job that panics must not take the agent along.
             let result = catch_unwind(AssertUnwindSafe(|| match &request {
                 Some(request) => run(&job, request),

@@ -119,7 +119,11 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
     for head in &request.heads {
         graphs.push(load(&head.model, &head.name)?);
         let dropped = head.dropout.iter().cloned();
-        dropout.push(dropped.map(|(value, rate)| Dropout { value, rate }).collect());
+        dropout.push(
+            dropped
+                .map(|(value, rate)| Dropout { value, rate })
+                .collect(),
+        );
     }
     let pairs = request.heads.iter().zip(&graphs).zip(&dropout);
     let specs: Vec<HeadSpec> = pairs
@@ -144,10 +148,7 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         kept: None,
     };
     let mut curve = Vec::new();
-    let mut teller = Teller {
-        job,
-        told: None,
-    };
+    let mut teller = Teller { job, told: None };
     let trained = train_heads(&backbone, &specs, &task, &limits, &mut |event| {
         curve.extend(teller.tell(event));
     });

@@ -272,10 +272,7 @@ async fn records(
 }
 
 /// What it made, by its place among all it made.
-async fn result(
-    State(agent): Shared,
-    Path((id, at)): Path<(String, String)>,
-) -> Answer<Vec<u8>> {
+async fn result(State(agent): Shared, Path((id, at)): Path<(String, String)>) -> Answer<Vec<u8>> {
     let at = at
         .parse()
         .map_err(|_| Refused::bad("a position is a whole number"))?;

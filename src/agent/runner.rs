@@ -3,70 +3,20 @@ A part made ready: one engine a segment and a head, run in order until every sam
 behind the exit at which the last sample leaves don't run.
 */
 
+mod error;
 pub(super) mod room;
+
+pub use error::RunnerError;
 
 use super::wait;
 use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
 use crate::evaluate::Confidence;
-use crate::evaluate::policy::{Output, PolicyError, decide, leaves};
+use crate::evaluate::policy::{Output, decide, leaves};
 use crate::model::{Dim, Graph, Shape};
 use crate::partition::parts::PartSpec;
 use crate::remote::message::{PartAnswer, Prepared};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-
-/// Why a part can't be made ready, or doesn't run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunnerError {
-    /// Nothing to run.
-    #[error("the part has no segment; make the plan's parts anew")]
-    Empty,
-    /// A segment that isn't a chain's link.
-    #[error("segment {segment} has {inputs} inputs and {outputs} outputs, one of each is needed")]
-    Ends {
-        /// Which, from 0.
-        segment: usize,
-        /// What it takes.
-        inputs: usize,
-        /// What it gives.
-        outputs: usize,
-    },
-    /// Not one threshold an exit.
-    #[error("{found} thresholds for the {exits} exits of the part")]
-    Thresholds {
-        /// Exits.
-        exits: usize,
-        /// Thresholds.
-        found: usize,
-    },
-    /// An input of another length.
-    #[error("the part takes {expected:?} a sample ({batch} samples here), not {found} numbers")]
-    Input {
-        /// Extents of a sample.
-        expected: Vec<usize>,
-        /// Samples.
-        batch: usize,
-        /// Numbers given.
-        found: usize,
-    },
-    /// More than the machine has to give.
-    #[error(
-        "a run would take {} MB of memory, and {} MB are free here: send fewer samples at a time, or \
-         run it on a larger machine", .needed >> 20, .available >> 20
-    )]
-    Memory {
-        /// Bytes it takes, about.
-        needed: usize,
-        /// Bytes there are.
-        available: usize,
-    },
-    /// The engine's.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A classifier's output that means nothing.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-}
 
 /// When a sample leaves.
 #[derive(Debug, Clone, Copy)]

@@ -13,8 +13,8 @@ use super::runner::{Means, Runner};
 use super::store::Store;
 use super::v2::{self, Stats};
 use super::{about, routes, work};
-use crate::engine::Processor;
 use crate::device::telemetry::{Telemeter, Telemetry};
+use crate::engine::Processor;
 use crate::remote::local::{Ready, available};
 use crate::remote::tls;
 use sha2::{Digest, Sha256};
@@ -273,7 +273,11 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         let agent = agent.clone();
         std::thread::Builder::new()
             .name("jobs".into())
-            .spawn(move || agent.jobs.work(|job, request| work::run(job, request, &agent)))
+            .spawn(move || {
+                agent
+                    .jobs
+                    .work(|job, request| work::run(job, request, &agent))
+            })
             .map_err(|e| system("starting the thread of the jobs", e))?
     };
     let listen = config.listen;

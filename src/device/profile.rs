@@ -152,7 +152,10 @@ pub fn profile(
     let machine = Machine::read(Path::new("/"))?;
     let (target, device) = match options.processor {
         Processor::Cpu => (machine.to_string(), machine.cpu.clone()),
-        gpu => (format!("{machine}, on {gpu}"), format!("{}, on {gpu}", machine.cpu)),
+        gpu => (
+            format!("{machine}, on {gpu}"),
+            format!("{}, on {gpu}", machine.cpu),
+        ),
     };
     Ok(Profile {
         target,

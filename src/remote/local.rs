@@ -267,7 +267,9 @@ impl LocalAgent {
             Process::Child(child, stderr) => {
                 let status = child.try_wait().ok()??;
                 let words = tail(stderr);
-                Some(format!("the target on this machine ended ({status}). {words}"))
+                Some(format!(
+                    "the target on this machine ended ({status}). {words}"
+                ))
             }
             Process::Rejoined if !is_agent(self.ready.pid) => {
                 Some("the target on this machine, left by an earlier run, ended".to_string())

@@ -5,6 +5,8 @@ reached is passed over, named, and tried again by a later stage.
 
 | file       | what it is                                                       |
 |------------|------------------------------------------------------------------|
+| `absent`   | those that can't be reached                                      |
+| `job`      | one job on one target                                            |
 | `shards`   | samples shared by the edges, taken over from one that is lost    |
 | `clouds`   | the cloud targets, as the edges get to know them                 |
 | `training` | heads trained on a target                                        |
@@ -12,7 +14,9 @@ reached is passed over, named, and tried again by a later stage.
 | `secrets`  | tokens and certificates                                          |
 */
 
+mod absent;
 mod clouds;
+mod job;
 mod left;
 mod secrets;
 mod shards;
@@ -29,7 +33,7 @@ use crate::exits::Part;
 use crate::remote::Believed;
 use crate::remote::client::{Client, ClientError};
 use crate::remote::local::{LocalAgent, LocalOptions};
-use crate::remote::message::{Address, AgentInfo, JobEvent, JobRequest, JobResult};
+use crate::remote::message::{Address, AgentInfo, JobResult};
 use crate::session::{Session, Target};
 use left::Left;
 use secrets::{believed, read_token};
@@ -37,14 +41,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a cancelled agent may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// How long a target that couldn't be reached is left alone, where there are others.
-const BREAK: Duration = Duration::from_secs(20);
 
 /// A target that answers.
 struct Reached {
@@ -177,105 +178,6 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Those of a side that answer. One of several that doesn't is named and left alone for a while.
-    ///
-    /// # Errors
-    /// Where none answers; and what is wrong with the session rather than with a network.
-    pub fn answering(&mut self, teller: &mut Teller, part: Part) -> Result<Vec<usize>, RunError> {
-        let all = self.targets(part).len();
-        let mut there = Vec::new();
-        for index in 0..all {
-            if self.left_alone(part, index) {
-                continue;
-            }
-            match self.reach(teller, part, index) {
-                Ok(_) => {
-                    if self.away.remove(&(part, index)).is_some() {
-                        let side = side_name(part);
-                        teller.say(format!("{side} {index} answers now"));
-                    }
-                    there.push(index);
-                }
-                Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(teller, part, index, error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match there.is_empty() {
-            true => Err(self.nobody(part, None)),
-            false => Ok(there),
-        }
-    }
-
-    /// Whether a target that couldn't be reached is not to be asked yet.
-    fn left_alone(&self, part: Part, index: usize) -> bool {
-        let away = self.away.get(&(part, index));
-        away.is_some_and(|(since, _)| since.elapsed() < BREAK)
-    }
-
-    /// What to tell where nobody on a side answers: of this one, or of the first.
-    pub fn nobody(&mut self, part: Part, index: Option<usize>) -> RunError {
-        let all = self.targets(part).len();
-        let mut of = |index| self.away.remove(&(part, index)).map(|(_, error)| error);
-        let told = index.and_then(&mut of);
-        let told = told.or_else(|| (0..all).find_map(of));
-        told.unwrap_or(RunError::NothingToRun)
-    }
-
-    /// Does without a target that was lost on the way, where there are `others`.
-    ///
-    /// # Errors
-    /// The error itself, where it is another one or there are none.
-    pub fn lose(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        index: usize,
-        error: RunError,
-        others: bool,
-    ) -> Result<(), RunError> {
-        if !is_away(&error) || !others {
-            return Err(error);
-        }
-        self.miss(teller, part, index, error);
-        Ok(())
-    }
-
-    /// Does without a target for a while, and says so.
-    pub fn miss(&mut self, teller: &mut Teller, part: Part, index: usize, error: RunError) {
-        let side = side_name(part);
-        self.side(part)[index] = None;
-        let place = (part, index);
-        if !self.away.contains_key(&place) {
-            teller.say(format!("{side} {index}: {error}; the others do without it"));
-            let state = "not reached; tried again later".to_string();
-            teller.event(Event::Target { part, index, state });
-            let note = format!("The {side} target {index} was left out for a time: {error}.");
-            if !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
-        }
-        self.away.insert(place, (Instant::now(), error));
-    }
-
-    /// Says which one of a side single jobs are for.
-    pub fn prefer(&mut self, part: Part, index: usize) {
-        self.lead.insert(part, index);
-    }
-
-    /// The one of a side that single jobs are for: the preferred one, or the first that answers.
-    pub fn lead(&mut self, teller: &mut Teller, part: Part) -> Result<usize, RunError> {
-        if self.targets(part).len() < 2 {
-            return Ok(0);
-        }
-        let there = self.answering(teller, part)?;
-        let preferred = self.lead.get(&part).filter(|at| there.contains(at));
-        let lead = *preferred.unwrap_or(&there[0]);
-        self.lead.insert(part, lead);
-        Ok(lead)
-    }
-
     fn open(
         &mut self,
         teller: &mut Teller,
@@ -388,86 +290,6 @@ impl<'a> Fleet<'a> {
         let client = self.reach(teller, part, index)?.client.clone();
         let bytes = bytes.to_vec();
         Ok(self.runtime.block_on(client.put(bytes))?)
-    }
-
-    /// One job on the leading target of a side, to its end. The cancel token stops it.
-    pub fn job(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        request: JobRequest,
-    ) -> Result<JobResult, RunError> {
-        let index = self.lead(teller, part)?;
-        let (result, ..) = self.job_at(teller, part, index, &request, &mut |teller, event| {
-            if let JobEvent::Progress(p) = event {
-                teller.progress(p.done as usize, p.total as usize, &p.note);
-            }
-        })?;
-        Ok(result)
-    }
-
-    /// The same on one target, its events told; gives the job's id, too.
-    fn job_at(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        index: usize,
-        request: &JobRequest,
-        on: &mut dyn FnMut(&mut Teller, JobEvent),
-    ) -> Result<(JobResult, Client, String), RunError> {
-        let client = self.reach(teller, part, index)?.client.clone();
-        let key = self.left.as_ref().map(|left| left.key(request));
-        let cancel = self.cancel;
-        let done = self.runtime.block_on(async {
-            let id = match &key {
-                Some(key) => client.submit_as(key, request).await?,
-                None => client.submit(request).await?,
-            };
-            let (events, mut inbox) = mpsc::unbounded_channel();
-            let mut told = |event: &JobEvent| {
-                // Its other end lives as long as this.
-                let _ = events.send(event.clone());
-            };
-            let mut follow = std::pin::pin!(client.follow(&id, &mut told));
-            let mut stopped = false;
-            let end = loop {
-                tokio::select! {
-                    // What came before the end is told before it.
-                    biased;
-                    Some(event) = inbox.recv() => on(teller, event),
-                    end = &mut follow => break end,
-                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
-                        stopped = true;
-                        // One that is over, or gone, needs no stopping.
-                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
-                    }
-                }
-            };
-            while let Ok(event) = inbox.try_recv() {
-                on(teller, event);
-            }
-            match (end, stopped) {
-                (_, true) => Err(RunError::Stopped),
-                (end, false) => Ok((end?, id.clone())),
-            }
-        });
-        let (result, id) = done.map_err(|error| self.explain(error))?;
-        Ok((result, client, id))
-    }
-
-    /// A connection that broke because the child behind it died is better told by its last words.
-    fn explain(&mut self, error: RunError) -> RunError {
-        if !matches!(error, RunError::Client(ClientError::Unreachable { .. })) {
-            return error;
-        }
-        for reached in self.edge.iter_mut().chain(&mut self.cloud).flatten() {
-            if let Some(local) = &mut reached.local
-                && let Some(words) = local.died()
-            {
-                return RunError::Died(words);
-            }
-        }
-        error
     }
 }
 

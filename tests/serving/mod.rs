@@ -35,7 +35,10 @@ impl Agent {
     pub fn with_little_disk(kilobytes: usize, arguments: &[&str]) -> Agent {
         let mut command = Command::new("sh");
         // In blocks of 512 bytes; without the signal, a write that is too much is an error.
-        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kilobytes);
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+            2 * kilobytes
+        );
         command.args(["-c", &script, env!("CARGO_BIN_EXE_edgelesspart"), "agent"]);
         command.args(["--listen", "127.0.0.1:0", "--threads", "1"]);
         command.args(arguments).stdout(Stdio::piped());

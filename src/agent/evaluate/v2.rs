@@ -9,8 +9,8 @@ use crate::evaluate::policy::{Output, decide};
 use crate::remote::Element;
 use crate::remote::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
 use crate::remote::v2::{
-    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, ModelMetadata,
-    PLATFORM, Parameters, head, json, tensors,
+    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, ModelMetadata, PLATFORM,
+    Parameters, head, json, wanted,
 };
 use hyper::Method;
 use hyper::body::Bytes;
@@ -177,8 +177,14 @@ impl V2 {
         let length = reply.headers.get(HEADER_LENGTH);
         let length = length.map(|v| v.to_str().unwrap_or_default());
         let (response, rest) =
-            json::<InferResponse>(&reply.body, length).map_err(|e| e.to_string())?;
-        let outputs = tensors(response.outputs, rest, LARGEST).map_err(|e| e.to_string())?;
+            json::<serde_json::Value>(&reply.body, length).map_err(|e| e.to_string())?;
+        let reads = |name: &str| match &self.output {
+            Some(output) => {
+                name == output || (self.tells_exit && [EXIT, CONFIDENCE].contains(&name))
+            }
+            None => true,
+        };
+        let outputs = wanted(&response, rest, reads, LARGEST).map_err(|e| e.to_string())?;
         let scores = match &self.output {
             Some(name) => outputs.iter().find(|o| o.name == *name),
             None => outputs.first(),

@@ -34,7 +34,11 @@ pub(in crate::agent) fn peak(graph: &Graph, batch: usize) -> usize {
     for &id in &graph.outputs {
         last.insert(id, usize::MAX);
     }
-    let mut alive: usize = graph.inputs.iter().map(bytes).fold(0, usize::saturating_add);
+    let mut alive: usize = graph
+        .inputs
+        .iter()
+        .map(bytes)
+        .fold(0, usize::saturating_add);
     let mut peak = alive;
     for (at, node) in graph.nodes.iter().enumerate() {
         let made = node.outputs.iter().map(bytes);
@@ -80,7 +84,10 @@ mod tests {
 
     #[test]
     fn it_is_the_largest_set_alive_at_once() {
-        let model = ZooModel::ResNet { depth: 8, width: 16 };
+        let model = ZooModel::ResNet {
+            depth: 8,
+            width: 16,
+        };
         let graph = fuse(&model.build((3, 32, 32), 10, 1).unwrap());
         let table = LayerTable::new(&graph).unwrap();
         let values = table.memory_bytes - 4 * table.params;

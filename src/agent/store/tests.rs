@@ -185,7 +185,10 @@ async fn the_later_of_two_who_send_the_same_goes_on() {
         let bytes = bytes.clone();
         async move {
             match step {
-                0 => Some((Ok::<_, std::io::Error>(bytes.slice(..100)), (1, begun, rest))),
+                0 => Some((
+                    Ok::<_, std::io::Error>(bytes.slice(..100)),
+                    (1, begun, rest),
+                )),
                 1 => {
                     let _ = begun?.send(());
                     let _ = rest?.await;

@@ -94,7 +94,9 @@ impl Piece {
 fn disk(address: &str, error: &std::io::Error) -> Refused {
     Refused::new(
         StatusCode::INSUFFICIENT_STORAGE,
-        format!("writing {address}: {error}; free disk on the agent's machine, or give it another --data"),
+        format!(
+            "writing {address}: {error}; free disk on the agent's machine, or give it another --data"
+        ),
     )
 }
 
@@ -158,7 +160,9 @@ impl Store {
         // One that says nothing of pieces begins anew.
         if piece.is_some() && from != state.received {
             let received = state.received;
-            let what = format!("{received} bytes of {address} are here; go on from there, not from {from}");
+            let what = format!(
+                "{received} bytes of {address} are here; go on from there, not from {from}"
+            );
             return Err(conflict(what));
         }
         let mut options = File::options();
@@ -192,7 +196,8 @@ impl Store {
             let (at, to) = (state.received, state.received + data.len() as u64);
             match sending.piece {
                 Some(piece) if to > piece.to => {
-                    let what = format!("more bytes than the {} of the piece", piece.to - piece.from);
+                    let what =
+                        format!("more bytes than the {} of the piece", piece.to - piece.from);
                     return Err(Refused::bad(what));
                 }
                 _ if to > max as u64 => {

@@ -163,5 +163,6 @@ fn wanted(options: &LocalOptions) -> String {
         idle_exit: _,
     } = options;
     let version = env!("CARGO_PKG_VERSION");
+    let program = program.clone().or_else(|| std::env::current_exe().ok());
     format!("{version} {program:?} {cores:?} {threads:?} {slowdown}")
 }
