@@ -14,7 +14,7 @@ The server on a target: holds parts, runs them, runs jobs, keeps their records.
 | `jobs`     | the queue, the records; `events`: what followers are told; `work`: what a job does |
 | `evaluate` | a run over samples: the edge's side; `samples`: their file                       |
 | `offload`  | the edge's connection to the cloud; `paced`: an emulated link; `link`: timing it |
-| `profile`  | timing networks and parts                                                        |
+| `profile`  | timing networks and parts; `learn`: training heads                               |
 | `wait`     | waiting precisely                                                                |
 */
 
@@ -25,6 +25,7 @@ mod evaluate;
 mod events;
 mod infer;
 mod jobs;
+mod learn;
 mod link;
 mod listen;
 mod metrics;

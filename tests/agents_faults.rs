@@ -223,6 +223,16 @@ async fn told_twice_it_ends_at_once() {
     edge.submit(&JobRequest::Evaluate(Box::new(job)))
         .await
         .unwrap();
+    // One that only waits for its turn ends with the first signal.
+    let http = http(&Believed::System);
+    let running = "edgelesspart_jobs{state=\"running\"} 1\n";
+    loop {
+        let metrics = http.get(agent.path("/metrics")).send().await.unwrap();
+        if metrics.text().await.unwrap().contains(running) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     agent.signal(Signal::SIGTERM);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(agent.0.try_wait().unwrap().is_none(), "the job still runs");

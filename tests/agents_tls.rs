@@ -155,6 +155,17 @@ fn others_are_let_in_with_token_and_encryption_alone() {
     );
 }
 
+/// Every way in which a tensor may travel.
+fn wires() -> impl Iterator<Item = Wire> {
+    let elements = [Element::F32, Element::F16, Element::U8];
+    elements.into_iter().flat_map(|tensor| {
+        [Compression::None, Compression::Lz4].map(|compression| Wire {
+            tensor,
+            compression,
+        })
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_secured_agents_answer_as_two_local_ones_do() {
     let network = Network::new(60);
@@ -174,11 +185,7 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
         ),
         (edge.client().await, cloud.client().await, cloud.target()),
     ];
-    for tensor in [Element::F32, Element::F16, Element::U8] {
-        let wire = Wire {
-            tensor,
-            compression: Compression::Lz4,
-        };
+    for wire in wires() {
         let mut told: Vec<Vec<Record>> = Vec::new();
         for (edge, cloud, target) in &pairs {
             let cloud_part = cloud.put(network.bundle(1)).await.unwrap();
@@ -230,7 +237,7 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
                 })
                 .collect()
         };
-        assert_eq!(answers(&told[0]), answers(&told[1]), "{tensor:?}");
+        assert_eq!(answers(&told[0]), answers(&told[1]), "{wire:?}");
         assert_eq!(told[0].len(), 60);
     }
     local_edge.stop().await;

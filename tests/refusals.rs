@@ -65,6 +65,47 @@ async fn whatever_is_sent_it_answers_and_serves_on() {
     assert!(matches!(too_large, Err(ClientError::TooLarge { .. })));
     assert!(!client.has(&other).await.unwrap());
 
+    // Names that lead elsewhere.
+    for path in [
+        "blobs/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        &format!("blobs/{}%2f", "a".repeat(63)),
+        &format!("blobs/{}", "A".repeat(64)),
+        &format!("blobs/{}", "a".repeat(5000)),
+    ] {
+        refused(send(put.clone(), path, None, vec![1]).await, bad, "SHA-256").await;
+    }
+    for path in ["jobs/..%2f..%2fx/records/0", "jobs/x/results/0"] {
+        refused(
+            send(get.clone(), path, None, vec![]).await,
+            missing,
+            "no job",
+        )
+        .await;
+    }
+    // Chunked bodies announce nothing; a job as deep as it is long.
+    let chunks = || {
+        let chunk = |_| Ok::<_, std::io::Error>(vec![b'['; 100_000]);
+        reqwest::Body::wrap_stream(futures_util::stream::iter((0..100).map(chunk)))
+    };
+    for (method, path) in [
+        (post.clone(), "/v1/jobs".to_string()),
+        (post.clone(), "/v1/echo".to_string()),
+        (put.clone(), format!("/v1/blobs/{}", "a".repeat(64))),
+    ] {
+        let request = http.request(method, agent.path(&path)).body(chunks());
+        let response = request.send().await.unwrap();
+        refused(response, StatusCode::PAYLOAD_TOO_LARGE, "2000000").await;
+    }
+    let deep = [vec![b'['; 500_000], vec![b']'; 500_000]].concat();
+    refused(send(post.clone(), "jobs", None, deep).await, bad, "no job").await;
+    let deep = format!("{{\"Evaluate\": {{\"mode\": {}}}}}", "[".repeat(100_000));
+    refused(
+        send(post.clone(), "jobs", None, deep.into_bytes()).await,
+        bad,
+        "no job",
+    )
+    .await;
+
     // Routes and jobs.
     refused(
         send(get.clone(), "nothing", None, vec![]).await,
@@ -248,6 +289,7 @@ fn it_does_not_start_where_it_should_not() {
         (["--token-file", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--model", "a=/nowhere/at/all"], "/nowhere/at/all"),
         (["--model", "a=Cargo.toml"], "the model a: "),
+        (["--device", "cuda:7"], "device `cuda:7` can't be used"),
     ] {
         let mut child = Agent::command(&arguments).spawn().unwrap();
         let mut error = String::new();

@@ -158,6 +158,33 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        end_runs(self.folder.path());
+    }
+}
+
+/// Kills what runs in the out folders below a folder, which outlives a workbench on purpose: a run that
+/// it left behind, and the targets of one that was killed.
+fn end_runs(folder: &std::path::Path) {
+    let end = |pid: &serde_json::Value| {
+        if let Some(pid) = pid.as_i64() {
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        }
+    };
+    let read = |file: PathBuf| -> Option<serde_json::Value> {
+        serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()
+    };
+    for out in std::fs::read_dir(folder.join("runs")).into_iter().flatten() {
+        let out = out.unwrap().path();
+        if let Some(lock) = read(out.join("run.lock")) {
+            end(&lock[0]);
+        }
+        if let Some(left) = read(out.join("targets.json")) {
+            let targets = left["targets"].as_array();
+            targets
+                .into_iter()
+                .flatten()
+                .for_each(|t| end(&t["ready"]["pid"]));
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub enum AgentError {
         /// Why not.
         cause: std::io::Error,
     },
+    /// A GPU that isn't there, or that this build doesn't know.
+    #[error("{0}; leave --device out to run on the CPU")]
+    Processor(#[from] EngineError),
     /// Cores that this machine doesn't have.
     #[error("core {core} is not among those this process may use ({available:?})")]
     Core {

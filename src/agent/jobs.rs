@@ -29,12 +29,19 @@ const ANSWER: u64 = 1 << 17;
 /// A job.
 pub(super) struct Job {
     pub(super) id: String,
-    pub(super) request: JobRequest,
+    pub(super) kind: &'static str,
     pub(super) cancel: Cancel,
     pub(super) events: Arc<Events>,
+    /// Under which it was handed in: who asks for it again gets this job.
+    key: Option<String>,
+    /// Until it runs: nobody needs to remember a token, or a hundred thousand samples, for longer.
+    request: Mutex<Option<JobRequest>>,
+    /// Of its records, and beside it of its results.
     file: PathBuf,
     /// Whole records in the file.
     written: AtomicU64,
+    /// Where each result ends in its file.
+    results: Mutex<Vec<u64>>,
 }
 
 impl Job {
@@ -49,10 +56,60 @@ impl Job {
         }
         let open = File::options().create(true).append(true).open(&self.file);
         let written = open.and_then(|mut file| file.write_all(&bytes));
-        written.map_err(|e| JobError::Failed(format!("writing the job's records: {e}")))?;
+        if let Err(error) = written {
+            // Half a record would shift all that follow.
+            let whole = self.written.load(Ordering::Acquire) * record::WIDTH as u64;
+            let _ = File::options()
+                .write(true)
+                .open(&self.file)
+                .and_then(|file| file.set_len(whole));
+            let what = format!("writing the job's records: {error}");
+            return Err(JobError::Failed(what));
+        }
         self.written
             .fetch_add(records.len() as u64, Ordering::Release);
         Ok(())
+    }
+
+    fn results_file(&self) -> PathBuf {
+        self.file.with_extension("results")
+    }
+
+    /// Keeps something the job made; from then on it can be fetched.
+    pub(super) fn keep(&self, bytes: &[u8]) -> Result<(), JobError> {
+        let mut ends = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = File::options()
+            .create(true)
+            .append(true)
+            .open(self.results_file());
+        let written = open.and_then(|mut file| file.write_all(bytes));
+        written.map_err(|e| JobError::Failed(format!("writing the job's results: {e}")))?;
+        let start = ends.last().copied().unwrap_or(0);
+        ends.push(start + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// What it made, by its place.
+    pub(super) fn result(&self, at: usize) -> std::io::Result<Option<Vec<u8>>> {
+        let (start, end) = {
+            let ends = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = at.checked_sub(1).and_then(|before| ends.get(before));
+            match ends.get(at) {
+                Some(&end) => (start.copied().unwrap_or(0), end),
+                None => return Ok(None),
+            }
+        };
+        let mut file = File::open(self.results_file())?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.take(end - start).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn forget(&self) {
+        // It may never have had either.
+        let _ = std::fs::remove_file(&self.file);
+        let _ = std::fs::remove_file(self.results_file());
     }
 
     /// Records from a position on, as they travel.
@@ -106,8 +163,22 @@ impl Jobs {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn submit(&self, request: JobRequest) -> Result<Arc<Job>, Refused> {
+    /// Hands a job in. One that was handed in under the same key, and has not failed, is the same job:
+    /// a client may ask twice where an answer got lost, or come back after its own end.
+    pub(super) fn submit(
+        &self,
+        request: JobRequest,
+        key: Option<&str>,
+    ) -> Result<Arc<Job>, Refused> {
         let mut queue = self.lock();
+        let lives = |job: &&Arc<Job>| {
+            let end = job.events.latest();
+            !matches!(end, Some(JobEvent::Failed { .. } | JobEvent::Cancelled))
+        };
+        let same = |job: &&Arc<Job>| key.is_some() && job.key.as_deref() == key;
+        if let Some(job) = queue.known.iter().find(|j| same(j) && lives(j)) {
+            return Ok(job.clone());
+        }
         let full = |what: &str| Refused::new(StatusCode::SERVICE_UNAVAILABLE, what);
         if queue.closed {
             return Err(full("the agent is ending"));
@@ -120,10 +191,13 @@ impl Jobs {
         let job = Arc::new(Job {
             file: self.folder.join(format!("{id}.records")),
             id,
-            request,
+            kind: request.kind(),
             cancel: Cancel::new(),
             events: Arc::new(Events::new()),
+            key: key.map(str::to_string),
+            request: Mutex::new(Some(request)),
             written: AtomicU64::new(0),
+            results: Mutex::default(),
         });
         let ahead = queue.waiting.len() + usize::from(queue.running.is_some());
         if ahead > 0 {
@@ -136,8 +210,7 @@ impl Jobs {
                 break;
             };
             if let Some(job) = queue.known.remove(ended) {
-                // It may never have had a record.
-                let _ = std::fs::remove_file(&job.file);
+                job.forget();
             }
         }
         drop(queue);
@@ -198,7 +271,7 @@ impl Jobs {
     }
 
     /// Runs jobs one after the other, until [`Jobs::close`].
-    pub(super) fn work(&self, run: impl Fn(&Job) -> Result<JobResult, JobError>) {
+    pub(super) fn work(&self, run: impl Fn(&Job, &JobRequest) -> Result<JobResult, JobError>) {
         loop {
             let mut queue = self.lock();
             let job = loop {
@@ -215,9 +288,17 @@ impl Jobs {
             tell_places(&queue);
             drop(queue);
             let start = Instant::now();
-            tracing::info!(job = job.id, kind = job.request.kind(), "job starts");
+            tracing::info!(job = job.id, kind = job.kind, "job starts");
+            let request = job
+                .request
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             // A job that panics must not take the agent along.
-            let result = catch_unwind(AssertUnwindSafe(|| run(&job)));
+            let result = catch_unwind(AssertUnwindSafe(|| match &request {
+                Some(request) => run(&job, request),
+                None => Err(JobError::Cancelled),
+            }));
             let end = match result {
                 Ok(Ok(result)) => JobEvent::Done(Box::new(result)),
                 Ok(Err(JobError::Cancelled)) => JobEvent::Cancelled,

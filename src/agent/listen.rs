@@ -1,9 +1,14 @@
 /*!
-Taking connections, encrypted or not. A handshake happens beside the listening and within a bounded
-time, so that one who connects and says nothing keeps nobody out.
+Taking connections, encrypted or not, and serving them. A handshake happens beside the listening and
+within a bounded time, and so does the reading of a request's head: one who connects and says nothing
+keeps nobody out. There are so many connections at a time and no more; others wait unaccepted.
 */
 
+use axum::Router;
 use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -20,6 +26,44 @@ use tokio_rustls::server::TlsStream;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way; more wait unaccepted.
 const UNDER_WAY: usize = 256;
+/// How long a connection may say nothing between two requests, or be about one's head.
+const HEAD: Duration = Duration::from_secs(30);
+/// Connections served at a time: fewer than the files a process may usually have open.
+const CONNECTIONS: usize = 512;
+
+/// Serves until `end`, and then what was begun.
+pub(super) async fn serve(mut incoming: Incoming, router: Router, end: Arc<Notify>) {
+    let (closing, closed) = watch::channel(false);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let mut served = JoinSet::new();
+    let mut end = std::pin::pin!(end.notified());
+    loop {
+        let room = served.len() < CONNECTIONS;
+        tokio::select! {
+            () = &mut end => break,
+            (stream, _) = incoming.accept(), if room => {
+                let service = TowerToHyperService::new(router.clone());
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let mut closed = closed.clone();
+                served.spawn(async move {
+                    let mut connection = std::pin::pin!(connection);
+                    // How one ended is its client's business.
+                    tokio::select! {
+                        _ = connection.as_mut() => return,
+                        _ = closed.changed() => connection.as_mut().graceful_shutdown(),
+                    }
+                    let _ = connection.await;
+                });
+            }
+            Some(_) = served.join_next() => {}
+        }
+    }
+    // Nobody is let in any more.
+    drop(incoming);
+    closing.send_replace(true);
+    while served.join_next().await.is_some() {}
+}
 
 /// A connection.
 pub(super) enum Stream {

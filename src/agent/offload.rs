@@ -4,33 +4,27 @@ the thread that waits for the answer. No other thread has to wake up for a byte 
 emulated link can be paced byte by byte.
 */
 
-use super::paced::Paced;
-use super::wait;
+mod connection;
+
 use crate::engine::Cancel;
 use crate::remote::Link;
 use crate::remote::message::CloudTarget;
 use crate::remote::tls::{self, Believed};
-use http_body_util::{BodyExt, Full};
+use connection::Connection;
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// Characters of a refusal that are repeated; some servers send a page.
 const LONGEST_REFUSAL: usize = 500;
-const CONNECT: Duration = Duration::from_secs(5);
-/// Longest time between two looks at the cancel token.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Why the cloud doesn't answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -180,11 +174,27 @@ impl Offload {
         if let Some((name, value)) = header {
             headers.insert(name.clone(), value.clone());
         }
+        let reply = self.answered(method, path, headers, body, deadline)?;
+        Ok(reply.body)
+    }
+
+    /// Like [`Offload::call`], but only a success is an answer.
+    ///
+    /// # Errors
+    /// See [`OffloadError`].
+    pub fn answered(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        deadline: Option<Duration>,
+    ) -> Result<Reply, OffloadError> {
         let reply = self.call(method, path, headers, body, deadline)?;
-        if reply.status.is_success() {
-            return Ok(reply.body);
+        match reply.status.is_success() {
+            true => Ok(reply),
+            false => Err(self.refused(&reply)),
         }
-        Err(self.refused(&reply))
     }
 
     /// A refusal as an error, in the server's own words wherever it puts them.
@@ -290,124 +300,5 @@ impl Offload {
     /// Where it goes.
     pub fn url(&self) -> &str {
         &self.url
-    }
-}
-
-/// What making a connection and using it share.
-struct Connection<'a> {
-    url: &'a str,
-    authority: &'a str,
-    tls: Option<&'a (TlsConnector, ServerName<'static>)>,
-    link: Link,
-    cancel: &'a Cancel,
-    due: Option<Instant>,
-    deadline: Option<Duration>,
-}
-
-impl Connection<'_> {
-    fn broken(&self, cause: &str) -> OffloadError {
-        OffloadError::Unreachable {
-            url: self.url.to_string(),
-            cause: cause.to_string(),
-        }
-    }
-
-    fn failed(&self, error: &hyper::Error) -> OffloadError {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        self.broken(&cause.to_string())
-    }
-
-    /// Waits, and looks at token and deadline in between.
-    async fn patient<F: Future>(&self, future: F) -> Result<F::Output, OffloadError> {
-        let mut future = std::pin::pin!(future);
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(OffloadError::Cancelled);
-            }
-            let left = self
-                .due
-                .map(|d| d.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|l| l.is_zero()) {
-                return Err(OffloadError::Late {
-                    url: self.url.to_string(),
-                    ms: self.deadline.map_or(0.0, |d| d.as_secs_f64() * 1e3),
-                });
-            }
-            let look = left.map_or(LOOK, |l| l.min(LOOK));
-            if let Ok(output) = timeout(look, &mut future).await {
-                return Ok(output);
-            }
-        }
-    }
-
-    async fn make(&self) -> Result<SendRequest<Full<Bytes>>, OffloadError> {
-        let connect = timeout(CONNECT, TcpStream::connect(self.authority));
-        let stream = match self.patient(connect).await? {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.broken(&error.to_string())),
-            Err(_) => return Err(self.broken("no connection within 5 s")),
-        };
-        let nodelay = stream.set_nodelay(true);
-        nodelay.map_err(|e| self.broken(&e.to_string()))?;
-        match self.link {
-            Link::Measured => self.secure(stream).await,
-            Link::Emulated { mbit, rtt_ms } => {
-                wait::until(
-                    Instant::now() + Duration::from_secs_f64(rtt_ms.max(0.0) / 1e3),
-                    self.cancel,
-                );
-                let paced = Paced::new(stream, mbit, rtt_ms, self.cancel.clone());
-                self.secure(paced).await
-            }
-        }
-    }
-
-    /// Encrypts, where the address says so; below that the bytes are paced.
-    async fn secure(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<SendRequest<Full<Bytes>>, OffloadError> {
-        let Some((connector, name)) = self.tls else {
-            return self.shake_hands(stream).await;
-        };
-        let connect = timeout(CONNECT, connector.connect(name.clone(), stream));
-        match self.patient(connect).await? {
-            Ok(Ok(stream)) => self.shake_hands(stream).await,
-            Ok(Err(error)) => Err(self.broken(&error.to_string())),
-            Err(_) => Err(self.broken("no encryption agreed on within 5 s")),
-        }
-    }
-
-    async fn shake_hands(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<SendRequest<Full<Bytes>>, OffloadError> {
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| self.failed(&e))?;
-        // Its errors come back with the request.
-        tokio::spawn(connection);
-        Ok(sender)
-    }
-
-    async fn send(
-        &mut self,
-        open: &mut SendRequest<Full<Bytes>>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Reply, OffloadError> {
-        let answer = async {
-            open.ready().await?;
-            let (head, body) = open.send_request(request).await?.into_parts();
-            Ok(Reply {
-                status: head.status,
-                headers: head.headers,
-                body: body.collect().await?.to_bytes(),
-            })
-        };
-        let answer: Result<_, hyper::Error> = self.patient(answer).await?;
-        answer.map_err(|e| self.failed(&e))
     }
 }

@@ -1,7 +1,7 @@
 /*! Parts made ready, a few at a time: compiling one takes longer than many a request may. */
 
 use super::error::Refused;
-use super::runner::Runner;
+use super::runner::{Means, Runner};
 use super::store::Store;
 use crate::partition::parts::PartBundle;
 use crate::remote::message::Address;
@@ -16,17 +16,15 @@ pub(super) struct Parts {
     ready: Mutex<Vec<(Address, Arc<Runner>)>>,
     /// Held while one is made ready, so that none is made twice.
     making: Mutex<()>,
-    threads: usize,
-    slowdown: f64,
+    means: Means,
 }
 
 impl Parts {
-    pub(super) fn new(threads: usize, slowdown: f64) -> Parts {
+    pub(super) fn new(means: Means) -> Parts {
         Parts {
             ready: Mutex::default(),
             making: Mutex::default(),
-            threads,
-            slowdown,
+            means,
         }
     }
 
@@ -57,10 +55,10 @@ impl Parts {
         if let Some(runner) = self.get(address) {
             return Ok(runner);
         }
-        let bytes = store.need(address)?.read()?;
+        let bytes = store.read(address)?;
         let bundle = PartBundle::decode(&bytes).map_err(Refused::bad)?;
         drop(bytes);
-        let runner = Runner::new(&bundle.spec, self.threads, self.slowdown);
+        let runner = Runner::new(&bundle.spec, &self.means);
         let runner = Arc::new(runner.map_err(Refused::bad)?);
         let mut ready = self.lock();
         ready.push((address.to_string(), runner.clone()));

@@ -2,6 +2,7 @@
 
 use super::error::JobError;
 use super::jobs::Job;
+use super::runner::room;
 use super::server::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
@@ -15,6 +16,9 @@ use crate::remote::message::{HeadToProfile, JobEvent, Progress};
 use std::time::{Duration, Instant};
 
 const WARM_UP: usize = 20;
+/// More than anybody needs, and little enough to have room for what is noted of each.
+const BATCH: usize = 4096;
+const MOST_RUNS: usize = 100_000;
 const REPORT: Duration = Duration::from_millis(200);
 
 impl From<DeviceError> for JobError {
@@ -28,6 +32,7 @@ impl From<DeviceError> for JobError {
 
 fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
     ProfileOptions {
+        processor: agent.processor,
         threads: agent.threads,
         batch,
         runs,
@@ -61,13 +66,18 @@ pub(super) fn network(
     runs: usize,
 ) -> Result<Profile, JobError> {
     let load = |address: &str, name: &str| -> Result<Graph, JobError> {
-        let bytes = agent.store.need(address)?.read()?;
+        let bytes = agent.store.read(address)?;
         let graph = import_bytes(&bytes, name);
         Ok(fuse(&graph.map_err(|e| {
             JobError::Failed(format!("the network {address}: {e}"))
         })?))
     };
     let graph = load(model, "network")?;
+    if batch > BATCH || runs > MOST_RUNS {
+        let what = format!("at most {BATCH} samples a run and {MOST_RUNS} runs");
+        return Err(JobError::Failed(what));
+    }
+    room::check(room::peak(&graph, batch))?;
     let table = LayerTable::new(&graph).map_err(JobError::of)?;
     let graphs: Result<Vec<Graph>, JobError> =
         heads.iter().map(|h| load(&h.model, &h.after)).collect();
@@ -100,7 +110,10 @@ pub(super) fn part(
     address: &str,
     runs: usize,
 ) -> Result<PartProfile, JobError> {
-    let bytes = agent.store.need(address)?.read()?;
+    let bytes = agent.store.read(address)?;
+    if runs > MOST_RUNS {
+        return Err(JobError::Failed(format!("at most {MOST_RUNS} runs")));
+    }
     let spec = PartBundle::decode(&bytes).map_err(JobError::of)?.spec;
     let stages: Vec<Stage> = spec
         .segments
@@ -110,6 +123,9 @@ pub(super) fn part(
             head: segment.exit.as_ref().map(|e| &e.head),
         })
         .collect();
+    for stage in &stages {
+        room::check(room::peak(stage.segment, 1))?;
+    }
     let options = options(agent, 1, runs);
     Ok(profile_part(
         &stages,

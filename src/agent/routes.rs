@@ -8,7 +8,8 @@ use super::error::Refused;
 use super::infer::infer;
 use super::metrics::kind;
 use super::server::Agent;
-use crate::remote::message::{JobRequest, Prepared, Submitted};
+use super::store::Piece;
+use crate::remote::message::{JOB_KEY, JobRequest, Prepared, Submitted, Upload};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -30,6 +31,8 @@ type Answer<T> = Result<T, Refused>;
 const DRAINED: usize = 32 << 20;
 /// The longest description of a job.
 const JOB: usize = 16 << 20;
+/// How long a client may send nothing of a body it has begun.
+const STALLED: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// All endpoints of an agent.
@@ -45,6 +48,7 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/records/{from}", get(records))
+        .route("/v1/jobs/{id}/results/{at}", get(result))
         .route("/metrics", get(super::metrics::metrics))
         .merge(super::v2::routes())
         .fallback(async || {
@@ -98,9 +102,32 @@ async fn let_in(agent: &Arc<Agent>, request: Request, next: Next) -> Response {
 async fn drain(mut body: Body) {
     let mut read = 0;
     while read < DRAINED {
-        match body.frame().await {
-            Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+        match next(&mut body).await {
+            Ok(Some(data)) => read += data.len(),
             _ => return,
+        }
+    }
+}
+
+/// What comes next of a body. A client may be slow, but one that has stopped keeps nothing waiting.
+pub(super) async fn next(body: &mut Body) -> Answer<Option<Bytes>> {
+    loop {
+        match tokio::time::timeout(STALLED, body.frame()).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(Ok(frame))) => {
+                // Trailers say nothing that anybody here wants to know.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(Some(Err(error))) => {
+                return Err(Refused::bad(format!("the body ended early: {error}")));
+            }
+            Err(_) => {
+                let seconds = STALLED.as_secs();
+                let what = format!("nothing came of the body for {seconds} s; send it again");
+                return Err(Refused::new(StatusCode::REQUEST_TIMEOUT, what));
+            }
         }
     }
 }
@@ -111,15 +138,16 @@ pub(super) async fn whole(body: Body, max: usize) -> Answer<Bytes> {
         drain(body).await;
         return Err(Refused::too_large(max));
     }
-    let limited = http_body_util::Limited::new(body, max).collect().await;
-    let collected = limited.map_err(|e| {
-        if e.is::<http_body_util::LengthLimitError>() {
-            Refused::too_large(max)
-        } else {
-            Refused::bad(format!("the body ended early: {e}"))
+    let mut body = body;
+    let mut all = Vec::new();
+    while let Some(data) = next(&mut body).await? {
+        if all.len() + data.len() > max {
+            drain(body).await;
+            return Err(Refused::too_large(max));
         }
-    })?;
-    Ok(collected.to_bytes())
+        all.extend_from_slice(&data);
+    }
+    Ok(Bytes::from(all))
 }
 
 /// Runs what takes its time on a thread for that.
@@ -144,13 +172,40 @@ async fn echo(State(agent): Shared, body: Body) -> Answer<Json<usize>> {
     Ok(Json(whole(body, agent.max_body).await?.len()))
 }
 
-async fn has(State(agent): Shared, Path(address): Path<String>) -> Answer<StatusCode> {
-    agent.store.need(&address).map(|_| StatusCode::OK)
+/// How much of a file is here.
+async fn has(State(agent): Shared, Path(address): Path<String>) -> Json<Upload> {
+    Json(agent.store.state(&address).await)
 }
 
-async fn put(State(agent): Shared, Path(address): Path<String>, body: Body) -> Answer<StatusCode> {
-    agent.store.put(&address, body, agent.max_body).await?;
-    Ok(StatusCode::CREATED)
+/// Takes a file, or the piece of it that a Content-Range names.
+async fn put(
+    State(agent): Shared,
+    Path(address): Path<String>,
+    headers: HeaderMap,
+    mut body: Body,
+) -> Answer<(StatusCode, Json<Upload>)> {
+    let piece = headers.get(header::CONTENT_RANGE);
+    let piece = piece.map(|v| Piece::parse(v.to_str().unwrap_or("?")));
+    let taken = match piece.transpose() {
+        Ok(piece) => {
+            let (store, max) = (&agent.store, agent.max_body);
+            store.put(&address, piece, &mut body, max).await
+        }
+        Err(refused) => Err(refused),
+    };
+    match taken {
+        Ok(upload) => {
+            let status = match upload.whole {
+                true => StatusCode::CREATED,
+                false => StatusCode::ACCEPTED,
+            };
+            Ok((status, Json(upload)))
+        }
+        Err(refused) => {
+            drain(body).await;
+            Err(refused)
+        }
+    }
 }
 
 async fn prepare(State(agent): Shared, Path(address): Path<String>) -> Answer<Json<Prepared>> {
@@ -165,11 +220,17 @@ async fn jobs(State(agent): Shared) -> Json<Vec<String>> {
     Json(agent.jobs.ids())
 }
 
-async fn submit(State(agent): Shared, body: Body) -> Answer<(StatusCode, Json<Submitted>)> {
+/// Takes a job; one that was handed in before under the same key is the same job.
+async fn submit(
+    State(agent): Shared,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<(StatusCode, Json<Submitted>)> {
     let bytes = whole(body, agent.max_body.min(JOB)).await?;
     let request: JobRequest = serde_json::from_slice(&bytes)
         .map_err(|e| Refused::bad(format!("no job that this release understands: {e}")))?;
-    let id = agent.jobs.submit(request)?.id.clone();
+    let key = headers.get(JOB_KEY).and_then(|v| v.to_str().ok());
+    let id = agent.jobs.submit(request, key)?.id.clone();
     Ok((StatusCode::CREATED, Json(Submitted { id })))
 }
 
@@ -208,4 +269,17 @@ async fn records(
         .map_err(|_| Refused::bad("a position is a whole number"))?;
     let job = agent.jobs.find(&id)?;
     blocking(move || job.records(from).map_err(Refused::internal)).await
+}
+
+/// What it made, by its place among all it made.
+async fn result(State(agent): Shared, Path((id, at)): Path<(String, String)>) -> Answer<Vec<u8>> {
+    let at = at
+        .parse()
+        .map_err(|_| Refused::bad("a position is a whole number"))?;
+    let job = agent.jobs.find(&id)?;
+    blocking(move || {
+        let found = job.result(at).map_err(Refused::internal)?;
+        found.ok_or_else(|| Refused::missing(format!("the job {} made nothing at {at}", job.id)))
+    })
+    .await
 }

@@ -3,57 +3,20 @@ A part made ready: one engine a segment and a head, run in order until every sam
 behind the exit at which the last sample leaves don't run.
 */
 
+mod error;
+pub(super) mod room;
+
+pub use error::RunnerError;
+
 use super::wait;
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
 use crate::evaluate::Confidence;
-use crate::evaluate::policy::{Output, PolicyError, decide, leaves};
+use crate::evaluate::policy::{Output, decide, leaves};
 use crate::model::{Dim, Graph, Shape};
 use crate::partition::parts::PartSpec;
 use crate::remote::message::{PartAnswer, Prepared};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-
-/// Why a part can't be made ready, or doesn't run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunnerError {
-    /// Nothing to run.
-    #[error("the part has no segment; make the plan's parts anew")]
-    Empty,
-    /// A segment that isn't a chain's link.
-    #[error("segment {segment} has {inputs} inputs and {outputs} outputs, one of each is needed")]
-    Ends {
-        /// Which, from 0.
-        segment: usize,
-        /// What it takes.
-        inputs: usize,
-        /// What it gives.
-        outputs: usize,
-    },
-    /// Not one threshold an exit.
-    #[error("{found} thresholds for the {exits} exits of the part")]
-    Thresholds {
-        /// Exits.
-        exits: usize,
-        /// Thresholds.
-        found: usize,
-    },
-    /// An input of another length.
-    #[error("the part takes {expected:?} a sample ({batch} samples here), not {found} numbers")]
-    Input {
-        /// Extents of a sample.
-        expected: Vec<usize>,
-        /// Samples.
-        batch: usize,
-        /// Numbers given.
-        found: usize,
-    },
-    /// The engine's.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A classifier's output that means nothing.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-}
 
 /// When a sample leaves.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +51,27 @@ struct Stage {
     exit: Option<Exit>,
 }
 
+/// What a part is run by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Means {
+    /// CPU or a GPU.
+    pub processor: Processor,
+    /// Threads on the CPU; 0 for one a core.
+    pub threads: usize,
+    /// Factor the times are stretched by.
+    pub slowdown: f64,
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        Means {
+            processor: Processor::Cpu,
+            threads: 0,
+            slowdown: 1.0,
+        }
+    }
+}
+
 /// A part, ready to run. `Send + Sync`; each run takes a [`Work`] of its own.
 pub struct Runner {
     stages: Vec<Stage>,
@@ -98,6 +82,8 @@ pub struct Runner {
     names: (String, String),
     any_batch: bool,
     output: Output,
+    /// Bytes alive at once for one sample, at most.
+    peak: usize,
     slowdown: f64,
     works: Mutex<Vec<Work>>,
 }
@@ -150,21 +136,29 @@ impl Runner {
     /// Compiles the part's segments and heads.
     ///
     /// # Errors
-    /// Where the part has no segment, or holds what no kernel covers.
-    pub fn new(spec: &PartSpec, threads: usize, slowdown: f64) -> Result<Runner, RunnerError> {
-        let options = Options { threads };
+    /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
+    pub fn new(spec: &PartSpec, means: &Means) -> Result<Runner, RunnerError> {
+        let options = Options {
+            threads: means.threads,
+        };
+        let engine = |graph: &Graph| Engine::on(means.processor, graph.clone(), &options);
+        let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
+        let graphs = spec.segments.iter().map(|s| &s.graph);
+        let all = graphs.chain(exits.map(|e| &e.head));
+        let peak = all.map(|graph| room::peak(graph, 1)).max().unwrap_or(0);
+        room::check(peak)?;
         let mut stages = Vec::new();
         for (at, segment) in spec.segments.iter().enumerate() {
             let exit = match &segment.exit {
                 None => None,
                 Some(exit) => Some(Exit {
-                    engine: Engine::new(exit.head.clone(), &options)?,
+                    engine: engine(&exit.head)?,
                     temperature: exit.temperature,
                 }),
             };
             let (input, output) = ends(&segment.graph, at)?;
             stages.push(Stage {
-                engine: Engine::new(segment.graph.clone(), &options)?,
+                engine: engine(&segment.graph)?,
                 input,
                 output,
                 exit,
@@ -200,7 +194,8 @@ impl Runner {
             names: (first_value.name.clone(), last_value.name.clone()),
             any_batch: batched(&first_value.shape) && batched(&last_value.shape),
             output,
-            slowdown,
+            peak,
+            slowdown: means.slowdown,
             works: Mutex::default(),
         })
     }
@@ -281,6 +276,7 @@ impl Runner {
                 found: input.len(),
             });
         }
+        room::check(self.peak.saturating_mul(batch))?;
         work.alive.clear();
         work.alive.extend(0..batch);
         work.verdicts.clear();
@@ -409,6 +405,3 @@ fn ends(graph: &Graph, segment: usize) -> Result<(usize, usize), RunnerError> {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

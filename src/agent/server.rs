@@ -6,14 +6,15 @@ blocking threads, jobs on a thread of their own.
 
 use super::error::AgentError;
 use super::jobs::Jobs;
-use super::listen::Incoming;
+use super::listen::{self, Incoming};
 use super::metrics::Metrics;
 use super::parts::Parts;
-use super::runner::Runner;
+use super::runner::{Means, Runner};
 use super::store::Store;
 use super::v2::{self, Stats};
 use super::{about, routes, work};
 use crate::device::telemetry::{Telemeter, Telemetry};
+use crate::engine::Processor;
 use crate::remote::local::{Ready, available};
 use crate::remote::tls;
 use sha2::{Digest, Sha256};
@@ -37,6 +38,8 @@ pub struct AgentConfig {
     pub insecure: bool,
     /// Certificate and key (PEM files) to encrypt with.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// What runs parts and networks.
+    pub processor: Processor,
     /// Threads of the engine; 0 for one a core.
     pub threads: usize,
     /// Cores to run on; any if empty.
@@ -57,11 +60,24 @@ pub struct AgentConfig {
     pub idle_exit: Option<Duration>,
 }
 
+impl AgentConfig {
+    fn means(&self) -> Means {
+        Means {
+            processor: self.processor,
+            threads: self.threads,
+            slowdown: self.slowdown,
+        }
+    }
+}
+
 /// What every request sees.
 pub(super) struct Agent {
     pub(super) store: Store,
     pub(super) jobs: Jobs,
     pub(super) parts: Parts,
+    /// Everything it was sent, and makes, lies below.
+    pub(super) folder: PathBuf,
+    pub(super) processor: Processor,
     pub(super) threads: usize,
     pub(super) cores: Vec<usize>,
     pub(super) slowdown: f64,
@@ -198,6 +214,7 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         Some((certificate, key)) => Some(tls::server(certificate, key)?),
         None => None,
     };
+    config.processor.check()?;
     pin(&config.cores)?;
     let temporary = match config.data {
         Some(_) => None,
@@ -219,7 +236,9 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
             &folder.join("jobs"),
             life.map_or(0, |t| t.as_nanos() as u64),
         )?,
-        parts: Parts::new(config.threads, config.slowdown),
+        parts: Parts::new(config.means()),
+        folder: folder.clone(),
+        processor: config.processor,
         threads: match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -254,7 +273,11 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         let agent = agent.clone();
         std::thread::Builder::new()
             .name("jobs".into())
-            .spawn(move || agent.jobs.work(|job| work::run(job, &agent)))
+            .spawn(move || {
+                agent
+                    .jobs
+                    .work(|job, request| work::run(job, request, &agent))
+            })
             .map_err(|e| system("starting the thread of the jobs", e))?
     };
     let listen = config.listen;
@@ -278,10 +301,8 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         let token = config.token.is_some();
         tracing::info!(%bound, encrypted = encryption.is_some(), token, "serving");
         let incoming = Incoming::new(listener, encryption);
-        axum::serve(incoming, routes::routes(agent.clone()))
-            .with_graceful_shutdown(async move { end.notified().await })
-            .await
-            .map_err(failed)
+        listen::serve(incoming, routes::routes(agent.clone()), end).await;
+        Ok(())
     });
     agent.jobs.close(served.is_err());
     // The last job's end was told to its followers before their streams ended.
@@ -304,7 +325,7 @@ fn models(config: &AgentConfig) -> Result<Vec<(String, Arc<Runner>)>, AgentError
             path: file.clone(),
             cause,
         })?;
-        let runner = v2::load(name, &bytes, config.threads, config.slowdown);
+        let runner = v2::load(name, &bytes, &config.means());
         models.push((name.clone(), Arc::new(runner.map_err(wrong)?)));
     }
     Ok(models)
@@ -332,10 +353,12 @@ fn watch(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| system("signals", e))?;
     Ok(Box::pin(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(500));
+        let mut sweep = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = sweep.tick() => agent.store.sweep(),
                 _ = tick.tick() => {
                     if idle.is_some_and(|idle| agent.idle_for() >= idle) {
                         break;

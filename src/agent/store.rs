@@ -1,19 +1,29 @@
 /*!
-What an agent was sent (models, parts, data sets): files named by the SHA-256 of their bytes. Bounded;
-the one not asked for the longest goes first, one in use never.
+What an agent was sent (models, parts, data sets): files named by the SHA-256 of their bytes. Bounded,
+what is still coming in counted in full; the one not asked for the longest goes first, one in use never.
+
+| file     | what it is                                                        |
+|----------|-------------------------------------------------------------------|
+| `upload` | a file as it comes in, in pieces, across lost connections         |
 */
 
+mod upload;
+
 use super::error::{AgentError, Refused};
-use crate::remote::message::Address;
-use axum::body::{Body, HttpBody};
+use crate::remote::message::{Address, Upload};
 use axum::http::StatusCode;
-use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt;
+use std::time::{Duration, SystemTime};
+pub(super) use upload::Piece;
+use upload::{Coming, SUFFIX};
+
+/// How long a file that is only partly here waits for the rest of it.
+const STALE: Duration = Duration::from_secs(24 * 3600);
 
 struct Kept {
     bytes: u64,
@@ -25,47 +35,65 @@ struct Kept {
 #[derive(Default)]
 struct Index {
     blobs: HashMap<Address, Kept>,
+    coming: HashMap<Address, Coming>,
     /// Counts uses, so that the oldest is known.
     clock: u64,
+}
+
+impl Index {
+    fn now(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Bytes that are here, or promised a place.
+    fn taken(&self) -> u64 {
+        let whole = self.blobs.values().map(|b| b.bytes).sum::<u64>();
+        whole + self.coming.values().map(|c| c.reserved).sum::<u64>()
+    }
 }
 
 /// The files of an agent.
 pub(super) struct Store {
     folder: PathBuf,
     max: u64,
+    stale: Duration,
     index: Mutex<Index>,
 }
 
 /// A file that stays as long as this is held.
+#[derive(Debug)]
 pub(super) struct Blob {
     pub(super) path: PathBuf,
-    address: Address,
     _pin: Arc<()>,
-}
-
-impl Blob {
-    /// Its bytes, checked again: a disk may have changed them.
-    pub(super) fn read(&self) -> Result<Vec<u8>, Refused> {
-        let bytes = std::fs::read(&self.path)
-            .map_err(|e| Refused::internal(format!("reading {}: {e}", self.address)))?;
-        if crate::partition::parts::address(&bytes) != self.address {
-            let what = format!(
-                "{} was damaged on the agent's disk; send it again",
-                self.address
-            );
-            return Err(Refused::internal(what));
-        }
-        Ok(bytes)
-    }
 }
 
 fn is_address(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The SHA-256 of a file, read piece by piece.
+fn address_of(path: &Path) -> std::io::Result<Address> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut bytes)? {
+            0 => break,
+            n => hash.update(&bytes[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}
+
 impl Store {
-    /// Opens the folder; what lies there from an earlier time is known again.
+    /// Opens the folder; what lies there from an earlier time is known again, and goes on where it was
+    /// where only a part of it came.
     pub(super) fn open(folder: &Path, max: u64) -> Result<Store, AgentError> {
+        Store::with(folder, max, STALE)
+    }
+
+    fn with(folder: &Path, max: u64, stale: Duration) -> Result<Store, AgentError> {
         let failed = |cause| AgentError::Path {
             path: folder.to_path_buf(),
             cause,
@@ -75,20 +103,29 @@ impl Store {
         for entry in std::fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
+            let about = entry.metadata().map_err(failed)?;
+            let bytes = about.len();
             if is_address(&name) {
                 let kept = Kept {
-                    bytes: entry.metadata().map_err(failed)?.len(),
+                    bytes,
                     used: 0,
                     pin: Arc::default(),
                 };
                 index.blobs.insert(name, kept);
+            } else if let Some(address) = name.strip_suffix(SUFFIX).filter(|a| is_address(a)) {
+                let touched = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let coming = Coming::found(bytes, touched);
+                index.coming.insert(address.to_string(), coming);
             }
         }
-        Ok(Store {
+        let store = Store {
             folder: folder.to_path_buf(),
             max,
+            stale,
             index: Mutex::new(index),
-        })
+        };
+        store.sweep();
+        Ok(store)
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -96,16 +133,18 @@ impl Store {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn partial(&self, address: &str) -> PathBuf {
+        self.folder.join(format!("{address}{SUFFIX}"))
+    }
+
     /// The file, if it is here.
     pub(super) fn get(&self, address: &str) -> Option<Blob> {
         let mut index = self.lock();
-        index.clock += 1;
-        let now = index.clock;
+        let now = index.now();
         let kept = index.blobs.get_mut(address)?;
         kept.used = now;
         Some(Blob {
             path: self.folder.join(address),
-            address: address.to_string(),
             _pin: kept.pin.clone(),
         })
     }
@@ -116,72 +155,91 @@ impl Store {
         self.get(address).ok_or_else(missing)
     }
 
-    /// Takes a file as it comes in; nothing stays of one that isn't what its address says.
-    pub(super) async fn put(
-        &self,
-        address: &str,
-        mut body: Body,
-        max_body: usize,
-    ) -> Result<(), Refused> {
-        if !is_address(address) {
-            return Err(Refused::bad(
-                "an address is the SHA-256 of the bytes, in lower-case hex",
-            ));
-        }
-        let disk = |e: std::io::Error| {
-            Refused::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                format!("writing {address}: {e}"),
-            )
-        };
-        let announced = body.size_hint().lower();
-        self.make_room(announced)?;
-        let file = NamedTempFile::new_in(&self.folder).map_err(disk)?;
-        let mut writer = tokio::fs::File::from_std(file.reopen().map_err(disk)?);
-        let mut hash = Sha256::new();
-        let mut bytes = 0u64;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| Refused::bad(format!("the body ended early: {e}")))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            bytes += data.len() as u64;
-            if bytes > max_body as u64 {
-                return Err(Refused::too_large(max_body));
-            }
-            hash.update(&data);
-            writer.write_all(&data).await.map_err(disk)?;
-        }
-        writer.flush().await.map_err(disk)?;
-        let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        if found != address {
-            return Err(Refused::bad(format!(
-                "the bytes have the SHA-256 {found}, not {address}: damaged on the way; send again"
-            )));
-        }
-        self.make_room(bytes)?;
-        let mut index = self.lock();
-        file.persist(self.folder.join(address))
-            .map_err(|e| disk(e.error))?;
-        index.clock += 1;
-        let used = index.clock;
-        let kept = index.blobs.entry(address.to_string()).or_insert(Kept {
-            bytes,
-            used,
-            pin: Arc::default(),
-        });
-        (kept.bytes, kept.used) = (bytes, used);
-        Ok(())
+    /// The file, its bytes compared with its address: a disk may have changed them. One that was
+    /// changed is forgotten, so that it can be sent again.
+    pub(super) fn checked(&self, address: &str) -> Result<Blob, Refused> {
+        let blob = self.need(address)?;
+        let found = address_of(&blob.path);
+        self.believe(address, found.map(|found| found == address))?;
+        Ok(blob)
     }
 
-    fn make_room(&self, bytes: u64) -> Result<(), Refused> {
+    /// Its bytes, checked like [`Store::checked`].
+    pub(super) fn read(&self, address: &str) -> Result<Vec<u8>, Refused> {
+        let blob = self.need(address)?;
+        let read = std::fs::read(&blob.path);
+        let same = read.as_ref().map(|bytes| {
+            let found = crate::partition::parts::address(bytes);
+            found == address
+        });
+        self.believe(address, same.map_err(|e| e.kind().into()))?;
+        read.map_err(Refused::internal)
+    }
+
+    fn believe(&self, address: &str, same: std::io::Result<bool>) -> Result<(), Refused> {
+        let what = match same {
+            Ok(true) => return Ok(()),
+            Ok(false) => format!("{address} was damaged on the agent's disk; send it again"),
+            Err(error) => format!("reading {address}: {error}; send it again"),
+        };
+        self.lock().blobs.remove(address);
+        let _ = std::fs::remove_file(self.folder.join(address));
+        Err(Refused::internal(what))
+    }
+
+    /// How much of a file is here.
+    pub(super) async fn state(&self, address: &str) -> Upload {
+        let coming = {
+            let mut index = self.lock();
+            let now = index.now();
+            if let Some(kept) = index.blobs.get_mut(address) {
+                kept.used = now;
+                return Upload {
+                    received: kept.bytes,
+                    whole: true,
+                };
+            }
+            index.coming.get(address).map(|c| c.writer.clone())
+        };
+        let received = match coming {
+            Some(writer) => writer.lock().await.received,
+            None => 0,
+        };
+        Upload {
+            received,
+            whole: false,
+        }
+    }
+
+    /// Lets go of what waits in vain for the rest of it.
+    pub(super) fn sweep(&self) {
         let mut index = self.lock();
-        while index.blobs.values().map(|b| b.bytes).sum::<u64>() + bytes > self.max {
-            let free = index
-                .blobs
-                .iter()
-                .filter(|(_, b)| Arc::strong_count(&b.pin) == 1);
-            let Some(oldest) = free.min_by_key(|(_, b)| b.used).map(|(a, _)| a.clone()) else {
+        let stale = |c: &Coming| {
+            let age = c.touched.elapsed().unwrap_or_default();
+            !c.in_use() && age >= self.stale
+        };
+        let gone: Vec<Address> = index
+            .coming
+            .iter()
+            .filter(|(_, c)| stale(c))
+            .map(|(address, _)| address.clone())
+            .collect();
+        for address in gone {
+            index.coming.remove(&address);
+            let _ = std::fs::remove_file(self.partial(&address));
+        }
+    }
+
+    /// Makes room for so many bytes more; what goes is whole or not, but never in use. `but` stays.
+    fn make_room(&self, index: &mut Index, bytes: u64, but: &str) -> Result<(), Refused> {
+        while index.taken().saturating_add(bytes) > self.max {
+            let whole = index.blobs.iter();
+            let whole = whole.filter(|(_, b)| Arc::strong_count(&b.pin) == 1);
+            let whole = whole.map(|(address, b)| (b.used, true, address));
+            let partly = index.coming.iter();
+            let partly = partly.filter(|(address, c)| !c.in_use() && *address != but);
+            let partly = partly.map(|(address, c)| (c.used, false, address));
+            let Some((_, is_whole, oldest)) = whole.chain(partly).min() else {
                 let max = self.max;
                 return Err(Refused::new(
                     StatusCode::INSUFFICIENT_STORAGE,
@@ -191,65 +249,22 @@ impl Store {
                     ),
                 ));
             };
-            index.blobs.remove(&oldest);
+            let oldest = oldest.clone();
             // A file that is gone already frees its room all the same.
-            let _ = std::fs::remove_file(self.folder.join(&oldest));
+            let _ = match is_whole {
+                true => {
+                    index.blobs.remove(&oldest);
+                    std::fs::remove_file(self.folder.join(&oldest))
+                }
+                false => {
+                    index.coming.remove(&oldest);
+                    std::fs::remove_file(self.partial(&oldest))
+                }
+            };
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::partition::parts::address;
-
-    #[tokio::test]
-    async fn the_oldest_goes_first_and_one_in_use_never() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), 100).unwrap();
-        let blobs: Vec<Vec<u8>> = (0..4u8).map(|i| vec![i; 40]).collect();
-        let names: Vec<String> = blobs.iter().map(|b| address(b)).collect();
-        let put = |i: usize| store.put(&names[i], Body::from(blobs[i].clone()), 50);
-        put(0).await.unwrap();
-        put(1).await.unwrap();
-        let held = store.get(&names[0]).unwrap();
-        put(2).await.unwrap();
-        assert!(store.get(&names[1]).is_none(), "0 is in use, so 1 went");
-        assert_eq!(held.read().unwrap(), blobs[0]);
-        let other = store.get(&names[2]).unwrap();
-        let full = put(3).await.unwrap_err();
-        assert_eq!(full.status, StatusCode::INSUFFICIENT_STORAGE);
-        drop((held, other));
-        put(3).await.unwrap();
-        // A new process finds what is there.
-        let again = Store::open(folder.path(), 100).unwrap();
-        assert!(again.get(&names[3]).is_some());
-    }
-
-    #[tokio::test]
-    async fn nothing_stays_of_what_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), 100).unwrap();
-        let name = address(b"right");
-        for (name, bytes) in [
-            (name.as_str(), &b"wrong"[..]),
-            (name.as_str(), &[0; 60][..]),
-            ("../../etc/passwd", &b"right"[..]),
-        ] {
-            let refused = store.put(name, Body::from(bytes.to_vec()), 50).await;
-            assert!(refused.unwrap_err().status.is_client_error());
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_file_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), 100).unwrap();
-        let name = address(b"right");
-        store.put(&name, Body::from("right"), 50).await.unwrap();
-        std::fs::write(folder.path().join(&name), b"wrong").unwrap();
-        assert!(store.get(&name).unwrap().read().is_err());
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ pub(super) use stats::Stats;
 
 use super::error::Refused;
 use super::routes::blocking;
-use super::runner::Runner;
+use super::runner::{Means, Runner};
 use super::server::Agent;
 use crate::model::fuse::fuse;
 use crate::model::onnx::import_bytes;
@@ -42,12 +42,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// A network or part from its file, ready to run.
-pub(super) fn load(
-    name: &str,
-    bytes: &[u8],
-    threads: usize,
-    slowdown: f64,
-) -> Result<Runner, String> {
+pub(super) fn load(name: &str, bytes: &[u8], means: &Means) -> Result<Runner, String> {
     let spec = if bytes.starts_with(BUNDLE) {
         PartBundle::decode(bytes).map_err(|e| e.to_string())?.spec
     } else {
@@ -62,7 +57,7 @@ pub(super) fn load(
             segments: vec![Segment { graph, exit: None }],
         }
     };
-    Runner::new(&spec, threads, slowdown).map_err(|e| e.to_string())
+    Runner::new(&spec, means).map_err(|e| e.to_string())
 }
 
 /// The endpoints.
@@ -113,10 +108,12 @@ async fn find(agent: &Arc<Agent>, named: &Named) -> Result<Arc<Runner>, Refused>
     blocking(move || agent.parts.prepare(&name, &agent.store)).await
 }
 
-async fn server() -> Json<Value> {
+async fn server(State(agent): Shared) -> Json<Value> {
     Json(json!({
         "name": "edgelesspart",
         "version": env!("CARGO_PKG_VERSION"),
+        // Not the protocol's; whoever doesn't know it passes it over.
+        "device": {"machine": agent.machine.0, "processor": agent.processor.to_string()},
         "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
     }))
 }

@@ -3,13 +3,13 @@
 use super::error::JobError;
 use super::jobs::Job;
 use super::server::Agent;
-use super::{evaluate, link, profile, wait};
+use super::{evaluate, learn, link, profile, wait};
 use crate::remote::message::{JobRequest, JobResult};
 
 /// Runs a job to its end.
-pub(super) fn run(job: &Job, agent: &Agent) -> Result<JobResult, JobError> {
+pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobResult, JobError> {
     wait::precise();
-    match &job.request {
+    match request {
         JobRequest::Profile {
             model,
             heads,
@@ -22,6 +22,7 @@ pub(super) fn run(job: &Job, agent: &Agent) -> Result<JobResult, JobError> {
         JobRequest::MeasureLink { cloud, link } => {
             link::measure(job, cloud, *link).map(JobResult::Link)
         }
+        JobRequest::TrainHeads(run) => learn::heads(job, agent, run).map(JobResult::Trained),
         JobRequest::Evaluate(run) => evaluate::evaluate(job, agent, run).map(JobResult::Evaluated),
     }
 }

@@ -11,7 +11,7 @@ time depends on its values. The first runs are thrown away.
 use super::machine::Machine;
 use super::memory::resident;
 use super::{DeviceError, HeadProfile, LayerProfile, PartProfile, Profile, Stats};
-use crate::engine::{Cancel, Engine, Options, StepInfo};
+use crate::engine::{Cancel, Engine, Options, Processor, StepInfo};
 use crate::model::layers::LayerTable;
 use crate::model::{DType, Graph, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// How to measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProfileOptions {
+    /// What runs it.
+    pub processor: Processor,
     /// Threads of the engine; 0 for all the cores this process may use.
     pub threads: usize,
     /// Samples a run.
@@ -36,6 +38,7 @@ pub struct ProfileOptions {
 impl Default for ProfileOptions {
     fn default() -> Self {
         ProfileOptions {
+            processor: Processor::Cpu,
             threads: 0,
             batch: 1,
             runs: 100,
@@ -147,10 +150,17 @@ pub fn profile(
     }
     let memory = timed.engine.memory(options.batch)?;
     let machine = Machine::read(Path::new("/"))?;
+    let (target, device) = match options.processor {
+        Processor::Cpu => (machine.to_string(), machine.cpu.clone()),
+        gpu => (
+            format!("{machine}, on {gpu}"),
+            format!("{}, on {gpu}", machine.cpu),
+        ),
+    };
     Ok(Profile {
-        target: machine.to_string(),
+        target,
         ghz: machine.ghz(),
-        device: machine.cpu,
+        device,
         threads: timed.engine.threads(),
         batch: options.batch,
         slowdown: options.slowdown,
@@ -280,7 +290,7 @@ impl Timed {
         let len = |id: ValueId| graph.value(id).shape.elements(options.batch);
         let threads = options.threads;
         Ok(Timed {
-            engine: Engine::new(graph.clone(), &Options { threads })?,
+            engine: Engine::on(options.processor, graph.clone(), &Options { threads })?,
             // Neither zero nor denormal, of both signs, and the same for everyone.
             input: (0..len(input)).map(|i| (i as f32 * 0.731).sin()).collect(),
             output: vec![0.0; len(output)],

@@ -66,6 +66,14 @@ impl std::fmt::Display for Processor {
 }
 
 impl Processor {
+    /// Whether it is there, and this build knows it.
+    ///
+    /// # Errors
+    /// Says what is in the way.
+    pub fn check(self) -> std::result::Result<(), EngineError> {
+        self.gpu().map(drop)
+    }
+
     /// Candle's device for a GPU; none for the CPU.
     pub(super) fn gpu(self) -> std::result::Result<Option<Device>, EngineError> {
         let (device, built) = match self {

@@ -22,6 +22,7 @@ use super::shape::{Dim, Shape};
 use candle_onnx::onnx as proto;
 use ints::Ints;
 use prost::Message;
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
@@ -224,6 +225,8 @@ struct Importer<'a> {
     /// Float parameters that no node has been charged with yet.
     unclaimed: HashMap<ValueId, usize>,
     node_names: HashSet<String>,
+    /// Elements of the tensors that were filled, not read.
+    filled: Cell<usize>,
 }
 
 impl<'a> Importer<'a> {
@@ -264,6 +267,7 @@ impl<'a> Importer<'a> {
             ints: HashMap::new(),
             unclaimed: HashMap::new(),
             node_names: HashSet::new(),
+            filled: Cell::new(0),
         };
         for (name, constant) in &model.initializers {
             let id = importer.constant(name, constant.clone());

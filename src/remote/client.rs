@@ -4,14 +4,14 @@ asked again after a lost connection; nothing has a total timeout that a slow lin
 */
 
 mod follow;
+mod upload;
 
-use super::message::{Address, AgentInfo, JobRequest, Refusal, Submitted};
+use super::message::{AgentInfo, JOB_KEY, JobRequest, Refusal, Submitted};
 use super::record;
 use super::tls::{self, Believed};
 use crate::evaluate::Record;
-use crate::partition::parts::address;
 use hyper::body::Bytes;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_secs(20);
 /// How long [`Client::follow`] tries to reach an agent again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// An agent that works says something every 15 seconds; a connection on which nothing came for longer
+/// than this is lost.
+const SILENCE: Duration = Duration::from_secs(40);
+/// How often a job is handed in again whose answer got lost, and the pause before.
+const AGAIN: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why an agent doesn't do what it was asked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -88,6 +94,7 @@ pub struct Client {
     token: Option<String>,
     max_body: usize,
     patience: Duration,
+    silence: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -142,6 +149,8 @@ impl Client {
         let tls = tls.map_err(|e| wrong(&e.to_string()))?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            // Before the agent closes it, which it does after half a minute.
+            .pool_idle_timeout(Duration::from_secs(20))
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(10))
             .no_proxy()
@@ -154,6 +163,7 @@ impl Client {
             token: token.map(str::to_string),
             max_body: 0,
             patience: PATIENCE,
+            silence: SILENCE,
         };
         client.max_body = client.info().await?.max_body;
         Ok(client)
@@ -163,6 +173,25 @@ impl Client {
     pub fn patience(mut self, patience: Duration) -> Client {
         self.patience = patience;
         self
+    }
+
+    /// Sets for how long a connection may be silent before it counts as lost; 40 s otherwise.
+    pub fn silence(mut self, silence: Duration) -> Client {
+        self.silence = silence;
+        self
+    }
+
+    /// Waits for something from the other side, but not for ever. Every wait is its own: a transfer
+    /// may take as long as it gets on.
+    async fn heard<T>(
+        &self,
+        future: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(self.silence, future).await {
+            Ok(Ok(heard)) => Ok(heard),
+            Ok(Err(error)) => Err(self.lost(&error)),
+            Err(_) => Err(self.broken("it has been silent for too long")),
+        }
     }
 
     /// The agent's address.
@@ -179,12 +208,12 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|e| self.lost(&e))?;
+        let response = self.heard(request.send()).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let text = response.text().await.unwrap_or_default();
+        let text = self.heard(response.text()).await.unwrap_or_default();
         let error = serde_json::from_str::<Refusal>(&text).map_or(text, |r| r.error);
         Err(ClientError::Refused {
             url: self.url.clone(),
@@ -199,8 +228,12 @@ impl Client {
     }
 
     async fn bytes(&self, request: RequestBuilder) -> Result<Bytes, ClientError> {
-        let response = self.send(request).await?;
-        response.bytes().await.map_err(|e| self.lost(&e))
+        let mut response = self.send(request).await?;
+        let mut all = Vec::new();
+        while let Some(piece) = self.heard(response.chunk()).await? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(Bytes::from(all))
     }
 
     fn lost(&self, error: &reqwest::Error) -> ClientError {
@@ -209,6 +242,10 @@ impl Client {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
+        self.broken(&cause.to_string())
+    }
+
+    fn broken(&self, cause: &str) -> ClientError {
         ClientError::Unreachable {
             url: self.url.clone(),
             cause: cause.to_string(),
@@ -228,46 +265,34 @@ impl Client {
             .await
     }
 
-    /// Whether it has these bytes already.
-    pub async fn has(&self, address: &str) -> Result<bool, ClientError> {
-        let request = self.request(Method::HEAD, &format!("blobs/{address}"));
-        match self.send(request.timeout(SHORT)).await {
-            Ok(_) => Ok(true),
-            Err(ClientError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Makes sure that it has these bytes (a model, a part, a data set), and returns their address.
-    /// Sends nothing where it has them.
-    ///
-    /// # Errors
-    /// Where they are more than it takes: known before anything is sent.
-    pub async fn put(&self, bytes: impl Into<Bytes>) -> Result<Address, ClientError> {
-        let bytes: Bytes = bytes.into();
-        let address = address(&bytes);
-        if self.has(&address).await? {
-            return Ok(address);
-        }
-        if bytes.len() > self.max_body {
-            return Err(ClientError::TooLarge {
-                url: self.url.clone(),
-                bytes: bytes.len(),
-                max: self.max_body,
-            });
-        }
-        let request = self.request(Method::PUT, &format!("blobs/{address}"));
-        self.send(request.body(bytes)).await?;
-        Ok(address)
-    }
-
     /// Hands a job in, and returns its id. It may wait behind others; [`Client::follow`] tells.
     pub async fn submit(&self, job: &JobRequest) -> Result<String, ClientError> {
-        let request = self.request(Method::POST, "jobs").json(job);
-        let submitted: Submitted = self.json(request.timeout(SHORT)).await?;
-        Ok(submitted.id)
+        let key = tls::token().map_err(|e| self.answer(e))?;
+        self.submit_as(&key, job).await
+    }
+
+    /// The same under a key: what was handed in under it before, and has not failed, is the same job.
+    pub async fn submit_as(&self, key: &str, job: &JobRequest) -> Result<String, ClientError> {
+        let mut tries = 0;
+        loop {
+            let request = self.request(Method::POST, "jobs").header(JOB_KEY, key);
+            let submitted = self.json(request.json(job).timeout(SHORT)).await;
+            tries += 1;
+            match submitted {
+                Ok(Submitted { id }) => return Ok(id),
+                // The agent may have taken it all the same; under its key it is taken once.
+                Err(ClientError::Unreachable { .. }) if tries < AGAIN => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Something a job made, by its place among all it made.
+    pub async fn result(&self, job: &str, at: usize) -> Result<Bytes, ClientError> {
+        let path = format!("jobs/{job}/results/{at}");
+        self.bytes(self.request(Method::GET, &path)).await
     }
 
     /// A job's records from a position on: as many as one answer holds, none if there are no more.

@@ -4,13 +4,20 @@ own, on its own cores. It outlives a hang-up of its parent; it ends when the run
 nobody has asked it for anything for a while.
 */
 
+mod cores;
+
+pub use cores::available;
+
 use super::message::CloudTarget;
 use super::{Client, ClientError, tls};
+use cores::usable;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tempfile::NamedTempFile;
@@ -19,8 +26,12 @@ use tokio::process::{Child, Command};
 
 /// Longest a child may take until it serves.
 const START: Duration = Duration::from_secs(20);
+/// Time between two looks at one that ends.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long it may finish what it does before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+/// Where a target left behind keeps its token, in its folder: readable by its owner alone.
+const TOKEN_FILE: &str = "token";
 /// Bytes of its last words that are repeated.
 const TAIL: u64 = 2000;
 
@@ -86,10 +97,20 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct LocalAgent {
     ready: Ready,
-    child: Option<Child>,
-    stderr: NamedTempFile,
+    process: Process,
     notes: Vec<String>,
     token: Secret,
+}
+
+/// What is behind it.
+#[derive(Debug)]
+enum Process {
+    /// A child of this process, and what it writes to standard error.
+    Child(Child, NamedTempFile),
+    /// One that an earlier process of this program started, and couldn't end.
+    Rejoined,
+    /// Nothing to be ended (any more).
+    LeftAlone,
 }
 
 /// A token that is not printed.
@@ -165,10 +186,42 @@ impl LocalAgent {
         };
         Ok(LocalAgent {
             ready,
-            child: Some(child),
-            stderr,
+            process: Process::Child(child, stderr),
             notes,
             token: Secret(token),
+        })
+    }
+
+    /// Makes sure that it can be found again by [`LocalAgent::rejoin`], should this process end without
+    /// a chance to end it: its token goes into its own folder, to be read by its owner alone. What is
+    /// returned holds no secret, and may be written down anywhere.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn leave_word(&self) -> std::io::Result<Ready> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(self.ready.data.join(TOKEN_FILE))?;
+        file.write_all(self.token().as_bytes())?;
+        Ok(self.ready.clone())
+    }
+
+    /// A target that an earlier process of this program left behind, if it still answers.
+    pub async fn rejoin(ready: &Ready) -> Option<LocalAgent> {
+        let token = std::fs::read_to_string(ready.data.join(TOKEN_FILE)).ok()?;
+        let agent = LocalAgent {
+            ready: ready.clone(),
+            process: Process::LeftAlone,
+            notes: Vec::new(),
+            token: Secret(token),
+        };
+        // Nobody else knows that token, so who takes it is the one.
+        agent.connect().await.ok()?;
+        Some(LocalAgent {
+            process: Process::Rejoined,
+            ready: agent.ready.clone(),
+            notes: Vec::new(),
+            token: Secret(agent.token().to_string()),
         })
     }
 
@@ -210,43 +263,84 @@ impl LocalAgent {
 
     /// If it has ended: how, and its last words.
     pub fn died(&mut self) -> Option<String> {
-        let status = self.child.as_mut()?.try_wait().ok()??;
-        Some(format!(
-            "the target on this machine ended ({status}). {}",
-            tail(&self.stderr)
-        ))
+        match &mut self.process {
+            Process::Child(child, stderr) => {
+                let status = child.try_wait().ok()??;
+                let words = tail(stderr);
+                Some(format!(
+                    "the target on this machine ended ({status}). {words}"
+                ))
+            }
+            Process::Rejoined if !is_agent(self.ready.pid) => {
+                Some("the target on this machine, left by an earlier run, ended".to_string())
+            }
+            Process::Rejoined | Process::LeftAlone => None,
+        }
     }
 
     /// Lets it run on, for whoever knows its address and its token (this way round); it ends by
     /// itself when idle.
     pub fn keep(mut self) -> (String, String) {
-        self.child = None;
+        self.process = Process::LeftAlone;
         (self.ready.url.clone(), self.token.0.clone())
     }
 
     /// Ends it: it may finish what it does for two seconds.
     pub async fn stop(mut self) {
-        let Some(child) = &mut self.child else { return };
-        signal(self.ready.pid, Signal::SIGTERM);
+        let pid = self.ready.pid;
+        let ended = match &mut self.process {
+            Process::Child(child, _) => {
+                signal(pid, Signal::SIGTERM);
+                tokio::time::timeout(GRACE, child.wait()).await.is_ok()
+            }
+            Process::Rejoined if is_agent(pid) => {
+                signal(pid, Signal::SIGTERM);
+                let gone = async {
+                    while is_agent(pid) {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                };
+                tokio::time::timeout(GRACE, gone).await.is_ok()
+            }
+            Process::Rejoined | Process::LeftAlone => true,
+        };
         // Dropping `self` kills what is still there.
-        if tokio::time::timeout(GRACE, child.wait()).await.is_ok() {
-            self.child = None;
+        if ended {
+            self.process = Process::LeftAlone;
         }
     }
 }
 
 impl Drop for LocalAgent {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else {
-            return;
-        };
-        // Only while it is not reaped is the number still its own.
-        if matches!(child.try_wait(), Ok(None)) {
-            let _ = child.start_kill();
+        match &mut self.process {
+            // Only while it is not reaped is the number still its own.
+            Process::Child(child, _) => {
+                if matches!(child.try_wait(), Ok(None)) {
+                    let _ = child.start_kill();
+                }
+            }
+            Process::Rejoined => {
+                if is_agent(self.ready.pid) {
+                    signal(self.ready.pid, Signal::SIGKILL);
+                }
+            }
+            Process::LeftAlone => return,
         }
         if self.ready.temporary {
             let _ = std::fs::remove_dir_all(&self.ready.data);
         }
+    }
+}
+
+/// Whether a process is a target of this program: its number may be another's by now.
+fn is_agent(pid: u32) -> bool {
+    match std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")) {
+        Ok(line) => {
+            let mut words = line.split(|&b| b == 0).skip(1);
+            words.next() == Some(b"agent") && words.any(|w| w == b"--own-session")
+        }
+        Err(_) => false,
     }
 }
 
@@ -270,72 +364,5 @@ fn tail(file: &NamedTempFile) -> String {
         Ok(text) if text.is_empty() => "It left no message.".to_string(),
         Ok(text) => format!("Its last words: {text}"),
         Err(error) => format!("Its last words can't be read: {error}"),
-    }
-}
-
-/// Of the cores asked for, those there are; and what there is to say about the others.
-fn usable(wanted: &[usize], available: &[usize]) -> (Vec<usize>, Vec<String>) {
-    let mut cores: Vec<usize> = wanted.to_vec();
-    if available.is_empty() {
-        let note = "cores can't be chosen on this system; the target runs on any";
-        let notes = (!wanted.is_empty()).then(|| note.to_string());
-        return (Vec::new(), notes.into_iter().collect());
-    }
-    cores.retain(|c| available.contains(c));
-    if cores.len() == wanted.len() {
-        return (cores, Vec::new());
-    }
-    let missing: Vec<String> = wanted
-        .iter()
-        .filter(|c| !available.contains(c))
-        .map(usize::to_string)
-        .collect();
-    let missing = missing.join(", ");
-    let instead = match cores.len() {
-        0 => "any core".to_string(),
-        _ => "the others".to_string(),
-    };
-    let note = format!("this machine has no core {missing}; the target runs on {instead}");
-    (cores, vec![note])
-}
-
-/// Cores this process may use; none where the system doesn't say.
-#[cfg(target_os = "linux")]
-pub fn available() -> Vec<usize> {
-    use nix::sched::{CpuSet, sched_getaffinity};
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
-        return Vec::new();
-    };
-    let has = |&core: &usize| set.is_set(core).unwrap_or(false);
-    (0..CpuSet::count()).filter(has).collect()
-}
-
-/// Cores this process may use; none where the system doesn't say.
-#[cfg(not(target_os = "linux"))]
-pub fn available() -> Vec<usize> {
-    Vec::new()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(&[0], &[0, 1], &[0], "")]
-    #[case(&[], &[0, 1], &[], "")]
-    #[case(&[0, 7], &[0, 1], &[0], "no core 7; the target runs on the others")]
-    #[case(&[7], &[0, 1], &[], "no core 7; the target runs on any core")]
-    #[case(&[7], &[], &[], "can't be chosen")]
-    fn takes_the_cores_there_are(
-        #[case] wanted: &[usize],
-        #[case] available: &[usize],
-        #[case] cores: &[usize],
-        #[case] note: &str,
-    ) {
-        let (found, notes) = usable(wanted, available);
-        assert_eq!(found, cores);
-        assert_eq!(notes.is_empty(), note.is_empty());
-        assert!(notes.iter().all(|n| n.contains(note)), "{notes:?}");
     }
 }

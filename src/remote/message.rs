@@ -5,6 +5,7 @@ use crate::data::Preprocessing;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::evaluate::Confidence;
+use crate::train::{HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
 
 /// SHA-256 of some bytes, hex: what models, parts and data sets are known by.
@@ -18,6 +19,9 @@ pub struct AgentInfo {
     /// The machine, in words.
     pub device: String,
     pub cores: Vec<usize>,
+    /// What runs parts there: `cpu`, `cuda:0`.
+    #[serde(default)]
+    pub processor: String,
     pub threads: usize,
     /// Clock in GHz where known.
     pub ghz: Option<f64>,
@@ -56,6 +60,8 @@ pub enum JobRequest {
     MeasureLink { cloud: CloudTarget, link: Link },
     /// Runs a part over samples.
     Evaluate(Box<Evaluate>),
+    /// Trains heads over a frozen network.
+    TrainHeads(Box<TrainHeads>),
 }
 
 impl JobRequest {
@@ -66,6 +72,7 @@ impl JobRequest {
             JobRequest::ProfilePart { .. } => "profile part",
             JobRequest::MeasureLink { .. } => "measure link",
             JobRequest::Evaluate(_) => "evaluate",
+            JobRequest::TrainHeads(_) => "train heads",
         }
     }
 }
@@ -78,6 +85,81 @@ pub struct HeadToProfile {
     pub value: String,
     pub hash: String,
     pub model: Address,
+}
+
+/// Heads to train over a frozen network, whose features the agent makes and caches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TrainHeads {
+    /// ONNX file of the network.
+    pub model: Address,
+    pub heads: Vec<HeadToTrain>,
+    pub lessons: Lessons,
+    /// Images nothing learns from, by which early stopping judges.
+    #[serde(default)]
+    pub judge: Option<Lessons>,
+    pub preprocessing: Preprocessing,
+    pub hyper: Hyper,
+}
+
+/// Images to learn from, or to be judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lessons {
+    /// Uploaded data set ([`DataSet`]).
+    pub data: Address,
+    /// Their classes: a file of 16-bit numbers, little-endian, one an image.
+    pub labels: Address,
+}
+
+/// A head for [`JobRequest::TrainHeads`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct HeadToTrain {
+    /// For the reports.
+    pub name: String,
+    /// Name of the network's value it reads.
+    pub value: String,
+    /// ONNX file of the head as it was rendered, its first weights in it.
+    pub model: Address,
+    /// Values that are dropped while it learns, and the share of them.
+    pub dropout: Vec<(String, f32)>,
+    /// What it does otherwise than the rest.
+    #[serde(default)]
+    pub recipe: HeadRecipe,
+}
+
+/// An epoch of a training: loss and accuracy of each learner over the training samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Of so many.
+    pub epochs: usize,
+    /// Name, loss, accuracy (0 to 1).
+    pub scores: Vec<(String, f64, f64)>,
+}
+
+/// Heads that were trained; they are fetched apart, by their place in the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Trained {
+    pub heads: usize,
+    /// The whole curve of each, whatever events a client missed.
+    pub curve: Vec<Epoch>,
+    pub seconds: f64,
+}
+
+/// Header under which a job may be handed in again, after an answer that got lost: the agent gives the
+/// job it has under this key, unless that failed.
+pub const JOB_KEY: &str = "idempotency-key";
+
+/// How much of a file an agent has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Bytes that came, from the first on.
+    pub received: u64,
+    /// Whether it has all of it, and has compared it with its address.
+    pub whole: bool,
 }
 
 /// Where the edge sends what it offloads. The token is in no file and no log.
@@ -178,6 +260,8 @@ pub enum JobEvent {
         ahead: usize,
     },
     Progress(Progress),
+    /// An epoch of a training is over.
+    Epoch(Epoch),
     /// Something worth a line in a log.
     Log {
         text: String,
@@ -211,6 +295,7 @@ pub enum JobResult {
     Profile(Profile),
     Part(PartProfile),
     Link(LinkProfile),
+    Trained(Trained),
     /// The records are fetched apart.
     Evaluated(Evaluated),
 }

@@ -8,9 +8,13 @@ flat, a missing Content-Type means JSON, and a header that gives the length of t
 whatever Content-Type says.
 */
 
+mod flat;
+
+pub use flat::Flat;
+
 use half::f16;
-use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Header with the bytes of the JSON in front of the tensors.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
@@ -166,72 +170,6 @@ pub struct ModelMetadata {
     pub outputs: Vec<TensorMetadata>,
 }
 
-/// Numbers from an array, however deeply nested; JSON's own limit of depth bounds that.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Flat {
-    /// The numbers.
-    pub values: Vec<f32>,
-    /// Whether they are written as whole ones.
-    pub whole: bool,
-}
-
-impl Serialize for Flat {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.whole {
-            true => serializer.collect_seq(self.values.iter().map(|v| *v as i64)),
-            false => self.values.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Flat {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Flat, D::Error> {
-        let mut flat = Vec::new();
-        deserializer.deserialize_seq(Rows(&mut flat))?;
-        Ok(Flat {
-            values: flat,
-            whole: false,
-        })
-    }
-}
-
-/// Appends what it visits.
-struct Rows<'a>(&'a mut Vec<f32>);
-
-impl<'de> serde::de::DeserializeSeed<'de> for Rows<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Rows<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("numbers, or arrays of them")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
-        while rows.next_element_seed(Rows(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.0.push(value as f32);
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.visit_f64(value as f64)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.visit_f64(value as f64)
-    }
-}
-
 /// A tensor, read.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -292,6 +230,38 @@ pub fn tensors(
         return bad(format!("{} bytes behind the last tensor", rest.len()));
     }
     Ok(all)
+}
+
+/// Reads those outputs of an answer that are `wanted`; others are passed over, of whatever kind they are:
+/// some servers add labels as words, or numbers nobody here reads.
+///
+/// # Errors
+/// Where the answer has no outputs, or a wanted one isn't what its head says.
+pub fn wanted(
+    answer: &serde_json::Value,
+    mut rest: &[u8],
+    wanted: impl Fn(&str) -> bool,
+    max: usize,
+) -> Result<Vec<Tensor>, V2Error> {
+    let outputs = answer.get("outputs").and_then(|o| o.as_array());
+    let outputs = outputs.ok_or_else(|| V2Error("it has no outputs".to_string()))?;
+    let mut found = Vec::new();
+    for output in outputs {
+        let name = output.get("name").and_then(|n| n.as_str()).unwrap_or("");
+        if wanted(name) {
+            let named = |what: String| V2Error(format!("the tensor `{name}`: {what}"));
+            let head = TensorHead::deserialize(output).map_err(|e| named(e.to_string()))?;
+            let (tensor, after) = tensor(head, rest, max).map_err(|e| named(e.to_string()))?;
+            rest = after;
+            found.push(tensor);
+            continue;
+        }
+        let size = output.pointer("/parameters/binary_data_size");
+        let size = size.and_then(|s| s.as_u64()).unwrap_or(0);
+        let after = usize::try_from(size).ok().and_then(|n| rest.get(n..));
+        rest = after.ok_or_else(|| V2Error(format!("`{name}` is shorter than it says")))?;
+    }
+    Ok(found)
 }
 
 fn tensor(head: TensorHead, rest: &[u8], max: usize) -> Result<(Tensor, &[u8]), V2Error> {
@@ -414,92 +384,4 @@ pub fn head(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use pretty_assertions::assert_eq;
-    use rstest::rstest;
-
-    fn read(text: &str) -> Result<Vec<Tensor>, V2Error> {
-        let (request, rest): (InferRequest, _) = json(text.as_bytes(), None)?;
-        tensors(request.inputs, rest, 1000)
-    }
-
-    fn input(rest: &str) -> String {
-        format!(r#"{{"inputs": [{{"name": "x", "datatype": "FP32", {rest}}}]}}"#)
-    }
-
-    #[test]
-    fn nested_and_flat_data_are_the_same() {
-        let nested = read(&input(r#""shape": [2, 2], "data": [[1, 2.5], [-3, 4e0]]"#)).unwrap();
-        let flat = read(&input(r#""shape": [2, 2], "data": [1, 2.5, -3, 4]"#)).unwrap();
-        assert_eq!(nested, flat);
-        assert_eq!(flat[0].values, [1.0, 2.5, -3.0, 4.0]);
-    }
-
-    #[test]
-    fn binary_comes_back() {
-        let mut bytes = Vec::new();
-        let values = [1.0, -2.5, f32::MAX];
-        let heads = vec![
-            head("a", &[3], Datatype::F32, &values, Some(&mut bytes)),
-            head("b", &[1], Datatype::F32, &[7.0], None),
-            head("c", &[2], Datatype::I32, &[4.0, -5.0], Some(&mut bytes)),
-        ];
-        let back = tensors(heads.clone(), &bytes, 10).unwrap();
-        let all: Vec<&[f32]> = back.iter().map(|t| t.values.as_slice()).collect();
-        assert_eq!(all, [&values[..], &[7.0], &[4.0, -5.0]]);
-        assert!(tensors(heads.clone(), &bytes[..bytes.len() - 1], 10).is_err());
-        bytes.push(0);
-        let error = tensors(heads, &bytes, 10).unwrap_err().to_string();
-        assert!(error.contains("behind the last"), "{error}");
-    }
-
-    #[rstest]
-    #[case(r#""shape": [2], "data": [1]"#, "1 numbers")]
-    #[case(r#""shape": [1099511627776, 4], "data": [1]"#, "more than the 1000")]
-    #[case(r#""shape": [4294967296, 4294967296, 2], "data": [1]"#, "more than")]
-    #[case(r#""shape": [-1], "data": [1]"#, "JSON")]
-    #[case(r#""shape": [1], "data": ["a"]"#, "numbers")]
-    #[case(r#""shape": [1], "data": [null]"#, "numbers")]
-    #[case(r#""shape": [1]"#, "neither")]
-    #[case(
-        r#""shape": [1], "parameters": {"binary_data_size": 4}"#,
-        "0 bytes of its 4"
-    )]
-    #[case(r#""shape": [1], "parameters": {"binary_data_size": 5}"#, "needs 4")]
-    #[case(
-        r#""shape": [1], "parameters": {"shared_memory_region": "a"}"#,
-        "shared memory"
-    )]
-    #[case(
-        r#""shape": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1], "data": [1]"#,
-        "too many"
-    )]
-    fn what_is_wrong_is_told(#[case] text: &str, #[case] words: &str) {
-        let error = read(&input(text)).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
-    }
-
-    #[test]
-    fn deep_json_is_refused() {
-        let deep = format!(
-            r#""shape": [1], "data": {}1{}"#,
-            "[".repeat(50_000),
-            "]".repeat(50_000)
-        );
-        assert!(read(&input(&deep)).is_err());
-        let deep = format!(r#""shape": [1], "data": [1], "y": {}"#, "[".repeat(50_000));
-        assert!(read(&input(&deep)).is_err());
-    }
-
-    #[rstest]
-    #[case("-1")]
-    #[case("99999999999")]
-    #[case("99999999999999999999999999")]
-    #[case("x")]
-    #[case("")]
-    fn a_length_outside_the_body_is_refused(#[case] length: &str) {
-        let read: Result<(InferRequest, _), _> = json(b"{\"inputs\": []}", Some(length));
-        assert!(read.unwrap_err().to_string().contains("no length within"));
-    }
-}
+mod tests;

@@ -86,6 +86,9 @@ pub(super) fn go(
         head_keys: Vec::new(),
         tables: None,
     };
+    if !looks {
+        course.fleet.keep_findable(options)?;
+    }
     let report = course.run(&mut on)?;
     if let Some(error) = unwritten {
         return Err(error);
@@ -249,30 +252,63 @@ impl Course<'_> {
         Ok(())
     }
 
+    /// The target that stands for its side: the first whose profile is kept, or that answers.
+    fn first(
+        &mut self,
+        on: Listener,
+        part: Part,
+        file: &str,
+        keys: &[String],
+    ) -> Result<usize, RunError> {
+        let kept = |key: &String| self.keep.find::<Profile>(file, key).is_some();
+        let mut index = 0;
+        if keys.len() > 1 && !kept(&keys[0]) {
+            let mut teller = Teller {
+                stage: Stage::Targets,
+                on,
+            };
+            index = match self.fleet.lead(&mut teller, part) {
+                Ok(index) => index,
+                // Nobody is needed for what is known.
+                Err(error) => keys.iter().position(kept).ok_or(error)?,
+            };
+        }
+        self.fleet.prefer(part, index);
+        Ok(index)
+    }
+
     /// The layers of both sides, and the link between them.
     fn profile(&mut self, on: Listener, heads: &[(Part, Head)]) -> Result<(), RunError> {
         let session = self.session;
         let target = |t: &Target| format!("{t:?} {}", summary::machine());
-        let targets = [target(&session.edge[0]), target(&session.cloud[0])];
-        for (part, target) in [Part::Edge, Part::Cloud].into_iter().zip(&targets) {
-            let mut inputs = Inputs::new()
-                .with("network", &self.network.hash)
-                .with("target", target)
-                .with("runs", RUNS.to_string());
-            for (_, head) in heads {
-                inputs = inputs.with(&head.point.after, &head.hash);
-            }
+        let mut targets = Vec::new();
+        for (part, all) in [(Part::Edge, &session.edge), (Part::Cloud, &session.cloud)] {
+            let keys: Vec<String> = all
+                .iter()
+                .map(|of| {
+                    let mut inputs = Inputs::new()
+                        .with("network", &self.network.hash)
+                        .with("target", target(of))
+                        .with("runs", RUNS.to_string());
+                    for (_, head) in heads {
+                        inputs = inputs.with(&head.point.after, &head.hash);
+                    }
+                    inputs.key()
+                })
+                .collect();
             let (file, side) = match part {
                 Part::Edge => ("profile-edge", "edge"),
                 Part::Cloud => ("profile-cloud", "cloud"),
             };
+            let index = self.first(on, part, file, &keys)?;
+            targets.push(target(&all[index]));
             let (fleet, network) = (&mut self.fleet, &self.network);
             let profile = self.keep.stage(
                 on,
-                (Stage::Profile, file, &inputs.key()),
+                (Stage::Profile, file, &keys[index]),
                 |p: &Profile| summary::profile(side, p),
                 |teller| {
-                    let model = fleet.put(teller, part, 0, &network.onnx)?;
+                    let model = fleet.put(teller, part, index, &network.onnx)?;
                     let mut to_profile = Vec::new();
                     for (_, head) in heads {
                         let onnx = to_onnx(&fuse(&head.graph))?;
@@ -280,7 +316,7 @@ impl Course<'_> {
                             after: head.point.after.clone(),
                             value: head.point.value.clone(),
                             hash: head.hash.clone(),
-                            model: fleet.put(teller, part, 0, &onnx)?,
+                            model: fleet.put(teller, part, index, &onnx)?,
                         });
                     }
                     let request = JobRequest::Profile {
@@ -314,7 +350,8 @@ impl Course<'_> {
             (Stage::Link, "link", &key.key()),
             summary::link,
             |teller| {
-                let cloud = fleet.cloud_target(teller, 0, Some(false))?;
+                let lead = fleet.lead(teller, Part::Cloud)?;
+                let cloud = fleet.cloud_target(teller, lead, Some(false))?;
                 let link = session.link;
                 let request = JobRequest::MeasureLink { cloud, link };
                 match fleet.job(teller, Part::Edge, request)? {
@@ -355,7 +392,7 @@ impl Course<'_> {
             cancel: self.cancel,
         };
         let learnt = match frozen {
-            Some(epochs) => lesson.frozen(on, heads, epochs)?,
+            Some(epochs) => lesson.frozen(on, heads, epochs, &mut self.fleet)?,
             None => lesson.together(on, heads)?,
         };
         if let Some(network) = learnt.network {

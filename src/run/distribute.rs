@@ -138,6 +138,9 @@ impl What {
 pub(super) struct Ran {
     pub records: Vec<Record>,
     pub found: Evaluated,
+    /// What the report has to say of its targets.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a run needs.
@@ -170,7 +173,8 @@ impl Ground<'_> {
             let Some(packed) = parts.side(side) else {
                 continue;
             };
-            let part = fleet.put(teller, side, 0, &packed.bytes)?;
+            let lead = fleet.lead(teller, side)?;
+            let part = fleet.put(teller, side, lead, &packed.bytes)?;
             let request = JobRequest::ProfilePart { part, runs: RUNS };
             match fleet.job(teller, side, request)? {
                 JobResult::Part(profile) => profiles.push((side, profile)),
@@ -192,10 +196,11 @@ impl Ground<'_> {
     ) -> Result<Ran, RunError> {
         let session = self.session;
         let samples = self.chosen(what);
-        let edges = match what {
-            What::Plan => session.edge.len().min(samples.len()).max(1),
-            _ => 1,
+        let mut edges = match what {
+            What::Plan => fleet.answering(teller, Part::Edge)?,
+            _ => vec![fleet.lead(teller, Part::Edge)?],
         };
+        edges.truncate(samples.len().max(1));
         let thresholds: Vec<f64> = plan
             .exits
             .iter()
@@ -203,15 +208,28 @@ impl Ground<'_> {
             .map(|e| e.threshold)
             .collect();
         let clouds = self.clouds(teller, fleet, what, parts)?;
-        let mut shards = Vec::new();
-        for index in 0..edges {
-            let mine: Vec<u32> = samples.iter().skip(index).step_by(edges).copied().collect();
+        let mut ready = Vec::new();
+        for &index in &edges {
             // Each begins with another, so that they don't all ask the same one first.
             let mut clouds = clouds.clone();
             let first = index % clouds.len().max(1);
             clouds.rotate_left(first);
-            let mode = mode(teller, fleet, parts, index, clouds)?;
-            let data = fleet.put(teller, Part::Edge, index, self.test)?;
+            let put = mode(teller, fleet, parts, index, clouds).and_then(|mode| {
+                let data = fleet.put(teller, Part::Edge, index, self.test)?;
+                Ok((index, mode, data))
+            });
+            match put {
+                Ok(one) => ready.push(one),
+                Err(error) => fleet.lose(teller, Part::Edge, index, error, edges.len() > 1)?,
+            }
+        }
+        let edges = ready.len();
+        if edges == 0 {
+            return Err(fleet.nobody(Part::Edge, None));
+        }
+        let mut shards = Vec::new();
+        for (turn, (index, mode, data)) in ready.into_iter().enumerate() {
+            let mine: Vec<u32> = samples.iter().skip(turn).step_by(edges).copied().collect();
             let run = Evaluate {
                 mode,
                 data,
@@ -229,7 +247,7 @@ impl Ground<'_> {
             shards.push(Shard { index, run });
         }
         let of = samples.len();
-        let mut done = vec![0u64; edges];
+        let mut done = vec![0u64; session.edge.len().max(1)];
         let deliveries =
             fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
                 JobEvent::Progress(progress) => {
@@ -244,9 +262,14 @@ impl Ground<'_> {
                     teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
                 }
                 JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
-                JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+                JobEvent::Done(_)
+                | JobEvent::Failed { .. }
+                | JobEvent::Cancelled
+                | JobEvent::Epoch(_) => {}
             })?;
-        gather(deliveries, of)
+        let mut ran = gather(deliveries, of)?;
+        ran.notes = fleet.notes();
+        Ok(ran)
     }
 
     /// The cloud targets of a run, each with its part; none where the edge is alone.
@@ -343,5 +366,9 @@ fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
             expected,
         });
     }
-    Ok(Ran { records, found })
+    Ok(Ran {
+        records,
+        found,
+        notes: Vec::new(),
+    })
 }

@@ -6,6 +6,7 @@ pub(super) use tell::tell;
 
 use super::keep::{Keep, Listener, Teller, finished, told};
 use super::samples::Images;
+use super::targets::{Away, Fleet};
 use super::{Event, Network, RunError, Stage};
 use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
@@ -130,6 +131,7 @@ impl Lesson<'_> {
         on: Listener,
         heads: &[(Part, Head)],
         epochs: usize,
+        fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
         self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
@@ -154,7 +156,7 @@ impl Lesson<'_> {
                     ));
                 }
                 let wanted: Vec<&(Part, Head)> = missing.iter().map(|i| of(i).0).collect();
-                let trained = self.train_frozen(teller, &wanted, epochs)?;
+                let trained = self.train_frozen(teller, &wanted, epochs, fleet)?;
                 let packed = pack(&wanted, trained)?;
                 for (i, mut head) in missing.into_iter().zip(packed) {
                     head.key.clone_from(&keys[i]);
@@ -202,13 +204,24 @@ impl Lesson<'_> {
         teller: &mut Teller,
         heads: &[&(Part, Head)],
         epochs: usize,
+        fleet: &mut Fleet,
     ) -> Result<Vec<Graph>, RunError> {
-        let samples = self.samples(Set::Train)?;
-        let judge = self.judge()?;
         let hyper = Hyper {
             patience: self.session.exits.recipe.patience,
             ..Hyper::for_heads(epochs, self.session.batch.train, self.session.seed)
         };
+        if let Some(side) = self.session.train_on.side() {
+            let away = Away {
+                session: self.session,
+                network: self.network,
+                data: self.data,
+                heads: &self.specs(heads),
+                hyper,
+            };
+            return fleet.train(teller, side, &away);
+        }
+        let samples = self.samples(Set::Train)?;
+        let judge = self.judge()?;
         let saved = self.folder.join("heads.checkpoint");
         let task = Task {
             data: &samples,

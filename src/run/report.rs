@@ -45,6 +45,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         one_machine: one_machine(session),
     });
     say_more(&mut report, session, &replayed);
+    say_of_targets(&mut report, found.ran);
     let thresholds = session.sweep.thresholds();
     let prepared = Prepared::new(calibration, plan, &on_calibration)?;
     report.predict(
@@ -192,6 +193,21 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
         report.say(format!(
             "The split tensor travels as {:?}; the cloud's answers are predicted from tensors as they arrive.",
             session.wire.tensor
+        ));
+    }
+}
+
+/// Which targets weren't there when they were wanted.
+fn say_of_targets(report: &mut Report, ran: &Ran) {
+    for note in &ran.notes {
+        report.say(note.clone());
+    }
+    for cloud in ran.found.clouds.iter().filter(|c| c.failed > 0) {
+        report.say(format!(
+            "The cloud at {} didn't answer {} of its {} requests.",
+            cloud.url,
+            cloud.failed,
+            cloud.failed + cloud.answered
         ));
     }
 }

@@ -1,29 +1,46 @@
 /*!
 The devices of a run: children of this program on this machine, agents elsewhere. Each is started or
-reached when the first stage needs it, and let go with the run.
+reached when the first stage needs it, and let go with the run. Of several on a side, one that can't be
+reached is passed over, named, and tried again by a later stage.
+
+| file       | what it is                                                       |
+|------------|------------------------------------------------------------------|
+| `absent`   | those that can't be reached                                      |
+| `job`      | one job on one target                                            |
+| `shards`   | samples shared by the edges, taken over from one that is lost    |
+| `clouds`   | the cloud targets, as the edges get to know them                 |
+| `training` | heads trained on a target                                        |
+| `left`     | what a killed run left: found again by the next                  |
+| `secrets`  | tokens and certificates                                          |
 */
 
+mod absent;
+mod clouds;
+mod job;
+mod left;
+mod secrets;
 mod shards;
+mod training;
 
 pub(super) use shards::Shard;
+pub(super) use training::Away;
 
 use super::keep::Teller;
-use super::{Event, RunError};
+use super::{Event, Options, RunError};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::exits::Part;
 use crate::remote::Believed;
 use crate::remote::client::{Client, ClientError};
 use crate::remote::local::{LocalAgent, LocalOptions};
-use crate::remote::message::{
-    Address, AgentInfo, CloudTarget, JobEvent, JobRequest, JobResult, V2Model,
-};
-use crate::session::{Session, Target, Token, Trust};
-use std::net::IpAddr;
+use crate::remote::message::{Address, AgentInfo, JobResult};
+use crate::session::{Session, Target};
+use left::Left;
+use secrets::{believed, read_token};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
@@ -46,6 +63,13 @@ pub(super) struct Fleet<'a> {
     program: Option<PathBuf>,
     edge: Vec<Option<Reached>>,
     cloud: Vec<Option<Reached>>,
+    /// Those that couldn't be reached: since when, and what to tell of it.
+    away: HashMap<(Part, usize), (Instant, RunError)>,
+    /// The one of a side that profiles and single jobs are for, if it still answers.
+    lead: HashMap<Part, usize>,
+    left: Option<Left>,
+    /// For the report.
+    notes: Vec<String>,
     cancel: &'a Cancel,
 }
 
@@ -53,6 +77,17 @@ pub(super) struct Fleet<'a> {
 pub(super) struct Delivery {
     pub result: JobResult,
     pub records: Vec<Record>,
+}
+
+fn side_name(part: Part) -> &'static str {
+    match part {
+        Part::Edge => "edge",
+        Part::Cloud => "cloud",
+    }
+}
+
+fn is_away(error: &RunError) -> bool {
+    matches!(error, RunError::Client(ClientError::Unreachable { .. }))
 }
 
 impl<'a> Fleet<'a> {
@@ -72,8 +107,34 @@ impl<'a> Fleet<'a> {
             program,
             edge: session.edge.iter().map(|_| None).collect(),
             cloud: session.cloud.iter().map(|_| None).collect(),
+            away: HashMap::new(),
+            lead: HashMap::new(),
+            left: None,
+            notes: Vec::new(),
             cancel,
         })
+    }
+
+    /// Takes up what a killed run left in the out folder, and can be taken up itself.
+    pub fn keep_findable(&mut self, options: &Options) -> Result<(), RunError> {
+        let mut left = Left::open(&options.out, options.fresh)?;
+        if options.fresh {
+            self.runtime.block_on(left.end());
+        }
+        self.left = Some(left);
+        Ok(())
+    }
+
+    /// What the report has to say of the targets.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    fn targets(&self, part: Part) -> &'a [Target] {
+        match part {
+            Part::Edge => &self.session.edge,
+            Part::Cloud => &self.session.cloud,
+        }
     }
 
     fn side(&mut self, part: Part) -> &mut Vec<Option<Reached>> {
@@ -90,14 +151,15 @@ impl<'a> Fleet<'a> {
         part: Part,
         index: usize,
     ) -> Result<&Reached, RunError> {
-        let targets = match part {
-            Part::Edge => &self.session.edge,
-            Part::Cloud => &self.session.cloud,
-        };
+        let targets = self.targets(part);
         let target = &targets[index % targets.len().max(1)];
         if self.side(part)[index].is_none() {
             let reached = self.open(teller, part, index, target)?;
             let machine = &reached.info.device;
+            let processor = match reached.info.processor.as_str() {
+                "" | "cpu" => String::new(),
+                gpu => format!(" on {gpu}"),
+            };
             let stretched = match reached.info.slowdown {
                 s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
                 _ => String::new(),
@@ -106,7 +168,7 @@ impl<'a> Fleet<'a> {
                 1 => "1 thread".to_owned(),
                 n => format!("{n} threads"),
             };
-            let state = format!("connected: {machine}, {threads}{stretched}");
+            let state = format!("connected: {machine}{processor}, {threads}{stretched}");
             teller.event(Event::Target { part, index, state });
             self.side(part)[index] = Some(reached);
         }
@@ -117,16 +179,13 @@ impl<'a> Fleet<'a> {
     }
 
     fn open(
-        &self,
+        &mut self,
         teller: &mut Teller,
         part: Part,
         index: usize,
         target: &Target,
     ) -> Result<Reached, RunError> {
-        let side = match part {
-            Part::Edge => "edge",
-            Part::Cloud => "cloud",
-        };
+        let side = side_name(part);
         match target {
             Target::Local {
                 cores,
@@ -140,13 +199,17 @@ impl<'a> Fleet<'a> {
                     slowdown: *slowdown,
                     ..LocalOptions::default()
                 };
-                self.child(teller, side, &options)
+                self.child(teller, (part, index), &options)
             }
             Target::Agent { url, token, trust } => {
                 let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
                 let state = format!("connecting to {url}");
                 teller.event(Event::Target { part, index, state });
+                // Its jobs, too, are taken up by the next run, should this one be killed.
+                if let Some(left) = &self.left {
+                    left.write()?;
+                }
                 self.runtime.block_on(async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
@@ -170,20 +233,37 @@ impl<'a> Fleet<'a> {
                     program: self.program.clone(),
                     ..LocalOptions::default()
                 };
-                self.child(teller, side, &options)
+                self.child(teller, (part, index), &options)
             }
         }
     }
 
-    /// A child of this program.
+    /// A child of this program: one that a killed run left, or a new one.
     fn child(
-        &self,
+        &mut self,
         teller: &mut Teller,
-        side: &str,
+        (part, index): (Part, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
+        let side = side_name(part);
+        let left = &mut self.left;
         self.runtime.block_on(async {
-            let local = LocalAgent::start(options).await?;
+            let rejoined = match left {
+                Some(left) => left.rejoin(part, index, options).await,
+                None => None,
+            };
+            let local = match rejoined {
+                Some(local) => {
+                    teller.say(format!(
+                        "{side} {index}: rejoined, an earlier run left it running"
+                    ));
+                    local
+                }
+                None => LocalAgent::start(options).await?,
+            };
+            if let Some(left) = left {
+                left.note(part, index, options, &local)?;
+            }
             for note in local.notes() {
                 teller.say(format!("{side}: {note}"));
             }
@@ -199,98 +279,6 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
-    /// meant, which a server of the Open Inference Protocol may serve (and whether it ends in
-    /// Softmax); without, any part is.
-    ///
-    /// # Errors
-    /// Where it can't be reached, or its token would have to travel unencrypted.
-    pub fn cloud_target(
-        &mut self,
-        teller: &mut Teller,
-        index: usize,
-        probabilities: Option<bool>,
-    ) -> Result<CloudTarget, RunError> {
-        if let (Some(Target::V2 { url, model }), Some(probabilities)) =
-            (self.session.cloud.get(index), probabilities)
-        {
-            return Ok(CloudTarget {
-                v2: Some(V2Model {
-                    name: model.clone(),
-                    probabilities,
-                }),
-                ..CloudTarget::new(url)
-            });
-        }
-        let reached = self.reach(teller, Part::Cloud, index)?;
-        let target = CloudTarget {
-            token: reached.token.clone(),
-            believed: reached.believed.clone(),
-            ..CloudTarget::new(reached.client.url())
-        };
-        if target.token.is_some() {
-            self.edges_are_private(&target.url)?;
-        }
-        Ok(target)
-    }
-
-    /// Whether what the edges are told stays between them and this machine.
-    fn edges_are_private(&self, cloud: &str) -> Result<(), RunError> {
-        let open = |target: &&Target| match target {
-            Target::Agent { url, .. } => !is_private(url),
-            _ => false,
-        };
-        match self.session.edge.iter().find(open) {
-            Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
-                edge: url.clone(),
-                cloud: cloud.to_string(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
-    /// that can't be reached is named and passed over, as long as another can.
-    ///
-    /// # Errors
-    /// Where none can be reached.
-    pub fn clouds(
-        &mut self,
-        teller: &mut Teller,
-        bytes: &[u8],
-        probabilities: Option<bool>,
-    ) -> Result<Vec<CloudTarget>, RunError> {
-        let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
-        let all = self.session.cloud.len().max(1);
-        let mut wanted: Vec<usize> = (0..all).collect();
-        // What isn't the plan's part no such server has.
-        if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
-            wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
-        }
-        let mut targets = Vec::new();
-        let mut failure = None;
-        for index in wanted {
-            let served =
-                self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
-            let put = match served {
-                true => Ok(()),
-                false => self.put(teller, Part::Cloud, index, bytes).map(drop),
-            };
-            match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
-                Ok(target) => targets.push(target),
-                Err(error @ RunError::Client(ClientError::Unreachable { .. })) if all > 1 => {
-                    teller.say(format!("cloud {index}: {error}; the others are asked"));
-                    failure.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match (targets.is_empty(), failure) {
-            (true, Some(error)) => Err(error),
-            _ => Ok(targets),
-        }
-    }
-
     /// Hands a target some bytes, unless it has them.
     pub fn put(
         &mut self,
@@ -303,117 +291,12 @@ impl<'a> Fleet<'a> {
         let bytes = bytes.to_vec();
         Ok(self.runtime.block_on(client.put(bytes))?)
     }
-
-    /// One job on the first target of a side, to its end. The cancel token stops it.
-    pub fn job(
-        &mut self,
-        teller: &mut Teller,
-        part: Part,
-        request: JobRequest,
-    ) -> Result<JobResult, RunError> {
-        let client = self.reach(teller, part, 0)?.client.clone();
-        let cancel = self.cancel;
-        let done = self.runtime.block_on(async {
-            let id = client.submit(&request).await?;
-            let (events, mut inbox) = mpsc::unbounded_channel();
-            let mut told = |event: &JobEvent| {
-                // Its other end lives as long as this.
-                let _ = events.send(event.clone());
-            };
-            let mut follow = std::pin::pin!(client.follow(&id, &mut told));
-            let mut stopped = false;
-            let end = loop {
-                tokio::select! {
-                    end = &mut follow => break end,
-                    Some(event) = inbox.recv() => if let JobEvent::Progress(p) = event {
-                        teller.progress(p.done as usize, p.total as usize, &p.note);
-                    },
-                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
-                        stopped = true;
-                        // One that is over, or gone, needs no stopping.
-                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
-                    }
-                }
-            };
-            match (end, stopped) {
-                (_, true) => Err(RunError::Stopped),
-                (end, false) => Ok(end?),
-            }
-        });
-        done.map_err(|error| self.explain(error))
-    }
-
-    /// A connection that broke because the child behind it died is better told by its last words.
-    fn explain(&mut self, error: RunError) -> RunError {
-        if !matches!(error, RunError::Client(ClientError::Unreachable { .. })) {
-            return error;
-        }
-        for reached in self.edge.iter_mut().chain(&mut self.cloud).flatten() {
-            if let Some(local) = &mut reached.local
-                && let Some(words) = local.died()
-            {
-                return RunError::Died(words);
-            }
-        }
-        error
-    }
 }
 
-/// Whether nobody can listen in on the way to an address: encrypted, or on this machine (where the end
-/// of a tunnel is, too).
-fn is_private(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return true;
-    };
-    let host = match rest.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None => rest.split([':', '/']).next().unwrap_or_default(),
-    };
-    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback || host == "localhost"
-}
-
-fn believed(trust: &Trust) -> Result<Believed, RunError> {
-    Ok(match trust {
-        Trust::System => Believed::System,
-        Trust::Fingerprint(print) => Believed::Fingerprint(print.clone()),
-        Trust::Ca(file) => {
-            let read = std::fs::read_to_string(file);
-            Believed::Authorities(read.map_err(|source| RunError::Io {
-                file: file.clone(),
-                source,
-            })?)
+impl Drop for Fleet<'_> {
+    fn drop(&mut self) {
+        if let Some(left) = &mut self.left {
+            self.runtime.block_on(left.end());
         }
-    })
-}
-
-fn read_token(token: &Token) -> Result<String, RunError> {
-    match token {
-        Token::Env(name) => std::env::var(name).map_err(|_| RunError::Token(name.clone())),
-        Token::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(|source| RunError::Io {
-                file: path.clone(),
-                source,
-            })?;
-            Ok(text.trim().to_owned())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("https://jetson:7070", true)]
-    #[case("http://127.0.0.1:7070", true)]
-    #[case("http://[::1]:7070", true)]
-    #[case("http://localhost", true)]
-    #[case("http://jetson:7070", false)]
-    #[case("http://127.0.0.1.example.com", false)]
-    #[case("http://10.0.0.7/", false)]
-    fn a_token_goes_only_where_nobody_listens(#[case] url: &str, #[case] private: bool) {
-        assert_eq!(is_private(url), private);
     }
 }

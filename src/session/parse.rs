@@ -269,6 +269,14 @@ mod tests {
                 "exits: (recipe: (patience: 0)),",
                 "exits.recipe.patience: 0",
             ),
+            (
+                "exits: (training: Joint(epochs: 1)), train_on: Cloud,",
+                "train_on: ",
+            ),
+            (
+                "cloud: [V2(url: \"http://a\", model: \"m\")], train_on: Cloud,",
+                "train_on: ",
+            ),
             ("name: \"../up\",", "name: "),
         ] {
             let text = parse(settings).expect_err(settings).to_string();

@@ -79,6 +79,11 @@ impl Session {
             &self.cloud,
         )?;
         put(
+            "Where exits over the frozen network are trained: Here, Edge or Cloud.",
+            "train_on",
+            &self.train_on,
+        )?;
+        put(
             "Measured, or Emulated(mbit: 40, rtt_ms: 12).",
             "link",
             &self.link,
@@ -169,7 +174,7 @@ pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Degrade, ModelSource, Network, Target, Token, Trust};
+    use super::super::{Degrade, ModelSource, Network, Target, Token, TrainOn, Trust};
     use super::*;
     use crate::data::{Calibration, Source};
     use crate::exits::Classifier;
@@ -215,6 +220,10 @@ mod tests {
                 })],
                 ..Recipe::default()
             };
+            if at_split {
+                session.exits.training = Training::Frozen { epochs: 4 };
+                session.train_on = TrainOn::Cloud;
+            }
             session.link = Link::Emulated { mbit, rtt_ms: 0.0 };
             session.data = Source::ImageFolder(text.clone().into());
             session.name = samples.map(|n| format!("run {n}"));

@@ -3,7 +3,7 @@
 use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::evaluate::{Billing, Confidence, Policy};
-use crate::exits::Classifier;
+use crate::exits::{Classifier, Part};
 use crate::partition::{Placement, SplitRule};
 use crate::remote::{Link, Wire};
 use crate::train::{Recipe, Training};
@@ -53,6 +53,9 @@ pub struct Session {
     /// Where the cloud part runs.
     #[serde(default = "cloud")]
     pub cloud: Vec<Target>,
+    /// Where exits over the frozen network are trained.
+    #[serde(default)]
+    pub train_on: TrainOn,
     /// Between them.
     #[serde(default)]
     pub link: Link,
@@ -185,6 +188,29 @@ pub enum Target {
         /// The name it serves the cloud part under.
         model: String,
     },
+}
+
+/// Where exits are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TrainOn {
+    /// In the workbench's own process.
+    #[default]
+    Here,
+    /// On the first edge target that answers.
+    Edge,
+    /// On the first cloud target that answers.
+    Cloud,
+}
+
+impl TrainOn {
+    /// The side whose target trains; none for the workbench itself.
+    pub fn side(self) -> Option<Part> {
+        match self {
+            TrainOn::Here => None,
+            TrainOn::Edge => Some(Part::Edge),
+            TrainOn::Cloud => Some(Part::Cloud),
+        }
+    }
 }
 
 /// Where a token is found.

@@ -1,6 +1,6 @@
 /*! What the types of a session can't say: ranges, and what goes with what. */
 
-use super::{ModelSource, Session, Target, Trust};
+use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::Calibration;
 use crate::evaluate::Billing;
 use crate::partition::SplitRule;
@@ -79,6 +79,7 @@ impl Session {
                 at_least_one(backbone.min(epochs), "exits.training")?;
             }
         }
+        self.validate_train_on()?;
         let recipe = self.exits.recipe.check();
         recipe.map_err(|(field, problem)| (format!("exits.recipe.{field}"), problem))?;
         share(self.policy.threshold, "policy.threshold")?;
@@ -139,6 +140,20 @@ impl Session {
         )?;
         let (height, width) = pixels.resize.unwrap_or((1, 1));
         at_least_one(height.min(width), "preprocessing.resize")
+    }
+
+    fn validate_train_on(&self) -> Result<(), Problem> {
+        let away = self.train_on != TrainOn::Here;
+        let frozen = matches!(self.exits.training, Training::Frozen { .. });
+        check(!away || frozen, "train_on", || {
+            "targets train exits over a frozen network: set `training: Frozen(..)`, or train Here"
+                .into()
+        })?;
+        let is_v2 = |t: &Target| matches!(t, Target::V2 { .. });
+        let v2 = self.train_on == TrainOn::Cloud && self.cloud.iter().any(is_v2);
+        check(!v2, "train_on", || {
+            "a V2 server trains nothing: train Here or on the Edge".into()
+        })
     }
 
     fn validate_targets(&self) -> Result<(), Problem> {

@@ -27,12 +27,27 @@ impl Agent {
 
     pub fn at(address: &str, arguments: &[&str]) -> Agent {
         let mut command = Self::command(&["--listen", address, "--threads", "1"]);
+        command.args(arguments);
+        Agent::spawn(command)
+    }
+
+    /// One to which every file of more than so many kilobytes is a full disk.
+    pub fn with_little_disk(kilobytes: usize, arguments: &[&str]) -> Agent {
+        let mut command = Command::new("sh");
+        // In blocks of 512 bytes; without the signal, a write that is too much is an error.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"",
+            2 * kilobytes
+        );
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_edgelesspart"), "agent"]);
+        command.args(["--listen", "127.0.0.1:0", "--threads", "1"]);
+        command.args(arguments).stdout(Stdio::piped());
+        Agent::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Agent {
         // Nobody reads what it logs.
-        let mut child = command
-            .args(arguments)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
@@ -83,4 +98,61 @@ pub fn http(believed: &Believed) -> reqwest::Client {
     };
     let builder = reqwest::Client::builder().no_proxy();
     builder.tls_backend_preconfigured(tls).build().unwrap()
+}
+
+/// Stands between a client and an agent, and cuts connections.
+pub struct Between {
+    pub url: String,
+    /// Bytes that went to the agent.
+    pub passed: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Between {
+    /// Each connection ends after the next of `cuts` bytes to the agent; those behind them don't.
+    pub async fn start(agent: &Agent, cuts: &[usize]) -> Between {
+        use std::sync::atomic::Ordering;
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = agent.url().split("://").next().unwrap();
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let passed = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+        let (to, count, cuts) = (agent.address().to_string(), passed.clone(), cuts.to_vec());
+        tokio::spawn(async move {
+            let mut cuts = cuts.into_iter();
+            while let Ok((near, _)) = listener.accept().await {
+                let mut left = cuts.next().unwrap_or(usize::MAX);
+                let Ok(far) = tokio::net::TcpStream::connect(&to).await else {
+                    continue;
+                };
+                let count = count.clone();
+                tokio::spawn(async move {
+                    let ((mut from, mut back), (mut answers, mut there)) =
+                        (near.into_split(), far.into_split());
+                    let answered = tokio::spawn(async move {
+                        let _ = tokio::io::copy(&mut answers, &mut back).await;
+                    });
+                    let mut bytes = vec![0; 1 << 14];
+                    while left > 0 {
+                        let most = bytes.len().min(left);
+                        match from.read(&mut bytes[..most]).await {
+                            Ok(n @ 1..) => {
+                                if there.write_all(&bytes[..n]).await.is_err() {
+                                    break;
+                                }
+                                count.fetch_add(n, Ordering::Relaxed);
+                                left -= n;
+                            }
+                            _ => break,
+                        }
+                    }
+                    answered.abort();
+                });
+            }
+        });
+        Between { url, passed }
+    }
+
+    pub fn passed(&self) -> usize {
+        self.passed.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }

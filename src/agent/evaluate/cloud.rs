@@ -95,12 +95,8 @@ impl Cloud {
         deadline: Option<Duration>,
     ) -> Result<Answered, OffloadError> {
         let (headers, body) = (request.headers.clone(), request.body.clone());
-        let reply = self
-            .offload
-            .call(Method::POST, &self.path, headers, body, deadline)?;
-        if !reply.status.is_success() {
-            return Err(self.offload.refused(&reply));
-        }
+        let (path, offload) = (&self.path, &mut self.offload);
+        let reply = offload.answered(Method::POST, path, headers, body, deadline)?;
         let reply: InferReply = self.offload.parse(&reply.body)?;
         match reply.answers.as_slice() {
             [answer] => Ok(Answered {
@@ -117,16 +113,11 @@ impl Cloud {
 
     /// Whether it answers, within this time.
     pub(super) fn ready(&mut self, within: Duration) -> Result<(), OffloadError> {
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
         // A part that an agent lost with its life is made ready again, or missed now.
         let path = self.path.trim_end_matches("/infer");
-        let reply = self
-            .offload
-            .call(Method::POST, path, headers, body, Some(within))?;
-        match reply.status.is_success() {
-            true => Ok(()),
-            false => Err(self.offload.refused(&reply)),
-        }
+        let offload = &mut self.offload;
+        let ready = offload.exchange(Method::POST, path, None, Bytes::new(), Some(within));
+        ready.map(drop)
     }
 
     pub(super) fn reset_memory(&mut self) -> Result<(), OffloadError> {

@@ -25,7 +25,7 @@ pub(super) struct Edge<'a> {
 
 impl<'a> Edge<'a> {
     pub(super) fn open(agent: &Agent, run: &'a Evaluate) -> Result<Edge<'a>, JobError> {
-        let samples = Samples::open(agent.store.need(&run.data)?)?;
+        let samples = Samples::open(agent.store.checked(&run.data)?)?;
         let count = samples.count();
         if let Some(wrong) = run.samples.iter().find(|&&s| s as usize >= count) {
             return Err(JobError::Failed(format!(

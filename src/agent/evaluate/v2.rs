@@ -9,8 +9,8 @@ use crate::evaluate::policy::{Output, decide};
 use crate::remote::Element;
 use crate::remote::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
 use crate::remote::v2::{
-    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, ModelMetadata,
-    PLATFORM, Parameters, head, json, tensors,
+    BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, ModelMetadata, PLATFORM,
+    Parameters, head, json, wanted,
 };
 use hyper::Method;
 use hyper::body::Bytes;
@@ -165,12 +165,8 @@ impl V2 {
         deadline: Option<Duration>,
     ) -> Result<PartAnswer, OffloadError> {
         let (headers, body) = (request.headers.clone(), request.body.clone());
-        let reply = self
-            .offload
-            .call(Method::POST, &self.path, headers, body, deadline)?;
-        if !reply.status.is_success() {
-            return Err(self.offload.refused(&reply));
-        }
+        let (path, offload) = (&self.path, &mut self.offload);
+        let reply = offload.answered(Method::POST, path, headers, body, deadline)?;
         self.answer(&reply).map_err(|what| OffloadError::Answer {
             url: self.offload.url().to_string(),
             what,
@@ -181,8 +177,14 @@ impl V2 {
         let length = reply.headers.get(HEADER_LENGTH);
         let length = length.map(|v| v.to_str().unwrap_or_default());
         let (response, rest) =
-            json::<InferResponse>(&reply.body, length).map_err(|e| e.to_string())?;
-        let outputs = tensors(response.outputs, rest, LARGEST).map_err(|e| e.to_string())?;
+            json::<serde_json::Value>(&reply.body, length).map_err(|e| e.to_string())?;
+        let reads = |name: &str| match &self.output {
+            Some(output) => {
+                name == output || (self.tells_exit && [EXIT, CONFIDENCE].contains(&name))
+            }
+            None => true,
+        };
+        let outputs = wanted(&response, rest, reads, LARGEST).map_err(|e| e.to_string())?;
         let scores = match &self.output {
             Some(name) => outputs.iter().find(|o| o.name == *name),
             None => outputs.first(),
@@ -215,14 +217,9 @@ impl V2 {
     /// Whether it is ready, within this time.
     pub(super) fn ready(&mut self, within: Duration) -> Result<(), OffloadError> {
         let path = format!("/v2/models/{}/ready", self.model.name);
-        let headers = HeaderMap::new();
-        let reply = self
-            .offload
-            .call(Method::GET, &path, headers, Bytes::new(), Some(within))?;
+        let offload = &mut self.offload;
         // The bodies differ from server to server.
-        match reply.status.is_success() {
-            true => Ok(()),
-            false => Err(self.offload.refused(&reply)),
-        }
+        let ready = offload.exchange(Method::GET, &path, None, Bytes::new(), Some(within));
+        ready.map(drop)
     }
 }

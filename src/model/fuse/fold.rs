@@ -8,6 +8,9 @@ use crate::model::constant::{Constant, Data};
 use crate::model::op::{Binary, Op, Unary};
 use std::sync::Arc;
 
+/// Elements of a constant that may be made of smaller ones.
+const SMALL: usize = 1 << 20;
+
 pub(super) fn fold(work: &mut Work, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
@@ -21,6 +24,12 @@ pub(super) fn fold(work: &mut Work, i: usize) -> bool {
     let (Some(inputs), Some(shape)) = (inputs, shape) else {
         return false;
     };
+    // Two small weights can make one that fills any memory; only what stays small is made beforehand.
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let largest = inputs.iter().map(|c| c.len()).max().unwrap_or(0);
+    if count.is_none_or(|n| n > largest.max(SMALL)) {
+        return false;
+    }
     let Some(data) = evaluate(&node.op, &inputs, &shape) else {
         return false;
     };

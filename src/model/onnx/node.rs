@@ -14,6 +14,9 @@ use crate::model::shape::Dim;
 use candle_onnx::onnx as proto;
 use std::sync::Arc;
 
+/// Elements of all tensors that a file has filled with one value.
+const MAX_FILLED: usize = 1 << 26;
+
 impl Importer<'_> {
     /// Imports one node whose inputs are all known.
     pub(super) fn node(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
@@ -130,8 +133,10 @@ impl Importer<'_> {
         let extents = extents.ok_or_else(|| self.fail(node, "a negative extent"))?;
         let count = extents.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let count = count
-            .filter(|&n| n <= 1 << 26)
+            // All of them together: a file of a few bytes can ask for any number of them.
+            .filter(|&n| n <= MAX_FILLED - self.filled.get())
             .ok_or_else(|| self.fail(node, "the result is too large"))?;
+        self.filled.set(self.filled.get() + count);
         let value = match attribute(node, "value").and_then(|a| a.t.clone()) {
             Some(tensor) => self.tensor(tensor)?,
             None => Constant::f32(&[1], vec![0.0]),

@@ -2,13 +2,13 @@
 
 use super::{Client, ClientError};
 use crate::remote::message::{JobEvent, JobResult, Snapshot};
-use eventsource_stream::Eventsource;
+use eventsource_stream::{EventStreamError, Eventsource};
 use futures_util::StreamExt;
-use reqwest::Method;
+use futures_util::stream::unfold;
+use reqwest::{Method, Response};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// An agent says something every 15 seconds; a stream silent for longer than this is lost.
-const SILENCE: Duration = Duration::from_secs(40);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -64,22 +64,20 @@ impl Client {
         if let Some(id) = last.as_deref() {
             request = request.header("last-event-id", id);
         }
-        // The answer's head comes at once; only the stream may take its time.
-        let response = match tokio::time::timeout(SILENCE, self.send(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return End::Lost(error, false),
-            Err(_) => return End::Lost(self.silent(), false),
+        let response = match self.send(request).await {
+            Ok(response) => response,
+            Err(error) => return End::Lost(error, false),
         };
-        let mut stream = response.bytes_stream().eventsource();
-        let mut came = false;
+        let came = AtomicBool::new(false);
+        let mut stream = std::pin::pin!(self.pieces(response, &came).eventsource());
+        let lost = |error| End::Lost(error, came.load(Ordering::Relaxed));
         loop {
-            let event = match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return End::Lost(self.broken(&error.to_string()), came),
-                Ok(None) => return End::Lost(self.broken("the stream of events ended"), came),
-                Err(_) => return End::Lost(self.silent(), came),
+            let event = match stream.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(EventStreamError::Transport(error))) => return lost(error),
+                Some(Err(error)) => return lost(self.broken(&error.to_string())),
+                None => return lost(self.broken("the stream of events ended")),
             };
-            came = true;
             if !event.id.is_empty() {
                 *last = Some(event.id);
             }
@@ -102,19 +100,31 @@ impl Client {
                 JobEvent::Done(result) => return End::Terminal(Ok(*result)),
                 JobEvent::Failed { error } => return End::Terminal(Err(ClientError::Job(error))),
                 JobEvent::Cancelled => return End::Terminal(Err(ClientError::Cancelled)),
-                JobEvent::Queued { .. } | JobEvent::Progress(_) | JobEvent::Log { .. } => {}
+                JobEvent::Queued { .. }
+                | JobEvent::Progress(_)
+                | JobEvent::Epoch(_)
+                | JobEvent::Log { .. } => {}
             }
         }
     }
 
-    fn broken(&self, cause: &str) -> ClientError {
-        ClientError::Unreachable {
-            url: self.url.clone(),
-            cause: cause.to_string(),
-        }
-    }
-
-    fn silent(&self) -> ClientError {
-        self.broken("it has been silent for too long")
+    /// What comes, as long as something does. A sign of life between events counts, though no event
+    /// becomes of it: a job may work for long without a word.
+    fn pieces<'a>(
+        &'a self,
+        response: Response,
+        came: &'a AtomicBool,
+    ) -> impl futures_util::Stream<Item = Result<hyper::body::Bytes, ClientError>> + 'a {
+        unfold(Some(response), async move |response| {
+            let mut response = response?;
+            match self.heard(response.chunk()).await {
+                Ok(Some(piece)) => {
+                    came.store(true, Ordering::Relaxed);
+                    Some((Ok(piece), Some(response)))
+                }
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })
     }
 }

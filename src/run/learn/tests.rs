@@ -78,15 +78,17 @@ impl Bench {
             on: &mut on,
         };
         let heads = self.network.heads(&self.session, &mut teller)?;
+        let cancel = Cancel::new();
+        let mut fleet = Fleet::new(&self.session, None, &cancel)?;
         let lesson = Lesson {
             session: &self.session,
             network: &self.network,
             data: &self.data,
             keep: &keep,
             folder: self.folder.path(),
-            cancel: &Cancel::new(),
+            cancel: &cancel,
         };
-        let learnt = lesson.frozen(&mut on, &heads, 2)?;
+        let learnt = lesson.frozen(&mut on, &heads, 2, &mut fleet)?;
         (did.heads, did.keys) = (learnt.heads, learnt.keys);
         Ok(did)
     }

@@ -11,7 +11,7 @@ use crate::remote::client::{Client, ClientError};
 use crate::remote::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
 use crate::run::keep::Teller;
 use crate::run::{Event, RunError};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -79,7 +79,7 @@ async fn fetch(
 /// Hands the shard in and follows it to its end.
 async fn follow(
     client: Client,
-    request: JobRequest,
+    (request, key): (JobRequest, Option<String>),
     id: Arc<Mutex<Option<String>>>,
     records: Arc<Mutex<Vec<Record>>>,
     mut gone: oneshot::Receiver<ClientError>,
@@ -91,7 +91,11 @@ async fn follow(
         ClientError::Refused { status: 404, .. } => End::Lost(error),
         other => End::Failed(other),
     };
-    let job = match client.submit(&request).await {
+    let submitted = match &key {
+        Some(key) => client.submit_as(key, &request).await,
+        None => client.submit(&request).await,
+    };
+    let job = match submitted {
         Ok(job) => job,
         Err(error) => return ended(error),
     };
@@ -154,8 +158,8 @@ impl Fleet<'_> {
                 false => client,
             });
         }
-        let (cancel, edge) = (self.cancel, &mut self.edge);
-        self.runtime.block_on(async {
+        let (cancel, edge, left) = (self.cancel, &mut self.edge, self.left.as_ref());
+        let done = self.runtime.block_on(async {
             let (events, mut inbox) = mpsc::unbounded_channel();
             let mut tasks = JoinSet::new();
             let mut running: Vec<Running> = Vec::new();
@@ -170,6 +174,7 @@ impl Fleet<'_> {
                 run.warm_up = run.warm_up.min(samples.len());
                 run.samples.clone_from(&samples);
                 let request = JobRequest::Evaluate(Box::new(run));
+                let key = left.map(|left| left.key(&request));
                 let (gone, is_gone) = oneshot::channel();
                 let (job, records) = (Arc::default(), Arc::default());
                 running.push(Running {
@@ -187,7 +192,7 @@ impl Fleet<'_> {
                     let _ = events.send((number, index, event.clone()));
                 };
                 tasks.spawn(async move {
-                    let end = follow(client, request, job, records, is_gone, told).await;
+                    let end = follow(client, (request, key), job, records, is_gone, told).await;
                     (number, end)
                 });
             };
@@ -199,6 +204,7 @@ impl Fleet<'_> {
             let mut before = vec![Progress::default(); shards.len()];
             let mut last = before.clone();
             let mut failure: Option<RunError> = None;
+            let mut lost: HashMap<usize, String> = HashMap::new();
             let place = |index: usize| shards.iter().position(|s| s.index == index).unwrap_or(0);
             loop {
                 let (number, end) = tokio::select! {
@@ -272,6 +278,7 @@ impl Fleet<'_> {
                             told.len(),
                             left.len()
                         );
+                        lost.insert(over.index, text.clone());
                         teller.say(text);
                         let state = "lost; its samples go to the others".to_string();
                         let (part, index) = (Part::Edge, over.index);
@@ -296,10 +303,17 @@ impl Fleet<'_> {
             }
             match failure {
                 Some(error) => Err(error),
-                None => Ok(done),
+                None => Ok((done, lost)),
             }
         })
-        .map_err(|error| self.explain(error))
+        .map_err(|error| self.explain(error));
+        let (done, lost) = done?;
+        for (index, text) in lost {
+            // Whoever needs it again has to find out whether it is back.
+            self.edge[index] = None;
+            self.notes.push(format!("Of the run: {text}."));
+        }
+        Ok(done)
     }
 }
 

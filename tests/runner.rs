@@ -1,44 +1,26 @@
-use super::*;
-use crate::exits::{self, Part};
-use crate::model::fuse::fuse;
-use crate::model::layers::LayerTable;
-use crate::model::zoo::ZooModel;
-use crate::partition::parts::parts;
-use crate::partition::{ExitRule, Placement, SplitRule, plan};
+//! A part made ready: what leaves where, what goes on, and that a batch is its samples.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+mod network;
+
+use edgelesspart::agent::runner::{Means, Rules, Runner, RunnerError};
+use edgelesspart::engine::{Cancel, Engine, EngineError, Options};
+use edgelesspart::evaluate::Confidence;
+use edgelesspart::evaluate::policy::{Output, decide};
+use edgelesspart::partition::parts::PartSpec;
+use network::{Network, SHAPE};
 use pretty_assertions::assert_eq;
+use std::time::Instant;
 
-const SIZE: usize = 3 * 16 * 16;
+const SIZE: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
 
-/// The whole network, and the parts of a plan with two exits in each.
-fn network() -> (Engine, Vec<PartSpec>) {
-    let model = ZooModel::ResNet {
-        depth: 20,
-        width: 8,
-    };
-    let graph = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
-    let table = LayerTable::new(&graph).unwrap();
-    let points = exits::points(&table, &graph);
-    let rule = ExitRule {
-        placement: Placement::Linear,
-        per_part: 2,
-        at_split: false,
-        threshold: 0.5,
-        thresholds: vec![],
-    };
-    let split = SplitRule::Layers { share: 0.5 };
-    let plan = plan(&table, &points, &split, &rule, None, None).unwrap();
-    let source = exits::replica(&graph).unwrap();
-    let heads: Vec<_> = points
-        .iter()
-        .map(|p| exits::head(&source, p, Part::Edge, p.index as u64).unwrap())
-        .collect();
-    let head = |after: &str, _: Part| {
-        let head = heads.iter().find(|h| h.point.after == after)?;
-        Some((head, 1.0))
-    };
-    let parts = parts(&graph, &table, &plan, &head).unwrap();
-    assert_eq!(parts.iter().map(|p| p.segments.len()).min(), Some(3));
-    (Engine::new(graph, &Options { threads: 1 }).unwrap(), parts)
+fn means(slowdown: f64) -> Means {
+    Means {
+        threads: 1,
+        slowdown,
+        ..Means::default()
+    }
 }
 
 fn input(samples: usize) -> Vec<f32> {
@@ -56,13 +38,14 @@ fn rules(thresholds: &[f64]) -> Rules<'_> {
 }
 
 fn runner(spec: &PartSpec) -> Runner {
-    Runner::new(spec, 1, 1.0).unwrap()
+    Runner::new(spec, &means(1.0)).unwrap()
 }
 
 #[test]
 fn what_nobody_leaves_comes_out_as_of_the_whole() {
-    let (whole, parts) = network();
-    let (edge, cloud) = (runner(&parts[0]), runner(&parts[1]));
+    let network = Network::new(1);
+    let whole = Engine::new(network.graph.clone(), &Options { threads: 1 }).unwrap();
+    let (edge, cloud) = (runner(&network.parts[0]), runner(&network.parts[1]));
     let x = input(3);
     let expected = whole.run_f32(3, &[&x], &Cancel::new()).unwrap().remove(0);
     let (mut work, mut behind) = (edge.work(), cloud.work());
@@ -89,8 +72,8 @@ fn what_nobody_leaves_comes_out_as_of_the_whole() {
 
 #[test]
 fn layers_behind_the_last_leaver_do_not_run() {
-    let (_, parts) = network();
-    let edge = runner(&parts[0]);
+    let network = Network::new(1);
+    let edge = runner(&network.parts[0]);
     let mut work = edge.work();
     let x = input(2);
     for (thresholds, segments) in [([0.0, 0.0], 1), ([1.0, 0.0], 2), ([1.0, 1.0], 3)] {
@@ -112,8 +95,8 @@ fn layers_behind_the_last_leaver_do_not_run() {
 
 #[test]
 fn in_a_batch_each_sample_fares_as_alone() {
-    let (_, parts) = network();
-    let edge = runner(&parts[0]);
+    let network = Network::new(1);
+    let edge = runner(&network.parts[0]);
     let (mut batch, mut alone) = (edge.work(), edge.work());
     let x = input(6);
     // Between the confidences, so that some leave and some stay.
@@ -152,14 +135,14 @@ fn in_a_batch_each_sample_fares_as_alone() {
 
 #[test]
 fn a_slow_device_takes_its_time() {
-    let (_, parts) = network();
-    let slow = Runner::new(&parts[0], 1, 50.0).unwrap();
+    let network = Network::new(1);
+    let slow = Runner::new(&network.parts[0], &means(50.0)).unwrap();
     let mut work = slow.work();
     let start = Instant::now();
     slow.run(1, &input(1), &rules(&[1.0, 1.0]), &mut work, &Cancel::new())
         .unwrap();
     // What it says it took, it truly took.
-    assert!(work.compute_ms() <= wait::ms(start.elapsed()) + 1e-3);
+    assert!(work.compute_ms() <= start.elapsed().as_secs_f32() * 1e3 + 1e-3);
     // A raised token ends the waiting, however long it would be.
     let cancel = Cancel::new();
     cancel.cancel();
@@ -172,8 +155,8 @@ fn a_slow_device_takes_its_time() {
 
 #[test]
 fn refuses_what_does_not_fit() {
-    let (_, parts) = network();
-    let edge = runner(&parts[0]);
+    let network = Network::new(1);
+    let edge = runner(&network.parts[0]);
     let mut work = edge.work();
     let mut error = |batch, x: &[f32], thresholds: &[f64]| {
         let run = edge.run(batch, x, &rules(thresholds), &mut work, &Cancel::new());
@@ -185,10 +168,10 @@ fn refuses_what_does_not_fit() {
     assert!(error(1, &vec![f32::NAN; SIZE], &[0.5; 2]).contains("NaN"));
     let empty = PartSpec {
         segments: vec![],
-        ..parts[0].clone()
+        ..network.parts[0].clone()
     };
     assert!(matches!(
-        Runner::new(&empty, 1, 1.0),
+        Runner::new(&empty, &means(1.0)),
         Err(RunnerError::Empty)
     ));
 }

@@ -1,0 +1,241 @@
+/*!
+The job that trains heads: over a network and images that were sent, with the same function the
+workbench calls. A slowed-down agent trains as fast as it can: only what is measured is stretched.
+*/
+
+use super::error::JobError;
+use super::jobs::Job;
+use super::samples::Samples;
+use super::server::Agent;
+use crate::data::Preprocessing;
+use crate::engine::EngineError;
+use crate::exits::Dropout;
+use crate::model::Graph;
+use crate::model::export::to_onnx;
+use crate::model::fuse::fuse;
+use crate::model::onnx::import_bytes;
+use crate::remote::message::{self, Epoch, JobEvent, Progress, TrainHeads, Trained};
+use crate::train::{self, CacheLimits, HeadSpec, Task, TrainError, train_heads};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Memory for cached features; more goes to the disk.
+const CACHE_BYTES: u64 = 1 << 28;
+const REPORT: Duration = Duration::from_millis(200);
+
+impl From<TrainError> for JobError {
+    fn from(error: TrainError) -> JobError {
+        match error {
+            TrainError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            other => JobError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Images and labels as they were sent.
+struct Lessons<'a> {
+    samples: Samples,
+    labels: Vec<u16>,
+    preprocessing: &'a Preprocessing,
+    identity: String,
+    failed: Mutex<Option<JobError>>,
+}
+
+impl<'a> Lessons<'a> {
+    fn open(
+        agent: &Agent,
+        of: &message::Lessons,
+        preprocessing: &'a Preprocessing,
+    ) -> Result<Lessons<'a>, JobError> {
+        let samples = Samples::open(agent.store.checked(&of.data)?)?;
+        let labels = agent.store.read(&of.labels)?;
+        let (pairs, rest) = labels.as_chunks::<2>();
+        let count = samples.count();
+        if pairs.len() != count || !rest.is_empty() {
+            let found = labels.len();
+            let what = format!("{found} bytes of labels for {count} images, two each are needed");
+            return Err(JobError::Failed(what));
+        }
+        let lessons = Lessons {
+            samples,
+            labels: pairs.iter().map(|b| u16::from_le_bytes(*b)).collect(),
+            preprocessing,
+            identity: format!("{} {} {preprocessing:?}", of.data, of.labels),
+            failed: Mutex::default(),
+        };
+        // What is wrong with the preprocessing is so for all.
+        if count > 0 {
+            let mut out = vec![0.0; lessons.samples.shape().iter().product()];
+            lessons.image(0, &mut out)?;
+        }
+        Ok(lessons)
+    }
+
+    fn image(&self, index: usize, out: &mut [f32]) -> Result<(), JobError> {
+        let shape = self.samples.shape();
+        let mut pixels = vec![0; shape.iter().product()];
+        self.samples.read(index as u32, &mut pixels)?;
+        let done = self.preprocessing.apply(shape, &pixels, out);
+        done.map_err(JobError::of)
+    }
+}
+
+impl train::Samples for Lessons<'_> {
+    fn len(&self) -> usize {
+        self.samples.count()
+    }
+
+    fn label(&self, index: usize) -> u16 {
+        self.labels.get(index).copied().unwrap_or(0)
+    }
+
+    fn input(&self, index: usize, out: &mut [f32]) {
+        if let Err(error) = self.image(index, out) {
+            // Numbers that are none make a loss that is none, which ends the training.
+            out.fill(f32::NAN);
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert(error);
+        }
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+}
+
+/// Trains all heads; each is kept as an ONNX file, in the order of the request.
+pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Trained, JobError> {
+    let start = Instant::now();
+    let load = |address: &str, name: &str| -> Result<Graph, JobError> {
+        let bytes = agent.store.read(address)?;
+        import_bytes(&bytes, name).map_err(|e| JobError::Failed(format!("{name}: {e}")))
+    };
+    let backbone = fuse(&load(&request.model, "network")?);
+    let open = |of| Lessons::open(agent, of, &request.preprocessing);
+    let lessons = open(&request.lessons)?;
+    let judge = request.judge.as_ref().map(open).transpose()?;
+    let mut graphs = Vec::new();
+    let mut dropout: Vec<Vec<Dropout>> = Vec::new();
+    for head in &request.heads {
+        graphs.push(load(&head.model, &head.name)?);
+        let dropped = head.dropout.iter().cloned();
+        dropout.push(
+            dropped
+                .map(|(value, rate)| Dropout { value, rate })
+                .collect(),
+        );
+    }
+    let pairs = request.heads.iter().zip(&graphs).zip(&dropout);
+    let specs: Vec<HeadSpec> = pairs
+        .map(|((head, graph), dropout)| HeadSpec {
+            name: head.name.clone(),
+            value: head.value.clone(),
+            graph,
+            dropout,
+            recipe: head.recipe,
+        })
+        .collect();
+    let task = Task {
+        data: &lessons,
+        hyper: &request.hyper,
+        judge: judge.as_ref().map(|j| j as &dyn train::Samples),
+        saved: None,
+        cancel: &job.cancel,
+    };
+    let limits = CacheLimits {
+        memory_bytes: CACHE_BYTES,
+        folder: Some(agent.folder.clone()),
+        kept: None,
+    };
+    let mut curve = Vec::new();
+    let mut teller = Teller { job, told: None };
+    let trained = train_heads(&backbone, &specs, &task, &limits, &mut |event| {
+        curve.extend(teller.tell(event));
+    });
+    // Why the numbers were none is told rather than that they were.
+    for lessons in judge.into_iter().chain([lessons]) {
+        let failed = lessons.failed.into_inner();
+        if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+    }
+    for head in &trained? {
+        job.keep(&to_onnx(head).map_err(JobError::of)?)?;
+    }
+    Ok(Trained {
+        heads: request.heads.len(),
+        curve,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Tells a training's events to a job's followers.
+struct Teller<'a> {
+    job: &'a Job,
+    told: Option<Instant>,
+}
+
+impl Teller<'_> {
+    /// Gives the epoch that is over, if one is.
+    fn tell(&mut self, event: train::Event) -> Option<Epoch> {
+        match event {
+            train::Event::Features { done, total } => {
+                let due = self.told.is_none_or(|at| at.elapsed() >= REPORT);
+                if due || done == total {
+                    self.told = Some(Instant::now());
+                    self.progress(done, total, "images through the network");
+                }
+            }
+            train::Event::NoCache {
+                bytes,
+                bound,
+                seconds,
+            } => {
+                let text = format!(
+                    "the features take {} MB, more than the {} MB there are for them: the network \
+                     runs again in every epoch, {seconds:.0} s each",
+                    bytes >> 20,
+                    bound >> 20
+                );
+                self.job.events.push(JobEvent::Log { text });
+            }
+            train::Event::Epoch {
+                epoch,
+                epochs,
+                scores,
+                ..
+            } => {
+                let over = Epoch {
+                    epoch,
+                    epochs,
+                    scores,
+                };
+                self.job.events.push(JobEvent::Epoch(over.clone()));
+                self.progress(epoch, epochs, "epochs");
+                return Some(over);
+            }
+            train::Event::Stopped { name, epoch, best } => {
+                let text = format!(
+                    "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on \
+                     calibration images"
+                );
+                self.job.events.push(JobEvent::Log { text });
+            }
+            train::Event::Resumed { .. }
+            | train::Event::KeptFeatures { .. }
+            | train::Event::UnkeptFeatures { .. }
+            | train::Event::StaleCheckpoint
+            | train::Event::Phase { .. } => {}
+        }
+        None
+    }
+
+    fn progress(&self, done: usize, total: usize, note: &str) {
+        self.job.events.push(JobEvent::Progress(Progress {
+            done: done as u64,
+            total: total as u64,
+            note: note.to_string(),
+            ..Progress::default()
+        }));
+    }
+}

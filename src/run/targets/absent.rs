@@ -1,0 +1,128 @@
+/*!
+Targets that aren't there: of several on a side, one that can't be reached is done without for a while,
+said so once, named in the report, and asked again later.
+*/
+
+use super::{Fleet, is_away, side_name};
+use crate::exits::Part;
+use crate::run::keep::Teller;
+use crate::run::{Event, RunError};
+use std::time::{Duration, Instant};
+
+/// How long one is left alone, where there are others.
+const BREAK: Duration = Duration::from_secs(20);
+
+impl Fleet<'_> {
+    /// Those of a side that answer. One of several that doesn't is named and left alone for a while.
+    ///
+    /// # Errors
+    /// Where none answers; and what is wrong with the session rather than with a network.
+    pub(in crate::run) fn answering(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+    ) -> Result<Vec<usize>, RunError> {
+        let all = self.targets(part).len();
+        let mut there = Vec::new();
+        for index in 0..all {
+            if self.left_alone(part, index) {
+                continue;
+            }
+            match self.reach(teller, part, index) {
+                Ok(_) => {
+                    if self.away.remove(&(part, index)).is_some() {
+                        let side = side_name(part);
+                        teller.say(format!("{side} {index} answers now"));
+                    }
+                    there.push(index);
+                }
+                Err(error) if is_away(&error) && all > 1 => {
+                    self.miss(teller, part, index, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match there.is_empty() {
+            true => Err(self.nobody(part, None)),
+            false => Ok(there),
+        }
+    }
+
+    /// Whether a target that couldn't be reached is not to be asked yet.
+    pub(super) fn left_alone(&self, part: Part, index: usize) -> bool {
+        let away = self.away.get(&(part, index));
+        away.is_some_and(|(since, _)| since.elapsed() < BREAK)
+    }
+
+    /// What to tell where nobody on a side answers: of this one, or of the first.
+    pub(in crate::run) fn nobody(&mut self, part: Part, index: Option<usize>) -> RunError {
+        let all = self.targets(part).len();
+        let mut of = |index| self.away.remove(&(part, index)).map(|(_, error)| error);
+        let told = index.and_then(&mut of);
+        let told = told.or_else(|| (0..all).find_map(of));
+        told.unwrap_or(RunError::NothingToRun)
+    }
+
+    /// Does without a target that was lost on the way, where there are `others`.
+    ///
+    /// # Errors
+    /// The error itself, where it is another one or there are none.
+    pub(in crate::run) fn lose(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+        error: RunError,
+        others: bool,
+    ) -> Result<(), RunError> {
+        if !is_away(&error) || !others {
+            return Err(error);
+        }
+        self.miss(teller, part, index, error);
+        Ok(())
+    }
+
+    /// Does without a target for a while, and says so.
+    pub(in crate::run) fn miss(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+        error: RunError,
+    ) {
+        let side = side_name(part);
+        self.side(part)[index] = None;
+        let place = (part, index);
+        if !self.away.contains_key(&place) {
+            teller.say(format!("{side} {index}: {error}; the others do without it"));
+            let state = "not reached; tried again later".to_string();
+            teller.event(Event::Target { part, index, state });
+            let note = format!("The {side} target {index} was left out for a time: {error}.");
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.away.insert(place, (Instant::now(), error));
+    }
+
+    /// Says which one of a side single jobs are for.
+    pub(in crate::run) fn prefer(&mut self, part: Part, index: usize) {
+        self.lead.insert(part, index);
+    }
+
+    /// The one of a side that single jobs are for: the preferred one, or the first that answers.
+    pub(in crate::run) fn lead(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+    ) -> Result<usize, RunError> {
+        if self.targets(part).len() < 2 {
+            return Ok(0);
+        }
+        let there = self.answering(teller, part)?;
+        let preferred = self.lead.get(&part).filter(|at| there.contains(at));
+        let lead = *preferred.unwrap_or(&there[0]);
+        self.lead.insert(part, lead);
+        Ok(lead)
+    }
+}

@@ -1,0 +1,104 @@
+/*! The cloud targets, as the edges get to know them. */
+
+use super::secrets::is_private;
+use super::{Fleet, is_away};
+use crate::exits::Part;
+use crate::remote::message::{CloudTarget, V2Model};
+use crate::run::RunError;
+use crate::run::keep::Teller;
+use crate::session::Target;
+
+impl Fleet<'_> {
+    /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
+    /// meant, which a server of the Open Inference Protocol may serve (and whether it ends in
+    /// Softmax); without, any part is.
+    ///
+    /// # Errors
+    /// Where it can't be reached, or its token would have to travel unencrypted.
+    pub fn cloud_target(
+        &mut self,
+        teller: &mut Teller,
+        index: usize,
+        probabilities: Option<bool>,
+    ) -> Result<CloudTarget, RunError> {
+        if let (Some(Target::V2 { url, model }), Some(probabilities)) =
+            (self.session.cloud.get(index), probabilities)
+        {
+            return Ok(CloudTarget {
+                v2: Some(V2Model {
+                    name: model.clone(),
+                    probabilities,
+                }),
+                ..CloudTarget::new(url)
+            });
+        }
+        let reached = self.reach(teller, Part::Cloud, index)?;
+        let target = CloudTarget {
+            token: reached.token.clone(),
+            believed: reached.believed.clone(),
+            ..CloudTarget::new(reached.client.url())
+        };
+        if target.token.is_some() {
+            self.edges_are_private(&target.url)?;
+        }
+        Ok(target)
+    }
+
+    /// Whether what the edges are told stays between them and this machine.
+    fn edges_are_private(&self, cloud: &str) -> Result<(), RunError> {
+        let open = |target: &&Target| match target {
+            Target::Agent { url, .. } => !is_private(url),
+            _ => false,
+        };
+        match self.session.edge.iter().find(open) {
+            Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
+                edge: url.clone(),
+                cloud: cloud.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
+    /// that can't be reached is named and passed over, as long as another can.
+    ///
+    /// # Errors
+    /// Where none can be reached.
+    pub fn clouds(
+        &mut self,
+        teller: &mut Teller,
+        bytes: &[u8],
+        probabilities: Option<bool>,
+    ) -> Result<Vec<CloudTarget>, RunError> {
+        let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
+        let all = self.session.cloud.len().max(1);
+        let mut wanted: Vec<usize> = (0..all).collect();
+        // What isn't the plan's part no such server has.
+        if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
+            wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
+        }
+        let mut targets = Vec::new();
+        let mut failed = None;
+        for index in wanted {
+            let served =
+                self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
+            let put = match served {
+                true => Ok(()),
+                false if self.left_alone(Part::Cloud, index) => continue,
+                false => self.put(teller, Part::Cloud, index, bytes).map(drop),
+            };
+            match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
+                Ok(target) => targets.push(target),
+                Err(error) if is_away(&error) && all > 1 => {
+                    self.miss(teller, Part::Cloud, index, error);
+                    failed = Some(index);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match targets.is_empty() {
+            true => Err(self.nobody(Part::Cloud, failed)),
+            false => Ok(targets),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+/*! One job on one target, from its submission to its end. */
+
+use super::{Fleet, LAST_WORDS, LOOK};
+use crate::exits::Part;
+use crate::remote::client::{Client, ClientError};
+use crate::remote::message::{JobEvent, JobRequest, JobResult};
+use crate::run::RunError;
+use crate::run::keep::Teller;
+use tokio::sync::mpsc;
+
+impl Fleet<'_> {
+    /// One job on the leading target of a side, to its end. The cancel token stops it.
+    pub(in crate::run) fn job(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        request: JobRequest,
+    ) -> Result<JobResult, RunError> {
+        let index = self.lead(teller, part)?;
+        let (result, ..) = self.job_at(teller, part, index, &request, &mut |teller, event| {
+            if let JobEvent::Progress(p) = event {
+                teller.progress(p.done as usize, p.total as usize, &p.note);
+            }
+        })?;
+        Ok(result)
+    }
+
+    /// The same on one target, its events told; gives the job's id, too.
+    pub(super) fn job_at(
+        &mut self,
+        teller: &mut Teller,
+        part: Part,
+        index: usize,
+        request: &JobRequest,
+        on: &mut dyn FnMut(&mut Teller, JobEvent),
+    ) -> Result<(JobResult, Client, String), RunError> {
+        let client = self.reach(teller, part, index)?.client.clone();
+        let key = self.left.as_ref().map(|left| left.key(request));
+        let cancel = self.cancel;
+        let done = self.runtime.block_on(async {
+            let id = match &key {
+                Some(key) => client.submit_as(key, request).await?,
+                None => client.submit(request).await?,
+            };
+            let (events, mut inbox) = mpsc::unbounded_channel();
+            let mut told = |event: &JobEvent| {
+                // Its other end lives as long as this.
+                let _ = events.send(event.clone());
+            };
+            let mut follow = std::pin::pin!(client.follow(&id, &mut told));
+            let mut stopped = false;
+            let end = loop {
+                tokio::select! {
+                    // What came before the end is told before it.
+                    biased;
+                    Some(event) = inbox.recv() => on(teller, event),
+                    end = &mut follow => break end,
+                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
+                        stopped = true;
+                        // One that is over, or gone, needs no stopping.
+                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                    }
+                }
+            };
+            while let Ok(event) = inbox.try_recv() {
+                on(teller, event);
+            }
+            match (end, stopped) {
+                (_, true) => Err(RunError::Stopped),
+                (end, false) => Ok((end?, id.clone())),
+            }
+        });
+        let (result, id) = done.map_err(|error| self.explain(error))?;
+        Ok((result, client, id))
+    }
+
+    /// A connection that broke because the child behind it died is better told by its last words.
+    pub(super) fn explain(&mut self, error: RunError) -> RunError {
+        if !matches!(error, RunError::Client(ClientError::Unreachable { .. })) {
+            return error;
+        }
+        for reached in self.edge.iter_mut().chain(&mut self.cloud).flatten() {
+            if let Some(local) = &mut reached.local
+                && let Some(words) = local.died()
+            {
+                return RunError::Died(words);
+            }
+        }
+        error
+    }
+}

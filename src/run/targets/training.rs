@@ -1,0 +1,122 @@
+/*! Heads trained on a target rather than here: sent as they were rendered, fetched as they are. */
+
+use super::Fleet;
+use crate::data::{LoadedData, Set};
+use crate::exits::Part;
+use crate::model::Graph;
+use crate::model::export::to_onnx;
+use crate::model::onnx::import_bytes;
+use crate::remote::message::{
+    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
+};
+use crate::run::keep::Teller;
+use crate::run::{Event, Network, RunError};
+use crate::session::Session;
+use crate::train::{HeadSpec, Hyper};
+
+/// What is learnt, and from what.
+pub(in crate::run) struct Away<'a> {
+    pub session: &'a Session,
+    pub network: &'a Network,
+    pub data: &'a LoadedData,
+    pub heads: &'a [HeadSpec<'a>],
+    pub hyper: Hyper,
+}
+
+impl Fleet<'_> {
+    /// Trains heads over the frozen network on the leading target of a side; gives their graphs, in
+    /// order.
+    pub fn train(
+        &mut self,
+        teller: &mut Teller,
+        on: Part,
+        away: &Away,
+    ) -> Result<Vec<Graph>, RunError> {
+        let index = self.lead(teller, on)?;
+        let model = self.put(teller, on, index, &away.network.onnx)?;
+        let mut heads = Vec::new();
+        for head in away.heads {
+            let dropout = head.dropout.iter().map(|d| (d.value.clone(), d.rate));
+            heads.push(HeadToTrain {
+                name: head.name.clone(),
+                value: head.value.clone(),
+                model: self.put(teller, on, index, &to_onnx(head.graph)?)?,
+                dropout: dropout.collect(),
+                recipe: head.recipe,
+            });
+        }
+        teller.progress(0, 0, "training images to the target");
+        let judged = away.hyper.patience.is_some();
+        let request = TrainHeads {
+            model,
+            heads,
+            lessons: self.lessons(teller, (on, index), away.data, Set::Train)?,
+            judge: match judged {
+                true => Some(self.lessons(teller, (on, index), away.data, Set::Calibration)?),
+                false => None,
+            },
+            preprocessing: away.session.preprocessing.clone(),
+            hyper: away.hyper.clone(),
+        };
+        let request = JobRequest::TrainHeads(Box::new(request));
+        let (result, client, id) = self.job_at(teller, on, index, &request, &mut tell)?;
+        let JobResult::Trained(trained) = result else {
+            return Err(RunError::OtherAnswer);
+        };
+        if trained.heads != away.heads.len() {
+            return Err(RunError::OtherAnswer);
+        }
+        let mut graphs = Vec::new();
+        for (at, head) in away.heads.iter().enumerate() {
+            let bytes = self.runtime.block_on(client.result(&id, at))?;
+            graphs.push(import_bytes(&bytes, &head.name)?);
+        }
+        Ok(graphs)
+    }
+
+    /// Hands a target images and their classes.
+    fn lessons(
+        &mut self,
+        teller: &mut Teller,
+        (on, index): (Part, usize),
+        data: &LoadedData,
+        set: Set,
+    ) -> Result<Lessons, RunError> {
+        let samples = data.len(set);
+        let pixels = (0..samples).flat_map(|i| data.pixels(set, i));
+        let images = DataSet {
+            shape: data.shape(),
+            samples,
+            pixels: pixels.copied().collect(),
+        };
+        let labels = data.labels(set).iter();
+        let labels: Vec<u8> = labels.flat_map(|l| l.to_le_bytes()).collect();
+        Ok(Lessons {
+            data: self.put(teller, on, index, &images.encode()?)?,
+            labels: self.put(teller, on, index, &labels)?,
+        })
+    }
+}
+
+/// What the target tells of its training, told on as that of one here.
+fn tell(teller: &mut Teller, event: JobEvent) {
+    match event {
+        JobEvent::Progress(p) => teller.progress(p.done as usize, p.total as usize, &p.note),
+        JobEvent::Epoch(Epoch {
+            epoch,
+            epochs,
+            scores,
+        }) => {
+            let stage = teller.stage;
+            teller.event(Event::Epoch {
+                stage,
+                epoch,
+                epochs,
+                scores,
+            });
+        }
+        JobEvent::Queued { ahead } => teller.say(format!("waits behind {ahead} other jobs")),
+        JobEvent::Log { text } => teller.say(text),
+        JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+    }
+}
