@@ -266,6 +266,15 @@ impl Goal {
             Goal::Run => "run",
         }
     }
+
+    /// For the log.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Goal::Profile => "profiling both sides and the link",
+            Goal::Train => "training a head at every exit point",
+            Goal::Run => "running the parts on their targets",
+        }
+    }
 }
 
 /// A job.
