@@ -29,7 +29,9 @@ mod work;
 pub use replay::Replay;
 pub use state::explore::Explored;
 pub use term::color::ColorChoice;
-pub use work::{Goal, Going, HeadFacts, Job, Measured, Network, Predict, Question, Results, Work};
+pub use work::{
+    Goal, Going, HeadFacts, Job, Measured, Network, Orders, Predict, Question, Results, Work,
+};
 
 use effects::{Effect, Runner, Source};
 use state::State;

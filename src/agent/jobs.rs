@@ -5,6 +5,7 @@ own that only grows, its records.
 
 use super::error::{AgentError, JobError, Refused};
 use super::events::Events;
+use super::hold::Hold;
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::remote::message::{JobEvent, JobRequest, JobResult};
@@ -31,6 +32,7 @@ pub(super) struct Job {
     pub(super) id: String,
     pub(super) request: JobRequest,
     pub(super) cancel: Cancel,
+    pub(super) hold: Hold,
     pub(super) events: Arc<Events>,
     file: PathBuf,
     /// Whole records in the file.
@@ -122,6 +124,7 @@ impl Jobs {
             id,
             request,
             cancel: Cancel::new(),
+            hold: Hold::default(),
             events: Arc::new(Events::new()),
             written: AtomicU64::new(0),
         });

@@ -2,7 +2,7 @@
 
 use super::keep::Teller;
 use super::targets::{Delivery, Fleet, Shard};
-use super::{Event, Network, RunError};
+use super::{Event, Network, RunError, Vitals};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::evaluate::Record;
@@ -10,7 +10,7 @@ use crate::exits::{Head, Part};
 use crate::partition::parts::{PartBundle, PartSpec, address, parts};
 use crate::partition::{Plan, Split};
 use crate::remote::message::{
-    CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
+    CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
 };
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
@@ -202,7 +202,8 @@ impl Ground<'_> {
             .filter(|e| what != What::EdgeOnly || e.part == Part::Edge)
             .map(|e| e.threshold)
             .collect();
-        let clouds = self.clouds(teller, fleet, what, parts)?;
+        let reached = self.clouds(teller, fleet, what, parts)?;
+        let clouds: Vec<CloudTarget> = reached.iter().map(|(_, c)| c.clone()).collect();
         let mut shards = Vec::new();
         for index in 0..edges {
             let mine: Vec<u32> = samples.iter().skip(index).step_by(edges).copied().collect();
@@ -232,11 +233,27 @@ impl Ground<'_> {
         let mut done = vec![0u64; edges];
         let deliveries =
             fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
-                JobEvent::Progress(progress) => {
+                JobEvent::Progress(mut progress) => {
                     done[index] = progress.done;
+                    if let Some(told) = progress.telemetry.take() {
+                        teller.event(Event::Vitals {
+                            part: Part::Edge,
+                            index,
+                            vitals: Vitals::from(&told),
+                        });
+                    }
                     let sum: u64 = done.iter().sum();
                     teller.progress(sum as usize, of, what.name());
                     if what == What::Plan {
+                        // In the session's order, whichever of them an edge asks first.
+                        let mut shares = vec![CloudShare::default(); session.cloud.len()];
+                        for (at, cloud) in &reached {
+                            let own = progress.clouds.iter().find(|s| s.url == cloud.url);
+                            if let (Some(own), Some(share)) = (own, shares.get_mut(*at)) {
+                                share.clone_from(own);
+                            }
+                        }
+                        progress.clouds = shares;
                         teller.event(Event::Evaluating { index, progress });
                     }
                 }
@@ -244,7 +261,11 @@ impl Ground<'_> {
                     teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
                 }
                 JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
-                JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+                JobEvent::Lost { .. }
+                | JobEvent::Found
+                | JobEvent::Done(_)
+                | JobEvent::Failed { .. }
+                | JobEvent::Cancelled => {}
             })?;
         gather(deliveries, of)
     }
@@ -256,7 +277,7 @@ impl Ground<'_> {
         fleet: &mut Fleet,
         what: What,
         parts: &Parts,
-    ) -> Result<Vec<CloudTarget>, RunError> {
+    ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         match parts.side(Part::Cloud) {
             Some(packed) if what != What::EdgeOnly => {
                 let probabilities = packed.spec.final_is_probabilities;

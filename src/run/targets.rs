@@ -4,10 +4,12 @@ reached when the first stage needs it, and let go with the run.
 */
 
 mod shards;
+mod watch;
 
 pub(super) use shards::Shard;
 
 use super::keep::Teller;
+use super::pause::Pause;
 use super::{Event, RunError};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
@@ -21,12 +23,15 @@ use crate::remote::message::{
 use crate::session::{Session, Target, Token, Trust};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use watch::Watch;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often agents that wait are told to go on waiting: a hold lapses after a minute.
+const RENEW: Duration = Duration::from_secs(5);
 /// How long a cancelled agent may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -47,6 +52,8 @@ pub(super) struct Fleet<'a> {
     edge: Vec<Option<Reached>>,
     cloud: Vec<Option<Reached>>,
     cancel: &'a Cancel,
+    pause: Pause,
+    watch: Watch,
 }
 
 /// What came of it, and the records where it was an evaluation.
@@ -60,6 +67,7 @@ impl<'a> Fleet<'a> {
         session: &'a Session,
         program: Option<PathBuf>,
         cancel: &'a Cancel,
+        pause: Pause,
     ) -> Result<Fleet<'a>, RunError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -73,6 +81,8 @@ impl<'a> Fleet<'a> {
             edge: session.edge.iter().map(|_| None).collect(),
             cloud: session.cloud.iter().map(|_| None).collect(),
             cancel,
+            pause,
+            watch: Watch::new(),
         })
     }
 
@@ -108,6 +118,11 @@ impl<'a> Fleet<'a> {
             };
             let state = format!("connected: {machine}, {threads}{stretched}");
             teller.event(Event::Target { part, index, state });
+            // The stand-in for a server of another kind tells nothing of that server.
+            if !matches!(target, Target::V2 { .. }) {
+                let client = reached.client.clone();
+                self.watch.look_at(&self.runtime, (part, index), client);
+            }
             self.side(part)[index] = Some(reached);
         }
         match &self.side(part)[index] {
@@ -249,7 +264,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
+    /// Hands all cloud targets the part that they are to run, and says where an edge finds which. One
     /// that can't be reached is named and passed over, as long as another can.
     ///
     /// # Errors
@@ -259,7 +274,7 @@ impl<'a> Fleet<'a> {
         teller: &mut Teller,
         bytes: &[u8],
         probabilities: Option<bool>,
-    ) -> Result<Vec<CloudTarget>, RunError> {
+    ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
         let all = self.session.cloud.len().max(1);
         let mut wanted: Vec<usize> = (0..all).collect();
@@ -277,7 +292,7 @@ impl<'a> Fleet<'a> {
                 false => self.put(teller, Part::Cloud, index, bytes).map(drop),
             };
             match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
-                Ok(target) => targets.push(target),
+                Ok(target) => targets.push((index, target)),
                 Err(error @ RunError::Client(ClientError::Unreachable { .. })) if all > 1 => {
                     teller.say(format!("cloud {index}: {error}; the others are asked"));
                     failure.get_or_insert(error);
@@ -312,7 +327,9 @@ impl<'a> Fleet<'a> {
         request: JobRequest,
     ) -> Result<JobResult, RunError> {
         let client = self.reach(teller, part, 0)?.client.clone();
-        let cancel = self.cancel;
+        let (cancel, watch) = (self.cancel, &mut self.watch);
+        let mut holding = Holding::new(&self.pause);
+        watch.leave_alone((part, 0), true);
         let done = self.runtime.block_on(async {
             let id = client.submit(&request).await?;
             let (events, mut inbox) = mpsc::unbounded_channel();
@@ -325,13 +342,21 @@ impl<'a> Fleet<'a> {
             let end = loop {
                 tokio::select! {
                     end = &mut follow => break end,
-                    Some(event) = inbox.recv() => if let JobEvent::Progress(p) = event {
-                        teller.progress(p.done as usize, p.total as usize, &p.note);
+                    Some(event) = inbox.recv() => match event {
+                        JobEvent::Progress(p) => {
+                            teller.progress(p.done as usize, p.total as usize, &p.note);
+                            holding.told(teller, p.held);
+                        }
+                        other => connection(teller, part, 0, &other),
                     },
-                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
-                        stopped = true;
-                        // One that is over, or gone, needs no stopping.
-                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                    () = tokio::time::sleep(LOOK) => {
+                        if cancel.is_cancelled() && !stopped {
+                            stopped = true;
+                            // One that is over, or gone, needs no stopping.
+                            let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                        }
+                        holding.mind([(&client, id.as_str())].into_iter()).await;
+                        watch.tell(teller);
                     }
                 }
             };
@@ -340,6 +365,8 @@ impl<'a> Fleet<'a> {
                 (end, false) => Ok(end?),
             }
         });
+        drop(holding);
+        self.watch.leave_alone((part, 0), false);
         done.map_err(|error| self.explain(error))
     }
 
@@ -356,6 +383,69 @@ impl<'a> Fleet<'a> {
             }
         }
         error
+    }
+}
+
+/// Tells of a connection to a job that is lost, or there again.
+fn connection(teller: &mut Teller, part: Part, index: usize, event: &JobEvent) {
+    let state = match event {
+        JobEvent::Lost { error, again_ms } => {
+            watch::reconnecting(Duration::from_millis(*again_ms), error)
+        }
+        JobEvent::Found => "connected again".to_owned(),
+        _ => return,
+    };
+    teller.event(Event::Target { part, index, state });
+}
+
+/// Lets the jobs of agents wait while the run is asked to.
+struct Holding<'a> {
+    pause: &'a Pause,
+    /// When they were last told to wait.
+    told: Option<Instant>,
+    /// Whether they say that they do.
+    held: bool,
+}
+
+impl<'a> Holding<'a> {
+    fn new(pause: &'a Pause) -> Holding<'a> {
+        pause.elsewhere(true);
+        Holding {
+            pause,
+            told: None,
+            held: false,
+        }
+    }
+
+    /// Tells them, where there is something to tell.
+    async fn mind<'c>(&mut self, jobs: impl Iterator<Item = (&'c Client, &'c str)>) {
+        let asked = self.pause.is_asked();
+        let due = match self.told {
+            None => asked,
+            Some(then) => !asked || then.elapsed() >= RENEW,
+        };
+        if !due {
+            return;
+        }
+        self.told = asked.then(Instant::now);
+        for (client, job) in jobs {
+            // One that is over has nothing to hold; one that can't be reached is asked again.
+            let _ = tokio::time::timeout(LAST_WORDS, client.hold(job, asked)).await;
+        }
+    }
+
+    /// Tells of the run whether its agents wait.
+    fn told(&mut self, teller: &mut Teller, held: bool) {
+        if self.held != held {
+            self.held = held;
+            teller.event(Event::Held(held));
+        }
+    }
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.pause.elsewhere(false);
     }
 }
 

@@ -249,7 +249,7 @@ pub const COMMANDS: &[Command] = commands![
     "log" ["enter"] R, "log", "the run's log", with_runs, |s| page(s, Page::Log);
     "mark" ["m"] R, "mark", "mark the run for a comparison", with_runs, |s| { s.other_run = Some(s.run); s.say("marked; c on another compares"); nothing() };
     "compare" ["c"] R, "compare", "the run beside the marked one, or the one before", with_two_runs, compare;
-    "pause" ["space"] R, "pause", "the run waits before its next stage, or goes on", with_runs, |s| s.pause();
+    "pause" ["space"] R, "pause", "the run waits at its next sample, or goes on", with_runs, |s| s.pause();
     "replay" ["v"] R, "replay", "play the shown run again, as it went", State::can_replay, |s| s.replay(1.0);
     "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
     "replay-step" ["."] Place::Replay, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();

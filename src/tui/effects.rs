@@ -11,7 +11,7 @@ pub use files::Opened;
 pub use questions::{CurvesRequest, ExploreRequest, HeadsRequest, make_heads};
 pub use runner::Runner;
 
-use super::work::Job;
+use super::work::{Going, Job};
 use crate::session::Session;
 use std::path::PathBuf;
 
@@ -63,12 +63,16 @@ pub enum Effect {
     Start { id: usize, job: Box<Job> },
     /// Ask a job to stop.
     Stop(usize),
-    /// Let a job wait before its next stage, or go on.
+    /// Let a job wait, or go on.
     Pause(usize, bool),
     /// Follow a run in another process.
-    Join { id: usize, job: Box<Job> },
-    /// Hand a job over to a process of its own.
-    Detach(usize),
+    Join {
+        id: usize,
+        job: Box<Job>,
+        going: Going,
+    },
+    /// Leave a job to itself.
+    Leave(usize),
     /// Give the terminal to the shell.
     Suspend,
     /// End.

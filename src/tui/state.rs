@@ -330,7 +330,7 @@ impl State {
     /// What runs here goes on in processes of its own.
     pub fn let_finish(&self) -> Vec<Effect> {
         let ours = self.runs.iter().filter(|r| r.is_ours());
-        ours.map(|r| Effect::Detach(r.id)).collect()
+        ours.map(|r| Effect::Leave(r.id)).collect()
     }
 
     fn play_if_asked(&mut self) -> Vec<Effect> {

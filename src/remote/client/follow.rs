@@ -36,7 +36,7 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut gone_since = None;
         loop {
-            match self.events(job, &mut last, on_event).await {
+            match self.events(job, &mut last, gone_since.is_some(), on_event).await {
                 End::Terminal(result) => return result,
                 End::Lost(error @ ClientError::Refused { .. }, _) => return Err(error),
                 End::Lost(error, came) => {
@@ -47,6 +47,10 @@ impl Client {
                     if since.elapsed() > self.patience {
                         return Err(error);
                     }
+                    on_event(&JobEvent::Lost {
+                        error: error.to_string(),
+                        again_ms: pause.as_millis() as u64,
+                    });
                 }
             }
             tokio::time::sleep(pause).await;
@@ -58,6 +62,7 @@ impl Client {
         &self,
         job: &str,
         last: &mut Option<String>,
+        was_lost: bool,
         on_event: &mut (dyn FnMut(&JobEvent) + Send),
     ) -> End {
         let mut request = self.request(Method::GET, &format!("jobs/{job}/events"));
@@ -70,6 +75,9 @@ impl Client {
             Ok(Err(error)) => return End::Lost(error, false),
             Err(_) => return End::Lost(self.silent(), false),
         };
+        if was_lost {
+            on_event(&JobEvent::Found);
+        }
         let mut stream = response.bytes_stream().eventsource();
         let mut came = false;
         loop {
@@ -102,7 +110,11 @@ impl Client {
                 JobEvent::Done(result) => return End::Terminal(Ok(*result)),
                 JobEvent::Failed { error } => return End::Terminal(Err(ClientError::Job(error))),
                 JobEvent::Cancelled => return End::Terminal(Err(ClientError::Cancelled)),
-                JobEvent::Queued { .. } | JobEvent::Progress(_) | JobEvent::Log { .. } => {}
+                JobEvent::Queued { .. }
+                | JobEvent::Progress(_)
+                | JobEvent::Log { .. }
+                | JobEvent::Lost { .. }
+                | JobEvent::Found => {}
             }
         }
     }

@@ -3,9 +3,9 @@
 use crate::exits::Part;
 use crate::partition::Plan;
 use crate::remote::message::Progress;
-use crate::run::{Event, Stage};
+use crate::run::{Event, Stage, Vitals};
 use crate::tui::work::{Goal, Measured};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Lines kept of a run's log, and latencies of its sparkline.
 const MOST_LINES: usize = 500;
@@ -31,13 +31,94 @@ pub struct StageLine {
     pub finished: Option<(String, bool, f64)>,
 }
 
-/// An edge target while it runs the test set.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct EdgeSide {
+/// How a target can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing was told yet.
+    Unknown,
+    Connecting,
+    Connected,
+    Reconnecting,
+    Lost,
+}
+
+/// A target of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub part: Part,
+    pub index: usize,
+    /// In words.
+    pub state: String,
+    pub vitals: Option<Vitals>,
+    /// Of an edge that runs the test set.
     pub progress: Progress,
+    /// Samples, or answers of a cloud, in a second.
     pub rate_hz: Option<f64>,
-    pub latencies_ms: VecDeque<f64>,
+    /// Milliseconds a sample at an edge, an answer in the cloud.
+    pub times_ms: VecDeque<f64>,
+    /// Of a cloud: answers, and requests that it failed.
+    pub answered: (u64, u64),
+    pub log: Log,
     last: Option<(u64, u64)>,
+}
+
+impl Target {
+    fn new(part: Part, index: usize) -> Target {
+        Target {
+            part,
+            index,
+            state: String::new(),
+            vitals: None,
+            progress: Progress::default(),
+            rate_hz: None,
+            times_ms: VecDeque::new(),
+            answered: (0, 0),
+            log: Log::default(),
+            last: None,
+        }
+    }
+
+    pub fn connection(&self) -> Connection {
+        let state = self.state.as_str();
+        match state {
+            "" => Connection::Unknown,
+            _ if state.starts_with("connected") => Connection::Connected,
+            _ if state.starts_with("reconnecting") => Connection::Reconnecting,
+            _ if state.starts_with("connecting") => Connection::Connecting,
+            _ => Connection::Lost,
+        }
+    }
+
+    /// So many are done at a time: how many a second that is.
+    fn done(&mut self, at: u64, done: u64) {
+        self.rate_hz = match self.last {
+            Some((then, before)) if at > then && done >= before => {
+                Some((done - before) as f64 * 1000.0 / (at - then) as f64)
+            }
+            Some(_) => self.rate_hz,
+            None => None,
+        };
+        self.last = Some((at, done));
+    }
+
+    fn took(&mut self, ms: Option<f64>) {
+        self.times_ms.extend(ms);
+        if self.times_ms.len() > MOST_POINTS {
+            self.times_ms.pop_front();
+        }
+    }
+}
+
+/// Whom a line of a log is about, where it begins as `edge 0: `, and what it says of it.
+fn about(text: &str) -> Option<(Part, usize, &str)> {
+    let (whom, what) = text.split_once(": ")?;
+    let (side, index) = whom.split_once(' ')?;
+    let part = match side {
+        "edge" => Part::Edge,
+        "cloud" => Part::Cloud,
+        _ => return None,
+    };
+    Some((part, index.parse().ok()?, what))
 }
 
 /// A bounded log that counts what it drops.
@@ -67,9 +148,8 @@ pub struct Run {
     /// Milliseconds since its start, as of the last event.
     pub at: u64,
     pub stages: Vec<StageLine>,
-    /// Side, number, state in words.
-    pub targets: Vec<(Part, usize, String)>,
-    pub edges: BTreeMap<usize, EdgeSide>,
+    /// Edges first, each side in the session's order.
+    pub targets: Vec<Target>,
     /// Training accuracy of each learner, epoch by epoch, in the network's order.
     pub learners: Vec<(String, Vec<f64>)>,
     pub epoch: (usize, usize),
@@ -82,10 +162,10 @@ pub struct Run {
     pub origin: Origin,
     /// Which of the sessions opened so far it belongs to.
     pub session: usize,
-    /// Asked to wait before its next stage.
+    /// Asked to wait.
     pub pause: bool,
-    /// The stage it waits before.
-    pub held: Option<Stage>,
+    /// It says that it waits.
+    pub held: bool,
 }
 
 /// Where a run comes from.
@@ -112,7 +192,6 @@ impl Run {
             at: 0,
             stages: Vec::new(),
             targets: Vec::new(),
-            edges: BTreeMap::new(),
             learners: Vec::new(),
             epoch: (0, 0),
             log,
@@ -122,7 +201,7 @@ impl Run {
             origin: Origin::Here,
             session: 0,
             pause: false,
-            held: None,
+            held: false,
         }
     }
 
@@ -145,7 +224,7 @@ impl Run {
         self.at = 0;
         self.stages = bare.stages;
         self.targets = bare.targets;
-        self.edges = bare.edges;
+        self.held = false;
         self.learners = bare.learners;
         self.epoch = bare.epoch;
         self.log = bare.log;
@@ -153,6 +232,21 @@ impl Run {
 
     pub fn is_running(&self) -> bool {
         self.state == RunState::Running
+    }
+
+    fn target(&mut self, part: Part, index: usize) -> &mut Target {
+        let place = |t: &Target| (t.part, t.index);
+        let at = self.targets.binary_search_by_key(&(part, index), place);
+        let at = at.unwrap_or_else(|at| {
+            self.targets.insert(at, Target::new(part, index));
+            at
+        });
+        &mut self.targets[at]
+    }
+
+    /// The targets of a side.
+    pub fn side(&self, part: Part) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(move |t| t.part == part)
     }
 
     fn stage(&mut self, stage: Stage) -> &mut StageLine {
@@ -177,10 +271,10 @@ impl Run {
         if event.is_journalled() {
             self.events.push((at, event.clone()));
         }
-        self.held = match &event {
-            Event::Started(stage) if self.pause => Some(*stage),
-            _ => None,
-        };
+        if let Event::Held(held) = &event {
+            // Whoever asked for it: the same key lets it go on.
+            self.pause = *held;
+        }
         self.apply(at, event);
     }
 
@@ -202,6 +296,10 @@ impl Run {
                 (line.done, line.total, line.note) = (done, total, note);
             }
             Event::Say { stage, text } => {
+                if let Some((part, index, what)) = about(&text) {
+                    let what = what.to_owned();
+                    self.target(part, index).log.push(at, what);
+                }
                 self.log.push(at, format!("{}: {text}", stage_name(stage)));
             }
             Event::Epoch {
@@ -225,35 +323,40 @@ impl Run {
                 }
             }
             Event::Target { part, index, state } => {
-                let side = side_name(part);
-                self.log.push(at, format!("{side} {index}: {state}"));
-                match self
-                    .targets
-                    .iter_mut()
-                    .find(|t| (t.0, t.1) == (part, index))
-                {
-                    Some(target) => target.2 = state,
-                    None => self.targets.push((part, index, state)),
-                }
-                self.targets.sort_by_key(|t| (t.0, t.1));
+                self.log
+                    .push(at, format!("{} {index}: {state}", side_name(part)));
+                let target = self.target(part, index);
+                target.log.push(at, state.clone());
+                target.state = state;
+            }
+            Event::Vitals {
+                part,
+                index,
+                vitals,
+            } => self.target(part, index).vitals = Some(vitals),
+            Event::Held(held) => {
+                self.held = held;
+                let words = if held { "paused" } else { "goes on" };
+                self.log.push(at, words.into());
             }
             Event::Evaluating { index, progress } => {
-                let side = self.edges.entry(index).or_default();
-                side.rate_hz = match side.last {
-                    Some((then, done)) if at > then && progress.done >= done => {
-                        Some((progress.done - done) as f64 * 1000.0 / (at - then) as f64)
+                let (cloud_ms, clouds) = (progress.mean_cloud_ms, progress.clouds.len());
+                let edge = self.target(Part::Edge, index);
+                edge.done(at, progress.done);
+                edge.took(progress.mean_latency_ms);
+                edge.progress = progress;
+                for cloud in 0..clouds {
+                    let shares = self.side(Part::Edge).filter_map(|e| e.progress.clouds.get(cloud));
+                    let answered = shares.fold((0, 0), |(answered, failed), share| {
+                        (answered + share.answered, failed + share.failed)
+                    });
+                    let target = self.target(Part::Cloud, cloud);
+                    if answered.0 > target.answered.0 {
+                        target.took(cloud_ms);
                     }
-                    Some(_) => side.rate_hz,
-                    None => None,
-                };
-                side.last = Some((at, progress.done));
-                if let Some(ms) = progress.mean_latency_ms {
-                    side.latencies_ms.push_back(ms);
-                    if side.latencies_ms.len() > MOST_POINTS {
-                        side.latencies_ms.pop_front();
-                    }
+                    target.done(at, answered.0);
+                    target.answered = answered;
                 }
-                side.progress = progress;
             }
             // The outcome comes with the results; single records are the report's.
             Event::Records(_) | Event::Profiled { .. } | Event::Linked(_) => {}
@@ -290,17 +393,15 @@ impl Run {
 
     /// Done, total, over all edge targets.
     pub fn evaluated(&self) -> (u64, u64) {
-        let sides = self
-            .edges
-            .values()
-            .map(|e| (e.progress.done, e.progress.total));
+        let sides = self.side(Part::Edge);
+        let sides = sides.map(|e| (e.progress.done, e.progress.total));
         sides.fold((0, 0), |sum, e| (sum.0 + e.0, sum.1 + e.1))
     }
 
     /// Samples that left at each exit so far, over all edge targets.
     pub fn exits(&self) -> Vec<u64> {
         let mut sum: Vec<u64> = Vec::new();
-        for side in self.edges.values() {
+        for side in self.side(Part::Edge) {
             for (i, n) in side.progress.exits.iter().enumerate() {
                 if i == sum.len() {
                     sum.push(0);
@@ -312,11 +413,11 @@ impl Run {
     }
 
     pub fn offloaded(&self) -> u64 {
-        self.edges.values().map(|e| e.progress.offloaded).sum()
+        self.side(Part::Edge).map(|e| e.progress.offloaded).sum()
     }
 
     pub fn bytes_sent(&self) -> u64 {
-        self.edges.values().map(|e| e.progress.bytes_sent).sum()
+        self.side(Part::Edge).map(|e| e.progress.bytes_sent).sum()
     }
 
     /// The stage that is under way, or the last.

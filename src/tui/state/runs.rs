@@ -2,7 +2,7 @@
 
 use super::State;
 use super::playback::millis;
-pub use super::run::{Origin, Run, RunState, side_name, stage_name};
+pub use super::run::{Connection, Origin, Run, RunState, Target, side_name, stage_name};
 use crate::exits::Part;
 use crate::run::Event;
 use crate::tui::effects::Effect;
@@ -60,6 +60,7 @@ impl State {
             session,
             folder: self.document.folder.clone(),
             plan: self.derived.plan.clone(),
+            background: false,
         })
     }
 
@@ -76,7 +77,9 @@ impl State {
             return Vec::new();
         }
         let id = self.add_run(Goal::Profile, Origin::Background);
-        vec![self.start_effect(id, Goal::Profile)]
+        let mut job = self.job(Goal::Profile);
+        job.background = true;
+        vec![Effect::Start { id, job }]
     }
 
     /// A run of this session goes on in a process of its own: its panels follow it.
@@ -91,6 +94,7 @@ impl State {
         vec![Effect::Join {
             id,
             job: self.job(going.goal),
+            going: *going,
         }]
     }
 
@@ -159,24 +163,19 @@ impl State {
         results.map_or(Vec::new(), |r| self.got_results(r))
     }
 
-    /// Lets the shown run wait before its next stage, or go on.
+    /// Lets the shown run wait, or go on.
     pub fn pause(&mut self) -> Vec<Effect> {
         let shown = self.run;
         let Some(run) = self.runs.get_mut(shown).filter(|r| r.is_running()) else {
             self.say("nothing runs here that could wait");
             return Vec::new();
         };
-        if let Origin::Elsewhere(pid) = run.origin {
-            self.complain(format!("it runs in process {pid}, which only x can reach"));
-            return Vec::new();
-        }
         run.pause = !run.pause;
-        run.held = None;
         let (id, pause) = (run.id, run.pause);
-        self.say(if pause {
-            "it pauses before its next stage; the agents wait ten minutes"
-        } else {
-            "it goes on"
+        let key = self.keymap.first("pause");
+        self.say(match pause {
+            true => format!("it pauses at the next sample; {key} lets it go on"),
+            false => "it goes on".into(),
         });
         vec![Effect::Pause(id, pause)]
     }
