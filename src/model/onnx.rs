@@ -22,7 +22,8 @@ use super::shape::{Dim, Shape};
 use candle_onnx::onnx as proto;
 use ints::Ints;
 use prost::Message;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -327,11 +328,12 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Imports the nodes, each as soon as its inputs are known (some exporters don't sort).
+    /// Imports the nodes in the file's order, which names the layers; one that stands before its
+    /// inputs (some exporters don't sort) waits for them.
     fn nodes(&mut self, nodes: &[proto::NodeProto]) -> Result<(), ImportError> {
         let mut waiting: Vec<usize> = Vec::with_capacity(nodes.len());
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
-        let mut ready: VecDeque<usize> = VecDeque::new();
+        let mut ready: BinaryHeap<Reverse<usize>> = BinaryHeap::new();
         for (i, node) in nodes.iter().enumerate() {
             let missing: HashSet<&str> = node
                 .input
@@ -344,18 +346,18 @@ impl<'a> Importer<'a> {
                 .iter()
                 .for_each(|n| readers.entry(n).or_default().push(i));
             if missing.is_empty() {
-                ready.push_back(i);
+                ready.push(Reverse(i));
             }
         }
         let mut left = nodes.len();
-        while let Some(i) = ready.pop_front() {
+        while let Some(Reverse(i)) = ready.pop() {
             left -= 1;
             self.node(&nodes[i])?;
             for output in nodes[i].output.iter().filter(|o| !o.is_empty()) {
                 for reader in readers.remove(output.as_str()).unwrap_or_default() {
                     waiting[reader] -= 1;
                     if waiting[reader] == 0 {
-                        ready.push_back(reader);
+                        ready.push(Reverse(reader));
                     }
                 }
             }

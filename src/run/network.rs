@@ -6,7 +6,6 @@ use crate::exits::{self, Classifier, ExitPoint, Head, Library, Part};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
-use crate::model::onnx::import_bytes;
 use crate::model::{Graph, ends_in_softmax};
 use crate::partition::parts::address;
 use crate::session::{ModelSource, Session};
@@ -47,9 +46,9 @@ impl Network {
     /// # Errors
     /// Where it isn't a classifier that can be cut.
     pub fn of(imported: Graph, untrained: bool) -> Result<Network, RunError> {
-        // What agents get is the file, and they name its layers by its order: so does this side.
-        let onnx = to_onnx(&fuse(&imported))?;
-        let fused = fuse(&import_bytes(&onnx, &imported.name)?);
+        let fused = fuse(&imported);
+        // Agents get the file and name its layers by its order, which is this one's.
+        let onnx = to_onnx(&fused)?;
         let table = LayerTable::new(&fused)?;
         Ok(Network {
             points: exits::points(&table, &fused),
@@ -135,6 +134,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::onnx::import_bytes;
     use crate::model::zoo::ZooModel;
     use pretty_assertions::assert_eq;
     use rstest::rstest;
@@ -153,6 +153,9 @@ mod tests {
             table.layers.iter().map(|l| l.name.clone()).collect()
         };
         assert_eq!(names(&network.table), names(&theirs));
+        // And so does every command that lists them without writing a file.
+        let built = LayerTable::new(&fuse(&graph)).unwrap();
+        assert_eq!(names(&built), names(&theirs));
         // Exits trained together with the network are looked up in it as it was built.
         for point in &network.points {
             assert!(graph.find(&point.value).is_ok(), "{}", point.value);
