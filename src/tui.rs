@@ -99,7 +99,7 @@ pub fn run(
     let depth = options.color.depth(|name| std::env::var(name).ok());
     let (tell, messages) = channel();
     let mut runner = Runner::new(tell.clone(), work)?;
-    let mut terminal = term::Terminal::take(depth)?;
+    let mut terminal = term::Terminal::take(depth, &tell)?;
     term::watch(&tell)?;
     input::start(tell)?;
     let first = vec![Effect::Open(source)];

@@ -67,5 +67,9 @@ fn open(session: Option<PathBuf>, look: &Look, replay: Option<f64>) -> Result<()
         theme: look.theme.clone(),
         replay,
     };
-    Ok(tui::run(&options, Arc::new(work::Processes), Arc::new(Replay))?)
+    Ok(tui::run(
+        &options,
+        Arc::new(work::Processes),
+        Arc::new(Replay),
+    )?)
 }

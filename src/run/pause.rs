@@ -53,7 +53,12 @@ impl Pause {
         let Some(file) = &self.0.file else {
             return false;
         };
-        if self.0.looked.get().is_none_or(|then| then.elapsed() >= LOOK) {
+        if self
+            .0
+            .looked
+            .get()
+            .is_none_or(|then| then.elapsed() >= LOOK)
+        {
             self.0.looked.set(Some(Instant::now()));
             self.0.there.set(file.exists());
         }

@@ -20,7 +20,7 @@ pub mod tuning;
 pub use message::{Hit, Msg, Panel, Severity, Shipped};
 
 use super::command::Keymap;
-use super::effects::{Effect, Opened, Source, Timer};
+use super::effects::{Effect, Source, Timer};
 use super::theme::Theme;
 use super::work::{Network, Predict, Results};
 use crate::session::Session;
@@ -32,7 +32,7 @@ use layers::Layers;
 use overlay::{Confirmed, Overlay};
 use plan::Derived;
 use playback::Playback;
-use runs::{Origin, Run};
+use runs::Run;
 use std::sync::Arc;
 use tuning::Tuning;
 
@@ -203,8 +203,8 @@ impl State {
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
             Msg::Explored(generation, found) => self.explore.got(generation, found),
-            // Only the views know what is where.
-            Msg::Mouse(_) => {}
+            // Only the views know what is where; what was written is the loop's.
+            Msg::Mouse(_) | Msg::Written(_) => {}
             Msg::Hit(hit) => return self.hit(hit),
             Msg::Run(id, at, event) => return self.run_event(id, at, *event),
             Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),

@@ -9,7 +9,7 @@ use crate::engine::Cancel;
 use crate::evaluate::explore::Limits;
 use crate::evaluate::replay::{Assembled, WireTable};
 use crate::evaluate::{ConfidenceTable, Outcome};
-use crate::exits::{ExitPoint, Part};
+use crate::exits::{Diagnostic, ExitPoint, Part};
 use crate::model::LayerTable;
 use crate::partition::Plan;
 use crate::run::Event;
@@ -179,6 +179,8 @@ pub struct HeadFacts {
     pub params: usize,
     /// Multiply-accumulates a sample.
     pub macs: u64,
+    /// What is no error and yet worth knowing, placed in the source.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Everything a prediction reads.

@@ -300,7 +300,7 @@ impl Work for Processes {
         for file in files {
             let kept = Session::read(&file).ok();
             let kept = kept.filter(|k| same_ground(k, &session));
-            let results = kept.and_then(|k| Results::of(&k.results?).ok());
+            let results = kept.and_then(|k| Results::of(k.results.as_deref()?).ok());
             if let Some(results) = results {
                 all.absorb(results);
             }
@@ -356,7 +356,9 @@ mod tests {
         let mut seen = Vec::new();
         let mut look = |diary: &mut Diary, text: &str| {
             std::fs::write(&file, text).unwrap();
-            diary.follow(&mut |at, event| seen.push((at, event))).unwrap();
+            diary
+                .follow(&mut |at, event| seen.push((at, event)))
+                .unwrap();
             std::mem::take(&mut seen)
         };
         let event = |stage| serde_json::to_string(&(0.5, Event::Started(stage))).unwrap();

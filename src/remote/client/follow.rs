@@ -36,7 +36,10 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut gone_since = None;
         loop {
-            match self.events(job, &mut last, gone_since.is_some(), on_event).await {
+            match self
+                .events(job, &mut last, gone_since.is_some(), on_event)
+                .await
+            {
                 End::Terminal(result) => return result,
                 End::Lost(error @ ClientError::Refused { .. }, _) => return Err(error),
                 End::Lost(error, came) => {

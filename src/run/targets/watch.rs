@@ -60,7 +60,11 @@ impl Watch {
             let mut lost = false;
             loop {
                 sleep(pause).await;
-                if busy.lock().unwrap_or_else(PoisonError::into_inner).contains(&place) {
+                if busy
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .contains(&place)
+                {
                     continue;
                 }
                 let mut news = Vec::new();

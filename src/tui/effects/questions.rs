@@ -159,5 +159,6 @@ fn facts(source: &str, point: &ExitPoint, seed: u64) -> Result<HeadFacts, Box<ex
         shapes: rows.unwrap_or_default().iter().map(line).collect(),
         params: head.params,
         macs: head.macs,
+        warnings: head.warnings,
     })
 }

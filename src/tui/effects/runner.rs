@@ -101,7 +101,8 @@ impl Runner {
                 let thread = self.spawn(id, orders, move |tell, orders| {
                     work.join(&job, going, tell, orders)
                 });
-                self.threads.extend(thread.map(|thread| (id, false, thread)));
+                self.threads
+                    .extend(thread.map(|thread| (id, false, thread)));
             }
             other => {
                 let _ = self.files.send(other);

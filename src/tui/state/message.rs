@@ -17,6 +17,8 @@ pub enum Msg {
     Paste(String),
     Resize(u16, u16),
     Timer(Timer),
+    /// Something was handed to the terminal's line, or couldn't be.
+    Written(std::io::Result<()>),
     /// The terminal is gone.
     HangUp,
     Suspend,

@@ -32,12 +32,12 @@ pub struct StageLine {
 }
 
 /// How a target can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Connection {
     /// Nothing was told yet.
     Unknown,
-    Connecting,
     Connected,
+    Connecting,
     Reconnecting,
     Lost,
 }
@@ -346,7 +346,9 @@ impl Run {
                 edge.took(progress.mean_latency_ms);
                 edge.progress = progress;
                 for cloud in 0..clouds {
-                    let shares = self.side(Part::Edge).filter_map(|e| e.progress.clouds.get(cloud));
+                    let shares = self
+                        .side(Part::Edge)
+                        .filter_map(|e| e.progress.clouds.get(cloud));
                     let answered = shares.fold((0, 0), |(answered, failed), share| {
                         (answered + share.answered, failed + share.failed)
                     });

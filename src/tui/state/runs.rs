@@ -2,7 +2,7 @@
 
 use super::State;
 use super::playback::millis;
-pub use super::run::{Connection, Origin, Run, RunState, Target, side_name, stage_name};
+pub use super::run::{Connection, Log, Origin, Run, RunState, Target, side_name, stage_name};
 use crate::exits::Part;
 use crate::run::Event;
 use crate::tui::effects::Effect;

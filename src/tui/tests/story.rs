@@ -4,8 +4,8 @@ use super::driver::{Bench, results};
 use crate::evaluate::Kind;
 use crate::exits::{Classifier, Part};
 use crate::partition::{Placement, Split, SplitRule};
-use crate::remote::message::Progress;
-use crate::run::{Event, Stage};
+use crate::remote::message::{CloudShare, Progress};
+use crate::run::{Event, Stage, Vitals};
 use crate::tui::command::{COMMANDS, readme_table};
 use crate::tui::effects::Effect;
 use crate::tui::state::{Msg, Panel};
@@ -366,7 +366,12 @@ fn progress(done: u64) -> Progress {
         offloaded: done / 4,
         mean_latency_ms: Some(4.0 + done as f64 / 1000.0),
         bytes_sent: done * 1000,
-        note: String::new(),
+        mean_cloud_ms: Some(0.5),
+        clouds: vec![CloudShare {
+            answered: done / 4,
+            ..CloudShare::default()
+        }],
+        ..Progress::default()
     }
 }
 
@@ -380,10 +385,24 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     let target = |part| Event::Target {
         part,
         index: 0,
-        state: "connected".into(),
+        state: "connected: a board".into(),
     };
     bench.run_event(id, 10, target(Part::Edge));
     bench.run_event(id, 20, target(Part::Cloud));
+    let vitals = Vitals {
+        celsius: Some(46.2),
+        watts: Some(5.2),
+        ..Vitals::default()
+    };
+    bench.run_event(
+        id,
+        25,
+        Event::Vitals {
+            part: Part::Edge,
+            index: 0,
+            vitals,
+        },
+    );
     bench.run_event(id, 30, Event::Started(Stage::Run));
     for (at, done) in [(1000, 400), (2000, 800), (3000, 1200)] {
         bench.run_event(
@@ -396,10 +415,49 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         );
     }
     let run = bench.state.shown_run().unwrap();
-    assert_eq!(run.edges[&0].rate_hz, Some(400.0));
+    let [edge, cloud] = &run.targets[..] else {
+        panic!("{:?}", run.targets);
+    };
+    assert_eq!((edge.rate_hz, cloud.rate_hz), (Some(400.0), Some(100.0)));
     assert!(bench.line("1200 of 2000").contains("400/s"));
-    assert!(bench.line("300 sent").contains("1.20 MB"));
+    assert!(bench.line("300 answered").contains("100/s  1.20 MB"));
+    assert!(bench.line("edge ● connected").contains("46°C  5.2 W"));
     insta::assert_snapshot!("running-120x40", bench.screen());
+    bench.tell(Msg::Resize(80, 24));
+    bench.press("4");
+    insta::assert_snapshot!("running-80x24", bench.screen());
+    bench.tell(Msg::Resize(200, 60));
+    insta::assert_snapshot!("running-200x60", bench.screen());
+    bench.tell(Msg::Resize(120, 40));
+    // Each target's panel says how it is connected; its log has what it said.
+    bench.run_event(
+        id,
+        3100,
+        Event::Target {
+            part: Part::Cloud,
+            index: 0,
+            state: "reconnecting in 2 s: no route".into(),
+        },
+    );
+    assert!(
+        bench
+            .line("cloud ✗ reconnecting in 2 s")
+            .contains("no route")
+    );
+    bench.run_event(
+        id,
+        3200,
+        Event::Evaluating {
+            index: 0,
+            progress: Progress {
+                held: true,
+                ..progress(1200)
+            },
+        },
+    );
+    assert!(bench.screen().contains("edge ● paused"));
+    bench.run_event(id, 3300, target(Part::Cloud));
+    bench.press("1");
 
     let outcome = crate::evaluate::Outcome {
         kind: Kind::Measured,
@@ -420,7 +478,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     bench.tell(Msg::RunEnded(id, 5000, false, Ok(Box::new(results))));
     let accuracy = bench.field("accuracy ");
     assert_eq!(accuracy.matches('%').count(), 3, "{accuracy}");
-    assert!(bench.field("calibration  ").contains("test"));
+    assert!(bench.line("calib. 1000").contains("test 1000"));
     // Another plan than the measured one is told.
     bench.press("[");
     assert!(bench.screen().contains("≠ measured"));
