@@ -63,10 +63,9 @@ pub fn run(
                 other => runner.run(other),
             }
         }
-        let now = Instant::now();
         // While a frame is being written its end is what is waited for.
         let mut frame = due.zip(terminal.free()).map(|(due, free)| due.max(free));
-        if frame.is_some_and(|at| at <= now) && !state.gone {
+        if frame.is_some_and(|at| at <= Instant::now()) && !state.gone {
             terminal.show(views::draw(state, whole(state)));
             shown = Some(Instant::now());
             (due, frame) = (None, None);
@@ -85,7 +84,7 @@ pub fn run(
                 queue.extend(state.update(Msg::HangUp));
             }
             Ok(message) => {
-                let pause = pause(&message);
+                let mut pause = pause_of(&message);
                 if matches!(message, Msg::Resume) {
                     terminal.resume()?;
                     state.size = terminal.size();
@@ -98,6 +97,7 @@ pub fn run(
                         Msg::Written(Err(_)) => Msg::HangUp,
                         other => other,
                     };
+                    pause = pause.min(pause_of(&message));
                     queue.extend(fold(state, message));
                 }
                 let earliest = shown.map_or(Instant::now(), |s| s + pause);
@@ -134,7 +134,7 @@ fn whole(state: &State) -> Rect {
 }
 
 /// How long after the last frame a message may be shown.
-fn pause(message: &Msg) -> Duration {
+fn pause_of(message: &Msg) -> Duration {
     match message {
         Msg::Run(..) => PROGRESS_FRAME,
         _ => INPUT_FRAME,

@@ -93,7 +93,7 @@ fn places(state: &State, body: Rect) -> Vec<(Panel, Rect)> {
     let halves = Layout::horizontal([Constraint::Percentage(56), Constraint::Percentage(44)]);
     if body.height < 50 && wants_room(state) {
         let [above, runs] =
-            Layout::vertical([Constraint::Fill(1), Constraint::Length(12)]).areas(top);
+            Layout::vertical([Constraint::Fill(1), Constraint::Length(11)]).areas(top);
         let [layers, plan] = halves.areas(above);
         return vec![
             (Panel::Layers, layers),

@@ -183,6 +183,21 @@ pub struct HeadFacts {
     pub warnings: Vec<Diagnostic>,
 }
 
+impl HeadFacts {
+    /// Milliseconds it takes where a profile is of, and whether they were measured: one that wasn't
+    /// timed is predicted by its MACs, at the pace the network's layers have there.
+    pub fn ms(&self, table: &LayerTable, profile: &Profile) -> Option<(f64, bool)> {
+        let after = &table.layers.get(self.layer)?.name;
+        let mut timed = profile.heads.iter();
+        let own = timed.find(|h| h.after == *after && h.hash == self.hash);
+        if let Some(own) = own {
+            return Some((own.ms.median, true));
+        }
+        let all: f64 = profile.layers.iter().map(|l| l.ms.median).sum();
+        (table.macs > 0).then(|| (all * self.macs as f64 / table.macs as f64, false))
+    }
+}
+
 /// Everything a prediction reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {

@@ -358,6 +358,45 @@ fn a_good_edit_becomes_the_sessions_and_the_plans_numbers_follow() {
     );
 }
 
+#[test]
+fn a_heavy_head_is_warned_of_where_it_is_written() {
+    let mut bench = Bench::new(120, 40);
+    let first = bench.state.network.as_ref().unwrap().points[0].layer;
+    bench.state.layers.cursor = first;
+    bench.press("3<ret>");
+    bench.state.editor.area.select_all();
+    bench.state.editor.area.cut();
+    let source = "[\n  Conv2d(256),\n  GlobalAvgPool,\n  Linear(classes),\n]";
+    bench.tell(Msg::Paste(source.into()));
+    assert!(bench.state.editor.error.is_none());
+    assert!(bench.line("3 Exits").contains("warned of"));
+    let cell = bench.cell("Conv2d(256)");
+    assert!(cell.modifier.contains(Modifier::UNDERLINED), "{cell:?}");
+    assert_eq!(cell.fg, Color::Yellow);
+    assert!(bench.line("2:3 ").contains("MACs"), "{}", bench.screen());
+    // It isn't timed yet: what it will take is predicted, and says so.
+    assert!(bench.line("edge ≈").contains("cloud ≈"));
+    bench.press("<esc>d");
+    assert!(bench.screen().contains("2:3: "));
+}
+
+#[test]
+fn runs_get_the_room_of_the_classifier_while_they_are_looked_at() {
+    let mut bench = Bench::new(120, 40);
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.press("r");
+    assert!(!bench.screen().contains(" 3 Exits ✓"));
+    bench.press("3");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.tell(Msg::RunEnded(1, 10, false, Ok(Box::default())));
+    bench.press("1");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    // A larger screen has room for both.
+    bench.tell(Msg::Resize(200, 60));
+    bench.press("4");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+}
+
 fn progress(done: u64) -> Progress {
     Progress {
         done,
@@ -591,12 +630,11 @@ fn commands_are_found_by_name_and_run() {
     assert!(bench.screen().contains("nothing of that name"));
     bench.press("<esc>:threshold-up<ret>");
     assert!((bench.state.threshold() - 0.71).abs() < 1e-9);
+    // Of another panel, to which it leads.
     bench.press(":placement");
-    assert!(
-        bench.screen().contains("nothing of that name"),
-        "not in the plan's panel"
-    );
-    bench.press("<esc>2:placement<ret>");
+    assert!(bench.line("placement").contains("Plan: exits spread"));
+    bench.press("<ret>");
+    assert_eq!(bench.state.focus, Panel::Plan);
     assert_eq!(
         bench.state.document.session.exits.placement,
         Placement::Linear
@@ -657,4 +695,7 @@ fn the_readme_has_the_key_table() {
     let readme = std::fs::read_to_string(file).unwrap();
     let table = readme_table();
     assert!(readme.contains(&table), "put this into README.md:\n{table}");
+    for theme in crate::tui::theme::names() {
+        assert!(readme.contains(&format!("`{theme}`")), "no theme {theme}");
+    }
 }

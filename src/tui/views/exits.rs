@@ -239,7 +239,8 @@ fn draw_findings(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
-/// The head at the exit under the cursor: where, what it costs, its layers.
+/// The head at the exit under the cursor: where, what it costs, its layers. A time that isn't measured
+/// yet is predicted, and says so.
 fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
     let (Some(head), Some(network)) = (state.editor.head_at(state.layers.cursor), &state.network)
@@ -263,21 +264,15 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let macs = number::count(head.macs as f64);
     let text = format!("{macs} MACs ({:.2} %)", 100.0 * share);
     line(buf, area, 2, Span::raw(text));
-    let time = |profile: Option<&crate::device::Profile>| {
-        let mut heads = profile.iter().flat_map(|p| &p.heads);
-        let own = heads.find(|h| h.after == after && h.hash == head.hash);
-        own.map_or(number::NONE.to_string(), |h| number::ms(h.ms.median))
+    let results = &state.results;
+    let ms = [&results.edge, &results.cloud].map(|p| head.ms(&network.table, p.as_ref()?));
+    let write = |ms: Option<(f64, bool)>| match ms {
+        Some((ms, true)) => number::ms(ms),
+        Some((ms, false)) => format!("≈{}", number::ms(ms)),
+        None => number::NONE.to_string(),
     };
-    let (edge, cloud) = (
-        time(state.results.edge.as_ref()),
-        time(state.results.cloud.as_ref()),
-    );
-    line(
-        buf,
-        area,
-        3,
-        Span::raw(format!("edge {edge}, cloud {cloud} ms")),
-    );
+    let text = format!("edge {}, cloud {} ms", write(ms[0]), write(ms[1]));
+    line(buf, area, 3, Span::raw(text));
     let lines = head.shapes.iter();
     for (i, shape) in lines.enumerate() {
         line(

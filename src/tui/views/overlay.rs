@@ -47,7 +47,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                         .iter()
                         .map(ToString::to_string)
                         .collect();
-                    format!("{:<16} {:<14} {}", c.name, keys.join(" "), c.help)
+                    let place = c.elsewhere(state);
+                    let place = place.map_or(String::new(), |p| format!("{}: ", p.name()));
+                    format!("{:<16} {:<14} {place}{}", c.name, keys.join(" "), c.help)
                 })
                 .collect();
             list(
@@ -273,6 +275,10 @@ fn help(state: &State, buf: &mut Buffer, area: Rect, scroll: usize) {
         (
             "≠ ≈F32 emu",
             "of another plan; the wire's type not yet in it; emulated",
+        ),
+        (
+            "≈",
+            "a head's time predicted by its MACs, until it is profiled",
         ),
         (
             "rss",
