@@ -234,8 +234,12 @@ impl Importer<'_> {
                     .collect(),
             )),
             "Gather" if inputs.len() == 2 && x.shape.len() == 1 => self.gathered(node, &inputs)?,
-            "Slice" if x.shape.len() == 1 => self.sliced(node, x)?,
-            "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Greater" | "Less" if inputs.len() == 2 => {
+            "Slice" => self.sliced(node, x)?,
+            // The sign is the dividend's then.
+            "Mod" if self.int(node, "fmod", 0) != 0 => None,
+            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Equal" | "Greater" | "Less"
+                if inputs.len() == 2 =>
+            {
                 pairwise(op, x, &inputs[1])
             }
             "Where" if inputs.len() == 3 => choose(&inputs),
@@ -299,17 +303,32 @@ impl Importer<'_> {
         }))
     }
 
+    /// The part of a list or a table that a slice keeps.
     fn sliced(&self, node: &proto::NodeProto, x: &Ints) -> Result<Option<Ints>, ImportError> {
-        let ranges = self.slice_ranges(node, &[Dim::Fixed(x.values.len())])?;
-        Ok(match ranges.first() {
-            Some(Some(r)) => {
-                let at = |i: usize| r.start as i64 + r.step * i as i64;
-                Some(Ints::list(
-                    (0..r.count).map(|i| x.values[at(i) as usize]).collect(),
-                ))
-            }
-            _ => Some(x.clone()),
-        })
+        let dims: Vec<Dim> = x.shape.iter().map(|&n| Dim::Fixed(n)).collect();
+        let ranges = self.slice_ranges(node, &dims)?;
+        let mut kept = x.clone();
+        let mut inner = x.values.len();
+        let mut outer = 1;
+        for (range, extent) in ranges.iter().zip(&x.shape) {
+            inner /= (*extent).max(1);
+            let Some(range) = range else {
+                outer *= extent;
+                continue;
+            };
+            let at = |i: usize| (range.start as i64 + range.step * i as i64) as usize;
+            kept.values = (0..outer)
+                .flat_map(|o| (0..range.count).map(move |i| (o * extent + at(i)) * inner))
+                .flat_map(|start| kept.values[start..start + inner].iter().copied())
+                .collect();
+            outer *= range.count;
+        }
+        kept.shape = ranges
+            .iter()
+            .zip(&x.shape)
+            .map(|(range, &extent)| range.as_ref().map_or(extent, |r| r.count))
+            .collect();
+        Ok(Some(kept))
     }
 
     fn filled(&self, node: &proto::NodeProto, shape: &Ints) -> Option<Ints> {
@@ -361,6 +380,13 @@ fn pairwise(op: &str, a: &Ints, b: &Ints) -> Option<Ints> {
             "Sub" => plus(a, b, -1),
             "Mul" => a.times(b),
             "Div" => a.over(b),
+            "Mod" => {
+                let (a, b) = (a.known()?, b.known().filter(|&b| b != 0)?);
+                let rest = a.checked_rem(b)?;
+                // The sign is the divisor's.
+                let other_sign = rest != 0 && (rest < 0) != (b < 0);
+                Some(Int::new(if other_sign { rest + b } else { rest }))
+            }
             // A multiple of the batch is never the -1 that exports compare an extent with.
             "Equal" => Some(truth(a == b)),
             "Greater" => Some(truth(a.known()? > b.known()?)),

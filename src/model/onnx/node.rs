@@ -1,6 +1,7 @@
 /*! From an ONNX node to a typed op: the dispatch, and what the families share. */
 
 mod algebra;
+mod gather;
 mod layout;
 mod spatial;
 

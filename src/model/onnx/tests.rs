@@ -94,6 +94,62 @@ fn shape_arithmetic_is_carried_out_with_the_batch() {
     assert_eq!(graph.value(graph.outputs[0]).shape.to_string(), "N×24");
 }
 
+/// How exporters write a padding that is worked out from the extents: counted from the last axis, in
+/// pairs, which are turned round.
+#[test]
+fn a_padding_worked_out_from_the_extents_is_known_at_import() {
+    let mut nodes = vec![
+        node("Shape", &["x"], "s"),
+        node("Gather", &["s", "three"], "w"),
+        node("Sub", &["zero", "w"], "negative"),
+        node("Mod", &["negative", "seven"], "right"),
+        node("Concat", &["zero", "right", "zero", "two"], "given"),
+        node("Concat", &["given", "zeros"], "all"),
+        node("Reshape", &["all", "pairs"], "table"),
+        node(
+            "Slice",
+            &["table", "last", "first", "zero", "last"],
+            "turned",
+        ),
+        node("Transpose", &["turned"], "columns"),
+        node("Reshape", &["columns", "last"], "row"),
+        node("Pad", &["x", "row"], "y"),
+    ];
+    nodes[4].attribute.push(attribute_int("axis", 0));
+    nodes[5].attribute.push(attribute_int("axis", 0));
+    let constants = vec![
+        ints("zero", &[0]),
+        ints("two", &[2]),
+        ints("three", &[3]),
+        ints("seven", &[7]),
+        ints("zeros", &[0; 4]),
+        ints("pairs", &[-1, 2]),
+        ints("last", &[-1]),
+        ints("first", &[-i64::MAX]),
+    ];
+    let graph = import_nodes(&[0, 4, 8, 10], nodes, constants).unwrap();
+    // Ten columns lack four to the next multiple of seven.
+    assert_eq!(graph.value(graph.outputs[0]).shape.to_string(), "N×4×10×14");
+    assert_eq!(graph.nodes.len(), 1);
+}
+
+#[test]
+fn rows_gathered_by_tuples_are_gathered_along_one_axis() {
+    let table = proto::TensorProto {
+        dims: vec![2, 1, 2],
+        ..ints("at", &[1, 2, -1, 0])
+    };
+    let nodes = vec![node("GatherND", &["x", "at"], "y")];
+    let graph = import_nodes(&[2, 3, 5], nodes, vec![table]).unwrap();
+    assert_eq!(graph.value(graph.outputs[0]).shape.to_string(), "2×1×5");
+    let known: Vec<_> = graph.constants.values().map(|c| c.data.clone()).collect();
+    let rows = Constant::i64(&[2, 1], vec![5, 3]);
+    assert!(known.contains(&rows.data), "{known:?}");
+    let beyond = vec![node("GatherND", &["x", "at"], "y")];
+    let error = import_nodes(&[2, 3, 5], beyond, vec![ints("at", &[0, 3])]).unwrap_err();
+    assert!(error.contains("out of range"), "{error}");
+}
+
 #[test]
 fn a_column_against_a_row_is_not_folded_element_by_element() {
     let table = |name: &str, dims: [i64; 2]| proto::TensorProto {

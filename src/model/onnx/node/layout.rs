@@ -81,6 +81,7 @@ impl Importer<'_> {
                 let axis = self.axis(node, self.int(node, "axis", 0), self.shape(x).rank())?;
                 self.push(node, Op::Gather { axis }, inputs)?;
             }
+            "GatherND" => self.gather_nd(node)?,
             "Expand" => {
                 let x = self.input_id(node, 0)?;
                 let target = self.target_dims(node, 1)?;
@@ -532,24 +533,14 @@ impl Importer<'_> {
 
 /// The elements of a constant in a new order of axes.
 fn transposed(constant: &Constant, perm: &[usize]) -> Option<Constant> {
-    let Data::F32(data) = &constant.data else {
-        return None;
-    };
     let shape: Vec<usize> = perm.iter().map(|&p| constant.shape[p]).collect();
     let mut strides = vec![1usize; constant.shape.len()];
     for i in (0..strides.len().saturating_sub(1)).rev() {
         strides[i] = strides[i + 1] * constant.shape[i + 1];
     }
-    let mut out = Vec::with_capacity(data.len());
     let mut at = vec![0usize; shape.len()];
-    for _ in 0..data.len() {
-        out.push(
-            data[at
-                .iter()
-                .zip(perm)
-                .map(|(i, &p)| i * strides[p])
-                .sum::<usize>()],
-        );
+    let order = (0..constant.len()).map(|_| {
+        let from = at.iter().zip(perm).map(|(i, &p)| i * strides[p]).sum();
         for axis in (0..shape.len()).rev() {
             at[axis] += 1;
             if at[axis] < shape[axis] {
@@ -557,9 +548,12 @@ fn transposed(constant: &Constant, perm: &[usize]) -> Option<Constant> {
             }
             at[axis] = 0;
         }
-    }
-    Some(Constant {
-        shape,
-        data: Data::F32(Arc::new(out)),
-    })
+        from
+    });
+    let data = match &constant.data {
+        Data::F32(data) => Data::F32(Arc::new(order.map(|i: usize| data[i]).collect())),
+        Data::I64(data) => Data::I64(Arc::new(order.map(|i: usize| data[i]).collect())),
+        _ => return None,
+    };
+    Some(Constant { shape, data })
 }
