@@ -4,6 +4,7 @@ use super::distribute::{Ground, Parts, RUNS, Ran, What, test_set, unmodified};
 use super::keep::{Keep, Listener, Teller, told};
 use super::learn::{self, Lesson};
 use super::lock::{Diary, Lock};
+use super::pause::Pause;
 use super::targets::Fleet;
 use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tables};
 use crate::data::{LoadOptions, LoadedData, Set};
@@ -56,18 +57,31 @@ pub(super) fn go(
     let mut unwritten = None;
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
-    let mut told = None;
-    let mut on = |event: Event| {
+    let mut due = Due::default();
+    let pause = Pause::new((!looks).then_some(&options.out));
+    let mut tell = |event: Event| {
         let seconds = start.elapsed().as_secs_f64();
-        if event.is_journalled() && is_due(&event, seconds, &mut told) {
-            if let Some(diary) = &mut diary
-                && let Err(error) = diary.note(seconds, &event)
-            {
-                unwritten = Some(error);
-            }
+        let journalled = event.is_journalled() && due.is(&event, seconds);
+        // Who follows wants to see results at once; a session has a place of its own for them.
+        let followed = matches!(event, Event::Profiled { .. } | Event::Linked(_));
+        if (journalled || followed)
+            && let Some(diary) = &mut diary
+            && let Err(error) = diary.note(seconds, &event)
+        {
+            unwritten = Some(error);
+        }
+        if journalled {
             journal.push((seconds, event.clone()));
         }
         on(event);
+    };
+    let mut on = |event: Event| {
+        tell(event);
+        if pause.is_here() {
+            tell(Event::Held(true));
+            pause.wait(cancel);
+            tell(Event::Held(false));
+        }
     };
     let network = Network::load(session)?;
     let mut course = Course {
@@ -77,7 +91,7 @@ pub(super) fn go(
             stages: Stages::open(&options.out)?,
             fresh: options.fresh,
         },
-        fleet: Fleet::new(session, options.program.clone(), cancel)?,
+        fleet: Fleet::new(session, options.program.clone(), cancel, pause.clone())?,
         cancel,
         results: Results::new(network.table.clone(), network.points.clone()),
         network,
@@ -105,19 +119,41 @@ pub(super) fn go(
     })
 }
 
-/// Whether a journal wants an event: of a stage's progress it keeps five a second, and the last.
-fn is_due(event: &Event, seconds: f64, told: &mut Option<(Stage, f64)>) -> bool {
-    let Event::Progress {
-        stage, done, total, ..
-    } = event
-    else {
-        return true;
-    };
-    let due = done == total || told.is_none_or(|(s, at)| s != *stage || seconds - at >= 0.2);
-    if due {
-        *told = Some((*stage, seconds));
+/// Which events a journal wants: of a stage's progress five a second, and the last; of a target's
+/// sensors one in five seconds.
+#[derive(Default)]
+struct Due {
+    progress: Option<(Stage, f64)>,
+    vitals: Vec<((Part, usize), f64)>,
+}
+
+impl Due {
+    fn is(&mut self, event: &Event, seconds: f64) -> bool {
+        match event {
+            Event::Progress {
+                stage, done, total, ..
+            } => {
+                let last = self.progress;
+                let late = last.is_none_or(|(s, at)| s != *stage || seconds - at >= 0.2);
+                let due = done == total || late;
+                if due {
+                    self.progress = Some((*stage, seconds));
+                }
+                due
+            }
+            Event::Vitals { part, index, .. } => {
+                let place = (*part, *index);
+                let last = self.vitals.iter().position(|(p, _)| *p == place);
+                match last {
+                    Some(i) if seconds - self.vitals[i].1 < 5.0 => return false,
+                    Some(i) => self.vitals[i].1 = seconds,
+                    None => self.vitals.push((place, seconds)),
+                }
+                true
+            }
+            _ => true,
+        }
     }
-    due
 }
 
 /// Whether a rule looks at the network alone.
@@ -611,6 +647,7 @@ impl Course<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Vitals;
 
     #[test]
     fn a_journal_keeps_five_steps_a_second_and_the_last() {
@@ -620,9 +657,17 @@ mod tests {
             total: 1000,
             note: String::new(),
         };
-        let mut told = None;
-        let kept = (1..=1000).filter(|&i| is_due(&step(i), i as f64 / 1024.0, &mut told));
+        let mut due = Due::default();
+        let kept = (1..=1000).filter(|&i| due.is(&step(i), i as f64 / 1024.0));
         assert_eq!(kept.collect::<Vec<u64>>(), [1, 206, 411, 616, 821, 1000]);
-        assert!(is_due(&Event::Started(Stage::Plan), 0.0, &mut told));
+        assert!(due.is(&Event::Started(Stage::Plan), 0.0));
+        let vitals = |index| Event::Vitals {
+            part: Part::Edge,
+            index,
+            vitals: Vitals::default(),
+        };
+        let kept = [(0, 1.0), (1, 2.0), (0, 3.0), (1, 7.0), (0, 7.5)];
+        let kept = kept.map(|(index, at)| due.is(&vitals(index), at));
+        assert_eq!(kept, [true, true, false, true, true]);
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::data::LoadOptions;
 use crate::exits::Classifier;
+use crate::run::pause::Pause;
 use crate::session::ExitSettings;
 use crate::train::HeadRecipe;
 use pretty_assertions::assert_eq;
@@ -79,7 +80,7 @@ impl Bench {
         };
         let heads = self.network.heads(&self.session, &mut teller)?;
         let cancel = Cancel::new();
-        let mut fleet = Fleet::new(&self.session, None, &cancel)?;
+        let mut fleet = Fleet::new(&self.session, None, &cancel, Pause::new(None))?;
         let lesson = Lesson {
             session: &self.session,
             network: &self.network,
