@@ -72,7 +72,12 @@ fn check_passes_what_builds_and_warns_of_what_is_too_heavy() {
     assert!(text.contains("of the whole network before it"), "{text}");
     let output = exits(&["check"], "");
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(stdout(&output).lines().count(), 9);
+    let text = stdout(&output);
+    let (heads, costs): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|l| l.starts_with("after "));
+    assert_eq!((heads.len(), costs.len()), (9, 9), "{text}");
+    let timed = |l: &&str| l.contains(" ms on this machine (measured), ");
+    assert!(costs.iter().all(timed), "{text}");
 }
 
 #[test]

@@ -136,12 +136,12 @@ impl Lesson<'_> {
         self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
         let keys = self.keys(heads);
+        let shelf = self.keep.stages.within("heads")?;
         let kept = self.keep.stage(
             on,
             (Stage::Heads, "heads", &key),
             |kept: &Vec<TrainedHead>| described(kept, "over the frozen network"),
             |teller| {
-                let shelf = self.keep.stages.within("heads")?;
                 let mut all: Vec<Option<TrainedHead>> = Vec::with_capacity(heads.len());
                 for (pair, key) in heads.iter().zip(&keys) {
                     all.push(self.kept_head(&shelf, pair, key));
@@ -160,14 +160,19 @@ impl Lesson<'_> {
                 let packed = pack(&wanted, trained)?;
                 for (i, mut head) in missing.into_iter().zip(packed) {
                     head.key.clone_from(&keys[i]);
-                    shelf.store(&keys[i][..SHORT], &keys[i], &head)?;
                     all[i] = Some(head);
                 }
-                let used: Vec<String> = keys.iter().map(|k| k[..SHORT].to_owned()).collect();
-                shelf.prune(SHELF_BYTES, &used)?;
                 Ok(all.into_iter().flatten().collect())
             },
         )?;
+        // Also those that came as a whole, so that the next edit finds each by itself.
+        let names: Vec<String> = keys.iter().map(|k| k[..SHORT].to_owned()).collect();
+        for ((head, key), name) in kept.iter().zip(&keys).zip(&names) {
+            if !matches!(shelf.load_bytes(name, key), Ok(Some(_))) {
+                shelf.store(name, key, head)?;
+            }
+        }
+        shelf.prune(SHELF_BYTES, &names)?;
         Ok(Learnt {
             heads: unpack(&kept)?,
             keys,

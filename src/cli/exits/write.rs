@@ -157,9 +157,6 @@ fn human(
         head.params * size_of::<f32>(),
         head.hash
     )?;
-    for line in cost.lines() {
-        writeln!(out, "  {line}")?;
-    }
     writeln!(
         out,
         "{:<width$} {:>14} {:>10} {:>12}",
@@ -177,6 +174,9 @@ fn human(
             line.params,
             line.macs
         )?;
+    }
+    for line in cost.lines() {
+        writeln!(out, "  {line}")?;
     }
     writeln!(out)
 }

@@ -5,9 +5,11 @@ is refused with a place in the source; and no text at all brings the program dow
 `PROPTEST_CASES` sets how many are tried, for a long search; a few by default.
 */
 
+use super::files::network;
 use super::support::{learns, point, sound};
 use crate::exits::layer::{LAYERS, Takes};
-use crate::exits::{BLOCKS, ExitError, Library, Part, TEMPLATES, head_with};
+use crate::exits::{BLOCKS, ExitError, Library, Part, TEMPLATES, head, head_with};
+use crate::model::export::to_onnx;
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -46,12 +48,34 @@ fn plain() -> impl Strategy<Value = String> {
     })
 }
 
+/// A network from a file: one that takes images, one that takes as many features as it gives.
+fn onnx() -> impl Strategy<Value = String> {
+    (any::<bool>(), any::<bool>()).prop_map(|(image, kept)| {
+        let file = if image { "own" } else { "features" };
+        let kept = if kept { ", trainable: false" } else { "" };
+        format!("Onnx(\"{file}\"{kept})")
+    })
+}
+
+fn files(name: &str) -> Result<Vec<u8>, String> {
+    let source = "[Linear(12), Gelu, LayerNorm, Linear(classes)]";
+    match name {
+        "own" => Ok(network()),
+        "features" => {
+            let made = head(source, &point(&[10]), Part::Edge, 2).map_err(|e| e.to_string())?;
+            to_onnx(&made.graph).map_err(|e| e.to_string())
+        }
+        _ => Err("no such file".into()),
+    }
+}
+
 fn list(layer: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     prop::collection::vec(layer, 0..4).prop_map(|layers| format!("[{}]", layers.join(",\n")))
 }
 
 fn layer() -> impl Strategy<Value = String> {
-    plain().prop_recursive(3, 24, 4, |inner| {
+    let leaf = prop_oneof![9 => plain().boxed(), 1 => onnx().boxed()];
+    leaf.prop_recursive(3, 24, 4, |inner| {
         let inner = inner.boxed();
         let branches = prop::collection::vec(list(inner.clone()), 1..4);
         prop_oneof![
@@ -81,7 +105,8 @@ fn placed(source: &str, error: &ExitError) -> Result<(), TestCaseError> {
 }
 
 fn holds(source: &str, sample: &[usize]) -> Result<(), TestCaseError> {
-    match head_with(source, &point(sample), Part::Edge, 5, &Library::new()) {
+    let library = Library::new().with_files(&files);
+    match head_with(source, &point(sample), Part::Edge, 5, &library) {
         Ok(head) => {
             // Norms of nothing but one value can turn rounding into anything.
             sound(&head, 0.1).map_err(TestCaseError::fail)?;

@@ -120,6 +120,9 @@ fn an_edit_for_one_exit_point_trains_only_that_head() {
     assert_eq!((&first.learnt, first.backbone), (&names, true));
     // Nothing changed: the stage itself is kept.
     assert_eq!(bench.train(false).unwrap().learnt, Vec::<String>::new());
+    // Nor does it matter whether they came one by one or as a whole.
+    std::fs::remove_dir_all(bench.folder.path().join("stages/heads")).unwrap();
+    assert_eq!(bench.train(false).unwrap().learnt, Vec::<String>::new());
     bench.session.exits.classifier = edited(1);
     let second = bench.train(false).unwrap();
     assert_eq!(second.learnt, names[1..2]);
