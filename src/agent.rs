@@ -23,6 +23,7 @@ mod compress;
 mod error;
 mod evaluate;
 mod events;
+mod hold;
 mod infer;
 mod jobs;
 mod learn;

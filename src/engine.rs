@@ -97,6 +97,17 @@ pub struct Options {
     pub threads: usize,
 }
 
+/// Gives the pool on which training and candle's operations run as many threads as an engine with
+/// these options has. Meant for the start of a process: `false` where that pool runs already.
+pub fn share_threads(options: &Options) -> bool {
+    // Without a number the pool takes the cores this process may use, as an engine does.
+    options.threads == 0
+        || rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .build_global()
+            .is_ok()
+}
+
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
 /// program for each batch size seen. Cheap to clone; clones share the programs, and each run takes
 /// an arena of its own. `Send + Sync`.

@@ -12,6 +12,7 @@ mod keep;
 mod learn;
 pub mod lock;
 mod network;
+mod pause;
 mod replayed;
 mod report;
 pub mod samples;
@@ -22,9 +23,11 @@ mod targets;
 
 pub use error::RunError;
 pub use network::Network;
+pub use pause::pause_file;
 pub use replayed::Replayed;
 pub use source::ExitSource;
 
+use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
@@ -114,6 +117,37 @@ impl Event {
     }
 }
 
+/// What a target's sensors say, in short; what it doesn't tell is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Vitals {
+    /// Of its hottest zone.
+    pub celsius: Option<f64>,
+    pub watts: Option<f64>,
+    /// Share of all cores' time that isn't idle, 0 to 1.
+    pub cpu: Option<f64>,
+    /// Likewise of the GPU.
+    pub gpu: Option<f64>,
+    /// Of the machine.
+    pub memory_used_bytes: usize,
+    pub memory_total_bytes: usize,
+}
+
+impl From<&Telemetry> for Vitals {
+    fn from(told: &Telemetry) -> Vitals {
+        let tenth = |n: f64| (n * 10.0).round() / 10.0;
+        let hundredth = |n: f64| (n * 100.0).round() / 100.0;
+        Vitals {
+            celsius: told.hottest().map(|t| tenth(t.celsius)),
+            watts: told.watts.map(hundredth),
+            cpu: told.cpu_load.map(hundredth),
+            gpu: told.gpu_load.map(hundredth),
+            memory_used_bytes: told.memory_used_bytes,
+            memory_total_bytes: told.memory_total_bytes,
+        }
+    }
+}
+
 /// What a run tells while it goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -157,6 +191,17 @@ pub enum Event {
         /// In words.
         state: String,
     },
+    /// What a target's sensors say.
+    Vitals {
+        /// Its side.
+        part: Part,
+        /// Its number among the side's targets.
+        index: usize,
+        /// Now.
+        vitals: Vitals,
+    },
+    /// The run waits because it was asked to, or goes on again.
+    Held(bool),
     /// The run over the test set, as the edge target of this number sees it.
     Evaluating {
         /// Which edge target.

@@ -10,6 +10,8 @@ room decides what is learnt from what.
 | `Frozen`             | [`train_heads`] | [`Hyper::for_heads`]                        |
 | `Joint`              | [`train_joint`] | [`Hyper::for_joint`]                        |
 | `Mixed`              | [`train_mixed`] | [`Hyper::for_backbone`], then `for_joint`   |
+
+What a session sets of these for its heads, all or one, is a [`Recipe`].
 */
 
 mod cache;

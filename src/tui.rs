@@ -29,7 +29,9 @@ mod work;
 pub use replay::Replay;
 pub use state::explore::Explored;
 pub use term::color::ColorChoice;
-pub use work::{Goal, Going, HeadFacts, Job, Measured, Network, Predict, Question, Results, Work};
+pub use work::{
+    Goal, Going, HeadFacts, Job, Measured, Network, Orders, Predict, Question, Results, Work,
+};
 
 use effects::{Effect, Runner, Source};
 use state::State;
@@ -97,7 +99,7 @@ pub fn run(
     let depth = options.color.depth(|name| std::env::var(name).ok());
     let (tell, messages) = channel();
     let mut runner = Runner::new(tell.clone(), work)?;
-    let mut terminal = term::Terminal::take(depth)?;
+    let mut terminal = term::Terminal::take(depth, &tell)?;
     term::watch(&tell)?;
     input::start(tell)?;
     let first = vec![Effect::Open(source)];

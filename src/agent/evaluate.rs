@@ -6,14 +6,13 @@ logged, locked or written while a sample's clock runs.
 
 mod cloud;
 mod clouds;
+mod meter;
 mod sides;
 mod v2;
 
 use super::about;
 use super::error::JobError;
 use super::jobs::Job;
-use super::metrics::Metrics;
-use super::power::Power;
 use super::server::Agent;
 use super::wait;
 use crate::device::memory::reset_peak;
@@ -21,12 +20,14 @@ use crate::evaluate::Record;
 use crate::remote::Link;
 use crate::remote::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
 use clouds::Clouds;
+use meter::Meter;
 use sides::Edge;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time between two reports of progress.
 const REPORT: Duration = Duration::from_millis(200);
+/// Time between two looks at the sensors.
+const SENSE: Duration = Duration::from_secs(2);
 
 /// Runs all samples.
 pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evaluated, JobError> {
@@ -38,19 +39,14 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
     if let Some(clouds) = &mut session.clouds {
         clouds.reset_memory();
     }
-    for at in 0..run.warm_up {
-        if !run.samples.is_empty() {
-            session.sample(run.samples[at % run.samples.len()])?;
-        }
-    }
-    let power = Power::start(Path::new("/"));
-    let start = Instant::now();
-    let result = session.all(start);
-    let joules = power.stop();
+    session.warm_up()?;
+    let mut meter = Meter::start();
+    let result = session.all(&mut meter);
+    meter.stop();
     // What was measured before a failure stays.
     session.report()?;
     result?;
-    let seconds = start.elapsed().as_secs_f64();
+    let (seconds, joules) = (meter.seconds(), meter.joules());
     let edge_resident_bytes = about::peak_resident();
     let cloud_resident_bytes = match &mut session.clouds {
         Some(clouds) => clouds.resident_bytes(),
@@ -78,13 +74,15 @@ struct Session<'a> {
     run: &'a Evaluate,
     edge: Edge<'a>,
     clouds: Option<Clouds<'a>>,
-    metrics: &'a Metrics,
+    agent: &'a Agent,
     /// Exits of the edge part.
     edge_exits: usize,
     slowdown: f64,
     /// Records not yet in the job's file.
     fresh: Vec<Record>,
     progress: Progress,
+    /// When the sensors were last looked at.
+    sensed: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
@@ -112,7 +110,7 @@ impl<'a> Session<'a> {
             run,
             edge,
             clouds,
-            metrics: &agent.metrics,
+            agent,
             edge_exits,
             slowdown: agent.slowdown,
             fresh: Vec::new(),
@@ -121,20 +119,48 @@ impl<'a> Session<'a> {
                 exits: vec![0; exits + 1],
                 ..Progress::default()
             },
+            sensed: None,
         })
     }
 
-    fn all(&mut self, start: Instant) -> Result<(), JobError> {
-        let mut reported = Duration::ZERO;
+    /// The first samples, whose times are thrown away.
+    fn warm_up(&mut self) -> Result<(), JobError> {
+        let samples = self.run.samples.iter().cycle();
+        for &sample in samples.take(self.run.warm_up) {
+            self.sample(sample)?;
+        }
+        Ok(())
+    }
+
+    fn all(&mut self, meter: &mut Meter) -> Result<(), JobError> {
+        let mut reported = Instant::now();
         for &sample in &self.run.samples {
+            if self.job.hold.is_set() {
+                self.wait(meter)?;
+                reported = Instant::now();
+            }
             let record = self.sample(sample)?;
             self.fresh.push(record);
-            let now = start.elapsed();
-            if now - reported >= REPORT {
+            if reported.elapsed() >= REPORT {
                 self.report()?;
-                reported = now;
+                reported = Instant::now();
             }
         }
+        Ok(())
+    }
+
+    /// Waits until it may go on. What was measured is told before; time and energy of the waiting
+    /// count for nothing, nor do the first samples after it, since caches, clocks and connections
+    /// have gone cold.
+    fn wait(&mut self, meter: &mut Meter) -> Result<(), JobError> {
+        meter.stop();
+        self.progress.held = true;
+        self.report()?;
+        self.job.hold.wait(&self.job.cancel);
+        self.progress.held = false;
+        self.report()?;
+        self.warm_up()?;
+        meter.go_on();
         Ok(())
     }
 
@@ -232,12 +258,23 @@ impl<'a> Session<'a> {
             }
             progress.offloaded += u64::from(record.offloaded);
             progress.bytes_sent += u64::from(record.bytes_sent);
-            self.metrics.left(record);
+            self.agent.metrics.left(record);
         }
-        let count = self.fresh.len() as u64;
-        let sum: f64 = self.fresh.iter().map(|r| f64::from(r.latency_ms)).sum();
-        progress.mean_latency_ms = (count > 0).then(|| sum / count as f64);
-        progress.done += count;
+        let mean = |times: &mut dyn Iterator<Item = f32>| {
+            let (count, sum) = times.fold((0, 0.0), |(n, sum), ms| (n + 1, sum + f64::from(ms)));
+            (count > 0).then(|| sum / f64::from(count))
+        };
+        progress.mean_latency_ms = mean(&mut self.fresh.iter().map(|r| r.latency_ms));
+        let answered = self.fresh.iter().filter(|r| r.offloaded && !r.degraded);
+        progress.mean_cloud_ms = mean(&mut answered.map(|r| r.cloud_ms));
+        progress.done += self.fresh.len() as u64;
+        progress.clouds = self.clouds.as_ref().map_or_else(Vec::new, Clouds::shares);
+        let now = Instant::now();
+        progress.telemetry = None;
+        if self.sensed.is_none_or(|then| now - then >= SENSE) {
+            self.sensed = Some(now);
+            progress.telemetry = self.agent.telemetry();
+        }
         self.fresh.clear();
         self.job.events.push(JobEvent::Progress(progress.clone()));
         progress.note.clear();

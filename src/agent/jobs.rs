@@ -5,6 +5,7 @@ own that only grows, its records.
 
 use super::error::{AgentError, JobError, Refused};
 use super::events::Events;
+use super::hold::Hold;
 use crate::engine::Cancel;
 use crate::evaluate::Record;
 use crate::remote::message::{JobEvent, JobRequest, JobResult};
@@ -31,6 +32,7 @@ pub(super) struct Job {
     pub(super) id: String,
     pub(super) kind: &'static str,
     pub(super) cancel: Cancel,
+    pub(super) hold: Hold,
     pub(super) events: Arc<Events>,
     /// Under which it was handed in: who asks for it again gets this job.
     key: Option<String>,
@@ -193,6 +195,7 @@ impl Jobs {
             id,
             kind: request.kind(),
             cancel: Cancel::new(),
+            hold: Hold::default(),
             events: Arc::new(Events::new()),
             key: key.map(str::to_string),
             request: Mutex::new(Some(request)),

@@ -61,6 +61,19 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
             note: format!("{} KB to {}", payload >> 10, offload.url()),
             ..Progress::default()
         }));
+        if job.hold.is_set() {
+            let told = |held| {
+                job.events.push(JobEvent::Progress(Progress {
+                    done: done as u64,
+                    total,
+                    held,
+                    ..Progress::default()
+                }));
+            };
+            told(true);
+            job.hold.wait(&job.cancel);
+            told(false);
+        }
         // Bytes that no layer below can make fewer.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let body: Vec<u8> = (0..payload)

@@ -44,14 +44,23 @@ fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
 /// Tells the progress of a profile, at most five times a second.
 fn teller(job: &Job) -> impl FnMut(usize, usize) {
     let mut told = Instant::now();
+    let tell = |done, total, held| {
+        job.events.push(JobEvent::Progress(Progress {
+            done: done as u64,
+            total: total as u64,
+            held,
+            ..Progress::default()
+        }));
+    };
     move |done, total| {
-        if told.elapsed() >= REPORT {
+        let held = job.hold.is_set();
+        if held {
+            tell(done, total, true);
+            job.hold.wait(&job.cancel);
+        }
+        if held || told.elapsed() >= REPORT {
             told = Instant::now();
-            job.events.push(JobEvent::Progress(Progress {
-                done: done as u64,
-                total: total as u64,
-                ..Progress::default()
-            }));
+            tell(done, total, false);
         }
     }
 }

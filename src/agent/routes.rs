@@ -46,6 +46,7 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/parts/{address}/infer", post(infer))
         .route("/v1/jobs", get(jobs).post(submit))
         .route("/v1/jobs/{id}", get(job).delete(cancel))
+        .route("/v1/jobs/{id}/hold", axum::routing::put(hold).delete(go_on))
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/records/{from}", get(records))
         .route("/v1/jobs/{id}/results/{at}", get(result))
@@ -241,6 +242,17 @@ async fn job(State(agent): Shared, Path(id): Path<String>) -> Answer<Response> {
 
 async fn cancel(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
     agent.jobs.cancel(&id)?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Lets it wait for a minute, or until it is told to go on; asked again, for another minute.
+async fn hold(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
+    agent.jobs.find(&id)?.hold.set(true);
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn go_on(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
+    agent.jobs.find(&id)?.hold.set(false);
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -14,7 +14,7 @@ use super::store::Store;
 use super::v2::{self, Stats};
 use super::{about, routes, work};
 use crate::device::telemetry::{Telemeter, Telemetry};
-use crate::engine::Processor;
+use crate::engine::{Options, Processor, share_threads};
 use crate::remote::local::{Ready, available};
 use crate::remote::tls;
 use sha2::{Digest, Sha256};
@@ -216,6 +216,10 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
     };
     config.processor.check()?;
     pin(&config.cores)?;
+    // Jobs that train run on a pool of their own, which keeps to the same cores.
+    share_threads(&Options {
+        threads: config.threads,
+    });
     let temporary = match config.data {
         Some(_) => None,
         None => {

@@ -2,7 +2,7 @@
 
 use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
-use crate::engine::{Cancel, Engine, Options, Processor, tensor};
+use crate::engine::{Cancel, Engine, Options, Processor, share_threads, tensor};
 use candle_core::{Device, Tensor};
 use std::path::PathBuf;
 
@@ -54,6 +54,7 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = Options {
         threads: args.threads,
     };
+    share_threads(&options);
     // With nobody else holding them, weights are let go as they are packed.
     drop(network.imported);
     let engine = Engine::on(args.device, network.fused, &options)?;

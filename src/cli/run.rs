@@ -6,11 +6,10 @@ use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::evaluate::report;
 use crate::exits::Part;
-use crate::run::lock::holder;
-use crate::run::{self, Event, Options, Stage};
+use crate::run::{self, Event, Options, RunError, Stage};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Run a session: profile both sides, train the exits, plan, run the parts distributed, and report.
 /// What is finished is kept under --out, and taken from there the next time.
@@ -28,9 +27,12 @@ pub struct RunArgs {
     #[arg(long)]
     csv: bool,
     /// Start a session of its own, wait until the folder is free, and go only so far: how a workbench
-    /// leaves a run behind.
+    /// runs its jobs, which outlive it.
     #[arg(long, hide = true, value_enum, value_name = "GOAL")]
     detached: Option<Detached>,
+    /// End with the process that started this one.
+    #[arg(long, hide = true, requires = "detached")]
+    with_parent: bool,
 }
 
 /// How far a detached run goes.
@@ -44,8 +46,12 @@ pub enum Detached {
     Run,
 }
 
-/// How long a detached run waits for the one before it to let go of the folder.
-const LET_GO: Duration = Duration::from_secs(60);
+/// How often a detached run looks whether the one before it has let go of the folder, and whether its
+/// parent is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a detached run that doesn't go to its report leaves of its results, beside `session.ron`.
+pub const REACHED: &str = "job/reached.ron";
 
 /// Runs the command.
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
@@ -57,16 +63,23 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     };
     if args.detached.is_some() {
         nix::unistd::setsid().context("starting a session of its own")?;
-        let start = Instant::now();
-        while holder(&chosen.out).is_some() && start.elapsed() < LET_GO && !cancel.is_cancelled() {
-            std::thread::sleep(Duration::from_millis(100));
-        }
     }
-    let done = go(&chosen, args.fresh, until, cancel)?;
+    if args.with_parent {
+        end_with_parent(cancel)?;
+    }
+    let done = loop {
+        match attempt(&chosen, args.fresh, until, cancel) {
+            Err(RunError::Busy { .. }) if args.detached.is_some() && !cancel.is_cancelled() => {
+                std::thread::sleep(LOOK);
+            }
+            other => break other?,
+        }
+    };
+    let out = &chosen.out;
     if until != Stage::Report {
+        done.session.save(&out.join(REACHED))?;
         return Ok(());
     }
-    let out = &chosen.out;
     let [text, csv, json] = keep(&done, out)?;
     let shown = match (args.json, args.csv) {
         (true, _) => &json,
@@ -81,6 +94,20 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         "{}: report.html, report.json, report.csv, session.ron",
         out.display()
     );
+    Ok(())
+}
+
+/// Raises `cancel` when the process that started this one is gone.
+fn end_with_parent(cancel: &Cancel) -> Result<(), CliError> {
+    let (parent, cancel) = (nix::unistd::getppid(), cancel.clone());
+    let watch = std::thread::Builder::new().name("parent".into());
+    let watching = watch.spawn(move || {
+        while nix::unistd::getppid() == parent {
+            std::thread::sleep(LOOK);
+        }
+        cancel.cancel();
+    });
+    watching.context("watching over the parent")?;
     Ok(())
 }
 
@@ -112,6 +139,15 @@ pub fn go(
     until: Stage,
     cancel: &Cancel,
 ) -> Result<run::Done, CliError> {
+    Ok(attempt(chosen, fresh, until, cancel)?)
+}
+
+fn attempt(
+    chosen: &Chosen,
+    fresh: bool,
+    until: Stage,
+    cancel: &Cancel,
+) -> Result<run::Done, RunError> {
     let options = Options {
         out: chosen.out.clone(),
         name: chosen.name.clone(),
@@ -120,13 +156,12 @@ pub fn go(
         program: None,
     };
     let mut bar: Option<Bar> = None;
-    let done = run::run(
+    run::run(
         &chosen.session,
         &options,
         &mut |event| show(&mut bar, event),
         cancel,
-    );
-    done.map_err(CliError::from)
+    )
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
@@ -195,7 +230,13 @@ fn show(bar: &mut Option<Bar>, event: Event) {
                 bar.done(&format!("{outcome}{kept}"));
             }
         }
+        Event::Held(held) => {
+            if let Some(bar) = bar {
+                bar.say(if held { "paused" } else { "goes on" });
+            }
+        }
         Event::Epoch { .. }
+        | Event::Vitals { .. }
         | Event::Evaluating { .. }
         | Event::Records(_)
         | Event::Profiled { .. }

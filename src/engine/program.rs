@@ -259,7 +259,7 @@ impl Program {
                 step::from_pixels_into(&mut Arena { memory, slots }, from, *to, pool);
             }
             Action::Copy { from, to } => {
-                step::copy_pixels(&mut Arena { memory, slots }, from, to);
+                step::copy_pixels(&mut Arena { memory, slots }, from, to, pool);
             }
         }
         Ok(())

@@ -365,6 +365,8 @@ fn an_input_of_the_wrong_length_is_named() {
     assert!(text.contains("`x`") && text.contains("192"), "{text}");
 }
 
+mod stop;
+
 mod kernels_against_the_general_path {
     use super::*;
     use crate::engine::general::{self, Info, View, ViewMut};

@@ -6,8 +6,10 @@ use crate::model::Shape;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
+mod files;
 mod gallery;
 mod grammar;
+mod habits;
 mod language;
 mod pytorch;
 mod support;

@@ -142,6 +142,27 @@ impl Work {
         }
     }
 
+    /// Moves a node to a free place behind it, before its readers.
+    fn postpone(&mut self, from: usize, to: usize) {
+        self.nodes[to] = self.nodes[from].take();
+        for v in self.nodes[to].iter().flat_map(|n| &n.outputs) {
+            self.producer[v.0 as usize] = Some(to);
+        }
+    }
+
+    /// How many nodes, this one the last, work on a value that nothing else reads.
+    fn branch(&self, mut last: usize) -> usize {
+        let mut nodes = 1;
+        while let Some(before) = self
+            .node(last)
+            .and_then(|n| self.sole_producer(*n.inputs.first()?))
+        {
+            nodes += 1;
+            last = before;
+        }
+        nodes
+    }
+
     /// Takes a node out and its reads back.
     fn remove(&mut self, i: usize) -> Option<Node> {
         let node = self.nodes[i].take()?;
@@ -332,7 +353,8 @@ fn constant_operand(work: &Work, i: usize, wanted: Binary) -> Option<(ValueId, V
     }
 }
 
-/// The sum at the end of a residual block goes into the later of the convolutions before it.
+/// The sum at the end of a residual block goes into the last convolution of the longer branch, which
+/// takes its place: the shortcut is there by then, wherever the file has it.
 fn residual(work: &mut Work, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
@@ -352,11 +374,11 @@ fn residual(work: &mut Work, i: usize) -> bool {
             work.node(c)?.op,
             Op::Conv { residual: false, activation, .. } if activation.is_none()
         );
-        let before = work.producer[other.0 as usize].is_none_or(|p| p < c);
-        (free && before).then_some((c, other))
+        free.then_some((c, other))
     };
     let best = [candidate(a, b), candidate(b, a)];
-    let Some((c, other)) = best.into_iter().flatten().max_by_key(|(c, _)| *c) else {
+    let longest = |(c, _): &(usize, ValueId)| (work.branch(*c), *c);
+    let Some((c, other)) = best.into_iter().flatten().max_by_key(longest) else {
         return false;
     };
     let Some(conv) = work.node(c) else {
@@ -376,6 +398,7 @@ fn residual(work: &mut Work, i: usize) -> bool {
     inputs.push(other);
     work.set(c, op, inputs);
     work.absorb(c, i);
+    work.postpone(c, i);
     true
 }
 

@@ -318,6 +318,16 @@ impl Client {
         }
     }
 
+    /// Lets a job wait, at most a minute from the last time it was asked to, or go on.
+    ///
+    /// # Errors
+    /// `Refused` by an agent that can't.
+    pub async fn hold(&self, job: &str, waits: bool) -> Result<(), ClientError> {
+        let method = if waits { Method::PUT } else { Method::DELETE };
+        let request = self.request(method, &format!("jobs/{job}/hold"));
+        self.send(request.timeout(SHORT)).await.map(drop)
+    }
+
     /// Asks a job to stop; its work ends within 200 ms, its records stay.
     pub async fn cancel(&self, job: &str) -> Result<(), ClientError> {
         let request = self.request(Method::DELETE, &format!("jobs/{job}"));

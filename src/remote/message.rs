@@ -266,6 +266,13 @@ pub enum JobEvent {
     Log {
         text: String,
     },
+    /// Added by a client: the connection is lost, and made again after a pause.
+    Lost {
+        error: String,
+        again_ms: u64,
+    },
+    /// Likewise: it is there again.
+    Found,
     Done(Box<JobResult>),
     Failed {
         error: String,
@@ -286,6 +293,18 @@ pub struct Progress {
     pub mean_latency_ms: Option<f64>,
     pub bytes_sent: u64,
     pub note: String,
+    /// Whether it waits because somebody asked it to.
+    #[serde(default)]
+    pub held: bool,
+    /// Of the offloads since the last progress, milliseconds in the cloud.
+    #[serde(default)]
+    pub mean_cloud_ms: Option<f64>,
+    /// What each cloud target has answered so far.
+    #[serde(default)]
+    pub clouds: Vec<CloudShare>,
+    /// The sensors, now and then.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What a job found.

@@ -1,28 +1,27 @@
 /*! The stages of a run, one after the other. */
 
-use super::distribute::{Ground, Parts, RUNS, Ran, What, test_set, unmodified};
+mod exits;
+mod journal;
+mod measure;
+mod profile;
+
 use super::keep::{Keep, Listener, Teller, told};
-use super::learn::{self, Lesson};
 use super::lock::{Diary, Lock};
+use super::pause::Pause;
 use super::targets::Fleet;
-use super::{Done, Event, Network, Options, RunError, Stage, report, summary, tables};
+use super::{Done, Event, Network, Options, RunError, Stage, summary};
 use crate::data::{LoadOptions, LoadedData, Set};
-use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::engine::Cancel;
 use crate::evaluate::ConfidenceTable;
 use crate::evaluate::explore::{self, Goal, Limits};
 use crate::evaluate::report::Report;
 use crate::exits::{ExitPoint, Head, Part};
-use crate::model::export::to_onnx;
-use crate::model::fuse::fuse;
 use crate::partition::manual::with_exits_at;
-use crate::partition::{ExitRule, Plan, Split, SplitRule, plan};
-use crate::remote::Element;
-use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
-use crate::session::results::{TrainedHead, WireTables};
-use crate::session::stages::{Inputs, Stages};
-use crate::session::{Results, Session, Target};
+use crate::partition::{ExitRule, Plan, SplitRule, plan};
+use crate::session::stages::Stages;
+use crate::session::{Results, Session};
 use crate::train::Training;
+use journal::Due;
 use std::time::Instant;
 
 /// All that a run knows so far.
@@ -56,18 +55,31 @@ pub(super) fn go(
     let mut unwritten = None;
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
-    let mut told = None;
-    let mut on = |event: Event| {
+    let mut due = Due::default();
+    let pause = Pause::new((!looks).then_some(&options.out));
+    let mut tell = |event: Event| {
         let seconds = start.elapsed().as_secs_f64();
-        if event.is_journalled() && is_due(&event, seconds, &mut told) {
-            if let Some(diary) = &mut diary
-                && let Err(error) = diary.note(seconds, &event)
-            {
-                unwritten = Some(error);
-            }
+        let journalled = event.is_journalled() && due.is(&event, seconds);
+        // Who follows wants to see results at once; a session has a place of its own for them.
+        let followed = matches!(event, Event::Profiled { .. } | Event::Linked(_));
+        if (journalled || followed)
+            && let Some(diary) = &mut diary
+            && let Err(error) = diary.note(seconds, &event)
+        {
+            unwritten = Some(error);
+        }
+        if journalled {
             journal.push((seconds, event.clone()));
         }
         on(event);
+    };
+    let mut on = |event: Event| {
+        tell(event);
+        if pause.is_here() {
+            tell(Event::Held(true));
+            pause.wait(cancel);
+            tell(Event::Held(false));
+        }
     };
     let network = Network::load(session)?;
     let mut course = Course {
@@ -77,7 +89,7 @@ pub(super) fn go(
             stages: Stages::open(&options.out)?,
             fresh: options.fresh,
         },
-        fleet: Fleet::new(session, options.program.clone(), cancel)?,
+        fleet: Fleet::new(session, options.program.clone(), cancel, pause.clone())?,
         cancel,
         results: Results::new(network.table.clone(), network.points.clone()),
         network,
@@ -105,34 +117,12 @@ pub(super) fn go(
     })
 }
 
-/// Whether a journal wants an event: of a stage's progress it keeps five a second, and the last.
-fn is_due(event: &Event, seconds: f64, told: &mut Option<(Stage, f64)>) -> bool {
-    let Event::Progress {
-        stage, done, total, ..
-    } = event
-    else {
-        return true;
-    };
-    let due = done == total || told.is_none_or(|(s, at)| s != *stage || seconds - at >= 0.2);
-    if due {
-        *told = Some((*stage, seconds));
-    }
-    due
-}
-
 /// Whether a rule looks at the network alone.
 fn looks_only(rule: &SplitRule) -> bool {
     !matches!(
         rule,
         SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
     )
-}
-
-fn brought(stage: Stage, what: &str) -> Event {
-    Event::Say {
-        stage,
-        text: format!("{what}; --fresh makes them again"),
-    }
 }
 
 impl Course<'_> {
@@ -252,208 +242,6 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// The target that stands for its side: the first whose profile is kept, or that answers.
-    fn first(
-        &mut self,
-        on: Listener,
-        part: Part,
-        file: &str,
-        keys: &[String],
-    ) -> Result<usize, RunError> {
-        let kept = |key: &String| self.keep.find::<Profile>(file, key).is_some();
-        let mut index = 0;
-        if keys.len() > 1 && !kept(&keys[0]) {
-            let mut teller = Teller {
-                stage: Stage::Targets,
-                on,
-            };
-            index = match self.fleet.lead(&mut teller, part) {
-                Ok(index) => index,
-                // Nobody is needed for what is known.
-                Err(error) => keys.iter().position(kept).ok_or(error)?,
-            };
-        }
-        self.fleet.prefer(part, index);
-        Ok(index)
-    }
-
-    /// The layers of both sides, and the link between them.
-    fn profile(&mut self, on: Listener, heads: &[(Part, Head)]) -> Result<(), RunError> {
-        let session = self.session;
-        let target = |t: &Target| format!("{t:?} {}", summary::machine());
-        let mut targets = Vec::new();
-        for (part, all) in [(Part::Edge, &session.edge), (Part::Cloud, &session.cloud)] {
-            let keys: Vec<String> = all
-                .iter()
-                .map(|of| {
-                    let mut inputs = Inputs::new()
-                        .with("network", &self.network.hash)
-                        .with("target", target(of))
-                        .with("runs", RUNS.to_string());
-                    for (_, head) in heads {
-                        inputs = inputs.with(&head.point.after, &head.hash);
-                    }
-                    inputs.key()
-                })
-                .collect();
-            let (file, side) = match part {
-                Part::Edge => ("profile-edge", "edge"),
-                Part::Cloud => ("profile-cloud", "cloud"),
-            };
-            let index = self.first(on, part, file, &keys)?;
-            targets.push(target(&all[index]));
-            let (fleet, network) = (&mut self.fleet, &self.network);
-            let profile = self.keep.stage(
-                on,
-                (Stage::Profile, file, &keys[index]),
-                |p: &Profile| summary::profile(side, p),
-                |teller| {
-                    let model = fleet.put(teller, part, index, &network.onnx)?;
-                    let mut to_profile = Vec::new();
-                    for (_, head) in heads {
-                        let onnx = to_onnx(&fuse(&head.graph))?;
-                        to_profile.push(HeadToProfile {
-                            after: head.point.after.clone(),
-                            value: head.point.value.clone(),
-                            hash: head.hash.clone(),
-                            model: fleet.put(teller, part, index, &onnx)?,
-                        });
-                    }
-                    let request = JobRequest::Profile {
-                        model,
-                        heads: to_profile,
-                        batch: 1,
-                        runs: RUNS,
-                    };
-                    match fleet.job(teller, part, request)? {
-                        JobResult::Profile(profile) => Ok(profile),
-                        _ => Err(RunError::OtherAnswer),
-                    }
-                },
-            )?;
-            on(Event::Profiled {
-                part,
-                profile: Box::new(profile.clone()),
-            });
-            match part {
-                Part::Edge => self.results.edge = Some(profile),
-                Part::Cloud => self.results.cloud = Some(profile),
-            }
-        }
-        let key = Inputs::new()
-            .with("edge", &targets[0])
-            .with("cloud", &targets[1])
-            .with("link", format!("{:?}", session.link));
-        let fleet = &mut self.fleet;
-        let link = self.keep.stage(
-            on,
-            (Stage::Link, "link", &key.key()),
-            summary::link,
-            |teller| {
-                let lead = fleet.lead(teller, Part::Cloud)?;
-                let cloud = fleet.cloud_target(teller, lead, Some(false))?;
-                let link = session.link;
-                let request = JobRequest::MeasureLink { cloud, link };
-                match fleet.job(teller, Part::Edge, request)? {
-                    JobResult::Link(link) => Ok::<LinkProfile, _>(link),
-                    _ => Err(RunError::OtherAnswer),
-                }
-            },
-        )?;
-        on(Event::Linked(link.clone()));
-        self.results.link = Some(link);
-        Ok(())
-    }
-
-    fn learn(
-        &mut self,
-        on: Listener,
-        heads: &[(Part, Head)],
-        frozen: Option<usize>,
-    ) -> Result<(), RunError> {
-        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
-        let key = learn::key(self.session, &self.network, data, heads);
-        if let Some(results) = self.session.results.as_deref()
-            && results.heads_key == key
-            && frozen.is_some()
-            && self.keep.adopt("heads", &key, &results.heads)?
-        {
-            on(brought(
-                Stage::Heads,
-                "the session brings these exits trained",
-            ));
-        }
-        let lesson = Lesson {
-            session: self.session,
-            network: &self.network,
-            data,
-            keep: &self.keep,
-            folder: &self.options.out,
-            cancel: self.cancel,
-        };
-        let learnt = match frozen {
-            Some(epochs) => lesson.frozen(on, heads, epochs, &mut self.fleet)?,
-            None => lesson.together(on, heads)?,
-        };
-        if let Some(network) = learnt.network {
-            self.network = network;
-        }
-        self.results.heads_key = key;
-        self.head_keys = learnt.keys;
-        self.heads = learnt.heads.into_iter().map(|(p, h)| (p, h, 1.0)).collect();
-        Ok(())
-    }
-
-    fn make_tables(&mut self, on: Listener) -> Result<(), RunError> {
-        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
-        let key = Inputs::new()
-            .with("heads", &self.results.heads_key)
-            .with("network", &self.network.hash)
-            .with("calibration", data.hash(Set::Calibration))
-            .with("test", data.hash(Set::Test))
-            .key();
-        let (session, network, cancel) = (self.session, &self.network, self.cancel);
-        let heads: Vec<(Part, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
-        if let Some(results) = session.results.as_deref()
-            && results.tables_key == key
-            && let (Some(calibration), Some(test)) = (&results.calibration, &results.test)
-        {
-            let kept = tables::Tables {
-                temperatures: results.heads.iter().map(|h| h.temperature).collect(),
-                calibration: calibration.clone(),
-                test: test.clone(),
-            };
-            if self.keep.adopt("tables", &key, &kept)? {
-                on(brought(Stage::Tables, "the session brings these tables"));
-            }
-        }
-        let made = self.keep.stage(
-            on,
-            (Stage::Tables, "tables", &key),
-            |t: &tables::Tables| {
-                let (calibration, test) = (t.calibration.samples, t.test.samples);
-                format!("{calibration} calibration and {test} test images through every exit")
-            },
-            |teller| tables::make(teller, session, network, data, &heads, cancel),
-        )?;
-        for (head, t) in self.heads.iter_mut().zip(&made.temperatures) {
-            head.2 = *t;
-        }
-        self.results.heads = self
-            .heads
-            .iter()
-            .map(|(part, head, t)| TrainedHead::pack(*part, head, *t))
-            .collect::<Result<_, _>>()?;
-        for (head, key) in self.results.heads.iter_mut().zip(&self.head_keys) {
-            head.key.clone_from(key);
-        }
-        self.tables = Some((made.calibration.unpack()?, made.test.unpack()?));
-        self.results.tables_key = key;
-        self.results.calibration = Some(made.calibration);
-        self.results.test = Some(made.test);
-        Ok(())
-    }
-
     fn plan(&mut self, on: Listener, points: &[ExitPoint]) -> Result<Plan, RunError> {
         let session = self.session;
         let rule = ExitRule {
@@ -495,134 +283,5 @@ impl Course<'_> {
         };
         self.results.plan = Some(made.clone());
         Ok(made)
-    }
-
-    /// Runs the plan on its devices, then the baselines, and says what came of it.
-    fn distribute(&mut self, on: Listener, plan: &Plan) -> Result<Option<Report>, RunError> {
-        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
-        let test = test_set(data)?;
-        let parts = Parts::of(&self.network, plan, &self.heads)?;
-        let ground = Ground {
-            session: self.session,
-            test: &test,
-            samples: data.len(Set::Test),
-        };
-        let (fleet, keep) = (&mut self.fleet, &self.keep);
-        let session = self.session;
-        let test_hash = data.hash(Set::Test);
-        let key = summary::run_key(session, &parts, &test_hash);
-        let timed = keep.stage(
-            on,
-            (Stage::Plan, "parts", &key("parts", &[])),
-            |timed: &Vec<(Part, PartProfile)>| format!("{} assembled parts timed", timed.len()),
-            |teller| ground.time_parts(teller, fleet, &parts),
-        )?;
-        if session.wire.tensor != Element::F32 && parts.edge.is_some() && parts.cloud.is_some() {
-            let tables_key = format!("{} {}", self.results.tables_key, key("wire", &[]));
-            let (network, heads, cancel) = (&self.network, &self.heads, self.cancel);
-            let over = keep.stage(
-                on,
-                (Stage::Tables, "wire", &tables_key),
-                |_: &Option<WireTables>| {
-                    format!(
-                        "the cloud's exits on tensors as {:?} delivers them",
-                        session.wire.tensor
-                    )
-                },
-                |teller| tables::over_the_wire(teller, session, network, data, heads, plan, cancel),
-            )?;
-            self.results.wires.extend(over);
-        }
-        self.results.parts = timed;
-        if self.options.until <= Stage::Plan {
-            return Ok(None);
-        }
-        let thresholds: Vec<f64> = plan.exits.iter().map(|e| e.threshold).collect();
-        let ran = keep.stage(
-            on,
-            (Stage::Run, "run", &key("run", &thresholds)),
-            |ran: &Ran| summary::ran(ran, plan.exits.len()),
-            |teller| ground.run(teller, fleet, What::Plan, plan, &parts),
-        )?;
-        on(Event::Records(ran.records.clone()));
-        let labels = data.labels(Set::Test);
-        let clock = summary::clock(&self.results);
-        let measured = summary::measured(session, plan, &ran, labels, clock)?;
-        self.results
-            .note(What::Plan.name(), Some(plan), measured.clone());
-        let mut baselines = Vec::new();
-        let edge_exits = plan.exits.iter().any(|e| e.part == Part::Edge);
-        for what in [What::Original, What::CloudOnly, What::EdgeOnly] {
-            let alone = match what {
-                What::Original => unmodified(Split::EdgeOnly),
-                What::CloudOnly => unmodified(Split::CloudOnly),
-                _ if !edge_exits || plan.split == Split::EdgeOnly => continue,
-                _ => Plan {
-                    split: Split::EdgeOnly,
-                    exits: plan
-                        .exits
-                        .iter()
-                        .filter(|e| e.part == Part::Edge)
-                        .cloned()
-                        .collect(),
-                    ..plan.clone()
-                },
-            };
-            let own = match what {
-                What::EdgeOnly => Parts {
-                    cloud: None,
-                    ..parts.clone()
-                },
-                _ => Parts::of(&self.network, &alone, &self.heads)?,
-            };
-            let key = summary::run_key(session, &own, &test_hash);
-            let exits: Vec<f64> = alone.exits.iter().map(|e| e.threshold).collect();
-            let ran = keep.stage(
-                on,
-                (Stage::Baselines, what.name(), &key(what.name(), &exits)),
-                |ran: &Ran| format!("{}: {}", what.label(), summary::ran(ran, 0)),
-                |teller| ground.run(teller, fleet, what, &alone, &own),
-            )?;
-            let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
-            self.results.note(what.name(), None, outcome.clone());
-            baselines.push((what, outcome));
-        }
-        let report = told(
-            on,
-            Stage::Report,
-            |_| "written".to_owned(),
-            |_| {
-                report::make(&report::Findings {
-                    session,
-                    name: &self.options.name,
-                    data,
-                    results: &self.results,
-                    points: &self.network.points,
-                    ran: &ran,
-                    measured: &measured,
-                    baselines: &baselines,
-                })
-            },
-        )?;
-        Ok(Some(report))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_journal_keeps_five_steps_a_second_and_the_last() {
-        let step = |done| Event::Progress {
-            stage: Stage::Tables,
-            done,
-            total: 1000,
-            note: String::new(),
-        };
-        let mut told = None;
-        let kept = (1..=1000).filter(|&i| is_due(&step(i), i as f64 / 1024.0, &mut told));
-        assert_eq!(kept.collect::<Vec<u64>>(), [1, 206, 411, 616, 821, 1000]);
-        assert!(is_due(&Event::Started(Stage::Plan), 0.0, &mut told));
     }
 }

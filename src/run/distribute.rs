@@ -2,7 +2,7 @@
 
 use super::keep::Teller;
 use super::targets::{Delivery, Fleet, Shard};
-use super::{Event, Network, RunError};
+use super::{Event, Network, RunError, Vitals};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::evaluate::Record;
@@ -10,7 +10,7 @@ use crate::exits::{Head, Part};
 use crate::partition::parts::{PartBundle, PartSpec, address, parts};
 use crate::partition::{Plan, Split};
 use crate::remote::message::{
-    CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
+    CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
 };
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
@@ -207,7 +207,8 @@ impl Ground<'_> {
             .filter(|e| what != What::EdgeOnly || e.part == Part::Edge)
             .map(|e| e.threshold)
             .collect();
-        let clouds = self.clouds(teller, fleet, what, parts)?;
+        let reached = self.clouds(teller, fleet, what, parts)?;
+        let clouds: Vec<CloudTarget> = reached.iter().map(|(_, c)| c.clone()).collect();
         let mut ready = Vec::new();
         for &index in &edges {
             // Each begins with another, so that they don't all ask the same one first.
@@ -250,11 +251,27 @@ impl Ground<'_> {
         let mut done = vec![0u64; session.edge.len().max(1)];
         let deliveries =
             fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
-                JobEvent::Progress(progress) => {
+                JobEvent::Progress(mut progress) => {
                     done[index] = progress.done;
+                    if let Some(told) = progress.telemetry.take() {
+                        teller.event(Event::Vitals {
+                            part: Part::Edge,
+                            index,
+                            vitals: Vitals::from(&told),
+                        });
+                    }
                     let sum: u64 = done.iter().sum();
                     teller.progress(sum as usize, of, what.name());
                     if what == What::Plan {
+                        // In the session's order, whichever of them an edge asks first.
+                        let mut shares = vec![CloudShare::default(); session.cloud.len()];
+                        for (at, cloud) in &reached {
+                            let own = progress.clouds.iter().find(|s| s.url == cloud.url);
+                            if let (Some(own), Some(share)) = (own, shares.get_mut(*at)) {
+                                share.clone_from(own);
+                            }
+                        }
+                        progress.clouds = shares;
                         teller.event(Event::Evaluating { index, progress });
                     }
                 }
@@ -262,7 +279,9 @@ impl Ground<'_> {
                     teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
                 }
                 JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
-                JobEvent::Done(_)
+                JobEvent::Lost { .. }
+                | JobEvent::Found
+                | JobEvent::Done(_)
                 | JobEvent::Failed { .. }
                 | JobEvent::Cancelled
                 | JobEvent::Epoch(_) => {}
@@ -279,7 +298,7 @@ impl Ground<'_> {
         fleet: &mut Fleet,
         what: What,
         parts: &Parts,
-    ) -> Result<Vec<CloudTarget>, RunError> {
+    ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         match parts.side(Part::Cloud) {
             Some(packed) if what != What::EdgeOnly => {
                 let probabilities = packed.spec.final_is_probabilities;

@@ -21,8 +21,8 @@ pub struct Holder {
     pub until: Stage,
 }
 
-/// The file that events are written to while a run goes on, one a line: seconds since its start, and
-/// the event.
+/// The file that events are written to while a run goes on: a line with the number of its process, then
+/// one a line, seconds since its start and the event.
 pub fn events_file(out: &Path) -> PathBuf {
     out.join("events.jsonl")
 }
@@ -112,7 +112,11 @@ pub(super) struct Diary(BufWriter<File>, PathBuf);
 impl Diary {
     pub fn new(out: &Path) -> Result<Diary, RunError> {
         let file = events_file(out);
-        match File::create(&file) {
+        let begun = File::create(&file).and_then(|mut open| {
+            writeln!(open, "{}", std::process::id())?;
+            Ok(open)
+        });
+        match begun {
             Ok(open) => Ok(Diary(BufWriter::new(open), file)),
             Err(source) => Err(RunError::Io { file, source }),
         }

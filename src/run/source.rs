@@ -54,7 +54,8 @@ impl ExitSource {
             folder: beside.or(folder).map(Path::to_owned),
             templates: Vec::new(),
         }
-        .including(folder)
+        // The folder of a session that ships inside the program is nowhere.
+        .including(folder.filter(|f| f.as_os_str().is_empty() || f.exists()))
     }
 
     /// A text that lies in `folder`, with the templates there and those of `templates`, which go

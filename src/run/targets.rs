@@ -7,25 +7,30 @@ reached is passed over, named, and tried again by a later stage.
 |------------|------------------------------------------------------------------|
 | `absent`   | those that can't be reached                                      |
 | `job`      | one job on one target                                            |
+| `holding`  | jobs that wait while the run is asked to                         |
 | `shards`   | samples shared by the edges, taken over from one that is lost    |
 | `clouds`   | the cloud targets, as the edges get to know them                 |
 | `training` | heads trained on a target                                        |
 | `left`     | what a killed run left: found again by the next                  |
 | `secrets`  | tokens and certificates                                          |
+| `watch`    | whether targets answer, and what their sensors say               |
 */
 
 mod absent;
 mod clouds;
+mod holding;
 mod job;
 mod left;
 mod secrets;
 mod shards;
 mod training;
+mod watch;
 
 pub(super) use shards::Shard;
 pub(super) use training::Away;
 
 use super::keep::Teller;
+use super::pause::Pause;
 use super::{Event, Options, RunError};
 use crate::engine::Cancel;
 use crate::evaluate::Record;
@@ -41,6 +46,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use watch::Watch;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
@@ -71,6 +77,8 @@ pub(super) struct Fleet<'a> {
     /// For the report.
     notes: Vec<String>,
     cancel: &'a Cancel,
+    pause: Pause,
+    watch: Watch,
 }
 
 /// What came of it, and the records where it was an evaluation.
@@ -95,6 +103,7 @@ impl<'a> Fleet<'a> {
         session: &'a Session,
         program: Option<PathBuf>,
         cancel: &'a Cancel,
+        pause: Pause,
     ) -> Result<Fleet<'a>, RunError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -112,6 +121,8 @@ impl<'a> Fleet<'a> {
             left: None,
             notes: Vec::new(),
             cancel,
+            pause,
+            watch: Watch::new(),
         })
     }
 
@@ -170,6 +181,11 @@ impl<'a> Fleet<'a> {
             };
             let state = format!("connected: {machine}{processor}, {threads}{stretched}");
             teller.event(Event::Target { part, index, state });
+            // The stand-in for a server of another kind tells nothing of that server.
+            if !matches!(target, Target::V2 { .. }) {
+                let client = reached.client.clone();
+                self.watch.look_at(&self.runtime, (part, index), client);
+            }
             self.side(part)[index] = Some(reached);
         }
         match &self.side(part)[index] {

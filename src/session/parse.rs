@@ -262,6 +262,14 @@ mod tests {
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
             ("exits: (training: Frozen(epochs: 0)),", "exits.training: 0"),
             (
+                "exits: (recipe: (heads: [(\"a\", (weight_decay: 2))])),",
+                "exits.recipe.heads[0].weight_decay: 2, it may be 0 to 1",
+            ),
+            (
+                "exits: (recipe: (patience: 0)),",
+                "exits.recipe.patience: 0",
+            ),
+            (
                 "exits: (training: Joint(epochs: 1)), train_on: Cloud,",
                 "train_on: ",
             ),

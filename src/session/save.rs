@@ -57,7 +57,8 @@ impl Session {
             &self.split,
         )?;
         put(
-            "Exits inside each part, at most three.",
+            "Exits inside each part, at most three; what they are made of, and how they learn: training, \
+             recipe (learning_rate, weight_decay, label_smoothing, distill, patience, heads).",
             "exits",
             &self.exits,
         )?;
@@ -178,7 +179,7 @@ mod tests {
     use crate::data::{Calibration, Source};
     use crate::exits::Classifier;
     use crate::remote::Link;
-    use crate::train::Training;
+    use crate::train::{Distill, HeadRecipe, Recipe, Training};
     use proptest::prelude::*;
 
     fn short() -> Session {
@@ -208,6 +209,17 @@ mod tests {
             session.exits.at_split = at_split;
             session.exits.classifier = Classifier::Template(text.clone());
             session.exits.training = Training::Mixed { backbone: 3, epochs: 4 };
+            session.exits.templates = Some(PathBuf::from(&text));
+            session.exits.recipe = Recipe {
+                learning_rate: Some(threshold + 1e-3),
+                patience: samples,
+                distill: Some(Distill::default()),
+                heads: vec![(text.clone(), HeadRecipe {
+                    weight_decay: Some(threshold),
+                    ..HeadRecipe::default()
+                })],
+                ..Recipe::default()
+            };
             if at_split {
                 session.exits.training = Training::Frozen { epochs: 4 };
                 session.train_on = TrainOn::Cloud;

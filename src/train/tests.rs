@@ -9,6 +9,8 @@ use pretty_assertions::assert_eq;
 use rstest::rstest;
 
 mod recipe;
+mod resume;
+mod scores;
 
 struct Toy(usize);
 
@@ -190,112 +192,6 @@ fn joint_training_moves_backbone_and_head() {
 }
 
 #[test]
-fn a_killed_joint_training_resumes_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("saved");
-    let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(4));
-    let dropout = [Dropout {
-        value: "flat".into(),
-        rate: 0.3,
-    }];
-    let run = |saved: Option<&Path>, stop: usize| {
-        trained((&data, &hyper), saved, stop, |task, on| {
-            let mut branch = branch(&head);
-            branch.head.dropout = &dropout;
-            train_joint(&net, 1.0, &[branch], task, on)
-        })
-    };
-    let whole = run(None, 9).0.unwrap();
-    let (stopped, epochs) = run(Some(&path), 1);
-    assert!(matches!(
-        stopped,
-        Err(TrainError::Engine(EngineError::Cancelled))
-    ));
-    assert_eq!(epochs, [1]);
-    let (resumed, epochs) = run(Some(&path), 9);
-    assert_eq!(epochs, [2, 3, 4]);
-    assert_eq!(resumed.unwrap(), whole);
-}
-
-#[test]
-fn killed_heads_resume_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("saved");
-    let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(4));
-    let dropout = [Dropout {
-        value: "flat".into(),
-        rate: 0.3,
-    }];
-    let run = |saved: Option<&Path>, stop: usize, limits: &CacheLimits, rate: f32| {
-        let mut dropout = dropout.clone();
-        dropout[0].rate = rate;
-        trained((&data, &hyper), saved, stop, |task, on| {
-            let mut spec = spec(&head);
-            spec.dropout = &dropout;
-            train_heads(&net, &[spec], task, limits, on)
-        })
-    };
-    let none = CacheLimits {
-        memory_bytes: 0,
-        folder: None,
-        kept: None,
-    };
-    for limits in [&MEMORY, &none] {
-        let whole = run(None, 9, limits, 0.3).0.unwrap();
-        let (stopped, epochs) = run(Some(&path), 1, limits, 0.3);
-        assert!(stopped.is_err());
-        assert_eq!(epochs, [1]);
-        let (resumed, epochs) = run(Some(&path), 9, limits, 0.3);
-        assert_eq!(epochs, [2, 3, 4]);
-        assert_eq!(resumed.unwrap(), whole);
-        // Another dropout is another training.
-        let (other, epochs) = run(Some(&path), 9, limits, 0.0);
-        assert_eq!(epochs, [1, 2, 3, 4]);
-        assert_ne!(other.unwrap(), whole);
-        std::fs::remove_file(&path).unwrap();
-    }
-}
-
-#[test]
-fn mixed_training_resumes_in_the_phase_it_was_in() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("saved");
-    let (net, head, data) = (net(), head(), Toy(20));
-    let (first, then) = (hyper(2), hyper(3));
-    let run = |saved: Option<&Path>, stop: usize| {
-        let mut phases = Vec::new();
-        let (result, epochs) = trained((&data, &then), saved, stop, |task, on| {
-            train_mixed(&net, 1.0, &[branch(&head)], &first, task, &mut |e| {
-                if let Event::Phase { name, .. } = e {
-                    phases.push(name);
-                }
-                on(e);
-            })
-        });
-        (result, epochs, phases)
-    };
-    let (whole, epochs, phases) = run(None, 9);
-    assert_eq!(
-        (epochs, phases),
-        (vec![1, 2, 1, 2, 3], vec!["backbone", "together"])
-    );
-    let whole = whole.unwrap();
-    let (stopped, epochs, _) = run(Some(&path), 1);
-    assert!(stopped.is_err());
-    assert_eq!(epochs, [1]);
-    // The first epoch with this number is the second phase's.
-    let (stopped, epochs, _) = run(Some(&path), 1);
-    assert!(stopped.is_err());
-    assert_eq!(epochs, [2, 1]);
-    let (resumed, epochs, _) = run(Some(&path), 9);
-    assert_eq!(epochs, [2, 3]);
-    assert_eq!(resumed.unwrap(), whole);
-    for phase in mixed_checkpoints(Some(&path)) {
-        assert!(phase.unwrap().exists());
-    }
-}
-
-#[test]
 fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
     let folder = tempfile::tempdir().unwrap();
     let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(3));
@@ -361,89 +257,6 @@ fn a_stop_is_heard_while_features_are_made() {
         Err(TrainError::Engine(EngineError::Cancelled))
     ));
     assert!(done < 200);
-}
-
-/// Scores come one sample at a time, whatever the number of workers, and equal what the pieces of
-/// the network give one after the other.
-#[test]
-fn scores_equal_those_of_the_parts() {
-    let (net, head, data) = (net(), head(), Toy(13));
-    let heads = [("a", &head), ("c", &head)];
-    let cancel = Cancel::new();
-    let mut seen = Vec::new();
-    let scores = forward_scores(&net, &heads[..1], &data, &cancel, &mut |n| seen.push(n)).unwrap();
-    assert_eq!(seen, (1..=13).collect::<Vec<_>>());
-    let engine = |graph: Graph, threads| Engine::new(graph, &Options { threads }).unwrap();
-    let cut = net.find("a").unwrap();
-    for threads in [1, 2, 3] {
-        let front = engine(net.subgraph(&net.inputs, &[cut]).unwrap(), threads);
-        let back = engine(net.subgraph(&[cut], &net.outputs).unwrap(), threads);
-        let exit = engine(head.clone(), threads);
-        for i in 0..13 {
-            let mut input = vec![0.0; 72];
-            data.input(i, &mut input);
-            let run = |e: &Engine, x: &[f32]| e.run_f32(1, &[x], &cancel).unwrap().remove(0);
-            let a = run(&front, &input);
-            assert_eq!(run(&exit, &a), scores[0][i * 3..i * 3 + 3]);
-            assert_eq!(run(&back, &a), scores[1][i * 3..i * 3 + 3]);
-        }
-    }
-    for options in [(5, 2), (20, 1), (1, 3)] {
-        let options = ScoreOptions {
-            batch: options.0,
-            workers: options.1,
-        };
-        let run = forward_scores_with(&options, &net, &heads[..1], &data, &cancel, &mut |_| {});
-        for (a, b) in run.unwrap().iter().flatten().zip(scores.iter().flatten()) {
-            assert!((a - b).abs() < 1e-4 && (options.batch > 1 || a == b));
-        }
-    }
-    // A head that reads something else is refused by name.
-    let error = forward_scores(&net, &heads[1..], &data, &cancel, &mut |_| {}).unwrap_err();
-    assert!(error.to_string().contains("head"), "{error}");
-    cancel.cancel();
-    assert!(forward_scores(&net, &heads[..1], &data, &cancel, &mut |_| {}).is_err());
-}
-
-/// At batch 1 a network's scores don't depend on where it is cut or on the threads of an engine.
-#[test]
-fn replica_heads_score_like_the_parts_of_a_residual_network() {
-    let model = ZooModel::ResNet { depth: 8, width: 8 };
-    let fused = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
-    let table = LayerTable::new(&fused).unwrap();
-    let source = replica(&fused).unwrap();
-    let heads: Vec<Head> = points(&table, &fused)
-        .iter()
-        .map(|p| exits::head(&source, p, Part::Edge, 1).unwrap())
-        .collect();
-    assert!(heads.len() >= 3);
-    let pairs: Vec<_> = heads
-        .iter()
-        .map(|h| (h.point.value.as_str(), &h.graph))
-        .collect();
-    let (data, cancel) = (Toy(3), Cancel::new());
-    let scores = forward_scores(&fused, &pairs, &data, &cancel, &mut |_| {}).unwrap();
-    for threads in [1, 2, 4] {
-        let run = |graph: &Graph, x: &[f32]| {
-            let engine = Engine::new(graph.clone(), &Options { threads }).unwrap();
-            engine.run_f32(1, &[x], &cancel).unwrap().remove(0)
-        };
-        for i in 0..3 {
-            let mut input = vec![0.0; 3 * 16 * 16];
-            data.input(i, &mut input);
-            // Segment by segment, each exit on what the one before has put out.
-            let mut from = fused.inputs[0];
-            for (head, scores) in heads.iter().zip(&scores) {
-                let to = fused.find(&head.point.value).unwrap();
-                input = run(&fused.subgraph(&[from], &[to]).unwrap(), &input);
-                let logits = run(&head.graph, &input);
-                assert_eq!(logits, scores[i * 10..i * 10 + 10], "{}", head.point.after);
-                from = to;
-            }
-            let rest = fused.subgraph(&[from], &fused.outputs).unwrap();
-            assert_eq!(run(&rest, &input), scores[heads.len()][i * 10..i * 10 + 10]);
-        }
-    }
 }
 
 /// Every network built in learns four samples by a few steps, pools and all.

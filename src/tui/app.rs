@@ -1,6 +1,7 @@
 /*!
 The loop: messages in, frames out. Input is answered at once, up to twenty frames a second; progress is
-gathered to five. Nothing is drawn, and nothing written, while nothing happens.
+gathered to five. Nothing is drawn, and nothing written, while nothing happens; on a slow line no frame
+follows another that isn't through, and the next one is the newest.
 */
 
 use super::effects::{Effect, Runner, Timer};
@@ -20,9 +21,11 @@ const PROGRESS_FRAME: Duration = Duration::from_millis(200);
 pub trait Display {
     /// Columns and rows.
     fn size(&self) -> (u16, u16);
-    fn show(&mut self, next: Buffer) -> io::Result<()>;
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
-    fn mouse(&mut self, ours: bool) -> io::Result<()>;
+    /// When a frame may be shown; `None` while the one before isn't written, whose end is told.
+    fn free(&self) -> Option<Instant>;
+    fn show(&mut self, next: Buffer);
+    fn send(&mut self, bytes: &[u8]);
+    fn mouse(&mut self, ours: bool);
     fn suspend(&mut self) -> io::Result<()>;
     fn resume(&mut self) -> io::Result<()>;
 }
@@ -30,7 +33,7 @@ pub trait Display {
 /// Runs until the user leaves or the terminal does.
 ///
 /// # Errors
-/// The terminal refuses to be written to while it is still there.
+/// The terminal can't be given to the shell, or taken back.
 pub fn run(
     state: &mut State,
     terminal: &mut impl Display,
@@ -55,22 +58,19 @@ pub fn run(
                 Effect::Later { timer, ms } => {
                     timers.insert(timer, Instant::now() + Duration::from_millis(ms));
                 }
-                Effect::Mouse(ours) => terminal.mouse(ours)?,
-                Effect::Copy => copy(state, terminal, runner)?,
+                Effect::Mouse(ours) => terminal.mouse(ours),
+                Effect::Copy => copy(state, terminal, runner),
                 other => runner.run(other),
             }
         }
-        let now = Instant::now();
-        if due.is_some_and(|due| due <= now) && !state.gone {
-            if terminal.show(views::draw(state, whole(state))).is_err() {
-                // Nobody reads any more: what is unsaved is kept, and this ends.
-                queue.extend(state.update(Msg::HangUp));
-                continue;
-            }
+        // While a frame is being written its end is what is waited for.
+        let mut frame = due.zip(terminal.free()).map(|(due, free)| due.max(free));
+        if frame.is_some_and(|at| at <= Instant::now()) && !state.gone {
+            terminal.show(views::draw(state, whole(state)));
             shown = Some(Instant::now());
-            due = None;
+            (due, frame) = (None, None);
         }
-        let wake = timers.values().copied().chain(due).min();
+        let wake = timers.values().copied().chain(frame).min();
         let message = match wake {
             None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
@@ -78,8 +78,13 @@ pub fn run(
         match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {}
+            Ok(Msg::Written(Ok(()))) => {}
+            Ok(Msg::Written(Err(_))) => {
+                // Nobody reads any more: what is unsaved is kept, and this ends.
+                queue.extend(state.update(Msg::HangUp));
+            }
             Ok(message) => {
-                let pause = pause(&message);
+                let mut pause = pause_of(&message);
                 if matches!(message, Msg::Resume) {
                     terminal.resume()?;
                     state.size = terminal.size();
@@ -87,6 +92,12 @@ pub fn run(
                 queue.extend(fold(state, message));
                 // What has come meanwhile is folded into the same frame.
                 for message in messages.try_iter().take(1000) {
+                    let message = match message {
+                        Msg::Written(Ok(())) => continue,
+                        Msg::Written(Err(_)) => Msg::HangUp,
+                        other => other,
+                    };
+                    pause = pause.min(pause_of(&message));
                     queue.extend(fold(state, message));
                 }
                 let earliest = shown.map_or(Instant::now(), |s| s + pause);
@@ -123,7 +134,7 @@ fn whole(state: &State) -> Rect {
 }
 
 /// How long after the last frame a message may be shown.
-fn pause(message: &Msg) -> Duration {
+fn pause_of(message: &Msg) -> Duration {
     match message {
         Msg::Run(..) => PROGRESS_FRAME,
         _ => INPUT_FRAME,
@@ -131,16 +142,15 @@ fn pause(message: &Msg) -> Duration {
 }
 
 /// The screen as text: to the clipboard by OSC 52, and to a file, since tmux may drop the former.
-fn copy(state: &mut State, terminal: &mut impl Display, runner: &mut Runner) -> io::Result<()> {
+fn copy(state: &mut State, terminal: &mut impl Display, runner: &mut Runner) {
     use base64::Engine as _;
     let text = text(&views::draw(state, whole(state)));
     let packed = base64::engine::general_purpose::STANDARD.encode(&text);
-    terminal.send(format!("\x1b]52;c;{packed}\x07").as_bytes())?;
+    terminal.send(format!("\x1b]52;c;{packed}\x07").as_bytes());
     runner.run(Effect::Write {
         file: "edgelesspart-screen.txt".into(),
         text,
     });
-    Ok(())
 }
 
 /// A frame's symbols, line by line.

@@ -38,6 +38,16 @@ pub struct Command {
     pub run: fn(&mut State) -> Vec<Effect>,
 }
 
+impl Command {
+    /// The panel it belongs to, where that isn't in the focus.
+    pub fn elsewhere(&self, state: &State) -> Option<Panel> {
+        match self.place {
+            Place::In(panel) if panel != state.focus => Some(panel),
+            _ => None,
+        }
+    }
+}
+
 fn always(_: &State) -> Result<(), String> {
     Ok(())
 }
@@ -249,7 +259,7 @@ pub const COMMANDS: &[Command] = commands![
     "log" ["enter"] R, "log", "the run's log", with_runs, |s| page(s, Page::Log);
     "mark" ["m"] R, "mark", "mark the run for a comparison", with_runs, |s| { s.other_run = Some(s.run); s.say("marked; c on another compares"); nothing() };
     "compare" ["c"] R, "compare", "the run beside the marked one, or the one before", with_two_runs, compare;
-    "pause" ["space"] R, "pause", "the run waits before its next stage, or goes on", with_runs, |s| s.pause();
+    "pause" ["space"] R, "pause", "the run waits at its next sample, or goes on", with_runs, |s| s.pause();
     "replay" ["v"] R, "replay", "play the shown run again, as it went", State::can_replay, |s| s.replay(1.0);
     "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
     "replay-step" ["."] Place::Replay, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();
@@ -361,14 +371,18 @@ pub fn here(state: &State) -> impl Iterator<Item = &'static Command> {
     places.flat_map(|place| COMMANDS.iter().filter(move |c| c.place == place))
 }
 
-/// Commands whose name or help has all the words.
+/// Commands whose name or help has all the words: those that apply here and now first, then those of
+/// other panels.
 pub fn search(state: &State, words: &str) -> Vec<&'static Command> {
     let words = words.to_lowercase();
+    let known: Vec<Place> = places(state).into_iter().flatten().collect();
+    let elsewhere = |c: &&Command| matches!(c.place, Place::In(_)) && !known.contains(&c.place);
+    let all = here(state).chain(COMMANDS.iter().filter(elsewhere));
     let hit = |c: &&Command| {
         let text = format!("{} {}", c.name, c.help).to_lowercase();
         words.split_whitespace().all(|w| text.contains(w))
     };
-    let mut found: Vec<&Command> = here(state).filter(hit).collect();
+    let mut found: Vec<&Command> = all.filter(hit).collect();
     // What begins with the word is meant more often.
     found.sort_by_key(|c| !c.name.starts_with(words.trim()));
     found

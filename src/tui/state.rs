@@ -3,143 +3,38 @@ The state of the workbench and its pure update: a message goes in, effects come 
 happens. No clock, no file, no terminal in here.
 */
 
+mod arrivals;
 pub mod document;
 pub mod editor;
 pub mod explore;
 pub mod export;
 pub mod layers;
+mod message;
 pub mod overlay;
 pub mod plan;
 pub mod playback;
+mod run;
 pub mod runs;
 pub mod tuning;
 
+pub use message::{Hit, Msg, Panel, Severity, Shipped};
+
 use super::command::Keymap;
-use super::effects::{Effect, Opened, Source, Timer};
+use super::effects::{Effect, Source, Timer};
 use super::theme::Theme;
-use super::work::{Going, HeadFacts, Network, Predict, Results};
-use crate::evaluate::Outcome;
-use crate::exits::ExitError;
-use crate::run::Event;
+use super::work::{Network, Predict, Results};
 use crate::session::Session;
-use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
+use crossterm::event::{KeyCode, KeyEvent};
 use document::Document;
 use editor::Editor;
-use explore::{Explore, Explored};
+use explore::Explore;
 use layers::Layers;
 use overlay::{Confirmed, Overlay};
 use plan::Derived;
 use playback::Playback;
-use runs::{Origin, Run};
-use std::path::PathBuf;
+use runs::Run;
 use std::sync::Arc;
 use tuning::Tuning;
-
-/// What happened.
-#[derive(Debug)]
-pub enum Msg {
-    Key(KeyEvent),
-    Paste(String),
-    Resize(u16, u16),
-    Timer(Timer),
-    /// The terminal is gone.
-    HangUp,
-    Suspend,
-    /// Somebody continued the process.
-    Resume,
-    Opened(Box<Opened>),
-    Network(Result<Box<Network>, String>),
-    /// Results of earlier runs of the session.
-    Kept(Box<Results>),
-    /// Likewise, as they ship with the program, measured on another machine.
-    Shipped(Box<Results>),
-    /// A run of the session goes on without the workbench.
-    Going(Going),
-    Sessions(Vec<PathBuf>),
-    Saved(PathBuf, Box<Session>),
-    /// There is a file of that name already.
-    Exists(PathBuf),
-    Said(String),
-    Failed(String),
-    Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
-    Curves(u64, Result<Vec<Outcome>, String>),
-    Explored(u64, Result<Explored, String>),
-    Mouse(MouseEvent),
-    /// What the mouse means where it is.
-    Hit(Hit),
-    /// Of the job of this number, at so many milliseconds since its start.
-    Run(usize, u64, Box<Event>),
-    /// Likewise; whether it was asked to stop, and what came of it.
-    RunEnded(usize, u64, bool, Result<Box<Results>, String>),
-}
-
-/// What is in the focus: a panel of the overview, a page on a small screen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Panel {
-    Layers,
-    Plan,
-    Exits,
-    Runs,
-    Threshold,
-    Explore,
-    Session,
-}
-
-/// What lies under the mouse.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Hit {
-    Panel(Panel),
-    /// A row of the layer table.
-    Layer(usize),
-    /// A place on the slider.
-    Threshold(f64),
-    /// A plan of the explore page.
-    Explored(usize),
-    /// A turn of the wheel over a panel.
-    Wheel(Panel, bool),
-}
-
-impl Panel {
-    /// Those that the overview of a wide screen shows.
-    pub const OVERVIEW: usize = 5;
-
-    pub const ALL: [Panel; 7] = [
-        Panel::Layers,
-        Panel::Plan,
-        Panel::Exits,
-        Panel::Runs,
-        Panel::Threshold,
-        Panel::Explore,
-        Panel::Session,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Panel::Layers => "Layers",
-            Panel::Plan => "Plan",
-            Panel::Exits => "Exits",
-            Panel::Runs => "Runs",
-            Panel::Threshold => "Threshold",
-            Panel::Explore => "Explore",
-            Panel::Session => "Session",
-        }
-    }
-}
-
-/// How urgent a notice is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    Info,
-    Problem,
-}
-
-/// What of the results was measured on another machine than this, and ships with the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shipped {
-    pub edge: bool,
-    pub cloud: bool,
-    pub measured: bool,
-}
 
 /// Everything on screen.
 pub struct State {
@@ -308,78 +203,13 @@ impl State {
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
             Msg::Explored(generation, found) => self.explore.got(generation, found),
-            // Only the views know what is where.
-            Msg::Mouse(_) => {}
+            // Only the views know what is where; what was written is the loop's.
+            Msg::Mouse(_) | Msg::Written(_) => {}
             Msg::Hit(hit) => return self.hit(hit),
             Msg::Run(id, at, event) => return self.run_event(id, at, *event),
             Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
         }
         Vec::new()
-    }
-
-    fn opened(&mut self, opened: Opened) -> Vec<Effect> {
-        let recovered = opened.recovered.clone();
-        self.editor.file_text = opened.classifier.clone();
-        self.document = Document::opened(opened);
-        self.network = None;
-        self.network_problem = None;
-        self.results = Arc::default();
-        self.derived = Derived::default();
-        self.layers = Layers::default();
-        self.tuning = Tuning::default();
-        self.editor.forget();
-        self.explore = Explore::default();
-        self.opened += 1;
-        self.shipped = Shipped::default();
-        self.playback = None;
-        // The history is the session's; what still runs is seen to its end.
-        self.runs.retain(Run::is_running);
-        self.run = 0;
-        self.other_run = None;
-        if let Some(session) = recovered {
-            self.overlay = Some(Overlay::Confirm {
-                question: "Unsaved edits of a workbench that ended early were found. Take them?"
-                    .into(),
-                then: Confirmed::Recover(Box::new(session)),
-            });
-        }
-        Vec::new()
-    }
-
-    fn got_network(&mut self, network: Network) -> Vec<Effect> {
-        self.network = Some(Arc::new(network));
-        self.network_problem = None;
-        self.load_source();
-        let mut effects = self.recompute();
-        // The first look falls on what matters.
-        if let Some(plan) = &self.derived.plan {
-            let first = match plan.split {
-                crate::partition::Split::After(i) => i,
-                _ => 0,
-            };
-            self.layers.cursor = first;
-        }
-        effects.extend(self.ask_heads());
-        effects
-    }
-
-    /// New profiles or tables: everything predicted changes.
-    pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
-        let mut results = (*self.results).clone();
-        let of_here = (newer.edge.is_some(), newer.cloud.is_some());
-        if (self.shipped.edge && of_here.0) || (self.shipped.cloud && of_here.1) {
-            // Assembled parts were timed on the other machine too.
-            results.assembled.clear();
-        }
-        self.shipped.edge &= !of_here.0;
-        self.shipped.cloud &= !of_here.1;
-        self.shipped.measured &= newer.measured.is_none();
-        results.absorb(newer);
-        self.results = Arc::new(results);
-        self.heads_of_results();
-        let mut effects = self.recompute();
-        effects.extend(self.explore_later());
-        effects
     }
 
     fn hit(&mut self, hit: Hit) -> Vec<Effect> {
@@ -422,47 +252,6 @@ impl State {
             Panel::Explore => self.ask_explore(),
             _ => Vec::new(),
         }
-    }
-
-    fn run_ended(
-        &mut self,
-        id: usize,
-        at: u64,
-        stopped: bool,
-        ended: Result<Box<Results>, String>,
-    ) -> Vec<Effect> {
-        let Some(run) = self.runs.iter_mut().find(|r| r.id == id) else {
-            return Vec::new();
-        };
-        let ours = run.session == self.opened;
-        let background = run.origin == Origin::Background;
-        let (words, effects) = match ended {
-            Ok(results) => {
-                run.done(at, results.measured.clone());
-                let words = match background {
-                    true => "this machine is profiled: predictions are its own now".to_string(),
-                    false => format!("{} is done", run.label()),
-                };
-                let effects = if ours {
-                    self.got_results(*results)
-                } else {
-                    Vec::new()
-                };
-                (Ok(words), effects)
-            }
-            Err(problem) => {
-                run.failed(at, stopped, problem.clone());
-                let words = format!("{}: {problem}", run.label());
-                (if stopped { Ok(words) } else { Err(words) }, Vec::new())
-            }
-        };
-        match words {
-            // Nobody asked for it: a failure is the run's log to tell, and no notice is covered.
-            Ok(words) if !background || self.notice.is_none() => self.say(words),
-            Err(words) if !background => self.complain(words),
-            _ => {}
-        }
-        effects
     }
 
     fn timer(&mut self, timer: Timer) -> Vec<Effect> {
@@ -541,7 +330,7 @@ impl State {
     /// What runs here goes on in processes of its own.
     pub fn let_finish(&self) -> Vec<Effect> {
         let ours = self.runs.iter().filter(|r| r.is_ours());
-        ours.map(|r| Effect::Detach(r.id)).collect()
+        ours.map(|r| Effect::Leave(r.id)).collect()
     }
 
     fn play_if_asked(&mut self) -> Vec<Effect> {

@@ -6,6 +6,8 @@ whose source spins when a terminal goes away.
 
 pub mod color;
 pub mod encode;
+pub mod pace;
+mod writer;
 
 use super::app::Display;
 use super::state::Msg;
@@ -14,6 +16,7 @@ use encode::Screen;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pace::Pace;
 use ratatui::buffer::Buffer;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -23,7 +26,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use writer::Writer;
 
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h";
@@ -39,28 +43,33 @@ const NO_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1002l\x1b[?1000l";
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static OWNER: OnceLock<ThreadId> = OnceLock::new();
 
+/// How long the last frame may take when the terminal is given back: one that stands still is left as
+/// it is.
+const LAST: Duration = Duration::from_secs(1);
+
 /// The terminal while the workbench has it; given back when dropped.
 #[derive(Debug)]
 pub struct Terminal {
-    out: File,
+    writer: Writer,
     screen: Screen,
     mouse: bool,
 }
 
 impl Terminal {
-    /// Takes the terminal.
+    /// Takes the terminal; `tell` hears when something was written.
     ///
     /// # Errors
     /// Standard input or output isn't one, or refuses.
-    pub fn take(depth: Depth) -> io::Result<Terminal> {
+    pub fn take(depth: Depth, tell: &Sender<Msg>) -> io::Result<Terminal> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return Err(io::Error::other(
                 "the workbench needs a terminal; for scripts there are commands, see `edgelesspart --help`",
             ));
         }
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let pace = Pace::of(speed(&out));
         let mut terminal = Terminal {
-            out,
+            writer: Writer::start(out, pace, tell.clone())?,
             screen: Screen::new(depth),
             mouse: false,
         };
@@ -73,16 +82,17 @@ impl Terminal {
         crossterm::terminal::enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
         self.screen.invalidate();
-        self.out.write_all(ENTER)?;
+        self.writer.write(ENTER.to_vec());
         if self.mouse {
-            self.out.write_all(MOUSE)?;
+            self.writer.write(MOUSE.to_vec());
         }
         Ok(())
     }
 
     fn leave(&mut self) {
         if TAKEN.swap(false, Ordering::SeqCst) {
-            let _ = self.out.write_all(LEAVE);
+            self.writer.write(LEAVE.to_vec());
+            self.writer.drain(LAST);
             let _ = crossterm::terminal::disable_raw_mode();
         }
     }
@@ -97,24 +107,28 @@ impl Display for Terminal {
         }
     }
 
+    fn free(&self) -> Option<Instant> {
+        self.writer.free()
+    }
+
     /// One write, or none.
-    fn show(&mut self, next: Buffer) -> io::Result<()> {
+    fn show(&mut self, next: Buffer) {
         let bytes = self.screen.frame(next);
-        if bytes.is_empty() {
-            return Ok(());
+        if !bytes.is_empty() {
+            self.writer.write(bytes);
         }
-        self.out.write_all(&bytes)
     }
 
     /// Bytes beside a frame, such as a copy by OSC 52.
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)
+    fn send(&mut self, bytes: &[u8]) {
+        self.writer.write(bytes.to_vec());
     }
 
     /// Takes the mouse, or leaves it to the terminal.
-    fn mouse(&mut self, ours: bool) -> io::Result<()> {
+    fn mouse(&mut self, ours: bool) {
         self.mouse = ours;
-        self.out.write_all(if ours { MOUSE } else { NO_MOUSE })
+        self.writer
+            .write(if ours { MOUSE } else { NO_MOUSE }.to_vec());
     }
 
     /// Gives the terminal back, stops the process group as the shell expects of Ctrl-Z, and takes
@@ -135,6 +149,15 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Bits a second, where the terminal names them.
+fn speed(out: &File) -> Option<u32> {
+    let settings = nix::sys::termios::tcgetattr(out).ok()?;
+    let speed = nix::sys::termios::cfgetospeed(&settings);
+    // Linux has a number for each speed, other systems the speed itself.
+    let name = format!("{speed:?}");
+    name.strip_prefix('B').unwrap_or(&name).parse().ok()
 }
 
 /// A panic gives the terminal back first, leaves a report, and then says where. A panic in a job's

@@ -3,6 +3,7 @@
 mod bytes;
 mod driver;
 mod explored;
+mod loops;
 mod recorded;
 mod screens;
 mod sizes;

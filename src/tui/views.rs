@@ -14,6 +14,7 @@ mod runs;
 mod session;
 mod threshold;
 
+use super::state::runs::{Origin, Run};
 use super::state::{Hit, Panel, State};
 use super::widgets::{ascii, frame, rows};
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
@@ -71,6 +72,14 @@ fn has_summary(state: &State, body: Rect) -> bool {
     !is_overview(state) && !own && body.height >= 12
 }
 
+/// Whether the runs get the room of the exit classifier, where there isn't enough for both: while one
+/// is looked at or goes on, and the classifier isn't what is looked at.
+fn wants_room(state: &State) -> bool {
+    let goes_on = |r: &Run| r.is_running() && r.origin != Origin::Background;
+    let runs = state.focus == Panel::Runs || state.runs.iter().any(goes_on);
+    runs && state.focus != Panel::Exits
+}
+
 /// The panels on screen, frames included.
 fn places(state: &State, body: Rect) -> Vec<(Panel, Rect)> {
     if !is_overview(state) {
@@ -81,8 +90,19 @@ fn places(state: &State, body: Rect) -> Vec<(Panel, Rect)> {
     let tuning = if body.height > 50 { 14 } else { 9 };
     let [top, bottom] =
         Layout::vertical([Constraint::Fill(1), Constraint::Length(tuning)]).areas(body);
-    let [left, right] =
-        Layout::horizontal([Constraint::Percentage(56), Constraint::Percentage(44)]).areas(top);
+    let halves = Layout::horizontal([Constraint::Percentage(56), Constraint::Percentage(44)]);
+    if body.height < 50 && wants_room(state) {
+        let [above, runs] =
+            Layout::vertical([Constraint::Fill(1), Constraint::Length(11)]).areas(top);
+        let [layers, plan] = halves.areas(above);
+        return vec![
+            (Panel::Layers, layers),
+            (Panel::Plan, plan),
+            (Panel::Runs, runs),
+            (Panel::Threshold, bottom),
+        ];
+    }
+    let [left, right] = halves.areas(top);
     let [layers, exits] = Layout::vertical([Constraint::Fill(3), Constraint::Fill(2)]).areas(left);
     let [plan, runs] =
         Layout::vertical([Constraint::Length(plan::HEIGHT), Constraint::Fill(1)]).areas(right);

@@ -9,13 +9,14 @@ use crate::engine::Cancel;
 use crate::evaluate::explore::Limits;
 use crate::evaluate::replay::{Assembled, WireTable};
 use crate::evaluate::{ConfidenceTable, Outcome};
-use crate::exits::{ExitPoint, Part};
+use crate::exits::{Diagnostic, ExitPoint, Part};
 use crate::model::LayerTable;
 use crate::partition::Plan;
 use crate::run::Event;
 use crate::session::{self, Session};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A network, as far as the workbench looks into it.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,6 +179,23 @@ pub struct HeadFacts {
     pub params: usize,
     /// Multiply-accumulates a sample.
     pub macs: u64,
+    /// What is no error and yet worth knowing, placed in the source.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl HeadFacts {
+    /// Milliseconds it takes where a profile is of, and whether they were measured: one that wasn't
+    /// timed is predicted by its MACs, at the pace the network's layers have there.
+    pub fn ms(&self, table: &LayerTable, profile: &Profile) -> Option<(f64, bool)> {
+        let after = &table.layers.get(self.layer)?.name;
+        let mut timed = profile.heads.iter();
+        let own = timed.find(|h| h.after == *after && h.hash == self.hash);
+        if let Some(own) = own {
+            return Some((own.ms.median, true));
+        }
+        let all: f64 = profile.layers.iter().map(|l| l.ms.median).sum();
+        (table.macs > 0).then(|| (all * self.macs as f64 / table.macs as f64, false))
+    }
 }
 
 /// Everything a prediction reads.
@@ -266,6 +284,15 @@ impl Goal {
             Goal::Run => "run",
         }
     }
+
+    /// For the log.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Goal::Profile => "profiling both sides and the link",
+            Goal::Train => "training a head at every exit point",
+            Goal::Run => "running the parts on their targets",
+        }
+    }
 }
 
 /// A job.
@@ -279,6 +306,8 @@ pub struct Job {
     pub folder: PathBuf,
     /// The plan on screen, so that what runs is what was seen.
     pub plan: Option<Plan>,
+    /// Nobody asked for it: it ends with the workbench.
+    pub background: bool,
 }
 
 /// A run of a session in another process.
@@ -290,17 +319,48 @@ pub struct Going {
     pub goal: Goal,
 }
 
+/// What a job is asked for while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Orders {
+    /// Raised: it is to stop.
+    pub cancel: Cancel,
+    paused: Arc<AtomicBool>,
+    leave: Arc<AtomicBool>,
+}
+
+impl Orders {
+    /// Lets it wait, or go on.
+    pub fn pause(&self, waits: bool) {
+        self.paused.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether it is to wait.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Leaves it to itself.
+    pub fn leave(&self) {
+        self.leave.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is left to itself: who follows it returns, and it goes on.
+    pub fn are_to_leave(&self) -> bool {
+        self.leave.load(Ordering::Relaxed)
+    }
+}
+
 /// Carries jobs out. Called on a thread of its own; several may run at once.
 pub trait Work: Send + Sync {
-    /// Runs a job to its end, telling what happens.
+    /// Runs a job to its end, telling what happens with the milliseconds since its start.
     ///
     /// # Errors
-    /// For the user: what failed and what to do. A cancelled job gives an error too.
+    /// For the user: what failed and what to do. A stopped or left job gives an error too.
     fn run(
         &self,
         job: &Job,
-        tell: &mut dyn FnMut(Event),
-        cancel: &Cancel,
+        tell: &mut dyn FnMut(u64, Event),
+        orders: &Orders,
     ) -> Result<Results, String>;
 
     /// What is kept of earlier runs of this session.
@@ -313,26 +373,17 @@ pub trait Work: Send + Sync {
         None
     }
 
-    /// Follows it to its end, and takes its results in; events come with the milliseconds since its
-    /// start. Cancelled, it stops the run.
+    /// Follows it to its end, as [`Work::run`] does.
     ///
     /// # Errors
     /// As [`Work::run`].
     fn join(
         &self,
         _job: &Job,
+        _going: Going,
         _tell: &mut dyn FnMut(u64, Event),
-        _cancel: &Cancel,
+        _orders: &Orders,
     ) -> Result<Results, String> {
         Err("nothing goes on elsewhere".into())
-    }
-
-    /// Hands a job over to a process that outlives this one. It waits until the job has let go of
-    /// its folder, and goes on from the finished stages.
-    ///
-    /// # Errors
-    /// The process can't be started.
-    fn detach(&self, _job: &Job) -> Result<(), String> {
-        Err("a job can't outlive this workbench".into())
     }
 }

@@ -15,10 +15,15 @@ pub(super) fn copy(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
             ins[0].dims, outs[0].dims
         ));
     }
-    Ok(Box::new(|ins: &[View], outs: &mut [ViewMut], _: Team| {
-        outs[0].0.copy_from_slice(ins[0].0);
-        Ok(())
-    }))
+    Ok(Box::new(
+        |ins: &[View], outs: &mut [ViewMut], team: Team| {
+            let len = piece(1);
+            team.pieces(outs[0].0, len, |i, y| {
+                y.copy_from_slice(&ins[0].0[i * len..][..y.len()]);
+            });
+            Ok(())
+        },
+    ))
 }
 
 /// Output element at index (i, j, …) is input element `Σ index · stride`.
@@ -82,7 +87,7 @@ pub(super) fn tile(repeats: &[usize], ins: &[Info], outs: &[Info]) -> Result<Wor
 /// Output element at index (i, j, …) is input element `Σ maps[axis][index]`, or `fill` where one of
 /// them is `None`. Offsets in elements.
 fn mapped(info: &Info, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
-    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
         let Some((inner, outer)) = maps.split_last() else {
             y.copy_from_slice(x);
@@ -92,20 +97,23 @@ fn mapped(info: &Info, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
             return Ok(());
         }
         let fill = fill as T;
-        for (row, y) in y.chunks_exact_mut(inner.len()).enumerate() {
-            let mut left = row;
-            let base = outer.iter().rev().try_fold(0, |base, map| {
-                let at = map[left % map.len()];
-                left /= map.len();
-                at.map(|at| base + at)
-            });
-            match base {
-                None => y.fill(fill),
-                Some(base) => y.iter_mut().zip(inner).for_each(|(y, at)| {
-                    *y = at.map_or(fill, |at| x[base + at]);
-                }),
+        let many = (piece(4) / inner.len()).max(1);
+        team.pieces(y, many * inner.len(), |item, y| {
+            for (row, y) in y.chunks_exact_mut(inner.len()).enumerate() {
+                let mut left = item * many + row;
+                let base = outer.iter().rev().try_fold(0, |base, map| {
+                    let at = map[left % map.len()];
+                    left /= map.len();
+                    at.map(|at| base + at)
+                });
+                match base {
+                    None => y.fill(fill),
+                    Some(base) => y.iter_mut().zip(inner).for_each(|(y, at)| {
+                        *y = at.map_or(fill, |at| x[base + at]);
+                    }),
+                }
             }
-        }
+        });
         Ok(())
     }))
 }
@@ -251,26 +259,35 @@ pub(super) fn resize(
             (0..dims[axis]).map(cell).collect()
         })
         .collect();
-    let (plane_in, plane_out) = (x.dims[2..].iter().product(), to.iter().product());
+    if axes.len() > 3 {
+        return Err(format!("a resize over {} axes", axes.len()));
+    }
+    let plane_in: usize = x.dims[2..].iter().product();
+    let plane_out: usize = to.iter().product();
     Ok(Box::new(
-        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-            let planes = x.chunks_exact(plane_in).zip(y.chunks_exact_mut(plane_out));
-            for (x, y) in planes {
-                for (cell, y) in y.iter_mut().enumerate() {
-                    let mut left = cell;
-                    let mut corners = vec![(0usize, 1.0f32)];
+            let len = piece(16);
+            team.pieces(y, len, |item, y| {
+                for (i, y) in y.iter_mut().enumerate() {
+                    let cell = item * len + i;
+                    let x = &x[cell / plane_out * plane_in..][..plane_in];
+                    let mut left = cell % plane_out;
+                    let (mut corners, mut count) = ([(0usize, 1.0f32); 8], 1);
                     for map in axes.iter().rev() {
                         let (low, high, t) = map[left % map.len()];
                         left /= map.len();
-                        corners = corners
-                            .iter()
-                            .flat_map(|&(at, w)| [(at + low, w * (1.0 - t)), (at + high, w * t)])
-                            .collect();
+                        // Each corner becomes two, in place from the last on.
+                        for corner in (0..count).rev() {
+                            let (at, w) = corners[corner];
+                            corners[2 * corner] = (at + low, w * (1.0 - t));
+                            corners[2 * corner + 1] = (at + high, w * t);
+                        }
+                        count *= 2;
                     }
-                    *y = corners.iter().map(|&(at, w)| x[at] * w).sum();
+                    *y = corners[..count].iter().map(|&(at, w)| x[at] * w).sum();
                 }
-            }
+            });
             Ok(())
         },
     ))

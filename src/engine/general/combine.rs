@@ -2,7 +2,7 @@
 
 use super::elementwise::{Rows, broadcast, broadcast_strides};
 use super::view::{View, ViewMut, by_width};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 
 pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
@@ -29,17 +29,21 @@ pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
         .collect();
     let row: usize = runs.iter().sum();
     Ok(Box::new(
-        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             if row == 0 {
                 return Ok(());
             }
-            for (i, mut y) in outs[0].0.chunks_exact_mut(row).enumerate() {
-                for (x, &run) in ins.iter().zip(&runs) {
-                    let (head, tail) = y.split_at_mut(run);
-                    head.copy_from_slice(&x.0[i * run..(i + 1) * run]);
-                    y = tail;
+            let many = (piece(1) / row).max(1);
+            team.pieces(outs[0].0, many * row, |item, y| {
+                for (i, mut y) in y.chunks_exact_mut(row).enumerate() {
+                    let i = item * many + i;
+                    for (x, &run) in ins.iter().zip(&runs) {
+                        let (head, tail) = y.split_at_mut(run);
+                        head.copy_from_slice(&x.0[i * run..(i + 1) * run]);
+                        y = tail;
+                    }
                 }
-            }
+            });
             Ok(())
         },
     ))
@@ -66,16 +70,20 @@ pub(super) fn split(
     let runs: Vec<usize> = sizes.iter().map(|s| s * inner).collect();
     let row: usize = runs.iter().sum();
     Ok(Box::new(
-        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             if row == 0 {
                 return Ok(());
             }
-            for (i, mut x) in ins[0].0.chunks_exact(row).enumerate() {
-                for (y, &run) in outs.iter_mut().zip(&runs) {
-                    let (head, tail) = x.split_at(run);
-                    y.0[i * run..(i + 1) * run].copy_from_slice(head);
-                    x = tail;
-                }
+            let mut before = 0;
+            for (y, &run) in outs.iter_mut().zip(&runs) {
+                let many = (piece(1) / run.max(1)).max(1);
+                team.pieces(y.0, many * run, |item, y| {
+                    for (i, y) in y.chunks_exact_mut(run).enumerate() {
+                        let from = (item * many + i) * row + before;
+                        y.copy_from_slice(&ins[0].0[from..from + run]);
+                    }
+                });
+                before += run;
             }
             Ok(())
         },
@@ -97,7 +105,7 @@ pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
     let run = inner * x.dtype.bytes();
     let block = extent * run;
     Ok(Box::new(
-        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             let indices: Vec<i64> = if narrow {
                 ins[1].of::<i32>().iter().map(|&i| i64::from(i)).collect()
             } else {
@@ -110,13 +118,15 @@ pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
             if run == 0 || indices.is_empty() {
                 return Ok(());
             }
-            let rows = outs[0].0.chunks_exact_mut(indices.len() * run);
-            for (y, x) in rows.zip(ins[0].0.chunks_exact(block)) {
-                for (y, &i) in y.chunks_exact_mut(run).zip(&indices) {
-                    let at = i.rem_euclid(n) as usize * run;
-                    y.copy_from_slice(&x[at..at + run]);
+            let many = (piece(1) / run).max(1);
+            team.pieces(outs[0].0, many * run, |item, y| {
+                for (i, y) in y.chunks_exact_mut(run).enumerate() {
+                    let i = item * many + i;
+                    let at = indices[i % indices.len()].rem_euclid(n) as usize;
+                    let from = i / indices.len() * block + at * run;
+                    y.copy_from_slice(&ins[0].0[from..from + run]);
                 }
-            }
+            });
             Ok(())
         },
     ))
@@ -135,11 +145,10 @@ pub(super) fn choose(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
         [condition, x, y].map(|t| broadcast_strides(&t.dims, &dims)),
     );
     Ok(
-        by_width!(x.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        by_width!(x.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             let (c, x, y) = (ins[0].of::<u8>(), ins[1].of::<T>(), ins[2].of::<T>());
-            let mut out = outs[0].of::<T>().iter_mut();
-            rows.each(|at, length, step| {
-                for (i, out) in out.by_ref().take(length).enumerate() {
+            rows.shared_out(outs[0].of::<T>(), piece(4), team, |at, step, out| {
+                for (i, out) in out.iter_mut().enumerate() {
                     *out = if c[at[0] + i * step[0]] != 0 {
                         x[at[1] + i * step[1]]
                     } else {

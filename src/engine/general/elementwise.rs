@@ -113,37 +113,6 @@ impl<const N: usize> Rows<N> {
             }
         });
     }
-
-    /// Calls `f(offsets, length, steps)` for each innermost row, in the order of the output.
-    pub(super) fn each(&self, mut f: impl FnMut([usize; N], usize, [usize; N])) {
-        if self.dims.contains(&0) {
-            return;
-        }
-        let Some((&length, outer)) = self.dims.split_last() else {
-            return f([0; N], 1, [0; N]);
-        };
-        let steps = self.strides[outer.len()];
-        let mut index = vec![0; outer.len()];
-        let mut at = [0; N];
-        loop {
-            f(at, length, steps);
-            let mut axis = outer.len();
-            loop {
-                if axis == 0 {
-                    return;
-                }
-                axis -= 1;
-                index[axis] += 1;
-                let stride = self.strides[axis];
-                (0..N).for_each(|k| at[k] += stride[k]);
-                if index[axis] < outer[axis] {
-                    break;
-                }
-                (0..N).for_each(|k| at[k] -= stride[k] * outer[axis]);
-                index[axis] = 0;
-            }
-        }
-    }
 }
 
 fn map<T: Pod + Sync, U: Pod + Send>(f: impl Fn(T) -> U + Send + Sync + 'static) -> Work {

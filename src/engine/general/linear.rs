@@ -2,7 +2,7 @@
 
 use super::elementwise::{broadcast, broadcast_strides, clamp};
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Team, Work, expect_dims, expect_floats, expect_type};
+use super::{Info, Team, Work, expect_dims, expect_floats, expect_type, piece};
 use crate::engine::kernels::matmul::{Matrix, product};
 use crate::model::{Activation, DType};
 
@@ -42,13 +42,11 @@ pub(super) fn gemm(
             let a = Matrix::new(ins[0].of(), m, k, a_stride);
             let b = Matrix::new(ins[1].of(), k, n, b_stride);
             let c = offset.as_ref().map(|s| (ins[2].of::<f32>(), s[0], s[1]));
-            let rows = rows(m, k, n);
-            team.pieces(y, rows * n, |i, y| {
-                let first = i * rows;
-                product(a.rows(first, y.len() / n), b, y);
+            shared_out(a, b, [m, k, n], y, team, |first, y| {
                 for (i, y) in y.iter_mut().enumerate() {
+                    let at = first + i;
                     let sum = c.map_or(0.0, |(c, rows, columns)| {
-                        beta * c[(first + i / n) * rows + i % n * columns]
+                        beta * c[at / n * rows + at % n * columns]
                     });
                     *y = clamp(alpha * *y + sum, activation.low, activation.high);
                 }
@@ -66,6 +64,35 @@ fn rows(m: usize, k: usize, n: usize) -> usize {
         return rows.max(1);
     }
     rows.max(24).next_multiple_of(24)
+}
+
+/// Multiplications of one call that a stop may have to wait for.
+const LONG: usize = 1 << 22;
+
+/// `y = a · b` in pieces for the threads of `team`: some rows, or where a row alone is long some
+/// columns of one. Then `f(index of the first, elements)` for each piece.
+fn shared_out(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    [m, k, n]: [usize; 3],
+    y: &mut [f32],
+    team: Team<'_>,
+    f: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let some = rows(m, k, n);
+    if some.min(m) * k * n <= LONG {
+        return team.pieces(y, some * n, |i, y| {
+            product(a.rows(i * some, y.len() / n), b, y);
+            f(i * some * n, y);
+        });
+    }
+    let some = (LONG / 4 / k.max(1)).max(16);
+    for (row, y) in y.chunks_exact_mut(n).enumerate() {
+        team.pieces(y, some, |i, y| {
+            product(a.rows(row, 1), b.columns(i * some, y.len()), y);
+            f(row * n + i * some, y);
+        });
+    }
 }
 
 fn two(info: &Info) -> Result<[usize; 2], String> {
@@ -138,7 +165,7 @@ pub(super) fn matmul(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
                     let a = Matrix::new(&a[pa * m * k..][..m * k], m, k, (k, 1));
                     (a, Matrix::new(&b[pb * k * n..][..k * n], k, n, (n, 1)))
                 };
-                if each == 1 {
+                if each == 1 && m * k * n <= LONG {
                     team.pieces(y, many * m * n, |i, y| {
                         for (at, y) in y.chunks_exact_mut(m * n).enumerate() {
                             let (a, b) = pair(i * many + at);
@@ -149,24 +176,25 @@ pub(super) fn matmul(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
                 }
                 for (at, y) in y.chunks_exact_mut(m * n).enumerate() {
                     let (a, b) = pair(at);
-                    team.pieces(y, rows * n, |i, y| {
-                        product(a.rows(i * rows, y.len() / n), b, y);
-                    });
+                    shared_out(a, b, [m, k, n], y, team, |_, _| {});
                 }
                 Ok(())
             },
         ));
     }
-    by_number!(a.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    by_number!(a.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (a, b, y) = (ins[0].of::<T>(), ins[1].of::<T>(), outs[0].of::<T>());
-        for (&(pa, pb), y) in pairs.iter().zip(y.chunks_exact_mut((m * n).max(1))) {
+        let len = piece(k).max(1);
+        team.pieces(y, len, |item, y| {
             for (i, y) in y.iter_mut().enumerate() {
+                let (at, i) = ((item * len + i) / (m * n), (item * len + i) % (m * n));
+                let (pa, pb) = pairs[at];
                 let (a, b) = (&a[pa * m * k + i / n * k..], &b[pb * k * n + i % n..]);
                 *y = (0..k).fold(T::ZERO, |sum, j| {
                     Number::add(sum, Number::mul(a[j], b[j * n]))
                 });
             }
-        }
+        });
         Ok(())
     })))
 }

@@ -2,7 +2,7 @@
 or along one axis. */
 
 use super::view::{Number, View, ViewMut};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 
 /// Elements that share a scale: `[count, scales, inner]`.
@@ -35,19 +35,39 @@ fn scales(axis: usize, x: &Info, scale: &Info, zero: Option<&Info>) -> Result<[u
     Ok(around)
 }
 
+/// Calls `f(run, inputs, outputs)` for what lies in one run of `inner` elements, in pieces for the
+/// threads of `team`.
+fn runs<X: Sync, Y: Send>(
+    x: &[X],
+    y: &mut [Y],
+    inner: usize,
+    team: Team<'_>,
+    f: impl Fn(usize, &[X], &mut [Y]) + Sync,
+) {
+    let len = piece(4);
+    team.pieces(y, len, |item, mut y| {
+        let mut at = item * len;
+        while !y.is_empty() {
+            let left = (inner - at % inner).min(y.len());
+            let (head, tail) = y.split_at_mut(left);
+            f(at / inner, &x[at..at + left], head);
+            (at, y) = (at + left, tail);
+        }
+    });
+}
+
 fn quantize_to<T: Number>(n: usize, inner: usize) -> Work {
     let inner = inner.max(1);
-    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, scale, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<T>());
         let zero = ins.get(2).map(|v| v.of::<T>());
-        let runs = x.chunks(inner).zip(y.chunks_mut(inner));
-        for (i, (x, y)) in runs.enumerate() {
+        runs(x, y, inner, team, |i, x, y| {
             let scale = scale[i % n];
             let zero = zero.map_or(0.0, |z| z[i % n].to_f64());
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = T::from_f64(f64::from((x / scale).round_ties_even()) + zero);
             }
-        }
+        });
         Ok(())
     })
 }
@@ -75,17 +95,16 @@ pub(super) fn quantize(
 
 fn dequantize_from<T: Number>(n: usize, inner: usize) -> Work {
     let inner = inner.max(1);
-    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, scale, y) = (ins[0].of::<T>(), ins[1].of::<f32>(), outs[0].of::<f32>());
         let zero = ins.get(2).map(|v| v.of::<T>());
-        let runs = x.chunks(inner).zip(y.chunks_mut(inner));
-        for (i, (x, y)) in runs.enumerate() {
+        runs(x, y, inner, team, |i, x, y| {
             let scale = scale[i % n];
             let zero = zero.map_or(0.0, |z| z[i % n].to_f64());
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = (x.to_f64() - zero) as f32 * scale;
             }
-        }
+        });
         Ok(())
     })
 }

@@ -1,7 +1,7 @@
 /*! Reductions over axes, global pools, and the index of the largest element. */
 
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type};
+use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 use crate::model::op::Reduction;
 
@@ -23,6 +23,23 @@ fn offsets(dims: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
         at
     };
     (walk(false), walk(true))
+}
+
+/// Calls `f(output, base)` for each output and its base, with the threads of `team`: the order in
+/// which one is summed doesn't depend on them.
+fn each<T: Send>(
+    y: &mut [T],
+    bases: &[usize],
+    taps: usize,
+    team: Team<'_>,
+    f: impl Fn(&mut T, usize) + Sync,
+) {
+    let len = piece(taps).max(1);
+    team.pieces(y, len, |item, y| {
+        for (y, &base) in y.iter_mut().zip(&bases[item * len..]) {
+            f(y, base);
+        }
+    });
 }
 
 pub(super) fn reduce(
@@ -52,9 +69,9 @@ pub(super) fn reduce(
     let n = taps.len() as f64;
     if x.dtype == DType::F32 {
         return Ok(Box::new(
-            move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+            move |ins: &[View], outs: &mut [ViewMut], team: Team| {
                 let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-                for (y, &base) in y.iter_mut().zip(&bases) {
+                each(y, &bases, taps.len(), team, |y, base| {
                     let all = taps.iter().map(|tap| x[base + tap]);
                     let wide = all.clone().map(f64::from);
                     *y = match kind {
@@ -67,14 +84,14 @@ pub(super) fn reduce(
                         Reduction::Max => all.fold(f32::NEG_INFINITY, f32::max),
                         Reduction::Min => all.fold(f32::INFINITY, f32::min),
                     };
-                }
+                });
                 Ok(())
             },
         ));
     }
-    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
-        for (y, &base) in y.iter_mut().zip(&bases) {
+        each(y, &bases, taps.len(), team, |y, base| {
             let all = taps.iter().map(|tap| x[base + tap]);
             let sum = |a: T, b: T| Number::add(a, b);
             *y = match kind {
@@ -91,7 +108,7 @@ pub(super) fn reduce(
                 Reduction::Max => all.fold(T::LOWEST, |a, b| if b > a { b } else { a }),
                 Reduction::Min => all.fold(T::HIGHEST, |a, b| if b < a { b } else { a }),
             };
-        }
+        });
         Ok(())
     })))
 }
@@ -132,20 +149,24 @@ pub(super) fn arg_max(
     if n == 0 {
         return Err("the largest of nothing".to_string());
     }
-    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    by_number!(x.dtype, T => Ok(Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<i64>());
-        for (i, y) in y.iter_mut().enumerate() {
-            let at = |k: usize| x[i / inner * n * inner + i % inner + k * inner];
-            let mut best = 0;
-            for k in 1..n {
-                let (new, old) = (at(k), at(best));
-                let better = if min { new < old } else { new > old };
-                if better || (last && new == old) {
-                    best = k;
+        let len = piece(n).max(1);
+        team.pieces(y, len, |item, y| {
+            for (i, y) in y.iter_mut().enumerate() {
+                let i = item * len + i;
+                let at = |k: usize| x[i / inner * n * inner + i % inner + k * inner];
+                let mut best = 0;
+                for k in 1..n {
+                    let (new, old) = (at(k), at(best));
+                    let better = if min { new < old } else { new > old };
+                    if better || (last && new == old) {
+                        best = k;
+                    }
                 }
+                *y = best as i64;
             }
-            *y = best as i64;
-        }
+        });
         Ok(())
     })))
 }

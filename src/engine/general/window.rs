@@ -2,14 +2,13 @@
 
 use super::elementwise::clamp;
 use super::view::{Number, View, ViewMut};
-use super::{Info, Team, Work, expect_dims, expect_floats, expect_type};
+use super::{Info, Team, Work, expect_dims, expect_floats, expect_type, piece};
 use crate::model::op::{PoolKind, Window};
 use crate::model::{Activation, DType};
 
 /// A window over exactly three spatial axes: missing ones are put in front with extent 1.
 #[derive(Debug, Clone)]
 struct Geometry {
-    samples: usize,
     channels: usize,
     input: [usize; 3],
     output: [usize; 3],
@@ -54,7 +53,6 @@ impl Geometry {
             std::array::from_fn(|i| if i < lead { missing } else { of[i - lead] })
         };
         Ok(Geometry {
-            samples: x.dims[0],
             channels: x.dims[1],
             input: at(&x.dims[2..], 1),
             output: at(&dims[2..], 1),
@@ -132,15 +130,18 @@ pub(super) fn conv(
         std::array::from_fn(|axis| (0..g.kernel[axis]).map(|k| g.span(axis, k)).collect());
     let Activation { low, high } = activation;
     Ok(Box::new(
-        move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+        move |ins: &[View], outs: &mut [ViewMut], team: Team| {
             let (x, w, y) = (ins[0].of::<f32>(), ins[1].of::<f32>(), outs[0].of::<f32>());
             let bias = bias.then(|| ins[2].of::<f32>());
             let residual = residual.then(|| ins[ins.len() - 1].of::<f32>());
             let (plane_in, plane_out) = (g.plane_in(), g.plane_out());
-            for (plane, y) in y.chunks_exact_mut(plane_out.max(1)).enumerate() {
+            planes(y, plane_out, deep * taps, team, |plane, y| {
                 let (sample, out) = (plane / channels, plane % channels);
                 y.fill(bias.map_or(0.0, |b| b[out]));
                 for c in 0..deep {
+                    if team.cancel.is_cancelled() {
+                        return;
+                    }
                     let from = (sample * g.channels + out / wide * deep + c) * plane_in;
                     let x = &x[from..from + plane_in];
                     let w = &w[(out * deep + c) * taps..][..taps];
@@ -150,10 +151,27 @@ pub(super) fn conv(
                 for (i, y) in y.iter_mut().enumerate() {
                     *y = clamp(*y + residual.map_or(0.0, |r| r[i]), low, high);
                 }
-            }
+            });
             Ok(())
         },
     ))
+}
+
+/// Calls `f(number, output)` for each plane of `len` cells, with the threads of `team`.
+fn planes<T: Send>(
+    y: &mut [T],
+    len: usize,
+    cost: usize,
+    team: Team<'_>,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let len = len.max(1);
+    let many = (piece(cost) / len).max(1);
+    team.pieces(y, many * len, |item, y| {
+        for (plane, y) in y.chunks_exact_mut(len).enumerate() {
+            f(item * many + plane, y);
+        }
+    });
 }
 
 /// Adds one input plane under one kernel plane to an output plane, tap by tap: the inner loop runs
@@ -264,10 +282,12 @@ fn counted(g: &Geometry, axis: usize, o: usize, extra: usize) -> usize {
 }
 
 fn mean(g: Geometry, count_include_pad: bool, extra: [usize; 3]) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<f32>(), outs[0].of::<f32>());
-        let (plane_in, plane_out) = (g.plane_in().max(1), g.plane_out().max(1));
-        for (x, y) in x.chunks_exact(plane_in).zip(y.chunks_exact_mut(plane_out)) {
+        let plane_in = g.plane_in();
+        let taps = g.kernel.iter().product();
+        planes(y, g.plane_out(), taps, team, |plane, y| {
+            let x = &x[plane * plane_in..][..plane_in];
             for (cell, y) in y.iter_mut().enumerate() {
                 let o = output_index(&g, cell);
                 let (mut sum, mut n) = (0.0f32, 0);
@@ -282,32 +302,52 @@ fn mean(g: Geometry, count_include_pad: bool, extra: [usize; 3]) -> Work {
                 }
                 *y = if n == 0 { 0.0 } else { sum / n as f32 };
             }
-        }
+        });
         Ok(())
     })
 }
 
 fn max<T: Number>(g: Geometry, column_major: bool) -> Work {
-    Box::new(move |ins: &[View], outs: &mut [ViewMut], _: Team| {
-        let (plane_in, plane_out) = (g.plane_in().max(1), g.plane_out().max(1));
+    Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
+        let plane_in = g.plane_in();
+        let taps = g.kernel.iter().product();
         let x = ins[0].of::<T>();
-        let (values, indices) = outs.split_at_mut(1);
-        let y = values[0].of::<T>();
-        let mut indices = indices.first_mut().map(|v| v.of::<i64>());
-        for plane in 0..g.samples * g.channels {
+        // The largest cell under each window, and where it is in its plane.
+        let largest = |plane: usize, cell: usize| {
             let x = &x[plane * plane_in..][..plane_in];
-            for cell in 0..g.plane_out() {
-                let (mut best, mut top) = (None, T::LOWEST);
-                each_cell(&g, output_index(&g, cell), |at| {
-                    // NaN is never greater, so the first of them is kept by the second test only.
-                    if best.is_none() || x[at] > top {
-                        (best, top) = (Some(at), x[at]);
-                    }
-                });
-                y[plane * plane_out + cell] = top;
-                if let Some(indices) = &mut indices {
+            let (mut best, mut top) = (None, T::LOWEST);
+            each_cell(&g, output_index(&g, cell), |at| {
+                // NaN is never greater, so the first of them is kept by the second test only.
+                if best.is_none() || x[at] > top {
+                    (best, top) = (Some(at), x[at]);
+                }
+            });
+            (best.unwrap_or(0), top)
+        };
+        let (values, indices) = outs.split_at_mut(1);
+        planes(
+            values[0].of::<T>(),
+            g.plane_out(),
+            taps,
+            team,
+            |plane, y| {
+                for (cell, y) in y.iter_mut().enumerate() {
+                    *y = largest(plane, cell).1;
+                }
+            },
+        );
+        let Some(indices) = indices.first_mut() else {
+            return Ok(());
+        };
+        planes(
+            indices.of::<i64>(),
+            g.plane_out(),
+            taps,
+            team,
+            |plane, y| {
+                for (cell, y) in y.iter_mut().enumerate() {
+                    let (at, _) = largest(plane, cell);
                     let [d, h, w] = g.input;
-                    let at = best.unwrap_or(0);
                     let at = if column_major {
                         // The first spatial axis runs fastest.
                         let (z, row, column) = (at / (h * w), at / w % h, at % w);
@@ -315,10 +355,10 @@ fn max<T: Number>(g: Geometry, column_major: bool) -> Work {
                     } else {
                         at
                     };
-                    indices[plane * plane_out + cell] = (plane * plane_in + at) as i64;
+                    *y = (plane * plane_in + at) as i64;
                 }
-            }
-        }
+            },
+        );
         Ok(())
     })
 }

@@ -40,6 +40,19 @@ impl<'a> Matrix<'a> {
     }
 }
 
+impl Matrix<'_> {
+    /// `count` columns from `first` on. Panics unless there are as many.
+    pub(crate) fn columns(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.columns);
+        let from = (first * self.stride.1).min(self.data.len());
+        Matrix {
+            data: &self.data[from..],
+            columns: count,
+            ..self
+        }
+    }
+}
+
 /// `y = a · b`, row-major, on the calling thread. Panics unless the extents fit.
 pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
     let (m, k, n) = (a.rows, a.columns, b.columns);

@@ -36,6 +36,9 @@ pub(super) trait Simd: Copy {
     /// Asks for the line at `p`, which may be any address.
     #[inline(always)]
     fn prefetch(_p: *const f32) {}
+    /// Asks for the line at `p`, which may be any address, in the second-level cache.
+    #[inline(always)]
+    fn prefetch_second(_p: *const f32) {}
 }
 
 /// Plain arrays, for any processor.
@@ -97,7 +100,8 @@ impl Simd for Portable {
 /// Implements [`Simd`] by intrinsics that do exactly what each method says.
 macro_rules! intrinsics {
     ($name:ident, $v:ty, $lanes:expr, $load:ident, $store:ident, $splat:ident, $add:ident,
-     $mul:ident, |$a:ident, $b:ident, $c:ident| $fma:expr, $max:expr, $min:expr, $prefetch:expr) => {
+     $mul:ident, |$a:ident, $b:ident, $c:ident| $fma:expr, $max:expr, $min:expr, $prefetch:expr,
+     $prefetch_second:expr) => {
         impl Simd for $name {
             type V = $v;
             const LANES: usize = $lanes;
@@ -146,6 +150,11 @@ macro_rules! intrinsics {
                 let prefetch: fn(*const f32) = $prefetch;
                 prefetch(p);
             }
+            #[inline(always)]
+            fn prefetch_second(p: *const f32) {
+                let prefetch: fn(*const f32) = $prefetch_second;
+                prefetch(p);
+            }
         }
     };
 }
@@ -174,6 +183,10 @@ mod x86 {
         |p| {
             // SAFETY: SSE is part of x86-64, and a prefetch of any address does no harm.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        },
+        |p| {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
     );
 
@@ -196,6 +209,10 @@ mod x86 {
         |p| {
             // SAFETY: SSE is part of x86-64, and a prefetch of any address does no harm.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        },
+        |p| {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
     );
 }
@@ -224,6 +241,7 @@ mod arm {
         |a, b, c| vfmaq_f32(c, a, b),
         |a, b| vbslq_f32(vcgtq_f32(a, b), a, b),
         |a, b| vbslq_f32(vcltq_f32(a, b), a, b),
+        |_| {},
         |_| {}
     );
 }

@@ -135,8 +135,8 @@ struct Case {
 
 prop_compose! {
     /// Kernel, stride, dilation, padding before, input, output of one axis.
-    fn axis()(k in 1usize..5, s in 1usize..4, d in 1usize..3, before in 0usize..4,
-              after in 0usize..4, more in 0usize..8) -> [usize; 6] {
+    fn axis(room: usize)(k in 1usize..5, s in 1usize..4, d in 1usize..3, before in 0usize..4,
+              after in 0usize..4, more in 0..room) -> [usize; 6] {
         let reach = d * (k - 1) + 1;
         let (before, after) = (before.min(k - 1), after.min(k - 1));
         let input = (reach + more).saturating_sub(before + after).max(1);
@@ -146,7 +146,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn plane()(y in axis(), x in axis()) -> Plane {
+    fn plane()(y in axis(8), x in axis(20)) -> Plane {
         let both = |i: usize| [y[i], x[i]];
         Plane {
             kernel: both(0), stride: both(1), dilation: both(2), pad: both(3), input: both(4),
@@ -376,8 +376,16 @@ proptest! {
     }
 
     #[test]
-    fn windows_are_their_definition(case in case(), kind in 0usize..4) {
+    fn windows_are_their_definition(case in case(), kind in 0usize..4, three in 0usize..4) {
         let mut case = case;
+        if three > 0 {
+            // Three columns with the usual strides have loops of their own.
+            let p = &mut case.plane;
+            (p.kernel[1], p.dilation[1], p.stride[1]) = (3, 1, three.min(2));
+            p.pad[1] = p.pad[1].min(2);
+            p.input[1] = p.input[1].max(3);
+            p.output[1] = (p.input[1] + p.pad[1] - 3) / p.stride[1] + 1;
+        }
         let p = case.plane;
         let reaches = |a: usize| (0..p.output[a]).all(|o| {
             let (first, end) = p.taps(a, o);
@@ -447,7 +455,7 @@ proptest! {
             let arena = &mut room.arena();
             step::to_pixels(arena, Plain::Outside(&x), (h, w), &bordered, pad, team);
             step::to_pixels(arena, Plain::Outside(&x), (h, w), &tight, (0, 0), team);
-            step::copy_pixels(arena, &tight, &again);
+            step::copy_pixels(arena, &tight, &again, team);
             step::from_pixels(arena, &again, &mut out, team);
             step::from_pixels_into(arena, &again, flat.slot, team);
         });
@@ -470,7 +478,18 @@ proptest! {
         let stride = |turned, rows, columns| if turned { (1, rows) } else { (columns, 1) };
         let (sa, sb) = (stride(turned.0, m, k), stride(turned.1, k, n));
         let mut y = vec![UNTOUCHED; m * n];
-        product(Matrix::new(&a, m, k, sa), Matrix::new(&b, k, n, sb), &mut y);
+        // In two halves, of the rows and of the columns.
+        let (a_all, b_all) = (Matrix::new(&a, m, k, sa), Matrix::new(&b, k, n, sb));
+        let (top, left) = (m / 2, n / 2);
+        for (rows, count) in [(0, top), (top, m - top)] {
+            for (columns, wide) in [(0, left), (left, n - left)] {
+                let mut part = vec![UNTOUCHED; count * wide];
+                product(a_all.rows(rows, count), b_all.columns(columns, wide), &mut part);
+                for (i, part) in part.into_iter().enumerate() {
+                    y[(rows + i / wide) * n + columns + i % wide] = part;
+                }
+            }
+        }
         let want = |i: usize| {
             let terms = (0..k).map(|j| {
                 f64::from(a[i / n * sa.0 + j * sa.1]) * f64::from(b[j * sb.0 + i % n * sb.1])
@@ -545,5 +564,77 @@ fn nothing_is_not_a_number_but_passes_through_a_clamp_as_its_bound() {
         });
         let got = room.take(&tensors[1]);
         assert!(got.iter().all(|y| y.is_nan()), "{isa:?}: {got:?}");
+    }
+}
+
+/// The plainest case: as many samples, channels and outputs, a map of `side`, three by three.
+fn square(side: usize, samples: usize, channels: usize) -> Case {
+    Case {
+        plane: Plane {
+            input: [side; 2],
+            output: [side; 2],
+            kernel: [3; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pad: [1; 2],
+        },
+        samples,
+        channels,
+        wide: channels,
+        groups: 1,
+        gap: (0, 0),
+        residual: false,
+        clamp: (f32::NEG_INFINITY, f32::INFINITY),
+        threads: 1,
+    }
+}
+
+#[test]
+fn a_stop_leaves_the_tiles_that_were_not_begun() {
+    let case = square(20, 3, 70);
+    let weight = noise(70 * 70 * 9, 3);
+    let conv = Conv::new(ConvParts {
+        plane: case.plane,
+        samples: 3,
+        taps: (0..9).map(|tap| (tap / 3, tap % 3)).collect(),
+        run: 70,
+        groups: 1,
+        channels: 70,
+        packed: Arc::new(case.panels(&weight, false)),
+        bias: case.bias_panels(&[0.0; 70]),
+        clamp: case.clamp,
+    });
+    let tensors = [
+        pixels(0, case.input(), (0, 0)),
+        pixels(1, case.output(), (0, 0)),
+    ];
+    for (isa, loops) in each_isa() {
+        // What one thread writes until its n-th look at the token: a tile at most for each.
+        let written = |looks: usize| {
+            let mut room = Room::new(&tensors);
+            room.fill(&tensors[0], &noise(tensors[0].len(), 1));
+            let (pool, cancel) = (Pool::shared(1), Cancel::at_look(looks));
+            let team = Team {
+                pool: &pool,
+                cancel: &cancel,
+            };
+            conv.run(
+                &mut room.arena(),
+                &tensors[0],
+                None,
+                &tensors[1],
+                &loops,
+                team,
+            );
+            let got = room.take(&tensors[1]);
+            got.iter().filter(|&&y| y != UNTOUCHED).count()
+        };
+        let tile = loops.height * loops.panels * PANEL;
+        for looks in [1, 2, 9, 40] {
+            let written = written(looks);
+            assert!(written <= looks * tile, "{isa:?}: {written} after {looks}");
+        }
+        assert!(written(40) > 0, "{isa:?}");
+        assert_eq!(written(usize::MAX), tensors[1].len(), "{isa:?}");
     }
 }

@@ -1,6 +1,6 @@
 /*! The PyTorch source of a head computes what the head computes, where PyTorch is at hand. */
 
-use super::language::network;
+use super::files::network;
 use super::support::{difference, noise, point, run};
 use crate::exits::{Head, Library, Part, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;

@@ -36,7 +36,10 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut gone_since = None;
         loop {
-            match self.events(job, &mut last, on_event).await {
+            match self
+                .events(job, &mut last, gone_since.is_some(), on_event)
+                .await
+            {
                 End::Terminal(result) => return result,
                 End::Lost(error @ ClientError::Refused { .. }, _) => return Err(error),
                 End::Lost(error, came) => {
@@ -47,6 +50,10 @@ impl Client {
                     if since.elapsed() > self.patience {
                         return Err(error);
                     }
+                    on_event(&JobEvent::Lost {
+                        error: error.to_string(),
+                        again_ms: pause.as_millis() as u64,
+                    });
                 }
             }
             tokio::time::sleep(pause).await;
@@ -58,6 +65,7 @@ impl Client {
         &self,
         job: &str,
         last: &mut Option<String>,
+        was_lost: bool,
         on_event: &mut (dyn FnMut(&JobEvent) + Send),
     ) -> End {
         let mut request = self.request(Method::GET, &format!("jobs/{job}/events"));
@@ -68,6 +76,9 @@ impl Client {
             Ok(response) => response,
             Err(error) => return End::Lost(error, false),
         };
+        if was_lost {
+            on_event(&JobEvent::Found);
+        }
         let came = AtomicBool::new(false);
         let mut stream = std::pin::pin!(self.pieces(response, &came).eventsource());
         let lost = |error| End::Lost(error, came.load(Ordering::Relaxed));
@@ -103,7 +114,9 @@ impl Client {
                 JobEvent::Queued { .. }
                 | JobEvent::Progress(_)
                 | JobEvent::Epoch(_)
-                | JobEvent::Log { .. } => {}
+                | JobEvent::Log { .. }
+                | JobEvent::Lost { .. }
+                | JobEvent::Found => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::data::LoadOptions;
 use crate::exits::Classifier;
+use crate::run::pause::Pause;
 use crate::session::ExitSettings;
 use crate::train::HeadRecipe;
 use pretty_assertions::assert_eq;
@@ -79,7 +80,7 @@ impl Bench {
         };
         let heads = self.network.heads(&self.session, &mut teller)?;
         let cancel = Cancel::new();
-        let mut fleet = Fleet::new(&self.session, None, &cancel)?;
+        let mut fleet = Fleet::new(&self.session, None, &cancel, Pause::new(None))?;
         let lesson = Lesson {
             session: &self.session,
             network: &self.network,
@@ -149,7 +150,7 @@ fn a_recipe_for_one_head_trains_only_that_head() {
     let after = bench.network.points[2].after.clone();
     let first = bench.train(false).unwrap();
     let own = HeadRecipe {
-        learning_rate: Some(0.02),
+        learning_rate: Some(0.001),
         ..HeadRecipe::default()
     };
     bench.session.exits.recipe.heads = vec![(after.clone(), own)];

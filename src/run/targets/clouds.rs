@@ -69,7 +69,7 @@ impl Fleet<'_> {
         teller: &mut Teller,
         bytes: &[u8],
         probabilities: Option<bool>,
-    ) -> Result<Vec<CloudTarget>, RunError> {
+    ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
         let all = self.session.cloud.len().max(1);
         let mut wanted: Vec<usize> = (0..all).collect();
@@ -88,7 +88,7 @@ impl Fleet<'_> {
                 false => self.put(teller, Part::Cloud, index, bytes).map(drop),
             };
             match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
-                Ok(target) => targets.push(target),
+                Ok(target) => targets.push((index, target)),
                 Err(error) if is_away(&error) && all > 1 => {
                     self.miss(teller, Part::Cloud, index, error);
                     failed = Some(index);

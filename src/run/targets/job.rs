@@ -1,5 +1,6 @@
 /*! One job on one target, from its submission to its end. */
 
+use super::holding::{Holding, connection};
 use super::{Fleet, LAST_WORDS, LOOK};
 use crate::exits::Part;
 use crate::remote::client::{Client, ClientError};
@@ -36,7 +37,10 @@ impl Fleet<'_> {
     ) -> Result<(JobResult, Client, String), RunError> {
         let client = self.reach(teller, part, index)?.client.clone();
         let key = self.left.as_ref().map(|left| left.key(request));
-        let cancel = self.cancel;
+        let (cancel, pause) = (self.cancel, self.pause.clone());
+        let watch = &mut self.watch;
+        let mut holding = Holding::new(&pause);
+        watch.leave_alone((part, index), true);
         let done = self.runtime.block_on(async {
             let id = match &key {
                 Some(key) => client.submit_as(key, request).await?,
@@ -53,12 +57,22 @@ impl Fleet<'_> {
                 tokio::select! {
                     // What came before the end is told before it.
                     biased;
-                    Some(event) = inbox.recv() => on(teller, event),
+                    Some(event) = inbox.recv() => {
+                        if let JobEvent::Progress(progress) = &event {
+                            holding.told(teller, progress.held);
+                        }
+                        connection(teller, part, index, &event);
+                        on(teller, event);
+                    }
                     end = &mut follow => break end,
-                    () = tokio::time::sleep(LOOK) => if cancel.is_cancelled() && !stopped {
-                        stopped = true;
-                        // One that is over, or gone, needs no stopping.
-                        let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                    () = tokio::time::sleep(LOOK) => {
+                        if cancel.is_cancelled() && !stopped {
+                            stopped = true;
+                            // One that is over, or gone, needs no stopping.
+                            let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                        }
+                        holding.mind([(&client, id.as_str())].into_iter()).await;
+                        watch.tell(teller);
                     }
                 }
             };
@@ -70,6 +84,8 @@ impl Fleet<'_> {
                 (end, false) => Ok((end?, id.clone())),
             }
         });
+        drop(holding);
+        self.watch.leave_alone((part, index), false);
         let (result, id) = done.map_err(|error| self.explain(error))?;
         Ok((result, client, id))
     }

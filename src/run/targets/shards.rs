@@ -4,6 +4,7 @@ that dies takes along only what it hadn't told yet; that, and what it hadn't com
 over. A record that was fetched stays, and its sample isn't run again: nothing counts twice.
 */
 
+use super::holding::{Holding, connection};
 use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
 use crate::evaluate::Record;
 use crate::exits::Part;
@@ -137,6 +138,15 @@ fn add(before: &Progress, mut now: Progress) -> Progress {
     for (now, before) in now.exits.iter_mut().zip(&before.exits) {
         *now += before;
     }
+    for share in &before.clouds {
+        match now.clouds.iter_mut().find(|s| s.url == share.url) {
+            Some(now) => {
+                now.answered += share.answered;
+                now.failed += share.failed;
+            }
+            None => now.clouds.push(share.clone()),
+        }
+    }
     now
 }
 
@@ -159,6 +169,11 @@ impl Fleet<'_> {
             });
         }
         let (cancel, edge, left) = (self.cancel, &mut self.edge, self.left.as_ref());
+        let watch = &mut self.watch;
+        let mut holding = Holding::new(&self.pause);
+        for shard in &shards {
+            watch.leave_alone((Part::Edge, shard.index), true);
+        }
         let done = self.runtime.block_on(async {
             let (events, mut inbox) = mpsc::unbounded_channel();
             let mut tasks = JoinSet::new();
@@ -213,9 +228,14 @@ impl Fleet<'_> {
                             JobEvent::Progress(progress) => {
                                 let at = place(index);
                                 last[at] = add(&before[at], progress);
+                                let mut all = running.iter().map(|r| last[place(r.index)].held);
+                                holding.told(teller, all.all(|held| held));
                                 JobEvent::Progress(last[at].clone())
                             }
-                            other => other,
+                            other => {
+                                connection(teller, Part::Edge, index, &other);
+                                other
+                            }
                         };
                         on(teller, index, event);
                         continue;
@@ -235,6 +255,12 @@ impl Fleet<'_> {
                             stop(&running).await;
                         }
                         bury(edge, &mut running);
+                        let jobs: Vec<(Client, String)> = running
+                            .iter()
+                            .filter_map(|r| Some((r.client.clone(), take(&r.job)?)))
+                            .collect();
+                        holding.mind(jobs.iter().map(|(c, job)| (c, job.as_str()))).await;
+                        watch.tell(teller);
                         continue;
                     }
                 };
@@ -305,9 +331,12 @@ impl Fleet<'_> {
                 Some(error) => Err(error),
                 None => Ok((done, lost)),
             }
-        })
-        .map_err(|error| self.explain(error));
-        let (done, lost) = done?;
+        });
+        drop(holding);
+        for shard in &shards {
+            self.watch.leave_alone((Part::Edge, shard.index), false);
+        }
+        let (done, lost) = done.map_err(|error| self.explain(error))?;
         for (index, text) in lost {
             // Whoever needs it again has to find out whether it is back.
             self.edge[index] = None;

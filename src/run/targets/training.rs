@@ -121,6 +121,10 @@ fn tell(teller: &mut Teller, event: JobEvent) {
         }
         JobEvent::Queued { ahead } => teller.say(format!("waits behind {ahead} other jobs")),
         JobEvent::Log { text } => teller.say(text),
-        JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled => {}
+        JobEvent::Lost { .. }
+        | JobEvent::Found
+        | JobEvent::Done(_)
+        | JobEvent::Failed { .. }
+        | JobEvent::Cancelled => {}
     }
 }

@@ -18,7 +18,7 @@ impl Samples for Shades {
     }
     fn label(&self, index: usize) -> u16 {
         let i = index + self.from;
-        ((i + usize::from(i % self.wrong == 0)) % 3) as u16
+        ((i + usize::from(i.is_multiple_of(self.wrong))) % 3) as u16
     }
     fn input(&self, index: usize, out: &mut [f32]) {
         let i = index + self.from;
@@ -226,13 +226,16 @@ fn a_taught_head_answers_as_the_final_classifier() {
     assert!(after < 0.3 * own, "{own} {after}");
 }
 
+/// Result, epochs, and where something stopped (last epoch, best epoch).
+type Patient<R> = (Result<R, TrainError>, Vec<usize>, Vec<(usize, usize)>);
+
 /// A training with patience: its result, the epochs it went through, and what it said of stopping.
 fn patient<R>(
     hyper: &Hyper,
     saved: Option<&Path>,
     stop: usize,
     run: impl FnOnce(&Task<'_>, &mut dyn FnMut(Event)) -> Result<R, TrainError>,
-) -> (Result<R, TrainError>, Vec<usize>, Vec<(usize, usize)>) {
+) -> Patient<R> {
     let mut stopped = Vec::new();
     let (result, epochs) = trained((&LEARNT, hyper), saved, stop, |task, on| {
         let task = Task {

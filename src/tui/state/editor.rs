@@ -5,7 +5,7 @@ at every point becomes the session's; until then the working heads stay.
 
 use super::document::EditKind;
 use super::{Panel, State};
-use crate::exits::{Classifier, ExitError, Part, TEMPLATES};
+use crate::exits::{Classifier, Diagnostic, ExitError, Part, TEMPLATES};
 use crate::tui::effects::{Effect, HeadsRequest, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -59,6 +59,15 @@ impl Editor {
         self.set_text("");
     }
 
+    /// What the text is to be underlined for: its findings, or else the warnings of the head at a row;
+    /// and whether they are findings.
+    pub fn marks(&self, row: usize) -> (&[Diagnostic], bool) {
+        match &self.error {
+            Some(error) => (&error.diagnostics, true),
+            None => (self.head_at(row).map_or(&[], |h| &h.warnings), false),
+        }
+    }
+
     /// The head at a point, by its row of the layer table; the nearest before it otherwise.
     pub fn head_at(&self, row: usize) -> Option<&HeadFacts> {
         let before = self.heads.iter().rev().find(|h| h.layer <= row);
@@ -106,6 +115,7 @@ impl State {
                     shapes: Vec::new(),
                     params: head.params,
                     macs: head.macs,
+                    warnings: Vec::new(),
                 }),
             }
         }
@@ -161,7 +171,7 @@ impl State {
         vec![Effect::Heads(HeadsRequest {
             generation: self.editor.generation,
             source,
-            settings: self.document.session.resolved(&self.document.folder).exits,
+            settings: Box::new(self.document.session.resolved(&self.document.folder).exits),
             network,
             seed: self.document.session.seed,
             first: first.unwrap_or(0),

@@ -174,10 +174,14 @@ impl State {
                 let found = command::search(self, input);
                 match event.code {
                     KeyCode::Enter => {
-                        return match found.get(*selected).copied() {
-                            Some(command) => self.dispatch(command),
-                            None => Vec::new(),
+                        let Some(command) = found.get(*selected).copied() else {
+                            return Vec::new();
                         };
+                        // One of another panel is run there.
+                        let panel = command.elsewhere(self);
+                        let mut effects = panel.map_or(Vec::new(), |p| self.show(p));
+                        effects.extend(self.dispatch(command));
+                        return effects;
                     }
                     KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
                         *selected = step(*selected, event.code, found.len());

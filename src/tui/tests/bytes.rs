@@ -3,8 +3,8 @@
 
 use super::driver::Bench;
 use crate::exits::Part;
-use crate::remote::message::Progress;
-use crate::run::{Event, Stage};
+use crate::remote::message::{CloudShare, Progress};
+use crate::run::{Event, Stage, Vitals};
 use crate::tui::term::color::Depth;
 use crate::tui::term::encode::Screen;
 
@@ -94,8 +94,31 @@ fn a_progress_frame_is_small() {
                 offloaded: done / 9,
                 mean_latency_ms: Some(4.0 + (step % 7) as f64),
                 bytes_sent: done * 700,
-                note: String::new(),
+                mean_cloud_ms: Some(0.4 + (step % 5) as f64 / 10.0),
+                clouds: vec![CloudShare {
+                    answered: done / 9,
+                    ..CloudShare::default()
+                }],
+                ..Progress::default()
             };
+            let vitals = Vitals {
+                celsius: Some(40.0 + step as f64),
+                watts: Some(5.0 + step as f64 / 10.0),
+                cpu: Some(step as f64 / 100.0),
+                ..Vitals::default()
+            };
+            for part in [Part::Edge, Part::Cloud] {
+                let index = 0;
+                bench.run_event(
+                    id,
+                    step * 200,
+                    Event::Vitals {
+                        part,
+                        index,
+                        vitals,
+                    },
+                );
+            }
             bench.run_event(id, step * 200, Event::Evaluating { index: 0, progress });
             let bytes = line.show(&bench);
             assert!(whole_update(&bytes));

@@ -1,19 +1,18 @@
 //! Plans that no other beats; the mouse; keys that come faster than frames.
 
 use super::driver::{Bench, network, results};
+use super::loops::{Counter, Idle};
 use crate::data::Set;
 use crate::evaluate::ConfidenceTable;
 use crate::evaluate::policy::Output;
-use crate::tui::app::{self, Display};
+use crate::tui::app;
 use crate::tui::effects::{Effect, Runner};
 use crate::tui::state::{Hit, Msg, Panel};
 use crate::tui::views;
-use crate::tui::work::{Job, Results, Work};
+use crate::tui::work::Results;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use pretty_assertions::assert_eq;
-use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
@@ -131,53 +130,6 @@ fn the_mouse_is_the_terminals_until_it_is_asked_for() {
     assert!(matches!(bench.effects.last(), Some(Effect::Mouse(false))));
 }
 
-/// Counts what is shown.
-struct Counter {
-    frames: usize,
-    last: String,
-}
-
-impl Display for Counter {
-    fn size(&self) -> (u16, u16) {
-        (120, 40)
-    }
-
-    fn show(&mut self, next: Buffer) -> io::Result<()> {
-        self.frames += 1;
-        self.last = app::text(&next);
-        Ok(())
-    }
-
-    fn send(&mut self, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn mouse(&mut self, _: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn suspend(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn resume(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Idle;
-
-impl Work for Idle {
-    fn run(
-        &self,
-        _: &Job,
-        _: &mut dyn FnMut(crate::run::Event),
-        _: &crate::engine::Cancel,
-    ) -> Result<Results, String> {
-        Err("nothing runs here".into())
-    }
-}
-
 /// 10,000 samples, seven classifiers.
 fn large() -> Results {
     let small = results();
@@ -227,10 +179,7 @@ fn keys_that_come_faster_than_frames_share_one() {
     }
     tell.send(Msg::HangUp).unwrap();
     let mut runner = Runner::new(tell, Arc::new(Idle)).unwrap();
-    let mut display = Counter {
-        frames: 0,
-        last: String::new(),
-    };
+    let mut display = Counter::new();
     app::run(
         &mut bench.state,
         &mut display,

@@ -246,11 +246,11 @@ fn leaving_a_run_asks_whether_it_is_to_finish() {
     assert!(!bench.quit);
     bench.press("qf");
     assert!(bench.quit);
-    assert!(bench.effects.iter().any(|e| matches!(e, Effect::Detach(1))));
+    assert!(bench.effects.iter().any(|e| matches!(e, Effect::Leave(1))));
     let mut bench = Bench::new(80, 24);
     bench.press("rqs");
     assert!(bench.quit);
-    assert!(!bench.effects.iter().any(|e| matches!(e, Effect::Detach(_))));
+    assert!(!bench.effects.iter().any(|e| matches!(e, Effect::Leave(_))));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_lost_terminal_leaves_the_run_to_finish() {
     let mut bench = Bench::new(80, 24);
     bench.press("r");
     bench.tell(Msg::HangUp);
-    assert!(bench.effects.iter().any(|e| matches!(e, Effect::Detach(1))));
+    assert!(bench.effects.iter().any(|e| matches!(e, Effect::Leave(1))));
 }
 
 #[test]
@@ -281,26 +281,29 @@ fn a_run_that_goes_on_elsewhere_is_joined() {
 }
 
 #[test]
-fn a_run_pauses_between_stages() {
+fn a_run_pauses_and_goes_on() {
     let mut bench = Bench::new(80, 24);
+    let asked = |b: &Bench, waits| {
+        let effect = b
+            .effects
+            .iter()
+            .rev()
+            .find(|e| matches!(e, Effect::Pause(..)));
+        matches!(effect, Some(Effect::Pause(1, w)) if *w == waits)
+    };
     bench.press("4r<space>");
-    assert!(
-        bench
-            .effects
-            .iter()
-            .any(|e| matches!(e, Effect::Pause(1, true)))
-    );
+    assert!(asked(&bench, true));
     bench.press("<esc>");
-    assert!(bench.line("run 1").contains("pauses before its next stage"));
-    bench.run_event(1, 10, Event::Started(Stage::Link));
-    assert!(bench.line("run 1").contains("paused before link"));
+    assert!(bench.line("run 1").contains("pauses at its next sample"));
+    bench.run_event(1, 10, Event::Held(true));
+    assert!(bench.line("run 1").contains("paused"));
     bench.press("<space>");
-    assert!(
-        bench
-            .effects
-            .iter()
-            .any(|e| matches!(e, Effect::Pause(1, false)))
-    );
+    assert!(asked(&bench, false));
+    bench.run_event(1, 20, Event::Held(false));
     bench.press("<esc>");
     assert!(bench.line("run 1").contains("running"));
+    // One that somebody else paused goes on by the same key.
+    bench.run_event(1, 30, Event::Held(true));
+    bench.press("<space>");
+    assert!(asked(&bench, false));
 }

@@ -4,8 +4,8 @@ use super::driver::{Bench, results};
 use crate::evaluate::Kind;
 use crate::exits::{Classifier, Part};
 use crate::partition::{Placement, Split, SplitRule};
-use crate::remote::message::Progress;
-use crate::run::{Event, Stage};
+use crate::remote::message::{CloudShare, Progress};
+use crate::run::{Event, Stage, Vitals};
 use crate::tui::command::{COMMANDS, readme_table};
 use crate::tui::effects::Effect;
 use crate::tui::state::{Msg, Panel};
@@ -358,6 +358,45 @@ fn a_good_edit_becomes_the_sessions_and_the_plans_numbers_follow() {
     );
 }
 
+#[test]
+fn a_heavy_head_is_warned_of_where_it_is_written() {
+    let mut bench = Bench::new(120, 40);
+    let first = bench.state.network.as_ref().unwrap().points[0].layer;
+    bench.state.layers.cursor = first;
+    bench.press("3<ret>");
+    bench.state.editor.area.select_all();
+    bench.state.editor.area.cut();
+    let source = "[\n  Conv2d(256),\n  GlobalAvgPool,\n  Linear(classes),\n]";
+    bench.tell(Msg::Paste(source.into()));
+    assert!(bench.state.editor.error.is_none());
+    assert!(bench.line("3 Exits").contains("warned of"));
+    let cell = bench.cell("Conv2d(256)");
+    assert!(cell.modifier.contains(Modifier::UNDERLINED), "{cell:?}");
+    assert_eq!(cell.fg, Color::Yellow);
+    assert!(bench.line("2:3 ").contains("MACs"), "{}", bench.screen());
+    // It isn't timed yet: what it will take is predicted, and says so.
+    assert!(bench.line("edge ≈").contains("cloud ≈"));
+    bench.press("<esc>d");
+    assert!(bench.screen().contains("2:3: "));
+}
+
+#[test]
+fn runs_get_the_room_of_the_classifier_while_they_are_looked_at() {
+    let mut bench = Bench::new(120, 40);
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.press("r");
+    assert!(!bench.screen().contains(" 3 Exits ✓"));
+    bench.press("3");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.tell(Msg::RunEnded(1, 10, false, Ok(Box::default())));
+    bench.press("1");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    // A larger screen has room for both.
+    bench.tell(Msg::Resize(200, 60));
+    bench.press("4");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+}
+
 fn progress(done: u64) -> Progress {
     Progress {
         done,
@@ -366,7 +405,12 @@ fn progress(done: u64) -> Progress {
         offloaded: done / 4,
         mean_latency_ms: Some(4.0 + done as f64 / 1000.0),
         bytes_sent: done * 1000,
-        note: String::new(),
+        mean_cloud_ms: Some(0.5),
+        clouds: vec![CloudShare {
+            answered: done / 4,
+            ..CloudShare::default()
+        }],
+        ..Progress::default()
     }
 }
 
@@ -380,10 +424,24 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     let target = |part| Event::Target {
         part,
         index: 0,
-        state: "connected".into(),
+        state: "connected: a board".into(),
     };
     bench.run_event(id, 10, target(Part::Edge));
     bench.run_event(id, 20, target(Part::Cloud));
+    let vitals = Vitals {
+        celsius: Some(46.2),
+        watts: Some(5.2),
+        ..Vitals::default()
+    };
+    bench.run_event(
+        id,
+        25,
+        Event::Vitals {
+            part: Part::Edge,
+            index: 0,
+            vitals,
+        },
+    );
     bench.run_event(id, 30, Event::Started(Stage::Run));
     for (at, done) in [(1000, 400), (2000, 800), (3000, 1200)] {
         bench.run_event(
@@ -396,10 +454,49 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         );
     }
     let run = bench.state.shown_run().unwrap();
-    assert_eq!(run.edges[&0].rate_hz, Some(400.0));
+    let [edge, cloud] = &run.targets[..] else {
+        panic!("{:?}", run.targets);
+    };
+    assert_eq!((edge.rate_hz, cloud.rate_hz), (Some(400.0), Some(100.0)));
     assert!(bench.line("1200 of 2000").contains("400/s"));
-    assert!(bench.line("300 sent").contains("1.20 MB"));
+    assert!(bench.line("300 answered").contains("100/s  1.20 MB"));
+    assert!(bench.line("edge ● connected").contains("46°C  5.2 W"));
     insta::assert_snapshot!("running-120x40", bench.screen());
+    bench.tell(Msg::Resize(80, 24));
+    bench.press("4");
+    insta::assert_snapshot!("running-80x24", bench.screen());
+    bench.tell(Msg::Resize(200, 60));
+    insta::assert_snapshot!("running-200x60", bench.screen());
+    bench.tell(Msg::Resize(120, 40));
+    // Each target's panel says how it is connected; its log has what it said.
+    bench.run_event(
+        id,
+        3100,
+        Event::Target {
+            part: Part::Cloud,
+            index: 0,
+            state: "reconnecting in 2 s: no route".into(),
+        },
+    );
+    assert!(
+        bench
+            .line("cloud ✗ reconnecting in 2 s")
+            .contains("no route")
+    );
+    bench.run_event(
+        id,
+        3200,
+        Event::Evaluating {
+            index: 0,
+            progress: Progress {
+                held: true,
+                ..progress(1200)
+            },
+        },
+    );
+    assert!(bench.screen().contains("edge ● paused"));
+    bench.run_event(id, 3300, target(Part::Cloud));
+    bench.press("1");
 
     let outcome = crate::evaluate::Outcome {
         kind: Kind::Measured,
@@ -420,7 +517,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     bench.tell(Msg::RunEnded(id, 5000, false, Ok(Box::new(results))));
     let accuracy = bench.field("accuracy ");
     assert_eq!(accuracy.matches('%').count(), 3, "{accuracy}");
-    assert!(bench.field("calibration  ").contains("test"));
+    assert!(bench.line("calib. 1000").contains("test 1000"));
     // Another plan than the measured one is told.
     bench.press("[");
     assert!(bench.screen().contains("≠ measured"));
@@ -533,12 +630,11 @@ fn commands_are_found_by_name_and_run() {
     assert!(bench.screen().contains("nothing of that name"));
     bench.press("<esc>:threshold-up<ret>");
     assert!((bench.state.threshold() - 0.71).abs() < 1e-9);
+    // Of another panel, to which it leads.
     bench.press(":placement");
-    assert!(
-        bench.screen().contains("nothing of that name"),
-        "not in the plan's panel"
-    );
-    bench.press("<esc>2:placement<ret>");
+    assert!(bench.line("placement").contains("Plan: exits spread"));
+    bench.press("<ret>");
+    assert_eq!(bench.state.focus, Panel::Plan);
     assert_eq!(
         bench.state.document.session.exits.placement,
         Placement::Linear
@@ -599,4 +695,7 @@ fn the_readme_has_the_key_table() {
     let readme = std::fs::read_to_string(file).unwrap();
     let table = readme_table();
     assert!(readme.contains(&table), "put this into README.md:\n{table}");
+    for theme in crate::tui::theme::names() {
+        assert!(readme.contains(&format!("`{theme}`")), "no theme {theme}");
+    }
 }

@@ -34,6 +34,17 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
             Span::styled(text, theme.good)
         }
     }];
+    let warned = editor.heads.iter().filter(|h| !h.warnings.is_empty());
+    match (warned.count(), &editor.error) {
+        (0, _) | (_, Some(_)) => {}
+        (n, None) => {
+            let of = editor.heads.len();
+            words.push(Span::styled(
+                format!("· ! {n} of {of} warned of "),
+                theme.warning,
+            ));
+        }
+    }
     if editor.typing {
         words.push(Span::styled("· typing ", theme.focus));
     }
@@ -102,9 +113,12 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let side = area.width >= 60;
     let (source, head) = if side {
         let width = (area.width * 6 / 10).max(34);
+        for y in 0..area.height {
+            put(buf, area, width, y, "┆", state.theme.border);
+        }
         (
             columns(area, 0, width),
-            columns(area, width + 1, area.width),
+            columns(area, width + 2, area.width),
         )
     } else {
         let height = area.height * 6 / 10;
@@ -119,11 +133,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             hint(state, "", "template", " starts from one that ships"),
         );
     } else {
-        let findings = state
-            .editor
-            .error
-            .as_ref()
-            .map_or(0, |_| 2.min(source.height / 3));
+        let findings = match state.editor.marks(state.layers.cursor) {
+            ([], _) => 0,
+            _ => 2.min(source.height / 3),
+        };
         let text = rows(source, 0, source.height - findings);
         draw_source(state, buf, text);
         draw_findings(state, buf, rows(source, text.height, findings));
@@ -184,10 +197,15 @@ fn draw_source(state: &State, buf: &mut Buffer, area: Rect) {
         }
     }
     let mut marked = Vec::new();
-    for finding in state.editor.error.iter().flat_map(|e| &e.diagnostics) {
+    let (marks, wrong) = editor.marks(state.layers.cursor);
+    let (mark, style) = match wrong {
+        true => ("✗", theme.error),
+        false => ("!", theme.warning),
+    };
+    for finding in marks {
         let row = finding.line.saturating_sub(1);
         let from = finding.column.saturating_sub(1);
-        let style = theme.error.add_modifier(Modifier::UNDERLINED);
+        let style = style.add_modifier(Modifier::UNDERLINED);
         paint(row, from..from + finding.length, style);
         marked.push(row);
     }
@@ -196,18 +214,20 @@ fn draw_source(state: &State, buf: &mut Buffer, area: Rect) {
             .checked_sub(usize::from(top))
             .filter(|y| *y < usize::from(area.height))
         {
-            put(buf, area, 0, y as u16, "✗", theme.error);
+            put(buf, area, 0, y as u16, mark, style);
         }
     }
 }
 
 fn draw_findings(state: &State, buf: &mut Buffer, area: Rect) {
-    let Some(error) = &state.editor.error else {
-        return;
+    let (marks, wrong) = state.editor.marks(state.layers.cursor);
+    let style = match wrong {
+        true => state.theme.error,
+        false => state.theme.warning,
     };
-    if let Some(first) = error.diagnostics.first() {
+    if let Some(first) = marks.first() {
         let text = format!("{}:{} {}", first.line, first.column, first.message);
-        line(buf, area, 0, Span::styled(text, state.theme.error));
+        line(buf, area, 0, Span::styled(text, style));
         if let Some(help) = &first.help {
             line(
                 buf,
@@ -219,7 +239,8 @@ fn draw_findings(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
-/// The head at the exit under the cursor: where, what it costs, its layers.
+/// The head at the exit under the cursor: where, what it costs, its layers. A time that isn't measured
+/// yet is predicted, and says so.
 fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
     let (Some(head), Some(network)) = (state.editor.head_at(state.layers.cursor), &state.network)
@@ -243,21 +264,15 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let macs = number::count(head.macs as f64);
     let text = format!("{macs} MACs ({:.2} %)", 100.0 * share);
     line(buf, area, 2, Span::raw(text));
-    let time = |profile: Option<&crate::device::Profile>| {
-        let mut heads = profile.iter().flat_map(|p| &p.heads);
-        let own = heads.find(|h| h.after == after && h.hash == head.hash);
-        own.map_or(number::NONE.to_string(), |h| number::ms(h.ms.median))
+    let results = &state.results;
+    let ms = [&results.edge, &results.cloud].map(|p| head.ms(&network.table, p.as_ref()?));
+    let write = |ms: Option<(f64, bool)>| match ms {
+        Some((ms, true)) => number::ms(ms),
+        Some((ms, false)) => format!("≈{}", number::ms(ms)),
+        None => number::NONE.to_string(),
     };
-    let (edge, cloud) = (
-        time(state.results.edge.as_ref()),
-        time(state.results.cloud.as_ref()),
-    );
-    line(
-        buf,
-        area,
-        3,
-        Span::raw(format!("edge {edge}, cloud {cloud} ms")),
-    );
+    let text = format!("edge {}, cloud {} ms", write(ms[0]), write(ms[1]));
+    line(buf, area, 3, Span::raw(text));
     let lines = head.shapes.iter();
     for (i, shape) in lines.enumerate() {
         line(

@@ -4,7 +4,7 @@ use crate::device::Profile;
 use crate::exits::Part;
 use crate::remote::Link;
 use crate::session::Target;
-use crate::tui::state::runs::Run;
+use crate::tui::state::runs::{Connection, Run};
 use crate::tui::state::{Panel, State};
 use crate::tui::widgets::{line, number, put_right};
 use ratatui::buffer::Buffer;
@@ -60,12 +60,16 @@ fn dot(state: &State, part: Part) -> (&'static str, Style) {
     let played = |r: &&Run| state.playback.as_ref().is_some_and(|p| p.run == r.id);
     let run = state.runs.iter().find(played);
     let run = run.or_else(|| state.runs.iter().rev().find(|r| r.is_running()));
-    let words = run.and_then(|r| r.targets.iter().find(|t| t.0 == part).map(|t| t.2.as_str()));
-    match words {
-        None => ("○", state.theme.dim),
-        Some(w) if w.contains("lost") || w.contains("fail") => ("✗", state.theme.error),
-        Some(w) if w.contains("connect") && !w.contains("connected") => ("○", state.theme.warning),
-        Some(_) => ("●", state.theme.good),
+    // The worst of them: one that is gone is what one wants to see.
+    let states = run
+        .iter()
+        .flat_map(|r| r.side(part))
+        .map(|t| t.connection());
+    match states.max() {
+        None | Some(Connection::Unknown) => ("○", state.theme.dim),
+        Some(Connection::Connected) => ("●", state.theme.good),
+        Some(Connection::Connecting) => ("○", state.theme.warning),
+        Some(Connection::Reconnecting | Connection::Lost) => ("✗", state.theme.error),
     }
 }
 

@@ -47,7 +47,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                         .iter()
                         .map(ToString::to_string)
                         .collect();
-                    format!("{:<16} {:<14} {}", c.name, keys.join(" "), c.help)
+                    let place = c.elsewhere(state);
+                    let place = place.map_or(String::new(), |p| format!("{}: ", p.name()));
+                    format!("{:<16} {:<14} {place}{}", c.name, keys.join(" "), c.help)
                 })
                 .collect();
             list(
@@ -275,6 +277,10 @@ fn help(state: &State, buf: &mut Buffer, area: Rect, scroll: usize) {
             "of another plan; the wire's type not yet in it; emulated",
         ),
         (
+            "≈",
+            "a head's time predicted by its MACs, until it is profiled",
+        ),
+        (
             "rss",
             "peak memory of a process; without it, packed weights, arena and heads",
         ),
@@ -293,9 +299,10 @@ fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) {
         Page::Log => ("log", log(state)),
         Page::Compare => ("comparison", compare(state)),
         Page::Findings => {
-            let text = match &state.editor.error {
-                Some(error) => error.text(),
-                None => "nothing is wrong with the source".into(),
+            let text = match (&state.editor.error, warnings(state)) {
+                (Some(error), _) => error.text(),
+                (None, text) if !text.is_empty() => text,
+                (None, _) => "nothing is wrong with the source".into(),
             };
             (
                 "findings",
@@ -303,6 +310,24 @@ fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) {
             )
         }
     }
+}
+
+/// What every head is warned of.
+fn warnings(state: &State) -> String {
+    let mut text = String::new();
+    let layers = state.network.iter().flat_map(|n| &n.table.layers);
+    let names: Vec<&str> = layers.map(|l| l.name.as_str()).collect();
+    for head in state.editor.heads.iter() {
+        for w in &head.warnings {
+            let after = names.get(head.layer).unwrap_or(&"");
+            text += &format!("after {after}, {}:{}: {}\n", w.line, w.column, w.message);
+            text += &w
+                .help
+                .as_ref()
+                .map_or(String::new(), |h| format!("    {h}\n"));
+        }
+    }
+    text
 }
 
 fn layer(state: &State) -> Vec<Line<'static>> {

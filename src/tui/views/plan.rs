@@ -64,7 +64,7 @@ pub fn rule(state: &State) -> String {
                 Placement::Pareto => "Pareto",
             };
             let at = if session.exits.at_split {
-                ", one at split"
+                ", at split"
             } else {
                 ""
             };
@@ -101,7 +101,7 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
                 ),
                 theme.predicted,
             ));
-            words.push(Span::styled("predicted, calibration", theme.dim));
+            words.push(Span::styled(format!("predicted, {}", source(o)), theme.dim));
         }
         (None, Some(problem), _) => words.push(Span::styled(problem.as_str(), theme.error)),
         (None, None, Some(lacking)) => {
@@ -203,7 +203,7 @@ fn set(set: Set) -> &'static str {
 
 /// Set and kind of a number, and what it isn't.
 pub fn source(outcome: &Outcome) -> String {
-    let mut words = set(outcome.set).to_string();
+    let mut words = format!("{} {}", set(outcome.set), outcome.samples);
     if outcome.emulated {
         words += ", emu";
     }
@@ -303,9 +303,21 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             outcome: cloud,
             style: Style::new(),
         },
+        Column {
+            title: "unmodified".into(),
+            outcome: measured.and_then(|m| m.original.as_ref()),
+            style: Style::new(),
+        },
+        Column {
+            title: "edge-only".into(),
+            outcome: measured.and_then(|m| m.edge_only.as_ref()),
+            style: Style::new(),
+        },
     ];
     let label = 15.min(area.width);
-    let width = (area.width - label) / 3;
+    let shown = if area.width >= 80 { columns.len() } else { 3 };
+    let columns = &columns[..shown];
+    let width = (area.width - label) / shown as u16;
     let right = |buf: &mut Buffer, i: usize, row: u16, text: &str, style: Style| {
         let cell = crate::tui::widgets::columns(area, label + width * i as u16, width);
         if row < area.height {
@@ -314,9 +326,16 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
     };
     for (i, column) in columns.iter().enumerate() {
         right(buf, i, from, &column.title, theme.title);
-        let words = column.outcome.map_or("", |o| set(o.set));
-        right(buf, i, from + 1, words, theme.dim);
-        let flags = column.outcome.map_or(String::new(), |o| flags(o, i == 2));
+        // How many they are of belongs to what they say: baselines run on fewer.
+        let words = column.outcome.map_or(String::new(), |o| {
+            let name = match o.set {
+                Set::Calibration if width < 18 => "calib.",
+                other => set(other),
+            };
+            format!("{name} {}", o.samples)
+        });
+        right(buf, i, from + 1, &words, theme.dim);
+        let flags = column.outcome.map_or(String::new(), |o| flags(o, i >= 2));
         right(buf, i, from + 2, &flags, theme.dim);
     }
     for (r, (name, write)) in ROWS.iter().enumerate() {

@@ -1,15 +1,17 @@
-/*! Runs: the edge's and the cloud's panel of the shown run, its stages and log, the history. */
+/*! Runs: a panel for each target of the shown run, its stages and log, the history. */
+
+mod targets;
 
 use super::hint;
 use crate::exits::Part;
 use crate::run::Stage;
 use crate::tui::state::State;
 use crate::tui::state::playback::Playback;
-use crate::tui::state::runs::{Origin, Run, RunState, side_name, stage_name};
+use crate::tui::state::runs::{Log, Origin, Run, RunState, stage_name};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Modifier, Style};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 pub fn title(state: &State) -> Vec<Span<'static>> {
@@ -29,11 +31,10 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
 
 fn standing(state: &State, run: &Run) -> (&'static str, String, Style) {
     let theme = &state.theme;
-    let waits = |stage| format!("paused before {}", stage_name(stage));
     match &run.state {
         RunState::Running => match (run.held, run.pause, &run.origin) {
-            (Some(stage), ..) => ("▸", waits(stage), theme.warning),
-            (None, true, _) => ("▸", "pauses before its next stage".into(), theme.warning),
+            (true, ..) => ("▸", "paused".into(), theme.warning),
+            (false, true, _) => ("▸", "pauses at its next sample".into(), theme.warning),
             (_, _, Origin::Elsewhere(pid)) => {
                 ("▸", format!("running in process {pid}"), theme.good)
             }
@@ -69,36 +70,44 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         }
         return;
     };
-    // History only where there is one.
+    // History only where there is one, and room for it beside what runs.
     let history = match (state.runs.len(), area.height) {
-        (0 | 1, _) | (_, 0..9) => 0,
-        (n, height) => (n as u16).min(height / 4),
+        (0 | 1, _) | (_, 0..14) => 0,
+        (n, height) => (n as u16).min(height / 5).min(4),
     };
     draw_history(state, buf, rows(area, 0, history));
     let rest = rows(area, history, area.height);
     head(state, buf, rest, run);
-    let sides = 6.min(rest.height.saturating_sub(2));
-    let below = rows(rest, 2, sides);
-    let half = below.width / 2;
-    draw_side(
-        state,
-        buf,
-        columns(below, 0, half.saturating_sub(1)),
-        run,
-        Part::Edge,
-    );
-    draw_side(
-        state,
-        buf,
-        columns(below, half, below.width),
-        run,
-        Part::Cloud,
-    );
-    if run.evaluated().1 == 0 {
-        // Before the run itself the heads' curves are what there is to see.
-        learners(state, buf, rows(below, 1, below.height), run);
+    let below = rows(rest, 2, rest.height);
+    let across = run.side(Part::Edge).count();
+    let across = across.max(run.side(Part::Cloud).count()) as u16;
+    let evaluates = run.evaluated().1 > 0;
+    let sides = match (evaluates, below.height) {
+        // A line each, until there is more to say of them.
+        (false, height) => across.min(height / 2),
+        // Each with its log, where that leaves room for the run's own.
+        (true, height) => {
+            let all = across * (targets::ROWS + 2);
+            if height >= all + 3 { all } else { height }
+        }
+    };
+    for (column, part) in [(0, Part::Edge), (1, Part::Cloud)] {
+        let half = below.width / 2;
+        let width = if column == 0 {
+            half.saturating_sub(1)
+        } else {
+            below.width
+        };
+        let place = columns(rows(below, 0, sides), column * half, width);
+        targets::draw(state, buf, place, run, part);
     }
-    draw_log(state, buf, rows(rest, 2 + sides, rest.height), run);
+    let below = rows(below, sides, below.height);
+    let used = match evaluates {
+        true => 0,
+        // Before the run itself the heads' curves are what there is to see.
+        false => learners(state, buf, rows(below, 0, below.height * 2 / 3), run),
+    };
+    draw_log(state, buf, rows(below, used, below.height), &run.log);
 }
 
 fn draw_history(state: &State, buf: &mut Buffer, area: Rect) {
@@ -215,134 +224,12 @@ fn draw_playback(state: &State, buf: &mut Buffer, area: Rect, run: &Run, playbac
     );
 }
 
-fn draw_side(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part) {
-    let theme = &state.theme;
-    let style = if part == Part::Edge {
-        theme.edge
-    } else {
-        theme.cloud
-    };
-    let targets: Vec<&str> = run
-        .targets
-        .iter()
-        .filter(|t| t.0 == part)
-        .map(|t| t.2.as_str())
-        .collect();
-    let words = if targets.is_empty() {
-        number::NONE.to_string()
-    } else {
-        targets.join(", ")
-    };
-    line(
-        buf,
-        area,
-        0,
-        Line::from(vec![
-            Span::styled(
-                format!("{} ", side_name(part)),
-                style.add_modifier(Modifier::BOLD),
-            ),
-            Span::raw(words),
-        ]),
-    );
-    let (done, total) = run.evaluated();
-    if total == 0 {
-        return;
-    }
-    let exits = run.exits();
-    let planned = run.plan.as_ref().map_or(0, |p| p.exits.len());
-    let own = |i: usize| match run.plan.as_ref().and_then(|p| p.exits.get(i)) {
-        Some(exit) => exit.part == part,
-        None => part == Part::Cloud,
-    };
-    let share = |n: u64| n as f64 / done.max(1) as f64;
-    match part {
-        Part::Edge => {
-            let rate: Option<f64> = run.edges.values().map(|e| e.rate_hz).sum();
-            let rate = rate.map_or(number::NONE.into(), |r| format!("{}/s", number::count(r)));
-            let width = area.width.saturating_sub(8);
-            put(
-                buf,
-                area,
-                0,
-                1,
-                &bar::bar(done as f64 / total as f64, width),
-                style,
-            );
-            put_right(
-                buf,
-                rows(area, 1, 1),
-                0,
-                &format!("{:.0} %", 100.0 * done as f64 / total as f64),
-                style,
-            );
-            put(
-                buf,
-                area,
-                0,
-                2,
-                &format!("{done} of {total}  {rate}"),
-                Style::new(),
-            );
-        }
-        Part::Cloud => {
-            let offloaded = run.offloaded();
-            let width = area.width.saturating_sub(8);
-            put(buf, area, 0, 1, &bar::bar(share(offloaded), width), style);
-            put_right(
-                buf,
-                rows(area, 1, 1),
-                0,
-                &format!("{:.0} %", 100.0 * share(offloaded)),
-                style,
-            );
-            let sent = number::bytes(run.bytes_sent() as f64);
-            put(
-                buf,
-                area,
-                0,
-                2,
-                &format!("{offloaded} sent, {sent}"),
-                Style::new(),
-            );
-        }
-    }
-    let mut words = vec![Span::styled("exits ", theme.dim)];
-    for (i, n) in exits.iter().enumerate().filter(|(i, _)| own(*i)) {
-        let mark = if i >= planned {
-            "■"
-        } else if part == Part::Edge {
-            "◆"
-        } else {
-            "◇"
-        };
-        words.push(Span::styled(
-            format!("{mark}{:.0}% ", 100.0 * share(*n)),
-            theme.exit,
-        ));
-    }
-    line(buf, area, 3, Line::from(words));
-    if part == Part::Edge {
-        for (i, side) in run.edges.values().enumerate() {
-            let last = side.latencies_ms.back();
-            let text = last.map_or(String::new(), |ms| format!("{} ms ", number::ms(*ms)));
-            let width = area.width.saturating_sub(text.len() as u16);
-            let spark = bar::sparkline(side.latencies_ms.iter().copied(), width);
-            line(
-                buf,
-                area,
-                4 + i as u16,
-                Line::from(vec![Span::raw(text), Span::styled(spark, style)]),
-            );
-        }
-    }
-}
-
-/// The training accuracy of each head, epoch by epoch, in as many columns as it takes to see all.
-fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
-    let height = usize::from(area.height);
-    if run.learners.is_empty() || height == 0 {
-        return;
+/// The training accuracy of each head, epoch by epoch, in as many columns as it takes to see all; gives
+/// the rows it took.
+fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) -> u16 {
+    let height = usize::from(area.height).min(run.learners.len());
+    if height == 0 {
+        return 0;
     }
     let names = run.learners.iter().map(|(name, _)| number::width(name));
     let across = run.learners.len().div_ceil(height);
@@ -360,12 +247,14 @@ fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
         let words = [Span::raw(label), Span::styled(spark, state.theme.curve)];
         line(buf, cell, (i % height) as u16, Line::from(words.to_vec()));
     }
+    height as u16
 }
 
-fn draw_log(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
+/// The last lines of a log.
+fn draw_log(state: &State, buf: &mut Buffer, area: Rect, log: &Log) {
     let height = usize::from(area.height);
-    let skip = run.log.lines.len().saturating_sub(height);
-    for (i, (at, text)) in run.log.lines.iter().skip(skip).enumerate() {
+    let skip = log.lines.len().saturating_sub(height);
+    for (i, (at, text)) in log.lines.iter().skip(skip).enumerate() {
         line(
             buf,
             area,

@@ -4,6 +4,7 @@ use super::hint;
 use crate::evaluate::Outcome;
 use crate::exits::Part;
 use crate::tui::state::State;
+use crate::tui::state::tuning::Curves;
 use crate::tui::widgets::curve::Curve;
 use crate::tui::widgets::{columns, line, number, put, rows};
 use ratatui::buffer::Buffer;
@@ -23,18 +24,24 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
         },
         state.theme.dim,
     ));
-    if state.tuning.curves.is_some() {
+    if let Some(curves) = &state.tuning.curves {
         let stale = if state.tuning.stale {
             ", being redrawn"
         } else {
             ""
         };
         words.push(Span::styled(
-            format!("· predicted, calibration{stale} "),
+            format!("· predicted, {}{stale} ", source(curves)),
             state.theme.dim,
         ));
     }
     words
+}
+
+/// The set of the curves, and how many samples.
+fn source(curves: &Curves) -> String {
+    let first = curves.outcomes.first();
+    first.map_or(String::new(), super::plan::source)
 }
 
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {

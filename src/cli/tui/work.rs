@@ -1,0 +1,386 @@
+/*!
+The jobs of the workbench: each a process of this program, `run --detached`, in a session of its own. It
+outlives the workbench however that ends, and a workbench that opens the session later follows it by
+the same files. What is kept is kept where `run` keeps it.
+*/
+
+use crate::cli::run::REACHED;
+use crate::run::lock::{Holder, events_file, holder};
+use crate::run::{Event, Stage, pause_file};
+use crate::session::Session;
+use crate::tui::{Goal, Going, Job, Orders, Results, Work};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How often a run is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Names the run that a workbench started, beside what it writes.
+const ASKED: &str = "job/pid";
+
+/// Carries jobs out in processes of their own.
+pub(super) struct Processes;
+
+/// The folder of a file that was named without one is the current one.
+fn absolute(folder: &Path) -> std::io::Result<PathBuf> {
+    let here = folder.as_os_str().is_empty();
+    std::path::absolute(if here { Path::new(".") } else { folder })
+}
+
+/// Where the results of a session go.
+fn out(session: &Session) -> (String, PathBuf) {
+    let name = session.name.clone().unwrap_or_else(|| "unnamed".into());
+    let out = Path::new("runs").join(&name);
+    (name, out)
+}
+
+/// Whether what one session measured is of the other: all but plan, policy and what runs where it is
+/// computed afresh.
+fn same_ground(one: &Session, other: &Session) -> bool {
+    one.model == other.model
+        && one.data == other.data
+        && one.preprocessing == other.preprocessing
+        && one.calibration == other.calibration
+        && one.test_samples == other.test_samples
+        && (&one.edge, &one.cloud, one.link) == (&other.edge, &other.cloud, other.link)
+}
+
+fn until(goal: Goal) -> Stage {
+    match goal {
+        Goal::Profile => Stage::Link,
+        Goal::Train => Stage::Tables,
+        Goal::Run => Stage::Report,
+    }
+}
+
+/// What a job leaves when it has reached its goal.
+fn left(out: &Path, goal: Goal) -> PathBuf {
+    out.join(match goal {
+        Goal::Run => "session.ron",
+        Goal::Profile | Goal::Train => REACHED,
+    })
+}
+
+fn log_file(out: &Path, goal: Goal) -> PathBuf {
+    out.join("job").join(goal.name()).with_extension("log")
+}
+
+/// Who runs in a folder, or is about to.
+fn runner(out: &Path) -> Option<Holder> {
+    holder(out).or_else(|| {
+        let text = std::fs::read_to_string(out.join(ASKED)).ok()?;
+        let (pid, until): (u32, Stage) = serde_json::from_str(&text).ok()?;
+        alive(pid).then_some(Holder { pid, until })
+    })
+}
+
+fn alive(pid: u32) -> bool {
+    // One that nobody has reaped yet is over all the same.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let over = stat.is_ok_and(|s| s.rsplit(") ").next().is_some_and(|s| s.starts_with('Z')));
+    !over && i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None).is_ok())
+}
+
+/// The process of a job, our child or another workbench's.
+struct Process {
+    pid: u32,
+    child: Option<Child>,
+}
+
+impl Process {
+    fn start(job: &Job, session: &Session, out: &Path) -> std::io::Result<Process> {
+        let goal = job.goal.name();
+        let log = log_file(out, job.goal);
+        let file = log.with_extension("ron");
+        std::fs::create_dir_all(out.join("job"))?;
+        session.save(&file).map_err(std::io::Error::other)?;
+        let log = File::create(log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["run", "--detached", goal, "--out"]).arg(out);
+        if job.background {
+            command.arg("--with-parent");
+        }
+        let child = command
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let pid = child.id();
+        // Until it has the folder, this is how it is known; what ends with us nobody joins.
+        if !job.background {
+            let asked = serde_json::to_string(&(pid, until(job.goal)))?;
+            std::fs::write(out.join(ASKED), asked)?;
+        }
+        Ok(Process {
+            pid,
+            child: Some(child),
+        })
+    }
+
+    fn is_alive(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => alive(self.pid),
+        }
+    }
+
+    fn stop(&self) -> Result<(), String> {
+        let pid = i32::try_from(self.pid).map_err(|e| e.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)
+            .map_err(|e| format!("process {pid} can't be stopped: {e}"))
+    }
+}
+
+/// The events of one process, as far as they were read.
+struct Diary {
+    file: PathBuf,
+    pid: u32,
+    from: u64,
+    last: Option<Stage>,
+}
+
+impl Diary {
+    /// Passes on the whole lines that have come; none while the file is another process's.
+    fn follow(&mut self, tell: &mut dyn FnMut(u64, Event)) -> std::io::Result<()> {
+        let mut open = BufReader::new(File::open(&self.file)?);
+        let mut whose = String::new();
+        let first = open.read_line(&mut whose)?;
+        if whose.trim_end().parse() != Ok(self.pid) {
+            return Ok(());
+        }
+        self.from = self.from.max(first as u64);
+        open.seek(SeekFrom::Start(self.from))?;
+        let mut text = Vec::new();
+        open.read_to_end(&mut text)?;
+        let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+        self.from += whole as u64;
+        for line in text[..whole].split(|&b| b == b'\n') {
+            if let Ok((seconds, event)) = serde_json::from_slice::<(f64, Event)>(line) {
+                if let Event::Finished { stage, .. } = &event {
+                    self.last = Some(*stage);
+                }
+                tell((seconds * 1000.0) as u64, event);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the file that lets a run wait, or takes it away.
+fn pause(out: &Path, waits: bool) -> Result<(), String> {
+    let file = pause_file(out);
+    let done = match waits {
+        true => std::fs::write(&file, ""),
+        false => std::fs::remove_file(&file),
+    };
+    match done {
+        Err(e) if waits || e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("{}: {e}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Processes {
+    /// Follows a process to its end, and takes in what it leaves.
+    fn follow(
+        &self,
+        job: &Job,
+        mut process: Process,
+        out: &Path,
+        tell: &mut dyn FnMut(u64, Event),
+        orders: &Orders,
+    ) -> Result<Results, String> {
+        let mut diary = Diary {
+            file: events_file(out),
+            pid: process.pid,
+            from: 0,
+            last: None,
+        };
+        let (mut stopping, mut told, mut paused) = (false, false, None);
+        loop {
+            let lives = process.is_alive();
+            let held = holder(out);
+            let ours = held.is_some_and(|h| h.pid == process.pid);
+            // After the look at the process, so that its last words are read too.
+            let _ = diary.follow(tell);
+            if !lives {
+                break;
+            }
+            if orders.are_to_leave() {
+                if paused == Some(true) {
+                    pause(out, false)?;
+                }
+                return Err("it goes on by itself".to_owned());
+            }
+            if orders.cancel.is_cancelled() && !stopping {
+                stopping = true;
+                process.stop()?;
+            }
+            if let (Some(before), false, false) = (held, ours, told) {
+                told = true;
+                let text = format!("waits for the run in process {}", before.pid);
+                let stage = Stage::Data;
+                tell(0, Event::Say { stage, text });
+            }
+            if ours {
+                let before = *paused.get_or_insert_with(|| {
+                    // Somebody else may have asked it to.
+                    let there = pause_file(out).exists();
+                    if there {
+                        orders.pause(true);
+                    }
+                    there
+                });
+                let waits = orders.is_paused();
+                if before != waits {
+                    paused = Some(waits);
+                    pause(out, waits)?;
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        if stopping {
+            return Err("stopped; what was finished is kept".to_owned());
+        }
+        if diary.last != Some(until(job.goal)) {
+            return Err(last_words(&log_file(out, job.goal)));
+        }
+        let kept = Session::read(&left(out, job.goal)).map_err(|e| e.to_string())?;
+        match &kept.results {
+            Some(results) => Results::of(results),
+            None => Ok(Results::default()),
+        }
+    }
+}
+
+/// What a run that failed said last.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rev().find(|l| !l.trim().is_empty());
+    match last.and_then(|l| l.strip_prefix("edgelesspart: ")) {
+        Some(words) => words.to_owned(),
+        None => format!("it ended early; {} has what it said", log.display()),
+    }
+}
+
+impl Work for Processes {
+    fn run(
+        &self,
+        job: &Job,
+        tell: &mut dyn FnMut(u64, Event),
+        orders: &Orders,
+    ) -> Result<Results, String> {
+        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
+        let mut session = job.session.resolved(&folder);
+        let (name, out) = out(&session);
+        session.name = Some(name);
+        let process = Process::start(job, &session, &out);
+        let process = process.map_err(|e| format!("the run can't be started: {e}"))?;
+        self.follow(job, process, &out, tell, orders)
+    }
+
+    fn kept(&self, session: &Session, folder: &Path) -> Results {
+        let Ok(folder) = absolute(folder) else {
+            return Results::default();
+        };
+        let session = session.resolved(&folder);
+        let out = out(&session).1;
+        let written = |file: &Path| file.metadata().and_then(|m| m.modified()).ok();
+        let mut files = [left(&out, Goal::Run), left(&out, Goal::Train)];
+        // The newer one's word counts.
+        files.sort_by_key(|file| written(file));
+        let mut all = Results::default();
+        for file in files {
+            let kept = Session::read(&file).ok();
+            let kept = kept.filter(|k| same_ground(k, &session));
+            let results = kept.and_then(|k| Results::of(k.results.as_deref()?).ok());
+            if let Some(results) = results {
+                all.absorb(results);
+            }
+        }
+        all
+    }
+
+    fn going(&self, session: &Session, folder: &Path) -> Option<Going> {
+        let folder = absolute(folder).ok()?;
+        let held = runner(&out(&session.resolved(&folder)).1)?;
+        let goal = match held.until {
+            Stage::Link => Goal::Profile,
+            Stage::Report => Goal::Run,
+            _ => Goal::Train,
+        };
+        Some(Going {
+            pid: held.pid,
+            goal,
+        })
+    }
+
+    fn join(
+        &self,
+        job: &Job,
+        going: Going,
+        tell: &mut dyn FnMut(u64, Event),
+        orders: &Orders,
+    ) -> Result<Results, String> {
+        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
+        let out = out(&job.session.resolved(&folder)).1;
+        let process = Process {
+            pid: going.pid,
+            child: None,
+        };
+        self.follow(job, process, &out, tell, orders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_events_of_the_process_that_is_followed_are_told_and_whole_ones() {
+        let out = tempfile::tempdir().unwrap();
+        let file = events_file(out.path());
+        let mut diary = Diary {
+            file: file.clone(),
+            pid: 7,
+            from: 0,
+            last: None,
+        };
+        let mut seen = Vec::new();
+        let mut look = |diary: &mut Diary, text: &str| {
+            std::fs::write(&file, text).unwrap();
+            diary
+                .follow(&mut |at, event| seen.push((at, event)))
+                .unwrap();
+            std::mem::take(&mut seen)
+        };
+        let event = |stage| serde_json::to_string(&(0.5, Event::Started(stage))).unwrap();
+        let (one, two) = (event(Stage::Data), event(Stage::Run));
+        assert_eq!(look(&mut diary, &format!("6\n{one}\n")), []);
+        assert_eq!(
+            look(&mut diary, &format!("7\n{one}\n{}", &two[..5])),
+            [(500, Event::Started(Stage::Data))]
+        );
+        assert_eq!(
+            look(&mut diary, &format!("7\n{one}\n{two}\n")),
+            [(500, Event::Started(Stage::Run))]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_told_in_the_runs_own_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("run.log");
+        std::fs::write(&log, "edge 0: connected\nedgelesspart: the edge is gone\n").unwrap();
+        assert_eq!(last_words(&log), "the edge is gone");
+        std::fs::write(&log, "half a wo").unwrap();
+        assert!(last_words(&log).contains("run.log"));
+    }
+}

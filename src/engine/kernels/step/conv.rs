@@ -1,0 +1,373 @@
+/*! Convolutions, and products with weights, as products over gathered rows. */
+
+use super::super::loops::{Block, Loops, PANEL, Pixel, Plane};
+use super::super::threads::Team;
+use super::{Arena, Packed, Pixels, SMALL, Shared};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Tiles that pass over the weights together, at most.
+const BLOCK: usize = 16;
+/// Bytes of input that the tiles of a block read, at most: it should stay in a core's own cache
+/// with the weights that pass over it.
+const BLOCK_BYTES: usize = 1 << 18;
+
+/// A convolution as a product over gathered rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Conv {
+    pub plane: Plane,
+    pub samples: usize,
+    /// (row, column) of each tap that ever falls on a real cell.
+    pub taps: Vec<(usize, usize)>,
+    /// Floats of one tap.
+    pub run: usize,
+    pub groups: usize,
+    /// Output channels of one group.
+    pub channels: usize,
+    pub packed: Arc<Packed>,
+    /// Of each group, padded to whole panels.
+    pub bias: Arc<Vec<f32>>,
+    pub low: f32,
+    pub high: f32,
+    position_major: bool,
+    zeros: Vec<f32>,
+}
+
+/// What a thread gathers for the block it is at.
+#[derive(Default)]
+struct Scratch {
+    rows: Vec<*const f32>,
+    tiles: Vec<Pixel>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Everything of a [`Conv`] but what follows from it.
+pub(crate) struct ConvParts {
+    pub plane: Plane,
+    pub samples: usize,
+    pub taps: Vec<(usize, usize)>,
+    pub run: usize,
+    pub groups: usize,
+    pub channels: usize,
+    pub packed: Arc<Packed>,
+    pub bias: Arc<Vec<f32>>,
+    pub clamp: (f32, f32),
+}
+
+/// How the output pixels are cut into tiles: spans of neighbours, each into tiles of nearly the same
+/// height. That depends on the node, the batch and the instruction set alone, and so does the order
+/// of every sum: never on the number of threads or on the graph around.
+struct Tiles {
+    span: usize,
+    each: usize,
+    count: usize,
+}
+
+impl Tiles {
+    /// First pixel of a tile, and the one after its last.
+    fn pixels(&self, tile: usize) -> (usize, usize) {
+        let (span, at) = (tile / self.each, tile % self.each);
+        let cut = |at: usize| span * self.span + self.span * at / self.each;
+        (cut(at), cut(at + 1))
+    }
+}
+
+/// An input as the rows of a convolution's tiles are gathered from it.
+struct Source {
+    x: *mut f32,
+    stride: usize,
+    /// Offsets (rows, columns) of the taps from the window's first cell, with their extremes.
+    taps: Vec<(isize, isize)>,
+    far: (isize, isize),
+    /// One tap, over cells as far apart as the output's.
+    same: bool,
+}
+
+impl Conv {
+    /// Panics unless weights and bias are as long as the extents say.
+    pub(crate) fn new(parts: ConvParts) -> Conv {
+        let ConvParts {
+            plane,
+            samples,
+            taps,
+            run,
+            ..
+        } = parts;
+        let positions = plane.output[0] * plane.output[1];
+        // With few positions and many samples, a tile of one position's samples can leave out
+        // whole taps that are padding there.
+        let padded = plane.pad != [0, 0] || taps.len() < plane.kernel[0] * plane.kernel[1];
+        let position_major = samples >= 4 && taps.len() > 1 && padded && positions <= 64;
+        let groups_bias = parts.channels.next_multiple_of(PANEL) * parts.groups;
+        let panels = parts.channels.div_ceil(PANEL);
+        assert_eq!(parts.bias.len(), groups_bias);
+        assert_eq!(
+            parts.packed.floats,
+            parts.groups * panels * taps.len() * run * PANEL
+        );
+        Conv {
+            plane,
+            samples,
+            taps,
+            run,
+            groups: parts.groups,
+            channels: parts.channels,
+            packed: parts.packed,
+            bias: parts.bias,
+            low: parts.clamp.0,
+            high: parts.clamp.1,
+            position_major,
+            zeros: vec![0.0; run],
+        }
+    }
+
+    fn tiles(&self, height: usize) -> Tiles {
+        let positions = self.plane.output[0] * self.plane.output[1];
+        let (spans, span) = match self.position_major {
+            true => (positions, self.samples),
+            false => (1, positions * self.samples),
+        };
+        let each = span.div_ceil(height);
+        Tiles {
+            span,
+            each: each.max(1),
+            count: spans * each,
+        }
+    }
+
+    fn source(&self, x: *mut f32, stride: usize) -> Source {
+        let p = &self.plane;
+        let at = |&(ky, kx): &(usize, usize)| {
+            let (y, x) = (ky * p.dilation[0], kx * p.dilation[1]);
+            (y as isize, x as isize)
+        };
+        let taps: Vec<(isize, isize)> = self.taps.iter().map(at).collect();
+        let far = taps
+            .iter()
+            .fold((0, 0), |far, tap| (far.0.max(tap.0), far.1.max(tap.1)));
+        let same = p.stride == [1, 1] && p.input == p.output;
+        Source {
+            x,
+            stride,
+            same: same && p.pad == [0, 0] && taps == [(0, 0)],
+            taps,
+            far,
+        }
+    }
+
+    /// Runs over `x` into `y`. In a grouped convolution a tap reads `run` channels of its group.
+    pub(crate) fn run(
+        &self,
+        arena: &mut Arena<'_>,
+        x: &Pixels,
+        residual: Option<&Pixels>,
+        y: &Pixels,
+        loops: &Loops,
+        pool: Team<'_>,
+    ) {
+        let p = &self.plane;
+        let output = (
+            self.samples,
+            p.output[0],
+            p.output[1],
+            self.channels * self.groups,
+        );
+        for t in residual.into_iter().chain([y]) {
+            assert_eq!((t.samples, t.height, t.width, t.channels), output);
+        }
+        assert_eq!((x.samples, [x.height, x.width]), (self.samples, p.input));
+        // A run may go on over the pixels of a row (the first layer); else it stays in its pixel.
+        let reach = self.run.max(1).div_ceil(x.channels.max(1));
+        assert!(self.groups * self.run <= x.channels || (self.groups == 1 && x.dense()));
+        assert!(reach == 1 || (p.output[1].max(1) - 1) * p.stride[1] + reach <= p.input[1]);
+        let (ys, rs) = (y.stride, residual.map_or(0, |r| r.stride));
+        let source = Shared(self.source(arena.start(x).get(), x.stride));
+        let y = arena.start(y);
+        let residual = residual.map(|r| arena.start(r));
+        let panels = self.channels.div_ceil(PANEL);
+        let columns = panels.div_ceil(loops.panels);
+        let tiles = self.tiles(loops.height);
+        let macs = tiles.count * loops.height * self.taps.len() * self.run * self.channels;
+        let threads = if macs < SMALL { 1 } else { pool.threads() };
+        let (blocks, shares) = self.cut(&tiles, columns, threads, loops.height);
+        let (weights, bias) = (self.packed.ptr(), Shared(self.bias.as_ptr()));
+        let group_weights = panels * self.taps.len() * self.run * PANEL;
+        // Tiles of one position lie as far apart as the samples do.
+        let apart = match self.position_major {
+            true => p.output[0] * p.output[1],
+            false => 1,
+        };
+        let items = self.groups * blocks * shares;
+        let item = |item: usize| {
+            let (group, left) = (item / (blocks * shares), item % (blocks * shares));
+            let (block, share) = (left / shares, left % shares);
+            let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
+            let column = |share: usize| (columns * share / shares * loops.panels).min(panels);
+            let (gi, go) = (group * self.run, group * self.channels);
+            SCRATCH.with_borrow_mut(|s| {
+                s.tiles.clear();
+                for tile in range.clone() {
+                    let (first, end) = tiles.pixels(tile);
+                    let (sample, at) = self.pixel(first);
+                    let to = sample * p.output[0] * p.output[1] + at;
+                    s.tiles.push(Pixel {
+                        count: end - first,
+                        out: y.get().wrapping_add(go + to * ys),
+                        residual: match &residual {
+                            Some(r) => r.get().wrapping_add(go + to * rs).cast_const(),
+                            None => std::ptr::null(),
+                        },
+                    });
+                }
+                self.gather(source.inner(), gi, &tiles, range, loops.height, &mut s.rows);
+                let block = Block {
+                    rows: &s.rows,
+                    height: loops.height,
+                    tiles: &s.tiles,
+                    step: apart * ys,
+                    residual_step: apart * rs,
+                    taps: self.taps.len(),
+                    run: self.run,
+                    weights: weights.get().wrapping_add(group * group_weights),
+                    bias: bias.get().wrapping_add(group * panels * PANEL),
+                    panels: column(share)..column(share + 1),
+                    // Items are taken in turn.
+                    next: match share + threads < shares {
+                        true => column(share + threads),
+                        false => 0,
+                    },
+                    channels: self.channels,
+                    low: self.low,
+                    high: self.high,
+                    cancel: pool.cancel,
+                };
+                // SAFETY: the loops are those of this processor (`Loops::of`). Rows point to
+                // `run` floats: to a real cell of x, whose extents and bounds were checked above,
+                // or to `zeros`. Output and residual pixels lie within tensors of the checked
+                // extents, and no two items share a pixel's panel. Weights and bias have the
+                // lengths that `Conv::new` checked. The program places an output so that it
+                // overlaps no input of its step.
+                unsafe { (loops.block)(&block) }
+            });
+        };
+        if threads == 1 {
+            let going = |_: &usize| !pool.cancel.is_cancelled();
+            (0..items).take_while(going).for_each(item);
+        } else {
+            pool.run(items, item);
+        }
+    }
+
+    /// Into how many blocks of tiles and how many shares of the panels the work of a group is cut:
+    /// about four items a thread.
+    fn cut(&self, tiles: &Tiles, columns: usize, threads: usize, height: usize) -> (usize, usize) {
+        let tile_bytes = height * self.run * 4;
+        let long = (BLOCK_BYTES / tile_bytes.max(1)).clamp(4, BLOCK);
+        let mut blocks = tiles.count.div_ceil(long);
+        if threads > 1 && blocks > threads && blocks < 4 * threads {
+            blocks = blocks.next_multiple_of(threads).min(tiles.count);
+        }
+        let shares = if threads == 1 || blocks * self.groups >= 4 * threads {
+            1
+        } else {
+            columns.min((4 * threads).div_ceil(blocks.max(1)))
+        };
+        (blocks, shares)
+    }
+
+    /// Sample and output position of the `m`-th pixel.
+    fn pixel(&self, m: usize) -> (usize, usize) {
+        let positions = self.plane.output[0] * self.plane.output[1];
+        if self.position_major {
+            (m % self.samples, m / self.samples)
+        } else {
+            (m / positions, m % positions)
+        }
+    }
+
+    /// The rows of these tiles, `[tile][tap][height]`, from the `lead`-th channel on.
+    fn gather(
+        &self,
+        source: &Source,
+        lead: usize,
+        tiles: &Tiles,
+        range: Range<usize>,
+        height: usize,
+        rows: &mut Vec<*const f32>,
+    ) {
+        let tile_rows = self.taps.len() * height;
+        // What is left there of another step is overwritten as far as it is read.
+        rows.resize(range.len() * tile_rows, std::ptr::null());
+        let x = source.x.wrapping_add(lead).cast_const();
+        for (tile, rows) in range.zip(rows.chunks_exact_mut(tile_rows.max(1))) {
+            let (first, end) = tiles.pixels(tile);
+            if source.same {
+                for (q, row) in rows[..end - first].iter_mut().enumerate() {
+                    *row = x.wrapping_add((first + q) * source.stride);
+                }
+            } else {
+                self.gather_tile(source, x, first, end - first, height, rows);
+            }
+        }
+    }
+
+    /// The rows of `count` pixels from the `first` on; divides once, then goes on from pixel to
+    /// pixel.
+    fn gather_tile(
+        &self,
+        source: &Source,
+        x: *const f32,
+        first: usize,
+        count: usize,
+        height: usize,
+        rows: &mut [*const f32],
+    ) {
+        let p = &self.plane;
+        let (h, w) = (p.input[0] as isize, p.input[1] as isize);
+        let (mut sample, at) = self.pixel(first);
+        let (mut oy, mut ox) = (at / p.output[1], at % p.output[1]);
+        let zeros = self.zeros.as_ptr();
+        let mut whole = true;
+        for q in 0..count {
+            let iy = (oy * p.stride[0]) as isize - p.pad[0] as isize;
+            let ix = (ox * p.stride[1]) as isize - p.pad[1] as isize;
+            let cell = ((sample * p.input[0]) as isize + iy) * w + ix;
+            let taps = source.taps.iter().zip(rows[q..].iter_mut().step_by(height));
+            let to = |&(dy, dx): &(isize, isize)| {
+                x.wrapping_offset((cell + dy * w + dx) * source.stride as isize)
+            };
+            if iy >= 0 && ix >= 0 && iy + source.far.0 < h && ix + source.far.1 < w {
+                taps.for_each(|(tap, row)| *row = to(tap));
+            } else {
+                whole = false;
+                for (tap, row) in taps {
+                    let inside = (0..h).contains(&(iy + tap.0)) && (0..w).contains(&(ix + tap.1));
+                    *row = if inside { to(tap) } else { zeros };
+                }
+            }
+            if self.position_major {
+                sample += 1;
+                continue;
+            }
+            ox += 1;
+            if ox == p.output[1] {
+                (ox, oy) = (0, oy + 1);
+                if oy == p.output[0] {
+                    (oy, sample) = (0, sample + 1);
+                }
+            }
+        }
+        if whole {
+            return;
+        }
+        for rows in rows.chunks_exact_mut(height) {
+            if rows[..count].iter().all(|&r| r == zeros) {
+                rows[0] = std::ptr::null();
+            }
+        }
+    }
+}

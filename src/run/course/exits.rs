@@ -1,0 +1,108 @@
+/*! The exits, trained, and what they are sure of. */
+
+use super::Course;
+use crate::data::Set;
+use crate::exits::{Head, Part};
+use crate::run::keep::Listener;
+use crate::run::learn::{self, Lesson};
+use crate::run::{Event, RunError, Stage, tables};
+use crate::session::results::TrainedHead;
+use crate::session::stages::Inputs;
+
+impl Course<'_> {
+    pub(super) fn learn(
+        &mut self,
+        on: Listener,
+        heads: &[(Part, Head)],
+        frozen: Option<usize>,
+    ) -> Result<(), RunError> {
+        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
+        let key = learn::key(self.session, &self.network, data, heads);
+        if let Some(results) = self.session.results.as_deref()
+            && results.heads_key == key
+            && frozen.is_some()
+            && self.keep.adopt("heads", &key, &results.heads)?
+        {
+            on(brought(
+                Stage::Heads,
+                "the session brings these exits trained",
+            ));
+        }
+        let lesson = Lesson {
+            session: self.session,
+            network: &self.network,
+            data,
+            keep: &self.keep,
+            folder: &self.options.out,
+            cancel: self.cancel,
+        };
+        let learnt = match frozen {
+            Some(epochs) => lesson.frozen(on, heads, epochs, &mut self.fleet)?,
+            None => lesson.together(on, heads)?,
+        };
+        if let Some(network) = learnt.network {
+            self.network = network;
+        }
+        self.results.heads_key = key;
+        self.head_keys = learnt.keys;
+        self.heads = learnt.heads.into_iter().map(|(p, h)| (p, h, 1.0)).collect();
+        Ok(())
+    }
+
+    pub(super) fn make_tables(&mut self, on: Listener) -> Result<(), RunError> {
+        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
+        let key = Inputs::new()
+            .with("heads", &self.results.heads_key)
+            .with("network", &self.network.hash)
+            .with("calibration", data.hash(Set::Calibration))
+            .with("test", data.hash(Set::Test))
+            .key();
+        let (session, network, cancel) = (self.session, &self.network, self.cancel);
+        let heads: Vec<(Part, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+        if let Some(results) = session.results.as_deref()
+            && results.tables_key == key
+            && let (Some(calibration), Some(test)) = (&results.calibration, &results.test)
+        {
+            let kept = tables::Tables {
+                temperatures: results.heads.iter().map(|h| h.temperature).collect(),
+                calibration: calibration.clone(),
+                test: test.clone(),
+            };
+            if self.keep.adopt("tables", &key, &kept)? {
+                on(brought(Stage::Tables, "the session brings these tables"));
+            }
+        }
+        let made = self.keep.stage(
+            on,
+            (Stage::Tables, "tables", &key),
+            |t: &tables::Tables| {
+                let (calibration, test) = (t.calibration.samples, t.test.samples);
+                format!("{calibration} calibration and {test} test images through every exit")
+            },
+            |teller| tables::make(teller, session, network, data, &heads, cancel),
+        )?;
+        for (head, t) in self.heads.iter_mut().zip(&made.temperatures) {
+            head.2 = *t;
+        }
+        self.results.heads = self
+            .heads
+            .iter()
+            .map(|(part, head, t)| TrainedHead::pack(*part, head, *t))
+            .collect::<Result<_, _>>()?;
+        for (head, key) in self.results.heads.iter_mut().zip(&self.head_keys) {
+            head.key.clone_from(key);
+        }
+        self.tables = Some((made.calibration.unpack()?, made.test.unpack()?));
+        self.results.tables_key = key;
+        self.results.calibration = Some(made.calibration);
+        self.results.test = Some(made.test);
+        Ok(())
+    }
+}
+
+fn brought(stage: Stage, what: &str) -> Event {
+    Event::Say {
+        stage,
+        text: format!("{what}; --fresh makes them again"),
+    }
+}

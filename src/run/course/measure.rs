@@ -1,0 +1,129 @@
+/*! The plan and its baselines, measured. */
+
+use super::Course;
+use crate::data::Set;
+use crate::device::PartProfile;
+use crate::evaluate::report::Report;
+use crate::exits::Part;
+use crate::partition::{Plan, Split};
+use crate::remote::Element;
+use crate::run::distribute::{Ground, Parts, Ran, What, test_set, unmodified};
+use crate::run::keep::{Listener, told};
+use crate::run::{Event, RunError, Stage, report, summary, tables};
+use crate::session::results::WireTables;
+
+impl Course<'_> {
+    /// Runs the plan on its devices, then the baselines, and says what came of it.
+    pub(super) fn distribute(
+        &mut self,
+        on: Listener,
+        plan: &Plan,
+    ) -> Result<Option<Report>, RunError> {
+        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
+        let test = test_set(data)?;
+        let parts = Parts::of(&self.network, plan, &self.heads)?;
+        let ground = Ground {
+            session: self.session,
+            test: &test,
+            samples: data.len(Set::Test),
+        };
+        let (fleet, keep) = (&mut self.fleet, &self.keep);
+        let session = self.session;
+        let test_hash = data.hash(Set::Test);
+        let key = summary::run_key(session, &parts, &test_hash);
+        let timed = keep.stage(
+            on,
+            (Stage::Plan, "parts", &key("parts", &[])),
+            |timed: &Vec<(Part, PartProfile)>| format!("{} assembled parts timed", timed.len()),
+            |teller| ground.time_parts(teller, fleet, &parts),
+        )?;
+        if session.wire.tensor != Element::F32 && parts.edge.is_some() && parts.cloud.is_some() {
+            let tables_key = format!("{} {}", self.results.tables_key, key("wire", &[]));
+            let (network, heads, cancel) = (&self.network, &self.heads, self.cancel);
+            let over = keep.stage(
+                on,
+                (Stage::Tables, "wire", &tables_key),
+                |_: &Option<WireTables>| {
+                    format!(
+                        "the cloud's exits on tensors as {:?} delivers them",
+                        session.wire.tensor
+                    )
+                },
+                |teller| tables::over_the_wire(teller, session, network, data, heads, plan, cancel),
+            )?;
+            self.results.wires.extend(over);
+        }
+        self.results.parts = timed;
+        if self.options.until <= Stage::Plan {
+            return Ok(None);
+        }
+        let thresholds: Vec<f64> = plan.exits.iter().map(|e| e.threshold).collect();
+        let ran = keep.stage(
+            on,
+            (Stage::Run, "run", &key("run", &thresholds)),
+            |ran: &Ran| summary::ran(ran, plan.exits.len()),
+            |teller| ground.run(teller, fleet, What::Plan, plan, &parts),
+        )?;
+        on(Event::Records(ran.records.clone()));
+        let labels = data.labels(Set::Test);
+        let clock = summary::clock(&self.results);
+        let measured = summary::measured(session, plan, &ran, labels, clock)?;
+        self.results
+            .note(What::Plan.name(), Some(plan), measured.clone());
+        let mut baselines = Vec::new();
+        let edge_exits = plan.exits.iter().any(|e| e.part == Part::Edge);
+        for what in [What::Original, What::CloudOnly, What::EdgeOnly] {
+            let alone = match what {
+                What::Original => unmodified(Split::EdgeOnly),
+                What::CloudOnly => unmodified(Split::CloudOnly),
+                _ if !edge_exits || plan.split == Split::EdgeOnly => continue,
+                _ => Plan {
+                    split: Split::EdgeOnly,
+                    exits: plan
+                        .exits
+                        .iter()
+                        .filter(|e| e.part == Part::Edge)
+                        .cloned()
+                        .collect(),
+                    ..plan.clone()
+                },
+            };
+            let own = match what {
+                What::EdgeOnly => Parts {
+                    cloud: None,
+                    ..parts.clone()
+                },
+                _ => Parts::of(&self.network, &alone, &self.heads)?,
+            };
+            let key = summary::run_key(session, &own, &test_hash);
+            let exits: Vec<f64> = alone.exits.iter().map(|e| e.threshold).collect();
+            let ran = keep.stage(
+                on,
+                (Stage::Baselines, what.name(), &key(what.name(), &exits)),
+                |ran: &Ran| format!("{}: {}", what.label(), summary::ran(ran, 0)),
+                |teller| ground.run(teller, fleet, what, &alone, &own),
+            )?;
+            let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
+            self.results.note(what.name(), None, outcome.clone());
+            baselines.push((what, outcome));
+        }
+        let report = told(
+            on,
+            Stage::Report,
+            |_| "written".to_owned(),
+            |_| {
+                report::make(&report::Findings {
+                    session,
+                    name: &self.options.name,
+                    data,
+                    results: &self.results,
+                    points: &self.network.points,
+                    ran: &ran,
+                    measured: &measured,
+                    baselines: &baselines,
+                })
+            },
+        )?;
+        Ok(Some(report))
+    }
+}

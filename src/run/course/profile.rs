@@ -1,0 +1,128 @@
+/*! The devices and the link between them, timed. */
+
+use super::Course;
+use crate::device::{LinkProfile, Profile};
+use crate::exits::{Head, Part};
+use crate::model::export::to_onnx;
+use crate::model::fuse::fuse;
+use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
+use crate::run::distribute::RUNS;
+use crate::run::keep::{Listener, Teller};
+use crate::run::{Event, RunError, Stage, summary};
+use crate::session::Target;
+use crate::session::stages::Inputs;
+
+impl Course<'_> {
+    /// The target that stands for its side: the first whose profile is kept, or that answers.
+    fn first(
+        &mut self,
+        on: Listener,
+        part: Part,
+        file: &str,
+        keys: &[String],
+    ) -> Result<usize, RunError> {
+        let kept = |key: &String| self.keep.find::<Profile>(file, key).is_some();
+        let mut index = 0;
+        if keys.len() > 1 && !kept(&keys[0]) {
+            let mut teller = Teller {
+                stage: Stage::Targets,
+                on,
+            };
+            index = match self.fleet.lead(&mut teller, part) {
+                Ok(index) => index,
+                // Nobody is needed for what is known.
+                Err(error) => keys.iter().position(kept).ok_or(error)?,
+            };
+        }
+        self.fleet.prefer(part, index);
+        Ok(index)
+    }
+
+    /// The layers of both sides, and the link between them.
+    pub(super) fn profile(&mut self, on: Listener, heads: &[(Part, Head)]) -> Result<(), RunError> {
+        let session = self.session;
+        let target = |t: &Target| format!("{t:?} {}", summary::machine());
+        let mut targets = Vec::new();
+        for (part, all) in [(Part::Edge, &session.edge), (Part::Cloud, &session.cloud)] {
+            let keys: Vec<String> = all
+                .iter()
+                .map(|of| {
+                    let mut inputs = Inputs::new()
+                        .with("network", &self.network.hash)
+                        .with("target", target(of))
+                        .with("runs", RUNS.to_string());
+                    for (_, head) in heads {
+                        inputs = inputs.with(&head.point.after, &head.hash);
+                    }
+                    inputs.key()
+                })
+                .collect();
+            let (file, side) = match part {
+                Part::Edge => ("profile-edge", "edge"),
+                Part::Cloud => ("profile-cloud", "cloud"),
+            };
+            let index = self.first(on, part, file, &keys)?;
+            targets.push(target(&all[index]));
+            let (fleet, network) = (&mut self.fleet, &self.network);
+            let profile = self.keep.stage(
+                on,
+                (Stage::Profile, file, &keys[index]),
+                |p: &Profile| summary::profile(side, p),
+                |teller| {
+                    let model = fleet.put(teller, part, index, &network.onnx)?;
+                    let mut to_profile = Vec::new();
+                    for (_, head) in heads {
+                        let onnx = to_onnx(&fuse(&head.graph))?;
+                        to_profile.push(HeadToProfile {
+                            after: head.point.after.clone(),
+                            value: head.point.value.clone(),
+                            hash: head.hash.clone(),
+                            model: fleet.put(teller, part, index, &onnx)?,
+                        });
+                    }
+                    let request = JobRequest::Profile {
+                        model,
+                        heads: to_profile,
+                        batch: 1,
+                        runs: RUNS,
+                    };
+                    match fleet.job(teller, part, request)? {
+                        JobResult::Profile(profile) => Ok(profile),
+                        _ => Err(RunError::OtherAnswer),
+                    }
+                },
+            )?;
+            on(Event::Profiled {
+                part,
+                profile: Box::new(profile.clone()),
+            });
+            match part {
+                Part::Edge => self.results.edge = Some(profile),
+                Part::Cloud => self.results.cloud = Some(profile),
+            }
+        }
+        let key = Inputs::new()
+            .with("edge", &targets[0])
+            .with("cloud", &targets[1])
+            .with("link", format!("{:?}", session.link));
+        let fleet = &mut self.fleet;
+        let link = self.keep.stage(
+            on,
+            (Stage::Link, "link", &key.key()),
+            summary::link,
+            |teller| {
+                let lead = fleet.lead(teller, Part::Cloud)?;
+                let cloud = fleet.cloud_target(teller, lead, Some(false))?;
+                let link = session.link;
+                let request = JobRequest::MeasureLink { cloud, link };
+                match fleet.job(teller, Part::Edge, request)? {
+                    JobResult::Link(link) => Ok::<LinkProfile, _>(link),
+                    _ => Err(RunError::OtherAnswer),
+                }
+            },
+        )?;
+        on(Event::Linked(link.clone()));
+        self.results.link = Some(link);
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+/*! Sessions opened, listed and saved, and whatever else is read or written; on a thread of its own. */
+
+use super::{Effect, Source};
+use crate::exits::{self, Classifier};
+use crate::model::{LayerTable, fuse};
+use crate::session::Session;
+use crate::tui::state::Msg;
+use crate::tui::work::{Network, Results, Work};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+
+/// A session as it was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub session: Session,
+    /// `None` for the one that ships.
+    pub file: Option<PathBuf>,
+    /// Where its paths start.
+    pub folder: PathBuf,
+    /// Text of the exit classifier, where it is a file.
+    pub classifier: Option<Result<String, String>>,
+    /// Edits of a workbench that didn't end well.
+    pub recovered: Option<Session>,
+    pub journal: PathBuf,
+    /// What a run left in the file; the session itself is without.
+    pub results: Option<Box<crate::session::Results>>,
+}
+
+/// Everything that reads or writes files.
+pub(super) fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
+    let say = |message| {
+        let _ = tell.send(message);
+    };
+    match effect {
+        Effect::Open(source) => match open(&source) {
+            Ok(opened) => {
+                say(Msg::Opened(Box::new(opened.clone())));
+                say(Msg::Network(network(&opened).map(Box::new)));
+                if let Some(going) = work.going(&named(&opened), &opened.folder) {
+                    say(Msg::Going(going));
+                }
+                say(kept(&opened, work));
+            }
+            Err(problem) => say(Msg::Failed(problem)),
+        },
+        Effect::List => say(Msg::Sessions(sessions())),
+        Effect::Save {
+            file, over: false, ..
+        } if file.exists() => say(Msg::Exists(file)),
+        Effect::Save {
+            session,
+            file,
+            journal,
+            ..
+        } => match session.save(&file) {
+            Ok(()) => {
+                let _ = std::fs::remove_file(journal);
+                say(Msg::Saved(file, session));
+            }
+            Err(error) => say(Msg::Failed(error.to_string())),
+        },
+        Effect::Journal { session, file } => {
+            let kept = session.to_text().map_err(|e| e.to_string());
+            let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let kept = folder.map_err(|e| e.to_string()).and(kept);
+            let kept = kept.and_then(|t| std::fs::write(&file, t).map_err(|e| e.to_string()));
+            if let Err(error) = kept {
+                say(Msg::Failed(format!(
+                    "no autosave in {}: {error}",
+                    file.display()
+                )));
+            }
+        }
+        Effect::Forget(file) => {
+            let _ = std::fs::remove_file(file);
+        }
+        Effect::Write { file, text } => match std::fs::write(&file, text) {
+            Ok(()) => say(Msg::Said(format!("written to {}", file.display()))),
+            Err(error) => say(Msg::Failed(format!("{}: {error}", file.display()))),
+        },
+        _ => {}
+    }
+}
+
+/// The session by the name its results go under: its own, or its file's.
+fn named(opened: &Opened) -> Session {
+    let mut session = opened.session.clone();
+    if session.name.is_none() {
+        let stem = opened.file.as_ref().and_then(|f| f.file_stem());
+        session.name = stem.map(|s| s.to_string_lossy().into_owned());
+    }
+    session
+}
+
+/// What earlier runs left: in the session's file, or, for the one that ships, first of all here.
+fn kept(opened: &Opened, work: &dyn Work) -> Msg {
+    let here = || work.kept(&named(opened), &opened.folder);
+    let Some(results) = &opened.results else {
+        return Msg::Kept(Box::new(here()));
+    };
+    let ships = opened.file.is_none();
+    let ran = |r: &crate::session::Results| r.last("plan").map_or(0, |m| m.at);
+    let here = here();
+    let newer = here.kept.as_ref().is_some_and(|kept| {
+        // What ships was measured on another machine, whenever that was.
+        ran(kept) > if ships { 0 } else { ran(results) }
+    });
+    if newer {
+        return Msg::Kept(Box::new(here));
+    }
+    match (Results::of(results).map(Box::new), ships) {
+        (Ok(results), true) => Msg::Shipped(results),
+        (Ok(results), false) => Msg::Kept(results),
+        (Err(problem), _) => Msg::Failed(problem),
+    }
+}
+
+fn open(source: &Source) -> Result<Opened, String> {
+    let (mut session, file, folder) = match source {
+        Source::Demo => {
+            let text = include_str!("../../../sessions/demo.ron");
+            let session = Session::parse(text, Path::new("demo.ron")).map_err(|e| e.to_string())?;
+            (session, None, PathBuf::from("sessions"))
+        }
+        Source::File(file) => {
+            let session = Session::read(file).map_err(|e| e.to_string())?;
+            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+            (session, Some(file.clone()), folder)
+        }
+    };
+    let classifier = match &session.exits.classifier {
+        Classifier::File(path) => {
+            let path = folder.join(path);
+            let text = std::fs::read_to_string(&path);
+            Some(text.map_err(|e| format!("{}: {e}", path.display())))
+        }
+        _ => None,
+    };
+    let journal = journal(file.as_deref());
+    let text = std::fs::read_to_string(&journal).ok();
+    let recovered = text.and_then(|t| Session::parse(&t, &journal).ok());
+    let results = session.results.take();
+    Ok(Opened {
+        recovered: recovered.filter(|r| *r != session),
+        session,
+        file,
+        folder,
+        classifier,
+        journal,
+        results,
+    })
+}
+
+/// Where unsaved edits are kept: beside the session's file, or, for the one that ships, in the
+/// user's state folder.
+fn journal(file: Option<&Path>) -> PathBuf {
+    if let Some(file) = file {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".autosave");
+        return name.into();
+    }
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.filter(|p| p.is_absolute()).or_else(home);
+    let state = state.unwrap_or_else(std::env::temp_dir);
+    state.join("edgelesspart/demo.autosave")
+}
+
+/// The network of a session; where its file isn't here, what a run left of it in the session.
+fn network(opened: &Opened) -> Result<Network, String> {
+    let session = opened.session.resolved(&opened.folder);
+    let loaded = session.model.load(session.seed).map_err(|e| e.to_string());
+    let graph = match (loaded, &opened.results) {
+        (Ok(graph), _) => graph,
+        (Err(problem), Some(kept)) => {
+            return Ok(Network {
+                table: kept.layers.clone(),
+                points: kept.points.clone(),
+                replica: Err(format!("without the network's file: {problem}")),
+            });
+        }
+        (Err(problem), None) => return Err(problem),
+    };
+    let fused = fuse(&graph);
+    let table = LayerTable::new(&fused).map_err(|e| e.to_string())?;
+    Ok(Network {
+        points: exits::points(&table, &fused),
+        replica: exits::replica(&fused).map_err(|e| e.to_string()),
+        table,
+    })
+}
+
+/// Session files in this folder, in `sessions/` and in the folders of runs.
+fn sessions() -> Vec<PathBuf> {
+    let runs = std::fs::read_dir("runs").into_iter().flatten().flatten();
+    let folders = [PathBuf::from("sessions"), PathBuf::from(".")].into_iter();
+    let mut found: Vec<PathBuf> = folders
+        .chain(runs.map(|entry| entry.path()))
+        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "ron"))
+        .collect();
+    found.sort();
+    found
+}

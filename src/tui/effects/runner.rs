@@ -1,0 +1,172 @@
+/*! Who carries effects out: threads for questions, for files and for each job. */
+
+use super::files::touch;
+use super::questions::Latest;
+use super::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, make_heads};
+use crate::run::Event;
+use crate::tui::state::Msg;
+use crate::tui::work::{Job, Orders, Results, Work};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the end may wait for jobs and for files.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Carries effects out.
+pub struct Runner {
+    tell: Sender<Msg>,
+    work: Arc<dyn Work>,
+    files: Sender<Effect>,
+    files_done: Receiver<()>,
+    heads: Latest<HeadsRequest>,
+    curves: Latest<Box<CurvesRequest>>,
+    explore: Latest<Box<ExploreRequest>>,
+    jobs: HashMap<usize, Orders>,
+    /// Each with the number of its job, and whether that ends with the workbench.
+    threads: Vec<(usize, bool, JoinHandle<()>)>,
+}
+
+impl Runner {
+    /// Starts its threads.
+    ///
+    /// # Errors
+    /// There are no more threads to be had.
+    pub fn new(tell: Sender<Msg>, work: Arc<dyn Work>) -> std::io::Result<Runner> {
+        let told = tell.clone();
+        let heads = Latest::start("heads", move |request: HeadsRequest| {
+            let made = make_heads(&request);
+            let _ = told.send(Msg::Heads(request.generation, made));
+        })?;
+        let told = tell.clone();
+        let curves = Latest::start("curves", move |request: Box<CurvesRequest>| {
+            let _ = told.send(Msg::Curves(request.generation, request.answer()));
+        })?;
+        let told = tell.clone();
+        let explore = Latest::start("explore", move |request: Box<ExploreRequest>| {
+            let _ = told.send(Msg::Explored(request.generation, request.answer()));
+        })?;
+        let (files, queue) = channel();
+        let (done, files_done) = channel();
+        let (told, kept) = (tell.clone(), work.clone());
+        std::thread::Builder::new()
+            .name("files".into())
+            .spawn(move || {
+                for effect in queue {
+                    touch(effect, &*kept, &told);
+                }
+                drop(done);
+            })?;
+        Ok(Runner {
+            tell,
+            work,
+            files,
+            files_done,
+            heads,
+            curves,
+            explore,
+            jobs: HashMap::new(),
+            threads: Vec::new(),
+        })
+    }
+
+    /// Carries out one effect that needs no terminal.
+    pub fn run(&mut self, effect: Effect) {
+        match effect {
+            Effect::Heads(request) => self.heads.ask(request),
+            Effect::Curves(request) => self.curves.ask(request),
+            Effect::Explore(request) => self.explore.ask(request),
+            Effect::Start { id, job } => self.start(id, *job),
+            Effect::Stop(id) => {
+                if let Some(orders) = self.jobs.get(&id) {
+                    orders.cancel.cancel();
+                }
+            }
+            Effect::Pause(id, waits) => {
+                if let Some(orders) = self.jobs.get(&id) {
+                    orders.pause(waits);
+                }
+            }
+            Effect::Leave(id) => {
+                for (_, ends, _) in self.threads.iter_mut().filter(|(of, ..)| *of == id) {
+                    *ends = false;
+                }
+            }
+            Effect::Join { id, job, going } => {
+                let orders = Orders::default();
+                self.jobs.insert(id, orders.clone());
+                let work = self.work.clone();
+                let thread = self.spawn(id, orders, move |tell, orders| {
+                    work.join(&job, going, tell, orders)
+                });
+                self.threads
+                    .extend(thread.map(|thread| (id, false, thread)));
+            }
+            other => {
+                let _ = self.files.send(other);
+            }
+        }
+    }
+
+    fn start(&mut self, id: usize, job: Job) {
+        let orders = Orders::default();
+        self.jobs.insert(id, orders.clone());
+        let work = self.work.clone();
+        let thread = self.spawn(id, orders, move |tell, orders| work.run(&job, tell, orders));
+        self.threads.extend(thread.map(|thread| (id, true, thread)));
+    }
+
+    fn spawn(
+        &self,
+        id: usize,
+        orders: Orders,
+        job: impl FnOnce(&mut dyn FnMut(u64, Event), &Orders) -> Result<Results, String>
+        + Send
+        + 'static,
+    ) -> Option<JoinHandle<()>> {
+        let tell = self.tell.clone();
+        let body = move || {
+            let mut last = 0;
+            let mut say = |at: u64, event: Event| {
+                last = at;
+                let _ = tell.send(Msg::Run(id, at, Box::new(event)));
+            };
+            let run = std::panic::AssertUnwindSafe(|| job(&mut say, &orders));
+            let ended = std::panic::catch_unwind(run).unwrap_or_else(|_| {
+                Err("the job broke; its report is in the temporary folder".to_string())
+            });
+            let stopped = orders.cancel.is_cancelled();
+            let _ = tell.send(Msg::RunEnded(id, last, stopped, ended.map(Box::new)));
+        };
+        let name = format!("job {id}");
+        match std::thread::Builder::new().name(name).spawn(body) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                let ended = Err(format!("no thread for the job: {error}"));
+                let _ = self.tell.send(Msg::RunEnded(id, 0, false, ended));
+                None
+            }
+        }
+    }
+
+    /// Asks the jobs that end with the workbench to stop, leaves the others to themselves, and waits a
+    /// moment for both, since the former let go of their agents, and for what was asked of files.
+    pub fn finish(self) {
+        for (id, ends, _) in &self.threads {
+            match (self.jobs.get(id), ends) {
+                (Some(orders), true) => orders.cancel.cancel(),
+                (Some(orders), false) => orders.leave(),
+                (None, _) => {}
+            }
+        }
+        drop(self.files);
+        // The other end is dropped when the queue is empty.
+        let _ = self.files_done.recv_timeout(LAST);
+        let began = Instant::now();
+        while self.threads.iter().any(|(.., t)| !t.is_finished()) && began.elapsed() < LAST {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}

@@ -1,0 +1,453 @@
+/*! A run: its events folded into what its panels show. */
+
+use crate::exits::Part;
+use crate::partition::Plan;
+use crate::remote::message::Progress;
+use crate::run::{Event, Stage, Vitals};
+use crate::tui::work::{Goal, Measured};
+use std::collections::VecDeque;
+
+/// Lines kept of a run's log, and latencies of its sparkline.
+const MOST_LINES: usize = 500;
+const MOST_POINTS: usize = 240;
+
+/// How a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunState {
+    Running,
+    Done,
+    Stopped,
+    Failed(String),
+}
+
+/// A stage of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageLine {
+    pub stage: Stage,
+    pub done: u64,
+    pub total: u64,
+    pub note: String,
+    /// What came of it, whether it was kept from before, and its seconds.
+    pub finished: Option<(String, bool, f64)>,
+}
+
+/// How a target can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Connection {
+    /// Nothing was told yet.
+    Unknown,
+    Connected,
+    Connecting,
+    Reconnecting,
+    Lost,
+}
+
+/// A target of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub part: Part,
+    pub index: usize,
+    /// In words.
+    pub state: String,
+    pub vitals: Option<Vitals>,
+    /// Of an edge that runs the test set.
+    pub progress: Progress,
+    /// Samples, or answers of a cloud, in a second.
+    pub rate_hz: Option<f64>,
+    /// Milliseconds a sample at an edge, an answer in the cloud.
+    pub times_ms: VecDeque<f64>,
+    /// Of a cloud: answers, and requests that it failed.
+    pub answered: (u64, u64),
+    pub log: Log,
+    last: Option<(u64, u64)>,
+}
+
+impl Target {
+    fn new(part: Part, index: usize) -> Target {
+        Target {
+            part,
+            index,
+            state: String::new(),
+            vitals: None,
+            progress: Progress::default(),
+            rate_hz: None,
+            times_ms: VecDeque::new(),
+            answered: (0, 0),
+            log: Log::default(),
+            last: None,
+        }
+    }
+
+    pub fn connection(&self) -> Connection {
+        let state = self.state.as_str();
+        match state {
+            "" => Connection::Unknown,
+            _ if state.starts_with("connected") => Connection::Connected,
+            _ if state.starts_with("reconnecting") => Connection::Reconnecting,
+            _ if state.starts_with("connecting") => Connection::Connecting,
+            _ => Connection::Lost,
+        }
+    }
+
+    /// So many are done at a time: how many a second that is.
+    fn done(&mut self, at: u64, done: u64) {
+        self.rate_hz = match self.last {
+            Some((then, before)) if at > then && done >= before => {
+                Some((done - before) as f64 * 1000.0 / (at - then) as f64)
+            }
+            Some(_) => self.rate_hz,
+            None => None,
+        };
+        self.last = Some((at, done));
+    }
+
+    fn took(&mut self, ms: Option<f64>) {
+        self.times_ms.extend(ms);
+        if self.times_ms.len() > MOST_POINTS {
+            self.times_ms.pop_front();
+        }
+    }
+}
+
+/// Whom a line of a log is about, where it begins as `edge 0: `, and what it says of it.
+fn about(text: &str) -> Option<(Part, usize, &str)> {
+    let (whom, what) = text.split_once(": ")?;
+    let (side, index) = whom.split_once(' ')?;
+    let part = match side {
+        "edge" => Part::Edge,
+        "cloud" => Part::Cloud,
+        _ => return None,
+    };
+    Some((part, index.parse().ok()?, what))
+}
+
+/// A bounded log that counts what it drops.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Log {
+    /// Milliseconds since the run's start, and the line.
+    pub lines: VecDeque<(u64, String)>,
+    pub dropped: usize,
+}
+
+impl Log {
+    fn push(&mut self, at: u64, line: String) {
+        if self.lines.len() == MOST_LINES {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+        self.lines.push_back((at, line));
+    }
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: usize,
+    pub goal: Goal,
+    pub state: RunState,
+    /// Milliseconds since its start, as of the last event.
+    pub at: u64,
+    pub stages: Vec<StageLine>,
+    /// Edges first, each side in the session's order.
+    pub targets: Vec<Target>,
+    /// Training accuracy of each learner, epoch by epoch, in the network's order.
+    pub learners: Vec<(String, Vec<f64>)>,
+    pub epoch: (usize, usize),
+    pub log: Log,
+    /// The plan it was started with.
+    pub plan: Option<Plan>,
+    pub measured: Option<Measured>,
+    /// What it told so far, for a playback.
+    pub events: Vec<(u64, Event)>,
+    pub origin: Origin,
+    /// Which of the sessions opened so far it belongs to.
+    pub session: usize,
+    /// Asked to wait.
+    pub pause: bool,
+    /// It says that it waits.
+    pub held: bool,
+}
+
+/// Where a run comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Started here.
+    Here,
+    /// By the workbench itself, to fill in what a first look lacks.
+    Background,
+    /// Kept in the session; the device of its edge.
+    Recorded(String),
+    /// In a process of its own, of this number.
+    Elsewhere(u32),
+}
+
+impl Run {
+    pub fn new(id: usize, goal: Goal, plan: Option<Plan>) -> Run {
+        let mut log = Log::default();
+        log.push(0, goal.sentence().to_string());
+        Run {
+            id,
+            goal,
+            state: RunState::Running,
+            at: 0,
+            stages: Vec::new(),
+            targets: Vec::new(),
+            learners: Vec::new(),
+            epoch: (0, 0),
+            log,
+            plan,
+            measured: None,
+            events: Vec::new(),
+            origin: Origin::Here,
+            session: 0,
+            pause: false,
+            held: false,
+        }
+    }
+
+    /// Whether it runs in this process because somebody asked for it.
+    pub fn is_ours(&self) -> bool {
+        self.is_running() && self.origin == Origin::Here
+    }
+
+    /// What it is called on screen.
+    pub fn label(&self) -> String {
+        match self.origin {
+            Origin::Recorded(_) => format!("recorded {}", self.goal.name()),
+            _ => format!("{} {}", self.goal.name(), self.id),
+        }
+    }
+
+    /// Forgets what events left in its panels, before they are folded again.
+    pub fn rewind(&mut self) {
+        let bare = Run::new(self.id, self.goal, None);
+        self.at = 0;
+        self.stages = bare.stages;
+        self.targets = bare.targets;
+        self.held = false;
+        self.learners = bare.learners;
+        self.epoch = bare.epoch;
+        self.log = bare.log;
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state == RunState::Running
+    }
+
+    fn target(&mut self, part: Part, index: usize) -> &mut Target {
+        let place = |t: &Target| (t.part, t.index);
+        let at = self.targets.binary_search_by_key(&(part, index), place);
+        let at = at.unwrap_or_else(|at| {
+            self.targets.insert(at, Target::new(part, index));
+            at
+        });
+        &mut self.targets[at]
+    }
+
+    /// The targets of a side.
+    pub fn side(&self, part: Part) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(move |t| t.part == part)
+    }
+
+    fn stage(&mut self, stage: Stage) -> &mut StageLine {
+        let at = match self.stages.iter().position(|s| s.stage == stage) {
+            Some(at) => at,
+            None => {
+                self.stages.push(StageLine {
+                    stage,
+                    done: 0,
+                    total: 0,
+                    note: String::new(),
+                    finished: None,
+                });
+                self.stages.len() - 1
+            }
+        };
+        &mut self.stages[at]
+    }
+
+    /// Folds an event in, and keeps it.
+    pub fn fold(&mut self, at: u64, event: Event) {
+        if event.is_journalled() {
+            self.events.push((at, event.clone()));
+        }
+        if let Event::Held(held) = &event {
+            // Whoever asked for it: the same key lets it go on.
+            self.pause = *held;
+        }
+        self.apply(at, event);
+    }
+
+    /// What an event changes in the run's panels.
+    pub fn apply(&mut self, at: u64, event: Event) {
+        self.at = self.at.max(at);
+        match event {
+            Event::Started(stage) => {
+                self.stage(stage).finished = None;
+                self.log.push(at, format!("{}: begins", stage_name(stage)));
+            }
+            Event::Progress {
+                stage,
+                done,
+                total,
+                note,
+            } => {
+                let line = self.stage(stage);
+                (line.done, line.total, line.note) = (done, total, note);
+            }
+            Event::Say { stage, text } => {
+                if let Some((part, index, what)) = about(&text) {
+                    let what = what.to_owned();
+                    self.target(part, index).log.push(at, what);
+                }
+                self.log.push(at, format!("{}: {text}", stage_name(stage)));
+            }
+            Event::Epoch {
+                stage,
+                epoch,
+                epochs,
+                scores,
+            } => {
+                self.epoch = (epoch, epochs);
+                let line = self.stage(stage);
+                (line.done, line.total) = (epoch as u64, epochs as u64);
+                for (name, _, accuracy) in scores {
+                    let at = self.learners.iter().position(|(known, _)| *known == name);
+                    let at = at.unwrap_or_else(|| {
+                        self.learners.push((name, Vec::new()));
+                        self.learners.len() - 1
+                    });
+                    let series = &mut self.learners[at].1;
+                    series.truncate(epoch.saturating_sub(1));
+                    series.push(accuracy);
+                }
+            }
+            Event::Target { part, index, state } => {
+                self.log
+                    .push(at, format!("{} {index}: {state}", side_name(part)));
+                let target = self.target(part, index);
+                target.log.push(at, state.clone());
+                target.state = state;
+            }
+            Event::Vitals {
+                part,
+                index,
+                vitals,
+            } => self.target(part, index).vitals = Some(vitals),
+            Event::Held(held) => {
+                self.held = held;
+                let words = if held { "paused" } else { "goes on" };
+                self.log.push(at, words.into());
+            }
+            Event::Evaluating { index, progress } => {
+                let (cloud_ms, clouds) = (progress.mean_cloud_ms, progress.clouds.len());
+                let edge = self.target(Part::Edge, index);
+                edge.done(at, progress.done);
+                edge.took(progress.mean_latency_ms);
+                edge.progress = progress;
+                for cloud in 0..clouds {
+                    let shares = self
+                        .side(Part::Edge)
+                        .filter_map(|e| e.progress.clouds.get(cloud));
+                    let answered = shares.fold((0, 0), |(answered, failed), share| {
+                        (answered + share.answered, failed + share.failed)
+                    });
+                    let target = self.target(Part::Cloud, cloud);
+                    if answered.0 > target.answered.0 {
+                        target.took(cloud_ms);
+                    }
+                    target.done(at, answered.0);
+                    target.answered = answered;
+                }
+            }
+            // The outcome comes with the results; single records are the report's.
+            Event::Records(_) | Event::Profiled { .. } | Event::Linked(_) => {}
+            Event::Finished {
+                stage,
+                outcome,
+                kept,
+                seconds,
+            } => {
+                let how = if kept { "kept" } else { "done" };
+                let words = format!("{}: {how} in {seconds:.1} s, {outcome}", stage_name(stage));
+                self.log.push(at, words);
+                self.stage(stage).finished = Some((outcome, kept, seconds));
+            }
+        }
+    }
+
+    pub fn done(&mut self, at: u64, measured: Option<Measured>) {
+        self.at = self.at.max(at);
+        self.state = RunState::Done;
+        self.measured = measured;
+        self.log.push(at, "done".into());
+    }
+
+    pub fn failed(&mut self, at: u64, stopped: bool, problem: String) {
+        self.at = self.at.max(at);
+        self.log.push(at, problem.clone());
+        self.state = if stopped {
+            RunState::Stopped
+        } else {
+            RunState::Failed(problem)
+        };
+    }
+
+    /// Done, total, over all edge targets.
+    pub fn evaluated(&self) -> (u64, u64) {
+        let sides = self.side(Part::Edge);
+        let sides = sides.map(|e| (e.progress.done, e.progress.total));
+        sides.fold((0, 0), |sum, e| (sum.0 + e.0, sum.1 + e.1))
+    }
+
+    /// Samples that left at each exit so far, over all edge targets.
+    pub fn exits(&self) -> Vec<u64> {
+        let mut sum: Vec<u64> = Vec::new();
+        for side in self.side(Part::Edge) {
+            for (i, n) in side.progress.exits.iter().enumerate() {
+                if i == sum.len() {
+                    sum.push(0);
+                }
+                sum[i] += n;
+            }
+        }
+        sum
+    }
+
+    pub fn offloaded(&self) -> u64 {
+        self.side(Part::Edge).map(|e| e.progress.offloaded).sum()
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        self.side(Part::Edge).map(|e| e.progress.bytes_sent).sum()
+    }
+
+    /// The stage that is under way, or the last.
+    pub fn current(&self) -> Option<&StageLine> {
+        let open = self.stages.iter().rev().find(|s| s.finished.is_none());
+        open.or(self.stages.last())
+    }
+}
+
+pub fn side_name(part: Part) -> &'static str {
+    match part {
+        Part::Edge => "edge",
+        Part::Cloud => "cloud",
+    }
+}
+
+pub fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Data => "data",
+        Stage::Backbone => "backbone",
+        Stage::Targets => "targets",
+        Stage::Profile => "profile",
+        Stage::Link => "link",
+        Stage::Heads => "heads",
+        Stage::Tables => "tables",
+        Stage::Plan => "plan",
+        Stage::Run => "run",
+        Stage::Baselines => "baselines",
+        Stage::Report => "report",
+    }
+}
