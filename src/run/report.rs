@@ -3,6 +3,7 @@
 use super::RunError;
 use super::distribute::{Ran, What};
 use super::replayed::Replayed;
+use super::targets::side_name;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::evaluate::report::{Conditions, Report, Subject, Used};
 use crate::evaluate::{Baselines, Outcome, Prepared, baselines, sweep};
@@ -156,7 +157,10 @@ fn subject(found: &Findings) -> Subject {
                 format!("images of {}", name.to_string_lossy())
             }
         },
-        training,
+        training: match session.train_on.side() {
+            None => training,
+            Some(side) => format!("{training}, trained on the {} target", side_name(side)),
+        },
         train: used(Set::Train),
         calibration: used(Set::Calibration),
         test: used(Set::Test),

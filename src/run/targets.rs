@@ -87,7 +87,7 @@ pub(super) struct Delivery {
     pub records: Vec<Record>,
 }
 
-fn side_name(part: Part) -> &'static str {
+pub(super) fn side_name(part: Part) -> &'static str {
     match part {
         Part::Edge => "edge",
         Part::Cloud => "cloud",
