@@ -119,7 +119,9 @@ fn start(text: &[u8]) -> Duration {
 /// The demo's session with a calibration table of so many samples and exits.
 fn large(folder: &Path) {
     let demo = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/sessions/demo.ron"));
-    let mut session = Session::read(demo).unwrap().resolved(demo.parent().unwrap());
+    let mut session = Session::read(demo)
+        .unwrap()
+        .resolved(demo.parent().unwrap());
     let results = session.results.as_mut().unwrap();
     let small = results.calibration.as_ref().unwrap().unpack().unwrap();
     let times = SAMPLES / small.labels.len();
@@ -137,7 +139,10 @@ fn large(folder: &Path) {
             })
             .unwrap();
     }
-    assert_eq!((large.labels.len(), large.columns.len()), (SAMPLES, EXITS + 1));
+    assert_eq!(
+        (large.labels.len(), large.columns.len()),
+        (SAMPLES, EXITS + 1)
+    );
     results.calibration = Some(PackedTable::pack(&large).unwrap());
     session.save(&folder.join("large.ron")).unwrap();
 }

@@ -6,6 +6,7 @@ room prints and draws nothing, it tells what happens through [`Event`].
 
 mod course;
 mod distribute;
+mod due;
 mod error;
 mod keep;
 mod learn;

@@ -3,10 +3,14 @@ The devices of a run: children of this program on this machine, agents elsewhere
 reached when the first stage needs it, and let go with the run.
 */
 
+mod holding;
 mod shards;
 mod watch;
 
 pub(super) use shards::Shard;
+
+use holding::{Holding, connection};
+use watch::Watch;
 
 use super::keep::Teller;
 use super::pause::Pause;
@@ -23,15 +27,12 @@ use crate::remote::message::{
 use crate::session::{Session, Target, Token, Trust};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use watch::Watch;
 
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often agents that wait are told to go on waiting: a hold lapses after a minute.
-const RENEW: Duration = Duration::from_secs(5);
 /// How long a cancelled agent may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -383,69 +384,6 @@ impl<'a> Fleet<'a> {
             }
         }
         error
-    }
-}
-
-/// Tells of a connection to a job that is lost, or there again.
-fn connection(teller: &mut Teller, part: Part, index: usize, event: &JobEvent) {
-    let state = match event {
-        JobEvent::Lost { error, again_ms } => {
-            watch::reconnecting(Duration::from_millis(*again_ms), error)
-        }
-        JobEvent::Found => "connected again".to_owned(),
-        _ => return,
-    };
-    teller.event(Event::Target { part, index, state });
-}
-
-/// Lets the jobs of agents wait while the run is asked to.
-struct Holding<'a> {
-    pause: &'a Pause,
-    /// When they were last told to wait.
-    told: Option<Instant>,
-    /// Whether they say that they do.
-    held: bool,
-}
-
-impl<'a> Holding<'a> {
-    fn new(pause: &'a Pause) -> Holding<'a> {
-        pause.elsewhere(true);
-        Holding {
-            pause,
-            told: None,
-            held: false,
-        }
-    }
-
-    /// Tells them, where there is something to tell.
-    async fn mind<'c>(&mut self, jobs: impl Iterator<Item = (&'c Client, &'c str)>) {
-        let asked = self.pause.is_asked();
-        let due = match self.told {
-            None => asked,
-            Some(then) => !asked || then.elapsed() >= RENEW,
-        };
-        if !due {
-            return;
-        }
-        self.told = asked.then(Instant::now);
-        for (client, job) in jobs {
-            // One that is over has nothing to hold; one that can't be reached is asked again.
-            let _ = tokio::time::timeout(LAST_WORDS, client.hold(job, asked)).await;
-        }
-    }
-
-    /// Tells of the run whether its agents wait.
-    fn told(&mut self, teller: &mut Teller, held: bool) {
-        if self.held != held {
-            self.held = held;
-            teller.event(Event::Held(held));
-        }
-    }
-}
-
-impl Drop for Holding<'_> {
-    fn drop(&mut self) {
-        self.pause.elsewhere(false);
     }
 }
 

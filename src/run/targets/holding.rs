@@ -1,0 +1,76 @@
+/*! What a job at an agent is told while it goes on, and what it tells of itself: waiting, connections. */
+
+use super::{LAST_WORDS, watch};
+use crate::exits::Part;
+use crate::remote::client::Client;
+use crate::remote::message::JobEvent;
+use crate::run::Event;
+use crate::run::keep::Teller;
+use crate::run::pause::Pause;
+use std::time::{Duration, Instant};
+
+/// How often agents that wait are told to go on waiting: a hold lapses after a minute.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// Tells of a connection to a job that is lost, or there again.
+pub(super) fn connection(teller: &mut Teller, part: Part, index: usize, event: &JobEvent) {
+    let state = match event {
+        JobEvent::Lost { error, again_ms } => {
+            watch::reconnecting(Duration::from_millis(*again_ms), error)
+        }
+        JobEvent::Found => "connected again".to_owned(),
+        _ => return,
+    };
+    teller.event(Event::Target { part, index, state });
+}
+
+/// Lets the jobs of agents wait while the run is asked to.
+pub(super) struct Holding<'a> {
+    pause: &'a Pause,
+    /// When they were last told to wait.
+    told: Option<Instant>,
+    /// Whether they say that they do.
+    held: bool,
+}
+
+impl<'a> Holding<'a> {
+    pub fn new(pause: &'a Pause) -> Holding<'a> {
+        pause.elsewhere(true);
+        Holding {
+            pause,
+            told: None,
+            held: false,
+        }
+    }
+
+    /// Tells them, where there is something to tell.
+    pub async fn mind<'c>(&mut self, jobs: impl Iterator<Item = (&'c Client, &'c str)>) {
+        let asked = self.pause.is_asked();
+        let due = match self.told {
+            None => asked,
+            Some(then) => !asked || then.elapsed() >= RENEW,
+        };
+        if !due {
+            return;
+        }
+        self.told = asked.then(Instant::now);
+        for (client, job) in jobs {
+            // One that is over has nothing to hold; one that can't be reached is asked again.
+            let _ = tokio::time::timeout(LAST_WORDS, client.hold(job, asked)).await;
+        }
+    }
+
+    /// Tells of the run whether its agents wait.
+    pub fn told(&mut self, teller: &mut Teller, held: bool) {
+        if self.held != held {
+            self.held = held;
+            teller.event(Event::Held(held));
+        }
+    }
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.pause.elsewhere(false);
+    }
+}
