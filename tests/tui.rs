@@ -8,7 +8,7 @@ mod terminal;
 
 use edgelesspart::evaluate::Outcome;
 use edgelesspart::tui::{self, Job, Orders, Predict, Question, Results, Work};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::termios::BaudRate;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,11 +36,12 @@ fn opens_follows_the_size_and_gives_the_terminal_back() {
     };
     terminal.wait_for("EdgeLessPart  demo");
     // It ships with numbers, and they say where they are from.
-    terminal.wait_for("predicted, calibration 1000");
+    terminal.wait_for("pred., calib. 1000, emu");
     assert!(terminal.parser.screen().alternate_screen());
     if terminal.resize(120, 40) {
-        terminal.wait_for("5 Threshold 0.80 of all exits");
+        terminal.wait_for("5 Threshold 0.80 of all exits · predicted, calibration 1000");
         terminal.wait_for("3 Exits ");
+        terminal.read_on(Duration::from_millis(300));
         // The screen is cleared only inside a frame, where nobody sees it empty.
         let text = String::from_utf8_lossy(&terminal.raw).into_owned();
         let inside: usize = frames(&terminal.raw)
@@ -64,7 +65,7 @@ fn lives_through_every_size() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     for (columns, rows) in [(1, 1), (2, 1), (1, 24), (80, 1), (10, 3), (300, 100)] {
         if !terminal.resize(columns, rows) {
             return;
@@ -87,12 +88,13 @@ fn stops_for_the_shell_and_comes_back() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     terminal.press("\x1a");
     terminal.wait_for_state('T');
     terminal.parser = vt100::Parser::new(24, 80, 0);
     while terminal.output.try_recv().is_ok() {}
-    kill(terminal.pid(), Signal::SIGCONT).unwrap();
+    // As a shell does: the whole group.
+    killpg(terminal.pid(), Signal::SIGCONT).unwrap();
     terminal.wait_for("EdgeLessPart  demo");
     terminal.press("q");
     terminal.end();
@@ -107,7 +109,7 @@ fn a_hang_up_keeps_unsaved_edits_and_ends() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     terminal.press("[");
     terminal.wait_for("[unsaved]");
     kill(terminal.pid(), Signal::SIGHUP).unwrap();
@@ -122,7 +124,7 @@ fn edits_survive_a_kill_and_come_back() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     terminal.say("[", "[unsaved]");
     let kept = autosave(terminal.folder.path());
     while !kept.exists() {
@@ -150,7 +152,7 @@ fn a_terminal_that_is_gone_ends_it() {
     let Some(mut terminal) = Terminal::open() else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     // The reader's copy of the master goes with its thread, at the next byte that it can't pass on.
     let (_, nobody) = channel();
     terminal.output = nobody;
@@ -180,7 +182,7 @@ fn on_a_slow_line_frames_do_not_pile_up_and_keys_count() {
     let Some(mut terminal) = Terminal::start(tempfile::tempdir().unwrap(), &slow) else {
         return;
     };
-    terminal.wait_for("predicted, calibration");
+    terminal.wait_for("pred., calib. 1000");
     terminal.say("5", "5 Threshold 0.80");
     let before = frames(&terminal.raw).len();
     // A key held down for three seconds.
@@ -403,7 +405,7 @@ fn found_again(folder: tempfile::TempDir) {
     };
     // Followed to its end, or over already: either way its numbers are here.
     terminal.say("2", "measured");
-    terminal.wait_until("measured numbers", |screen| screen.contains(" test "));
+    terminal.wait_until("measured numbers", |screen| screen.contains(" test 300"));
     let ran = report(terminal.folder.path());
     assert_eq!(
         terminal.numbers("accuracy ")[1],
@@ -415,7 +417,7 @@ fn found_again(folder: tempfile::TempDir) {
 
 #[test]
 fn a_run_that_is_left_goes_on_and_is_found_again() {
-    let Some(mut terminal) = Terminal::with(small(400, ""), &["tui", "story.ron"]) else {
+    let Some(mut terminal) = Terminal::with(small(300, ""), &["tui", "story.ron"]) else {
         return;
     };
     terminal.wait_for("no profile:");
@@ -428,7 +430,7 @@ fn a_run_that_is_left_goes_on_and_is_found_again() {
 
 #[test]
 fn a_run_outlives_a_killed_workbench_and_is_found_again() {
-    let Some(mut terminal) = Terminal::with(small(400, ""), &["tui", "story.ron"]) else {
+    let Some(mut terminal) = Terminal::with(small(300, ""), &["tui", "story.ron"]) else {
         return;
     };
     terminal.wait_for("no profile:");

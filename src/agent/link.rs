@@ -61,19 +61,23 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
             note: format!("{} KB to {}", payload >> 10, offload.url()),
             ..Progress::default()
         }));
-        if job.hold.is_set() {
-            let told = |held| {
-                job.events.push(JobEvent::Progress(Progress {
-                    done: done as u64,
-                    total,
-                    held,
-                    ..Progress::default()
-                }));
-            };
-            told(true);
-            job.hold.wait(&job.cancel);
-            told(false);
-        }
+        // Where it may wait: before a series, never within one.
+        let wait = || {
+            if job.hold.is_set() {
+                let told = |held| {
+                    job.events.push(JobEvent::Progress(Progress {
+                        done: done as u64,
+                        total,
+                        held,
+                        ..Progress::default()
+                    }));
+                };
+                told(true);
+                job.hold.wait(&job.cancel);
+                told(false);
+            }
+        };
+        wait();
         // Bytes that no layer below can make fewer.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let body: Vec<u8> = (0..payload)
@@ -113,6 +117,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
             Ok(times[times.len() / 2])
         };
         profile.idle.push((payload, times(IDLE, PAUSE)?));
+        wait();
         times(2, Duration::ZERO)?;
         profile.warm.push((payload, times(WARM, Duration::ZERO)?));
     }

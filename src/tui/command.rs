@@ -3,14 +3,16 @@ The commands: one list that feeds dispatch, footer, help, palette and the key ta
 command knows its keys, where it applies, what it does and whether it can be run now.
 */
 
+mod keymap;
+
+pub use keymap::Keymap;
+
 use super::effects::Effect;
-use super::input::Key;
 use super::state::overlay::{Overlay, Page, Prompt};
 use super::state::playback::SEEK_MS;
 use super::state::{Panel, State};
 use super::theme::{self, Theme};
 use super::work::Goal;
-use std::collections::BTreeMap;
 
 /// Where a command applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,62 +301,6 @@ pub const COMMANDS: &[Command] = commands![
         |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
 ];
 
-/// Which key runs what.
-#[derive(Debug, Clone)]
-pub struct Keymap {
-    /// In the order of [`COMMANDS`].
-    keys: Vec<Vec<Key>>,
-}
-
-impl Keymap {
-    /// The keys of the registry, with the configuration's in place of a command's own.
-    ///
-    /// # Errors
-    /// Names a command or a key that doesn't exist.
-    pub fn new(own: &BTreeMap<String, Vec<String>>) -> Result<Keymap, String> {
-        for name in own.keys() {
-            if !COMMANDS.iter().any(|c| c.name == name) {
-                return Err(format!(
-                    "keys: there is no command `{name}`; `:` lists them"
-                ));
-            }
-        }
-        let keys = COMMANDS.iter().map(|command| match own.get(command.name) {
-            Some(keys) => keys.iter().map(|k| k.parse()).collect(),
-            None => command.keys.iter().map(|k| k.parse()).collect(),
-        });
-        let keys = keys.collect::<Result<Vec<Vec<Key>>, String>>()?;
-        Ok(Keymap { keys })
-    }
-
-    /// What a key means here and now.
-    pub fn find(&self, key: Key, state: &State) -> Option<&'static Command> {
-        self.find_in(key, places(state).into_iter().flatten())
-    }
-
-    fn find_in(&self, key: Key, places: impl Iterator<Item = Place>) -> Option<&'static Command> {
-        let mut places = places;
-        places.find_map(|place| {
-            let mut all = COMMANDS.iter().zip(&self.keys);
-            all.find(|(c, keys)| c.place == place && keys.contains(&key))
-                .map(|(c, _)| c)
-        })
-    }
-
-    /// A command's keys.
-    pub fn of(&self, name: &str) -> &[Key] {
-        let at = COMMANDS.iter().position(|c| c.name == name);
-        at.map_or(&[], |i| &self.keys[i])
-    }
-
-    /// The first key that runs a command, for a sentence on screen.
-    pub fn first(&self, name: &str) -> String {
-        self.of(name)
-            .first()
-            .map_or_else(|| format!(":{name}"), Key::to_string)
-    }
-}
-
 /// The places that are here, the nearest first.
 fn places(state: &State) -> [Option<Place>; 3] {
     let plays = state.focus == Panel::Runs && state.shown_playback().is_some();
@@ -407,7 +353,8 @@ pub fn readme_table() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use crate::tui::input::Key;
+    use std::collections::{BTreeMap, HashSet};
 
     #[test]
     fn names_and_keys_are_unique_where_they_apply() {
@@ -422,26 +369,5 @@ mod tests {
             }
         }
         assert!(Keymap::new(&BTreeMap::new()).is_ok());
-    }
-
-    #[test]
-    fn the_configuration_replaces_keys_and_is_checked() {
-        let own =
-            |name: &str, key: &str| BTreeMap::from([(name.to_string(), vec![key.to_string()])]);
-        let map = Keymap::new(&own("split-here", "ctrl-x")).unwrap();
-        let find = |key: &str| {
-            let places = [Place::In(Panel::Layers), Place::Any];
-            map.find_in(key.parse().unwrap(), places.into_iter())
-                .map(|c| c.name)
-        };
-        assert_eq!(find("ctrl-x"), Some("split-here"));
-        assert_eq!(find("s"), None);
-        assert_eq!(find("?"), Some("help"));
-        assert!(Keymap::new(&own("splt", "x")).unwrap_err().contains("splt"));
-        assert!(
-            Keymap::new(&own("split-here", "hyper-x"))
-                .unwrap_err()
-                .contains("hyper-x")
-        );
     }
 }

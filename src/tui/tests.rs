@@ -5,6 +5,7 @@ mod driver;
 mod explored;
 mod loops;
 mod recorded;
+mod running;
 mod screens;
 mod sizes;
 mod story;

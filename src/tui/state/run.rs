@@ -1,15 +1,14 @@
 /*! A run: its events folded into what its panels show. */
 
+mod target;
+
+pub use target::{Connection, Log, Target};
+
 use crate::exits::Part;
 use crate::partition::Plan;
-use crate::remote::message::Progress;
-use crate::run::{Event, Stage, Vitals};
+use crate::run::{Event, Stage};
 use crate::tui::work::{Goal, Measured};
-use std::collections::VecDeque;
-
-/// Lines kept of a run's log, and latencies of its sparkline.
-const MOST_LINES: usize = 500;
-const MOST_POINTS: usize = 240;
+use target::about;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,114 +28,6 @@ pub struct StageLine {
     pub note: String,
     /// What came of it, whether it was kept from before, and its seconds.
     pub finished: Option<(String, bool, f64)>,
-}
-
-/// How a target can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Connection {
-    /// Nothing was told yet.
-    Unknown,
-    Connected,
-    Connecting,
-    Reconnecting,
-    Lost,
-}
-
-/// A target of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    pub part: Part,
-    pub index: usize,
-    /// In words.
-    pub state: String,
-    pub vitals: Option<Vitals>,
-    /// Of an edge that runs the test set.
-    pub progress: Progress,
-    /// Samples, or answers of a cloud, in a second.
-    pub rate_hz: Option<f64>,
-    /// Milliseconds a sample at an edge, an answer in the cloud.
-    pub times_ms: VecDeque<f64>,
-    /// Of a cloud: answers, and requests that it failed.
-    pub answered: (u64, u64),
-    pub log: Log,
-    last: Option<(u64, u64)>,
-}
-
-impl Target {
-    fn new(part: Part, index: usize) -> Target {
-        Target {
-            part,
-            index,
-            state: String::new(),
-            vitals: None,
-            progress: Progress::default(),
-            rate_hz: None,
-            times_ms: VecDeque::new(),
-            answered: (0, 0),
-            log: Log::default(),
-            last: None,
-        }
-    }
-
-    pub fn connection(&self) -> Connection {
-        let state = self.state.as_str();
-        match state {
-            "" => Connection::Unknown,
-            _ if state.starts_with("connected") => Connection::Connected,
-            _ if state.starts_with("reconnecting") => Connection::Reconnecting,
-            _ if state.starts_with("connecting") => Connection::Connecting,
-            _ => Connection::Lost,
-        }
-    }
-
-    /// So many are done at a time: how many a second that is.
-    fn done(&mut self, at: u64, done: u64) {
-        self.rate_hz = match self.last {
-            Some((then, before)) if at > then && done >= before => {
-                Some((done - before) as f64 * 1000.0 / (at - then) as f64)
-            }
-            Some(_) => self.rate_hz,
-            None => None,
-        };
-        self.last = Some((at, done));
-    }
-
-    fn took(&mut self, ms: Option<f64>) {
-        self.times_ms.extend(ms);
-        if self.times_ms.len() > MOST_POINTS {
-            self.times_ms.pop_front();
-        }
-    }
-}
-
-/// Whom a line of a log is about, where it begins as `edge 0: `, and what it says of it.
-fn about(text: &str) -> Option<(Part, usize, &str)> {
-    let (whom, what) = text.split_once(": ")?;
-    let (side, index) = whom.split_once(' ')?;
-    let part = match side {
-        "edge" => Part::Edge,
-        "cloud" => Part::Cloud,
-        _ => return None,
-    };
-    Some((part, index.parse().ok()?, what))
-}
-
-/// A bounded log that counts what it drops.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Log {
-    /// Milliseconds since the run's start, and the line.
-    pub lines: VecDeque<(u64, String)>,
-    pub dropped: usize,
-}
-
-impl Log {
-    fn push(&mut self, at: u64, line: String) {
-        if self.lines.len() == MOST_LINES {
-            self.lines.pop_front();
-            self.dropped += 1;
-        }
-        self.lines.push_back((at, line));
-    }
 }
 
 /// A run.

@@ -37,13 +37,7 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
     let warned = editor.heads.iter().filter(|h| !h.warnings.is_empty());
     match (warned.count(), &editor.error) {
         (0, _) | (_, Some(_)) => {}
-        (n, None) => {
-            let of = editor.heads.len();
-            words.push(Span::styled(
-                format!("· ! {n} of {of} warned of "),
-                theme.warning,
-            ));
-        }
+        (n, None) => words.push(Span::styled(format!("· ! {n} warned "), theme.warning)),
     }
     if editor.typing {
         words.push(Span::styled("· typing ", theme.focus));
@@ -135,7 +129,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     } else {
         let findings = match state.editor.marks(state.layers.cursor) {
             ([], _) => 0,
-            _ => 2.min(source.height / 3),
+            _ => 3.min(source.height / 3),
         };
         let text = rows(source, 0, source.height - findings);
         draw_source(state, buf, text);
@@ -227,14 +221,10 @@ fn draw_findings(state: &State, buf: &mut Buffer, area: Rect) {
     };
     if let Some(first) = marks.first() {
         let text = format!("{}:{} {}", first.line, first.column, first.message);
-        line(buf, area, 0, Span::styled(text, style));
+        let used = super::wrapped(buf, area, 0, &text, style);
         if let Some(help) = &first.help {
-            line(
-                buf,
-                area,
-                1,
-                Span::styled(format!("    {help}"), state.theme.dim),
-            );
+            let help = Span::styled(format!("    {help}"), state.theme.dim);
+            line(buf, area, used, help);
         }
     }
 }

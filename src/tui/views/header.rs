@@ -28,8 +28,10 @@ pub fn target(targets: &[Target], profile: Option<&Profile>, short: bool) -> Str
         }
     };
     let mut name = targets.first().map_or("none".to_string(), one);
-    if targets.len() > 1 {
-        name += &format!(" and {} more", targets.len() - 1);
+    match (targets.len(), short) {
+        (0 | 1, _) => {}
+        (n, true) => name += &format!(" +{}", n - 1),
+        (n, false) => name += &format!(" and {} more", n - 1),
     }
     match profile {
         Some(p) if !short && matches!(targets.first(), Some(Target::Agent { .. })) => {

@@ -101,7 +101,12 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
                 ),
                 theme.predicted,
             ));
-            words.push(Span::styled(format!("predicted, {}", source(o)), theme.dim));
+            // A page of eighty columns has room for this much.
+            let text = match area.width < 96 {
+                true => format!("pred., {}", source(o).replace("calibration", "calib.")),
+                false => format!("predicted, {}", source(o)),
+            };
+            words.push(Span::styled(text, theme.dim));
         }
         (None, Some(problem), _) => words.push(Span::styled(problem.as_str(), theme.error)),
         (None, None, Some(lacking)) => {

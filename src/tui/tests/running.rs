@@ -1,0 +1,211 @@
+//! A run on screen while it goes on, and as it ends.
+
+use super::driver::Bench;
+use crate::evaluate::Kind;
+use crate::exits::Part;
+use crate::remote::message::{CloudShare, Progress};
+use crate::run::{Event, Stage, Vitals};
+use crate::tui::effects::Effect;
+use crate::tui::state::Msg;
+use crate::tui::work::{Goal, Measured, Results};
+use pretty_assertions::assert_eq;
+
+fn progress(done: u64) -> Progress {
+    Progress {
+        done,
+        total: 2000,
+        exits: vec![done / 2, done / 4, 0, 0, done / 4],
+        offloaded: done / 4,
+        mean_latency_ms: Some(4.0 + done as f64 / 1000.0),
+        bytes_sent: done * 1000,
+        mean_cloud_ms: Some(0.5),
+        clouds: vec![CloudShare {
+            answered: done / 4,
+            ..CloudShare::default()
+        }],
+        ..Progress::default()
+    }
+}
+
+#[test]
+fn runs_get_the_room_of_the_classifier_while_they_are_looked_at() {
+    let mut bench = Bench::new(120, 40);
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.press("r");
+    assert!(!bench.screen().contains(" 3 Exits ✓"));
+    bench.press("3");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    bench.tell(Msg::RunEnded(1, 10, false, Ok(Box::default())));
+    bench.press("1");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+    // A larger screen has room for both.
+    bench.tell(Msg::Resize(200, 60));
+    bench.press("4");
+    assert!(bench.screen().contains(" 3 Exits ✓"));
+}
+
+#[test]
+fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("r");
+    let (id, job) = bench.jobs[0].clone();
+    assert_eq!(job.goal, Goal::Run);
+    assert_eq!(job.plan, bench.state.derived.plan);
+    let target = |part| Event::Target {
+        part,
+        index: 0,
+        state: "connected: a board".into(),
+    };
+    bench.run_event(id, 10, target(Part::Edge));
+    bench.run_event(id, 20, target(Part::Cloud));
+    let vitals = Vitals {
+        celsius: Some(46.2),
+        watts: Some(5.2),
+        ..Vitals::default()
+    };
+    bench.run_event(
+        id,
+        25,
+        Event::Vitals {
+            part: Part::Edge,
+            index: 0,
+            vitals,
+        },
+    );
+    bench.run_event(id, 30, Event::Started(Stage::Run));
+    for (at, done) in [(1000, 400), (2000, 800), (3000, 1200)] {
+        bench.run_event(
+            id,
+            at,
+            Event::Evaluating {
+                index: 0,
+                progress: progress(done),
+            },
+        );
+    }
+    let run = bench.state.shown_run().unwrap();
+    let [edge, cloud] = &run.targets[..] else {
+        panic!("{:?}", run.targets);
+    };
+    assert_eq!((edge.rate_hz, cloud.rate_hz), (Some(400.0), Some(100.0)));
+    assert!(bench.line("1200 of 2000").contains("400/s"));
+    assert!(bench.line("300 answered").contains("100/s  1.20 MB"));
+    assert!(bench.line("edge ● connected").contains("46°C  5.2 W"));
+    insta::assert_snapshot!("running-120x40", bench.screen());
+    bench.tell(Msg::Resize(80, 24));
+    bench.press("4");
+    insta::assert_snapshot!("running-80x24", bench.screen());
+    bench.tell(Msg::Resize(200, 60));
+    insta::assert_snapshot!("running-200x60", bench.screen());
+    bench.tell(Msg::Resize(120, 40));
+    // Each target's panel says how it is connected; its log has what it said.
+    bench.run_event(
+        id,
+        3100,
+        Event::Target {
+            part: Part::Cloud,
+            index: 0,
+            state: "reconnecting in 2 s: no route".into(),
+        },
+    );
+    assert!(
+        bench
+            .line("cloud ✗ reconnecting in 2 s")
+            .contains("no route")
+    );
+    bench.run_event(
+        id,
+        3200,
+        Event::Evaluating {
+            index: 0,
+            progress: Progress {
+                held: true,
+                ..progress(1200)
+            },
+        },
+    );
+    assert!(bench.screen().contains("edge ● paused"));
+    bench.run_event(id, 3300, target(Part::Cloud));
+    bench.press("1");
+
+    let outcome = crate::evaluate::Outcome {
+        kind: Kind::Measured,
+        set: crate::data::Set::Test,
+        ..bench.state.derived.predicted.clone().unwrap()
+    };
+    let measured = Measured {
+        plan: bench.state.derived.plan.clone().unwrap(),
+        outcome,
+        original: None,
+        cloud_only: None,
+        edge_only: None,
+    };
+    let results = Results {
+        measured: Some(measured),
+        ..Results::default()
+    };
+    bench.tell(Msg::RunEnded(id, 5000, false, Ok(Box::new(results))));
+    let accuracy = bench.field("accuracy ");
+    assert_eq!(accuracy.matches('%').count(), 3, "{accuracy}");
+    assert!(bench.line("calib. 1000").contains("test 1000"));
+    // Another plan than the measured one is told.
+    bench.press("[");
+    assert!(bench.screen().contains("≠ measured"));
+    bench.press("ruq");
+    assert!(bench.screen().contains("1 running"));
+    bench.press("s");
+    assert!(bench.quit);
+}
+
+#[test]
+fn runs_stop_fail_and_are_compared() {
+    let mut bench = Bench::new(80, 24);
+    bench.press("rx");
+    assert!(bench.effects.iter().any(|e| matches!(e, Effect::Stop(1))));
+    bench.tell(Msg::RunEnded(
+        1,
+        10,
+        true,
+        Err("stopped; what was finished is kept".into()),
+    ));
+    bench.press("r");
+    bench.tell(Msg::RunEnded(
+        2,
+        10,
+        false,
+        Err("the edge agent went away".into()),
+    ));
+    assert!(bench.line("went away").contains('!'));
+    bench.press("4c");
+    assert!(bench.screen().contains("comparison"));
+    bench.press("<esc><ret>");
+    assert!(bench.screen().contains("the edge agent went away"));
+}
+
+#[test]
+fn heads_curves_are_seen_while_they_train() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("t");
+    let id = bench.jobs[0].0;
+    assert_eq!(bench.jobs[0].1.goal, Goal::Train);
+    bench.run_event(id, 0, Event::Started(Stage::Heads));
+    for epoch in 1..=3 {
+        let scores = vec![(
+            "stage1.0".to_string(),
+            1.0 / epoch as f64,
+            0.5 + 0.1 * epoch as f64,
+        )];
+        bench.run_event(
+            id,
+            100,
+            Event::Epoch {
+                stage: Stage::Heads,
+                epoch,
+                epochs: 20,
+                scores,
+            },
+        );
+    }
+    assert!(bench.screen().contains("80.0 %"));
+    assert!(bench.screen().contains("epoch 3 of 20"));
+}

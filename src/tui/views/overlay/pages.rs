@@ -1,0 +1,209 @@
+/*! Pages to read: a layer, a log, two runs beside each other, findings. */
+
+use crate::tui::state::State;
+use crate::tui::state::overlay::Page;
+use crate::tui::views::plan::{ROWS, column_title};
+use crate::tui::widgets::number;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+/// Title and lines of a page.
+pub fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) {
+    match page {
+        Page::Layer => ("layer", layer(state)),
+        Page::Log => ("log", log(state)),
+        Page::Compare => ("comparison", compare(state)),
+        Page::Findings => {
+            let text = match (&state.editor.error, warnings(state)) {
+                (Some(error), _) => error.text(),
+                (None, text) if !text.is_empty() => text,
+                (None, _) => "nothing is wrong with the source".into(),
+            };
+            (
+                "findings",
+                text.lines().map(|l| Line::raw(l.to_string())).collect(),
+            )
+        }
+    }
+}
+
+/// What every head is warned of.
+fn warnings(state: &State) -> String {
+    let mut text = String::new();
+    let layers = state.network.iter().flat_map(|n| &n.table.layers);
+    let names: Vec<&str> = layers.map(|l| l.name.as_str()).collect();
+    for head in state.editor.heads.iter() {
+        for w in &head.warnings {
+            let after = names.get(head.layer).unwrap_or(&"");
+            text += &format!("after {after}, {}:{}: {}\n", w.line, w.column, w.message);
+            text += &w
+                .help
+                .as_ref()
+                .map_or(String::new(), |h| format!("    {h}\n"));
+        }
+    }
+    text
+}
+
+fn layer(state: &State) -> Vec<Line<'static>> {
+    let Some(network) = &state.network else {
+        return Vec::new();
+    };
+    let table = &network.table;
+    let row = state.layers.cursor;
+    let Some(l) = table.layers.get(row) else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    let mut say = |name: &str, text: String| {
+        lines.push(Line::from(vec![
+            Span::styled(format!("{name:<22}"), state.theme.dim),
+            Span::raw(text),
+        ]));
+    };
+    let share = |part: f64, whole: f64| number::percent(part / whole.max(1.0));
+    say("name", l.name.clone());
+    say("op", l.op.clone());
+    say("output", format!("{} ({})", l.shape, l.value));
+    say(
+        "parameters",
+        format!(
+            "{} ({} as F32)",
+            l.params,
+            number::bytes(l.param_bytes as f64)
+        ),
+    );
+    say("output, batch 1", number::bytes(l.activation_bytes as f64));
+    say(
+        "MACs",
+        format!(
+            "{} ({})",
+            number::count(l.macs as f64),
+            share(l.macs as f64, table.macs as f64)
+        ),
+    );
+    say(
+        "up to here: memory",
+        format!(
+            "{} ({})",
+            number::bytes(l.prefix_memory_bytes as f64),
+            share(l.prefix_memory_bytes as f64, table.memory_bytes as f64)
+        ),
+    );
+    say(
+        "up to here: MACs",
+        share(l.prefix_macs as f64, table.macs as f64),
+    );
+    let may = match (l.split_legal, l.exit_legal) {
+        (true, true) => "a split and an exit",
+        (true, false) => "a split",
+        (false, true) => "an exit",
+        (false, false) => "nothing",
+    };
+    say("behind it may stand", may.into());
+    if let Some(why) = &l.why_not {
+        say("", why.clone());
+    }
+    for (side, profile) in [
+        ("edge", &state.results.edge),
+        ("cloud", &state.results.cloud),
+    ] {
+        match profile
+            .as_ref()
+            .and_then(|p| p.layers.get(row).map(|l| (p, l)))
+        {
+            Some((p, l)) => {
+                let ms = l.ms;
+                say(
+                    &format!("{side}, measured"),
+                    format!(
+                        "median {} ms, mean {}, min {}, p95 {}; engine memory {}",
+                        number::ms(ms.median),
+                        number::ms(ms.mean),
+                        number::ms(ms.min),
+                        number::ms(ms.p95),
+                        number::bytes(l.bytes as f64)
+                    ),
+                );
+                if p.slowdown != 1.0 {
+                    say("", format!("slowed {}×, emulated", p.slowdown));
+                }
+            }
+            None => say(
+                side,
+                format!(
+                    "{} not measured; {} profiles",
+                    number::NONE,
+                    state.keymap.first("profile")
+                ),
+            ),
+        }
+    }
+    lines
+}
+
+fn log(state: &State) -> Vec<Line<'static>> {
+    let Some(run) = state.shown_run() else {
+        return Vec::new();
+    };
+    let mut lines = Vec::new();
+    if run.log.dropped > 0 {
+        lines.push(Line::styled(
+            format!("{} older lines dropped", run.log.dropped),
+            state.theme.dim,
+        ));
+    }
+    for (at, text) in &run.log.lines {
+        lines.push(Line::from(vec![
+            Span::styled(format!("{:>6} ", number::clock(*at)), state.theme.dim),
+            Span::raw(text.clone()),
+        ]));
+    }
+    lines
+}
+
+/// Two runs side by side, differences marked.
+fn compare(state: &State) -> Vec<Line<'static>> {
+    let pair = [Some(state.run), state.other_run].map(|i| i.and_then(|i| state.runs.get(i)));
+    let [Some(one), Some(other)] = pair else {
+        return Vec::new();
+    };
+    let outcome =
+        |run: &crate::tui::state::runs::Run| run.measured.as_ref().map(|m| m.outcome.clone());
+    let (a, b) = (outcome(one), outcome(other));
+    let mut lines = Vec::new();
+    let mut say = |name: &str, left: String, right: String| {
+        let differs = left != right;
+        let style = if differs {
+            state.theme.warning
+        } else {
+            Style::new()
+        };
+        let mark = if differs { "≠" } else { " " };
+        lines.push(Line::from(vec![
+            Span::styled(format!("{name:<15}"), state.theme.dim),
+            Span::styled(format!("{mark} {left:>22} {right:>22}"), style),
+        ]));
+    };
+    let title = |run: &crate::tui::state::runs::Run| format!("{} {}", run.goal.name(), run.id);
+    say("", title(one), title(other));
+    let text = |o: &Option<crate::evaluate::Outcome>,
+                f: &dyn Fn(&crate::evaluate::Outcome) -> String| {
+        o.as_ref().map_or(number::NONE.to_string(), f)
+    };
+    let both = |f: &dyn Fn(&crate::evaluate::Outcome) -> String| (text(&a, f), text(&b, f));
+    let (left, right) = both(&column_title);
+    say("kind", left, right);
+    let split = |run: &crate::tui::state::runs::Run| {
+        let plan = run.plan.as_ref().and_then(|p| p.split_after.clone());
+        plan.unwrap_or(number::NONE.into())
+    };
+    say("split after", split(one), split(other));
+    let (left, right) = both(&|o| format!("{:.2}", o.threshold));
+    say("threshold", left, right);
+    for (name, write) in ROWS {
+        let (left, right) = both(&|o| write(o).unwrap_or(number::NONE.into()));
+        say(name, left, right);
+    }
+    lines
+}
