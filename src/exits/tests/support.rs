@@ -51,8 +51,10 @@ pub fn sound(head: &Head, tolerance: f32) -> Result<(), String> {
     let bytes = to_onnx(&head.graph).map_err(|e| e.to_string())?;
     let back = import_bytes(&bytes, "head.onnx").map_err(|e| e.to_string())?;
     let again = run(&back, &x);
+    // A norm of values that hardly differ makes more of their rounding.
+    let near = (0.1 * tolerance).max(1e-5);
     // Import folds what keeps weights from training, and then other kernels may run.
-    let good = again == plain || keeps(&head.graph) && difference(&again, &plain) < 1e-5;
+    let good = again == plain || keeps(&head.graph) && difference(&again, &plain) < near;
     check("re-imported differs", good)?;
     // What a session keeps: the fused head, written, read and fused again.
     let bytes = to_onnx(&fused).map_err(|e| e.to_string())?;
