@@ -120,7 +120,7 @@ fn wide_values() -> Vec<u8> {
 
 /// Forty weights of a quarter of a gigabyte that the file only describes.
 fn filled_weights() -> Vec<u8> {
-    let mut last = "pooled_x".to_string();
+    let mut last = "small".to_string();
     let mut nodes = vec![node("GlobalAveragePool", &["x"], &last)];
     for i in 0..40 {
         let (fill, sum) = (format!("fill{i}"), format!("sum{i}"));
