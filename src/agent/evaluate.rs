@@ -273,7 +273,7 @@ impl<'a> Session<'a> {
         progress.telemetry = None;
         if self.sensed.is_none_or(|then| now - then >= SENSE) {
             self.sensed = Some(now);
-            progress.telemetry = self.agent.telemetry();
+            progress.telemetry = self.agent.telemetry().map(Box::new);
         }
         self.fresh.clear();
         self.job.events.push(JobEvent::Progress(progress.clone()));

@@ -304,7 +304,7 @@ pub struct Progress {
     pub clouds: Vec<CloudShare>,
     /// The sensors, now and then.
     #[serde(default)]
-    pub telemetry: Option<Telemetry>,
+    pub telemetry: Option<Box<Telemetry>>,
 }
 
 /// What a job found.

@@ -257,7 +257,7 @@ impl Ground<'_> {
                         teller.event(Event::Vitals {
                             part: Part::Edge,
                             index,
-                            vitals: Vitals::from(&told),
+                            vitals: Vitals::from(&*told),
                         });
                     }
                     let sum: u64 = done.iter().sum();
