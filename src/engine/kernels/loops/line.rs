@@ -129,6 +129,9 @@ unsafe fn pixels<S: Simd, const M: usize>(
     c
 }
 
+/// Floats of a sample beyond which a core's own caches don't hold it.
+const FAR: usize = 1 << 17;
+
 /// What [`three`] does with a cell, as a constant, so that its loops hold nothing else.
 const WEIGH: u8 = 0;
 const MAX: u8 = 1;
@@ -154,9 +157,22 @@ unsafe fn three<S: Simd, const M: usize, const STEP: usize, const KIND: u8>(
         Fold::MeanOf(n) => 1.0 / n,
         _ => 1.0,
     };
+    // The rows that the next output row reads and this one does not, unless all is at hand.
+    let large = p.input[0] * p.input[1] * l.x_stride > FAR;
+    let below = (l.row * p.stride[0] + p.kernel[0]).saturating_sub(p.pad[0]);
+    let below = match large {
+        true => below..below + p.stride[0],
+        false => 0..0,
+    };
     // SAFETY: taps() gives only cells inside the plane, and c + LANES stays within the channels.
     unsafe {
         while c + S::LANES <= l.channels {
+            for iy in below.clone() {
+                let row = l.x.wrapping_add((iy * p.input[1] + left) * l.x_stride + c);
+                for column in 0..M * STEP {
+                    S::prefetch_second(row.wrapping_add(column * l.x_stride));
+                }
+            }
             let start = match KIND {
                 WEIGH => S::load(l.bias.add(c)),
                 MAX => S::splat(f32::NEG_INFINITY),
@@ -273,33 +289,45 @@ unsafe fn rest(l: &Line, ox: usize, from: usize) {
 #[inline(always)]
 pub(super) unsafe fn line<S: Simd, N: Simd>(l: &Line) {
     let p = l.plane;
-    let all = (0, p.kernel[1]);
+    // Columns whose windows lie inside share what they load: of the weights, of the cells. Eight
+    // windows two cells apart would read more rows of memory at once than are fetched ahead.
+    let first = p.pad[1].div_ceil(p.stride[1]);
+    let reach = p.dilation[1] * (p.kernel[1] - 1) + 1;
+    let end = match (p.input[1] + p.pad[1]).checked_sub(reach) {
+        Some(last) => (last / p.stride[1] + 1).min(p.output[1]),
+        None => 0,
+    };
+    let many = match end.saturating_sub(first) {
+        8.. if p.stride[1] == 1 => 8,
+        4.. => 4,
+        _ => 1,
+    };
     let mut ox = 0;
     while ox < p.output[1] {
-        // Pixels away from the borders share what they load: of the weights, of the cells.
-        let inside = |m: usize| {
-            ox + m <= p.output[1] && p.taps(1, ox) == all && p.taps(1, ox + m - 1) == all
+        // The last few go back over columns that are done: the same values again.
+        let at = match many > 1 && (first..end).contains(&ox) {
+            true => ox.min(end - many),
+            false => ox,
         };
         // SAFETY: the caller's.
         unsafe {
-            // Eight windows two cells apart read more rows of memory at once than are fetched ahead.
-            let (many, vectors) = if p.stride[1] == 1 && inside(8) {
-                let wide = inner::<S, 8>(l, ox, 0);
-                (8, inner::<N, 8>(l, ox, wide))
-            } else if inside(4) {
-                let wide = inner::<S, 4>(l, ox, 0);
-                (4, inner::<N, 4>(l, ox, wide))
+            let (done, vectors) = if many > 1 && at >= first && at + many <= end {
+                let vectors = match many {
+                    8 => inner::<N, 8>(l, at, inner::<S, 8>(l, at, 0)),
+                    _ => inner::<N, 4>(l, at, inner::<S, 4>(l, at, 0)),
+                };
+                (at + many, vectors)
             } else {
-                let columns = p.taps(1, ox);
-                let wide = pixels::<S, 1>(l, ox, columns, 0);
-                (1, pixels::<N, 1>(l, ox, columns, wide))
+                let columns = p.taps(1, at);
+                let wide = pixels::<S, 1>(l, at, columns, 0);
+                (at + 1, pixels::<N, 1>(l, at, columns, wide))
             };
             if vectors < l.channels {
-                for m in 0..many {
-                    rest(l, ox + m, vectors);
+                for m in at..done {
+                    rest(l, m, vectors);
                 }
             }
-            ox += many;
+            ox = done;
         }
     }
 }

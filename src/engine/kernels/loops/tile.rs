@@ -108,8 +108,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const
     // SAFETY: all accesses below stay within what the function's contract promises.
     unsafe {
         let to = b.tiles.get_unchecked(t);
-        // The lines that the tile will write and add to are asked for one pixel after the other
-        // while it is computed: all at once would be more than a core can have under way.
+        // The lines that the next tile will write and add to are asked for one pixel after the other
+        // while this one is computed: all at once would be more than a core can have under way.
+        let soon = b.tiles.get(t + 1).unwrap_or(to);
         let turns = b.taps * (b.run / TURN);
         let pace = MR.div_ceil(turns.max(1));
         let mut asked = 0;
@@ -143,9 +144,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const
                         let channel = panel * PANEL;
                         for p in 0..NP {
                             let c = channel + p * PANEL;
-                            S::prefetch(to.out.wrapping_add(r * b.step + c));
-                            if !to.residual.is_null() {
-                                S::prefetch(to.residual.wrapping_add(r * b.residual_step + c));
+                            S::prefetch(soon.out.wrapping_add(r * b.step + c));
+                            if !soon.residual.is_null() {
+                                S::prefetch(soon.residual.wrapping_add(r * b.residual_step + c));
                             }
                         }
                     }

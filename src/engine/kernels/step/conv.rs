@@ -87,6 +87,25 @@ struct Source {
     same: bool,
 }
 
+impl Source {
+    /// Row and column of the first cell under an output pixel's window, which may be padding.
+    fn window(&self, p: &Plane, oy: usize, ox: usize) -> (isize, isize) {
+        let start = |axis: usize, o: usize| (o * p.stride[axis]) as isize - p.pad[axis] as isize;
+        (start(0, oy), start(1, ox))
+    }
+
+    /// Whether a tap of that window falls on a real cell.
+    fn real(&self, p: &Plane, at: (isize, isize), tap: (isize, isize)) -> bool {
+        (0..p.input[0] as isize).contains(&(at.0 + tap.0))
+            && (0..p.input[1] as isize).contains(&(at.1 + tap.1))
+    }
+
+    /// Whether every tap does.
+    fn holds(&self, p: &Plane, at: (isize, isize)) -> bool {
+        at.0 >= 0 && at.1 >= 0 && self.real(p, at, self.far)
+    }
+}
+
 impl Conv {
     /// Panics unless weights and bias are as long as the extents say.
     pub(crate) fn new(parts: ConvParts) -> Conv {
@@ -316,7 +335,7 @@ impl Conv {
     }
 
     /// The rows of `count` pixels from the `first` on; divides once, then goes on from pixel to
-    /// pixel.
+    /// pixel, in one go where neighbours lie evenly.
     fn gather_tile(
         &self,
         source: &Source,
@@ -327,33 +346,40 @@ impl Conv {
         rows: &mut [*const f32],
     ) {
         let p = &self.plane;
-        let (h, w) = (p.input[0] as isize, p.input[1] as isize);
+        let zeros = self.zeros.as_ptr();
         let (mut sample, at) = self.pixel(first);
         let (mut oy, mut ox) = (at / p.output[1], at % p.output[1]);
-        let zeros = self.zeros.as_ptr();
         let mut whole = true;
-        for q in 0..count {
-            let iy = (oy * p.stride[0]) as isize - p.pad[0] as isize;
-            let ix = (ox * p.stride[1]) as isize - p.pad[1] as isize;
-            let cell = ((sample * p.input[0]) as isize + iy) * w + ix;
-            let taps = source.taps.iter().zip(rows[q..].iter_mut().step_by(height));
-            let to = |&(dy, dx): &(isize, isize)| {
-                x.wrapping_offset((cell + dy * w + dx) * source.stride as isize)
-            };
-            if iy >= 0 && ix >= 0 && iy + source.far.0 < h && ix + source.far.1 < w {
-                taps.for_each(|(tap, row)| *row = to(tap));
+        let mut q = 0;
+        while q < count {
+            let at = source.window(p, oy, ox);
+            let inside = source.holds(p, at);
+            // How many pixels go on like this one, and how far apart their windows are.
+            let (many, cells) = if self.position_major {
+                (count - q, p.input[0] * p.input[1])
+            } else if inside {
+                let room = (p.input[1] + p.pad[1] - source.far.1 as usize).div_ceil(p.stride[1]);
+                (room.min(p.output[1]).min(ox + count - q) - ox, p.stride[1])
             } else {
-                whole = false;
-                for (tap, row) in taps {
-                    let inside = (0..h).contains(&(iy + tap.0)) && (0..w).contains(&(ix + tap.1));
-                    *row = if inside { to(tap) } else { zeros };
+                (1, 0)
+            };
+            let step = cells * source.stride;
+            let cell = ((sample * p.input[0]) as isize + at.0) * p.input[1] as isize + at.1;
+            for (tap, row) in source.taps.iter().zip(rows[q..].chunks_mut(height)) {
+                let row = &mut row[..many];
+                if inside || source.real(p, at, *tap) {
+                    let cell = cell + tap.0 * p.input[1] as isize + tap.1;
+                    let start = x.wrapping_offset(cell * source.stride as isize);
+                    for (i, row) in row.iter_mut().enumerate() {
+                        *row = start.wrapping_add(i * step);
+                    }
+                } else {
+                    row.fill(zeros);
                 }
             }
-            if self.position_major {
-                sample += 1;
-                continue;
-            }
-            ox += 1;
+            whole &= inside;
+            q += many;
+            ox += many;
             if ox == p.output[1] {
                 (ox, oy) = (0, oy + 1);
                 if oy == p.output[0] {

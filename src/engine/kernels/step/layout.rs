@@ -31,6 +31,28 @@ fn row_of(slot: usize, len: usize) -> Pixels {
     }
 }
 
+/// Channels that change places together: a cache line of each pixel, which is then written, or read,
+/// whole.
+const TOGETHER: usize = 16;
+
+/// Calls `f(column, channel)` for each cell of a row, in loops of their own for the usual counts of
+/// channels.
+#[inline(always)]
+fn each_cell(channels: usize, width: usize, mut f: impl FnMut(usize, usize)) {
+    let mut all = |channels: usize| {
+        for x in 0..width {
+            for c in 0..channels {
+                f(x, c);
+            }
+        }
+    };
+    match channels {
+        TOGETHER => all(TOGETHER),
+        3 => all(3),
+        other => all(other),
+    }
+}
+
 /// Pixels out of plain floats; `pad` rows and columns of zeros stand before the tensor's own, and
 /// the rest of `t` behind them is zero too.
 pub(crate) fn to_pixels(
@@ -80,19 +102,11 @@ pub(crate) fn to_pixels(
                 }
                 let to = to.add(pad.1 * t.stride);
                 let from = from.get().add((sample * t.channels * height + y) * width);
-                if t.channels == 3 {
-                    // The first layer's input: whole pixels at once.
-                    for x in 0..width {
-                        for c in 0..3 {
-                            *to.add(x * t.stride + c) = *from.add(c * height * width + x);
-                        }
-                    }
-                    continue;
-                }
-                for c in 0..t.channels {
-                    for x in 0..width {
+                for c in (0..t.channels).step_by(TOGETHER) {
+                    let (from, to) = (from.add(c * height * width), to.add(c));
+                    each_cell(TOGETHER.min(t.channels - c), width, |x, c| {
                         *to.add(x * t.stride + c) = *from.add(c * height * width + x);
-                    }
+                    });
                 }
             }
         }
@@ -127,13 +141,12 @@ fn flatten(arena: &mut Arena<'_>, t: &Pixels, to: Shared<*mut f32>, pool: Team<'
             // no other item writes that row.
             unsafe {
                 let from = from.get().add(row * t.width * t.stride);
-                for c in 0..t.channels {
-                    let to = to
-                        .get()
-                        .add(((sample * t.channels + c) * t.height + y) * t.width);
-                    for x in 0..t.width {
-                        *to.add(x) = *from.add(x * t.stride + c);
-                    }
+                let to = to.get().add((sample * t.channels * t.height + y) * t.width);
+                for c in (0..t.channels).step_by(TOGETHER) {
+                    let (from, to) = (from.add(c), to.add(c * t.positions()));
+                    each_cell(TOGETHER.min(t.channels - c), t.width, |x, c| {
+                        *to.add(c * t.positions() + x) = *from.add(x * t.stride + c);
+                    });
                 }
             }
         }
