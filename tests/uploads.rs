@@ -54,8 +54,9 @@ async fn what_broke_off_goes_on_where_it_was() {
     assert_eq!(name, address(&file));
     assert!(client.has(&name).await.unwrap());
     let passed = between.passed();
-    // What had come was not sent again: heads of requests are all there was besides.
-    assert!(passed < file.len() + 50_000, "{passed} bytes");
+    // What had come was not sent again, but for a piece that the agent was still busy taking in when
+    // its connection broke.
+    assert!(passed < file.len() + (2 << 20), "{passed} bytes");
     // And a second time nothing at all.
     client.put(file).await.unwrap();
     assert!(between.passed() < passed + 2000);

@@ -65,11 +65,12 @@ impl Client {
                 Ok(_) => self.answer("the bytes it was sent don't add up"),
                 Err(error) => error,
             };
-            match &error {
-                ClientError::Unreachable { .. } | ClientError::Refused { status: 409, .. } => {}
-                ClientError::Refused { status: 400, .. } if !trusted => trusted = true,
+            let again = match &error {
+                ClientError::Unreachable { .. } | ClientError::Refused { status: 409, .. } => true,
+                // A connection cut in the middle may still bring an answer: that the body was short.
+                ClientError::Refused { status: 400, .. } => false,
                 _ => return Err(error),
-            }
+            };
             if since.elapsed() > patience {
                 return Err(error);
             }
@@ -80,10 +81,14 @@ impl Client {
                 if now.whole {
                     return Ok(address);
                 }
-                if now.received > have.received {
+                let further = now.received > have.received;
+                if further {
                     (since, pause) = (Instant::now(), FIRST_PAUSE);
                 }
                 have = now;
+                if !again && !further && std::mem::replace(&mut trusted, true) {
+                    return Err(error);
+                }
             }
         }
     }
