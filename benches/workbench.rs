@@ -28,7 +28,7 @@ const KEYS: usize = 60;
 fn main() {
     // Two starts: before the demo's network is read, and with its numbers on screen.
     let mut first: Vec<Duration> = (0..STARTS).map(|_| start(b"EdgeLessPart")).collect();
-    let mut whole: Vec<Duration> = (0..STARTS).map(|_| start(b"predicted")).collect();
+    let mut whole: Vec<Duration> = (0..STARTS).map(|_| start(b"calib. 1000")).collect();
     for (what, times) in [
         ("first frame", &mut first),
         ("with its numbers", &mut whole),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 use std::path::Path;
@@ -132,6 +134,16 @@ fn at_threshold_one_the_network_answers_and_at_zero_the_first_exit() {
     assert!(told.matches("[kept from before]").count() >= 6, "{told}");
 }
 
+/// Ends the agents of a run that was killed, which would wait ten minutes for somebody to need them.
+fn end_agents(folder: &Path) {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let here =
+        entries.filter(|e| std::fs::read_link(e.path().join("cwd")).is_ok_and(|c| c == folder));
+    for pid in here.filter_map(|e| e.file_name().to_str()?.parse().ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
 #[test]
 fn a_killed_run_goes_on_with_what_it_finished() {
     let folder = folder("exits: (training: Frozen(epochs: 60)),");
@@ -153,6 +165,7 @@ fn a_killed_run_goes_on_with_what_it_finished() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    end_agents(folder.path());
     let (report, told) = run(folder.path(), &[]);
     assert_eq!(report["equality"]["differing"], 0);
     let kept = told.matches("[kept from before]").count();
