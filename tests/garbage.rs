@@ -44,7 +44,7 @@ fn throw(address: &str, seed: u64, until: Instant) -> usize {
         let text = match random() % 8 {
             0 => noise,
             1 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
-            2 => b"GET /v1/info HTTP/1.1\r\nHost: a\r\nX-Long: ".repeat(1),
+            2 => b"GET /v1/info HTTP/1.1\r\nHost: a\r\nX-Long: ".to_vec(),
             3 => [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 100_000]].concat(),
             4 => b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n{".to_vec(),
             5 => b"PUT /v1/blobs/xyz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n"
