@@ -1,9 +1,10 @@
-//! The engine and ONNX Runtime in turn, in one process, on the networks of the paper: the ratio of
-//! medians, and how far apart the outputs are.
+//! The engine, ONNX Runtime and tract in turn, in one process, on the networks of the paper: the ratios
+//! of medians, and how far apart the outputs are. rten 0.27 can't read lists as proto3 packs them, so it
+//! isn't here.
 //!
 //! `ORT_DYLIB_PATH=…/libonnxruntime.so.VERSION cargo bench --features ort --bench onnxruntime --
-//! [ROUNDS] [THREADS]`; the library is in the `capi` folder of PyPI's onnxruntime wheel. The
-//! networks are those of `model::zoo`, whose weights are drawn: they don't matter here.
+//! [ROUNDS] [THREADS]` (tract has one thread); the library is in the `capi` folder of PyPI's onnxruntime
+//! wheel. The networks are those of `model::zoo`, whose weights are drawn: they don't matter here.
 
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::model::zoo::ZooModel;
@@ -53,6 +54,9 @@ fn burst(
     Ok(())
 }
 
+/// Runs one engine on the input, and gives its output.
+type Run<'a> = Box<dyn FnMut() -> Result<Vec<f32>, Box<dyn Error>> + 'a>;
+
 fn compare(
     name: &str,
     size: usize,
@@ -62,44 +66,88 @@ fn compare(
 ) -> Result<(), Box<dyn Error>> {
     let graph = name.parse::<ZooModel>()?.build((3, size, size), 10, 1)?;
     let bytes = export::to_onnx(&graph)?;
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    let mut theirs = Session::builder()?
-        .with_intra_threads(threads)
-        .map_err(|e| text(&e))?
-        .commit_from_memory(&bytes)?;
-    drop(bytes);
     let ours = Engine::new(fuse(&graph), &Options { threads })?;
     let input: Vec<f32> = (0..batch * 3 * size * size)
         .map(|i| (i as f32 * 0.731).sin())
         .collect();
     let shape = [batch, 3, size, size];
     let cancel = Cancel::new();
-    let (mut a, mut b) = (vec![], vec![]);
-    let (mut wanted, mut found) = (vec![], vec![]);
+    let mut runs: Vec<(&str, Run)> = vec![
+        (
+            "engine",
+            Box::new(|| Ok(ours.run_f32(batch, &[&input], &cancel)?.remove(0))),
+        ),
+        ("ONNX Runtime", onnxruntime(&bytes, shape, &input, threads)?),
+        ("tract", tract(&bytes, shape, &input)?),
+    ];
+    drop(bytes);
+    let mut times = vec![Vec::new(); runs.len()];
+    let mut outputs = vec![Vec::new(); runs.len()];
     for _ in 0..rounds {
-        burst(&mut a, || {
-            let outputs =
-                theirs.run(ort::inputs![TensorRef::from_array_view((shape, &*input))?])?;
-            wanted = outputs[0].try_extract_tensor::<f32>()?.1.to_vec();
-            Ok(())
-        })?;
-        burst(&mut b, || {
-            found = ours.run_f32(batch, &[&input], &cancel)?.remove(0);
-            Ok(())
-        })?;
+        for ((times, output), (_, run)) in times.iter_mut().zip(&mut outputs).zip(&mut runs) {
+            burst(times, || {
+                *output = run()?;
+                Ok(())
+            })?;
+        }
     }
-    for times in [&mut a, &mut b] {
-        times.sort_by(f64::total_cmp);
-    }
-    let (theirs, ours) = (a[a.len() / 2], b[b.len() / 2]);
-    let largest = wanted.iter().fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
-    let apart = wanted.iter().zip(&found).map(|(w, f)| (w - f).abs());
-    println!(
-        "{name:12} {size:3}×{size:<3} batch {batch:2}: ONNX Runtime {theirs:8.3}  engine {ours:8.3}  \
-         ratio {:.2} (best {:.2})  apart {:.1e}",
-        ours / theirs,
-        b[0] / a[0],
-        apart.fold(0.0, f32::max) / largest
+    times.iter_mut().for_each(|t| t.sort_by(f64::total_cmp));
+    let median = |i: usize| times[i][times[i].len() / 2];
+    print!(
+        "{name:12} {size:3}×{size:<3} batch {batch:2}: engine {:8.3}",
+        median(0)
     );
+    for (i, (peer, _)) in runs.iter().enumerate().skip(1) {
+        let largest = outputs[i]
+            .iter()
+            .fold(f32::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let apart = outputs[i]
+            .iter()
+            .zip(&outputs[0])
+            .map(|(w, f)| (w - f).abs());
+        print!(
+            "  {peer} {:8.3} ratio {:.2} (best {:.2}) apart {:.1e}",
+            median(i),
+            median(0) / median(i),
+            times[0][0] / times[i][0],
+            apart.fold(0.0, f32::max) / largest
+        );
+    }
+    println!();
     Ok(())
+}
+
+fn onnxruntime<'a>(
+    bytes: &[u8],
+    shape: [usize; 4],
+    input: &'a [f32],
+    threads: usize,
+) -> Result<Run<'a>, Box<dyn Error>> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let mut session = Session::builder()?
+        .with_intra_threads(threads)
+        .map_err(|e| text(&e))?
+        .commit_from_memory(bytes)?;
+    Ok(Box::new(move || {
+        let outputs = session.run(ort::inputs![TensorRef::from_array_view((shape, input))?])?;
+        Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+    }))
+}
+
+fn tract<'a>(bytes: &[u8], shape: [usize; 4], input: &'a [f32]) -> Result<Run<'a>, Box<dyn Error>> {
+    use tract_onnx::prelude::*;
+    let model = tract_onnx::onnx()
+        .model_for_read(&mut &*bytes)?
+        .with_input_fact(0, f32::fact(shape).into())?
+        .into_optimized()?
+        .into_runnable()?;
+    Ok(Box::new(move || {
+        let tensor = Tensor::from_shape(&shape, input)?;
+        let outputs = model.run(tvec!(tensor.into_tvalue()))?;
+        Ok(outputs[0]
+            .to_plain_array_view::<f32>()?
+            .iter()
+            .copied()
+            .collect())
+    }))
 }
