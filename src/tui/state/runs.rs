@@ -36,7 +36,10 @@ impl State {
         self.end_playback();
         let id = self.add_run(goal, Origin::Here);
         self.run = self.runs.len() - 1;
-        self.say(format!("{} {id} started: 4 shows it, x stops it", goal.name()));
+        self.say(format!(
+            "{} {id} started: 4 shows it, x stops it",
+            goal.name()
+        ));
         effects.push(self.start_effect(id, goal));
         effects
     }
