@@ -75,6 +75,9 @@ fn while_sent(
     send: impl FnOnce(&Sender<Msg>) + Send,
 ) -> (Counter, Duration) {
     let (tell, messages) = channel();
+    // A hang-up keeps the edits: here, and not where the tests are run.
+    let folder = tempfile::tempdir().unwrap();
+    bench.state.document.journal = folder.path().join("demo.autosave");
     let mut runner = Runner::new(tell.clone(), Arc::new(Idle)).unwrap();
     let mut display = Counter {
         room,
