@@ -73,18 +73,8 @@ fn heads(network: &Path, images: &Path, out: Option<&Path>) -> Result<(), Box<dy
         }
     }
     let hyper = Hyper::for_heads(EPOCHS, BATCH, SEED);
-    let task = Task {
-        data: &train,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
-    let limits = CacheLimits {
-        memory_bytes: 1 << 30,
-        folder: None,
-        kept: None,
-    };
+    let task = Task::new(&train, &hyper, &cancel);
+    let limits = CacheLimits::memory(1 << 30);
     let specs: Vec<HeadSpec> = heads.iter().map(HeadSpec::from).collect();
     let (start, mut epochs) = (Instant::now(), 0.0);
     let trained = train_heads(&fused, &specs, &task, &limits, &mut |event| {

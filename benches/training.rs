@@ -95,13 +95,7 @@ fn backbone(name: &str, depth: usize) -> Result<(), Box<dyn Error>> {
             times.push(seconds * 1e3 / steps as f64);
         }
     };
-    let task = Task {
-        data: &data,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
+    let task = Task::new(&data, &hyper, &cancel);
     train_joint(&graph, 1.0, &[], &task, &mut see)?;
     report(name, "step", &mut times);
     Ok(())
@@ -179,18 +173,8 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
     };
     let data = Noise { count: 50_000 };
     let cancel = Cancel::new();
-    let task = Task {
-        data: &data,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
-    let limits = CacheLimits {
-        memory_bytes: 1 << 30,
-        folder: None,
-        kept: None,
-    };
+    let task = Task::new(&data, &hyper, &cancel);
+    let limits = CacheLimits::memory(1 << 30);
     train_heads(&backbone, &specs, &task, &limits, &mut see)?;
     println!(
         "{name}: epochs {epochs:.1} s, with features {:.1} s",

@@ -99,7 +99,18 @@ pub struct Task<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// One that goes through all its epochs and keeps no checkpoint.
+    pub fn new(data: &'a dyn Samples, hyper: &'a Hyper, cancel: &'a Cancel) -> Task<'a> {
+        Task {
+            data,
+            hyper,
+            judge: None,
+            saved: None,
+            cancel,
+        }
+    }
+
     /// What its checkpoint must be of.
     fn fingerprint(&self, backbone: &Graph, heads: &[HeadSpec<'_>], more: &str) -> Vec<u8> {
         let mut graphs = vec![backbone];

@@ -118,18 +118,8 @@ async fn a_target_trains_the_heads_that_this_machine_would() {
     let school = School::new();
     let specs: Vec<HeadSpec> = school.heads.iter().map(HeadSpec::from).collect();
     let (hyper, cancel) = (hyper(4), Cancel::new());
-    let task = Task {
-        data: &school,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
-    let limits = CacheLimits {
-        memory_bytes: 1 << 28,
-        folder: None,
-        kept: None,
-    };
+    let task = Task::new(&school, &hyper, &cancel);
+    let limits = CacheLimits::memory(1 << 28);
     let mut expected = Vec::new();
     let here = train_heads(&school.backbone, &specs, &task, &limits, &mut |event| {
         if let Event::Epoch { scores, .. } = event {

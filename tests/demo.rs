@@ -60,18 +60,8 @@ fn exits_get_better_with_depth() {
         learning_rate: 1e-2,
         ..Hyper::default()
     };
-    let task = Task {
-        data: &train,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
-    let limits = CacheLimits {
-        memory_bytes: 1 << 30,
-        folder: None,
-        kept: None,
-    };
+    let task = Task::new(&train, &hyper, &cancel);
+    let limits = CacheLimits::memory(1 << 30);
     let trained = train_heads(&fused, &specs, &task, &limits, &mut |_| {}).unwrap();
 
     let held_out = Images::new(&data, Set::Calibration, &pixels).unwrap();

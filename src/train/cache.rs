@@ -32,6 +32,15 @@ pub struct CacheLimits {
 }
 
 impl CacheLimits {
+    /// Memory alone, and nothing kept.
+    pub const fn memory(bytes: u64) -> CacheLimits {
+        CacheLimits {
+            memory_bytes: bytes,
+            folder: None,
+            kept: None,
+        }
+    }
+
     /// What the cache may take: in memory, or on the disk.
     fn bound(&self) -> u64 {
         let disk = self.folder.as_deref().and_then(free_bytes);

@@ -134,23 +134,14 @@ fn trained<R>(
     (result, epochs)
 }
 
-const MEMORY: CacheLimits = CacheLimits {
-    memory_bytes: 1 << 20,
-    folder: None,
-    kept: None,
-};
+const MEMORY: CacheLimits = CacheLimits::memory(1 << 20);
 
 #[test]
 fn a_tiny_network_learns_its_samples_by_heart() {
     let mut last = 0.0;
     let cancel = Cancel::new();
-    let task = Task {
-        data: &Toy(32),
-        hyper: &hyper(60),
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
+    let hyper = hyper(60);
+    let task = Task::new(&Toy(32), &hyper, &cancel);
     train_joint(&net(), 1.0, &[], &task, &mut |e| {
         if let Event::Epoch { scores, .. } = e {
             last = scores[0].2;
@@ -196,13 +187,7 @@ fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
     let folder = tempfile::tempdir().unwrap();
     let (net, head, data, hyper) = (net(), head(), Toy(20), hyper(3));
     let cancel = Cancel::new();
-    let task = Task {
-        data: &data,
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
+    let task = Task::new(&data, &hyper, &cancel);
     let run = |memory_bytes: u64, folder: Option<&Path>| {
         let mut fresh = None;
         let limits = CacheLimits {
@@ -238,13 +223,7 @@ fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
 fn a_stop_is_heard_while_features_are_made() {
     let (net, head, hyper) = (net(), head(), hyper(3));
     let cancel = Cancel::new();
-    let task = Task {
-        data: &Toy(200),
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
+    let task = Task::new(&Toy(200), &hyper, &cancel);
     let mut done = 0;
     let stopped = train_heads(&net, &[spec(&head)], &task, &MEMORY, &mut |e| {
         if let Event::Features { done: so_far, .. } = e {
@@ -276,13 +255,7 @@ fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
         ..Hyper::for_backbone(6, 4, 1)
     };
     let cancel = Cancel::new();
-    let task = Task {
-        data: &Toy(4),
-        hyper: &hyper,
-        judge: None,
-        saved: None,
-        cancel: &cancel,
-    };
+    let task = Task::new(&Toy(4), &hyper, &cancel);
     let mut losses = Vec::new();
     train_joint(&graph, 1.0, &[], &task, &mut |e| {
         if let Event::Epoch { scores, .. } = e {

@@ -49,11 +49,7 @@ fn killed_heads_resume_to_the_same_weights() {
             train_heads(&net, &[spec], task, limits, on)
         })
     };
-    let none = CacheLimits {
-        memory_bytes: 0,
-        folder: None,
-        kept: None,
-    };
+    let none = CacheLimits::memory(0);
     for limits in [&MEMORY, &none] {
         let whole = run(None, 9, limits, 0.3).0.unwrap();
         let (stopped, epochs) = run(Some(&path), 1, limits, 0.3);
