@@ -6,6 +6,7 @@ of a running program finds them awake, and then sleep, so that an idle process u
 use crate::engine::Cancel;
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -15,14 +16,29 @@ const SPINS: usize = 10_000;
 
 type Job = (*const (), unsafe fn(*const (), usize));
 
-struct Shared {
+/// On a cache line of its own, and the one that is fetched with it.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// The items of a job that the `of`-th of its threads has, the caller being the first.
+fn own(count: usize, threads: usize, of: usize) -> Range<usize> {
+    count * of / threads..count * (of + 1) / threads
+}
+
+/// What only the caller writes, so that a worker that waits has all of it with the line it looks at.
+struct Latest {
     /// Twice the number of jobs so far, plus one while one is open.
     state: AtomicU64,
-    /// Workers that may be looking at the job.
-    active: AtomicUsize,
-    next: AtomicUsize,
     count: AtomicUsize,
     job: UnsafeCell<Job>,
+}
+
+struct Shared {
+    latest: Apart<Latest>,
+    /// Workers that may be looking at the job.
+    active: Apart<AtomicUsize>,
+    /// Of each thread, the caller's first, how many of its items were begun.
+    begun: Vec<Apart<AtomicUsize>>,
     stop: AtomicBool,
     failed: AtomicBool,
     asleep: Vec<AtomicBool>,
@@ -35,22 +51,28 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Shared {
-    fn work(&self) {
-        let count = self.count.load(Relaxed);
+    /// A thread's part in a job: its own items, and then those that others haven't begun. What a thread
+    /// wrote in one step it mostly reads in the next, out of its own cache.
+    fn work(&self, me: usize) {
+        let count = self.latest.0.count.load(Relaxed);
         // SAFETY: the job is open, and stays so until every active worker is done.
-        let (data, call) = unsafe { *self.job.get() };
-        loop {
-            let item = self.next.fetch_add(1, Relaxed);
-            if item >= count {
-                return;
+        let (data, call) = unsafe { *self.latest.0.job.get() };
+        let threads = self.begun.len();
+        for of in (me..threads).chain(0..me) {
+            let items = own(count, threads, of);
+            loop {
+                let item = items.start + self.begun[of].0.fetch_add(1, Relaxed);
+                if !items.contains(&item) {
+                    break;
+                }
+                // SAFETY: `data` is the closure `call` was made for, alive until the job is closed.
+                unsafe { call(data, item) }
             }
-            // SAFETY: `data` is the closure `call` was made for, alive until the job is closed.
-            unsafe { call(data, item) }
         }
     }
 
     fn open_since(&self, last: u64) -> Option<u64> {
-        let state = self.state.load(SeqCst);
+        let state = self.latest.0.state.load(SeqCst);
         (state & 1 == 1 && state != last).then_some(state)
     }
 
@@ -59,11 +81,11 @@ impl Shared {
         let mut spins = 0;
         while !self.stop.load(Relaxed) {
             if let Some(state) = self.open_since(last) {
-                self.active.fetch_add(1, SeqCst);
+                self.active.0.fetch_add(1, SeqCst);
                 let leave = Leave(self);
                 // Only now is the job held: it may have been closed in between.
-                if self.state.load(SeqCst) == state {
-                    self.work();
+                if self.latest.0.state.load(SeqCst) == state {
+                    self.work(at + 1);
                 }
                 drop(leave);
                 (last, spins) = (state, 0);
@@ -90,7 +112,7 @@ impl Drop for Leave<'_> {
         if std::thread::panicking() {
             self.0.failed.store(true, SeqCst);
         }
-        self.0.active.fetch_sub(1, SeqCst);
+        self.0.active.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -99,9 +121,9 @@ struct Close<'a>(&'a Shared, u64);
 
 impl Drop for Close<'_> {
     fn drop(&mut self) {
-        self.0.state.store(self.1 << 1, SeqCst);
+        self.0.latest.0.state.store(self.1 << 1, SeqCst);
         let mut spins = 0;
-        while self.0.active.load(SeqCst) != 0 {
+        while self.0.active.0.load(SeqCst) != 0 {
             spins += 1;
             // A worker that lost its core must get it back from somewhere.
             if spins % 1024 == 0 {
@@ -141,11 +163,15 @@ impl Pool {
     fn new(threads: usize) -> Pool {
         unsafe fn nothing(_: *const (), _: usize) {}
         let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
-            active: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            count: AtomicUsize::new(0),
-            job: UnsafeCell::new((std::ptr::null(), nothing)),
+            latest: Apart(Latest {
+                state: AtomicU64::new(0),
+                count: AtomicUsize::new(0),
+                job: UnsafeCell::new((std::ptr::null(), nothing)),
+            }),
+            active: Apart(AtomicUsize::new(0)),
+            begun: (0..threads.max(1))
+                .map(|_| Apart(AtomicUsize::new(0)))
+                .collect(),
             stop: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
@@ -182,18 +208,20 @@ impl Pool {
         let shared = &*self.shared;
         // SAFETY: `busy` is held, the last job is closed and no worker active in it: a worker that
         // becomes active now finds the state closed, or the new job whole.
-        unsafe { *shared.job.get() = ((&raw const f).cast(), call::<F>) };
-        shared.count.store(count, Relaxed);
-        shared.next.store(0, Relaxed);
-        let epoch = (shared.state.load(Relaxed) >> 1) + 1;
-        shared.state.store((epoch << 1) | 1, SeqCst);
+        unsafe { *shared.latest.0.job.get() = ((&raw const f).cast(), call::<F>) };
+        shared.latest.0.count.store(count, Relaxed);
+        for begun in &shared.begun {
+            begun.0.store(0, Relaxed);
+        }
+        let epoch = (shared.latest.0.state.load(Relaxed) >> 1) + 1;
+        shared.latest.0.state.store((epoch << 1) | 1, SeqCst);
         let close = Close(shared, epoch);
         for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
             if asleep.load(SeqCst) {
                 worker.thread().unpark();
             }
         }
-        shared.work();
+        shared.work(0);
         drop(close);
         assert!(!shared.failed.load(SeqCst), "a worker of the engine failed");
     }

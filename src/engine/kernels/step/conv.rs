@@ -254,9 +254,9 @@ impl Conv {
                     weights: weights.get().wrapping_add(group * group_weights),
                     bias: bias.get().wrapping_add(group * panels * PANEL),
                     panels: column(share)..column(share + 1),
-                    // Items are taken in turn.
-                    next: match share + threads < shares {
-                        true => column(share + threads),
+                    // A thread takes its items in order.
+                    next: match share + 1 < shares {
+                        true => column(share + 1),
                         false => 0,
                     },
                     channels: self.channels,
@@ -281,8 +281,8 @@ impl Conv {
         }
     }
 
-    /// Into how many blocks of tiles and how many shares of the panels the work of a group is cut:
-    /// about four items a thread.
+    /// Into how many blocks of tiles and how many shares of the panels the work of a group is cut: about
+    /// four items a thread, but two where blocks are few, since each share gathers a block's rows anew.
     fn cut(&self, tiles: &Tiles, columns: usize, threads: usize, height: usize) -> (usize, usize) {
         let tile_bytes = height * self.run * 4;
         let long = (BLOCK_BYTES / tile_bytes.max(1)).clamp(4, BLOCK);
@@ -290,10 +290,9 @@ impl Conv {
         if threads > 1 && blocks > threads && blocks < 4 * threads {
             blocks = blocks.next_multiple_of(threads).min(tiles.count);
         }
-        let shares = if threads == 1 || blocks * self.groups >= 4 * threads {
-            1
-        } else {
-            columns.min((4 * threads).div_ceil(blocks.max(1)))
+        let shares = match threads {
+            1 => 1,
+            _ => columns.min((2 * threads).div_ceil((blocks * self.groups).max(1))),
         };
         (blocks, shares)
     }
