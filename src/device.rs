@@ -77,7 +77,7 @@ pub struct Profile {
     pub samples_ms: Vec<f64>,
     /// Packed weights of the whole network.
     pub weight_bytes: usize,
-    /// Arena at this batch size.
+    /// Arena at this batch size, and what the threads work in beside it.
     pub arena_bytes: usize,
     /// Peak resident memory of the process that measured.
     pub resident_bytes: usize,
@@ -92,7 +92,7 @@ pub struct PartProfile {
     pub heads: Vec<Stats>,
     /// Packed weights of segments and heads.
     pub weight_bytes: usize,
-    /// Arenas.
+    /// Arenas, likewise.
     pub arena_bytes: usize,
 }
 

@@ -211,7 +211,7 @@ pub struct StepInfo {
 pub struct EngineMemory {
     /// Weights as the kernels read them.
     pub weight_bytes: usize,
-    /// Arena of activations.
+    /// Arena of activations, and what the threads work in beside it.
     pub arena_bytes: usize,
 }
 

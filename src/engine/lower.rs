@@ -16,7 +16,7 @@ mod windows;
 
 use super::general::{self, Info, Work};
 use super::kernels::loops::Fold;
-use super::kernels::step::{Conv, Packed, Pixels, Sweep};
+use super::kernels::step::{Conv, Packed, Pixels, Sweep, Winograd};
 use super::weights::{self, Packing, Weights};
 use crate::model::{Constant, Data, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashMap};
@@ -40,6 +40,12 @@ pub(crate) enum Action {
     },
     Conv {
         conv: Box<Conv>,
+        x: Pixels,
+        residual: Option<Pixels>,
+        y: Pixels,
+    },
+    Winograd {
+        conv: Box<Winograd>,
         x: Pixels,
         residual: Option<Pixels>,
         y: Pixels,
@@ -82,7 +88,8 @@ impl Step {
         };
         match &self.action {
             Action::General { reads, .. } => reads.iter().map(constant).sum(),
-            Action::Conv { conv, .. } => 4 * (conv.packed.floats + conv.bias.len()),
+            Action::Conv { conv, .. } => conv.parameter_bytes(),
+            Action::Winograd { conv, .. } => conv.parameter_bytes(),
             Action::Sweep { sweep, .. } => {
                 let packed = sweep.packed.as_ref();
                 packed.map_or(0, |(weights, bias)| 4 * (weights.floats + bias.len()))
@@ -314,7 +321,7 @@ impl Lowering<'_> {
                 reads.iter().for_each(|p| place(p, &mut used));
                 used.extend(writes);
             }
-            Action::Conv { x, residual, y, .. } => {
+            Action::Conv { x, residual, y, .. } | Action::Winograd { x, residual, y, .. } => {
                 used.extend([x.slot, y.slot]);
                 used.extend(residual.map(|r| r.slot));
             }

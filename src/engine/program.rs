@@ -24,6 +24,7 @@ pub(crate) struct Program {
     sources: Vec<Output>,
     weights: Weights,
     arena_bytes: usize,
+    scratch_bytes: usize,
     loops: Loops,
     pool: Arc<Pool>,
 }
@@ -91,6 +92,12 @@ impl Program {
             }
         };
         let outputs = graph.outputs.iter().map(|&id| info(id));
+        // Each thread has room for the longest of either kind.
+        let scratch = lowered.steps.iter().map(|step| match &step.action {
+            Action::Winograd { conv, .. } => conv.scratch_bytes(&loops, pool.threads()),
+            _ => [0; 2],
+        });
+        let longest = scratch.fold([0; 2], |[a, b], [c, d]| [a.max(c), b.max(d)]);
         Ok(Program {
             steps: lowered.steps,
             slots,
@@ -98,13 +105,15 @@ impl Program {
             sources: lowered.outputs,
             weights: lowered.weights,
             arena_bytes: placer.total,
+            scratch_bytes: longest.iter().sum(),
             loops,
             pool,
         })
     }
 
+    /// Bytes of the arena, and of what the threads work in beside it.
     pub(crate) fn arena_bytes(&self) -> usize {
-        self.arena_bytes
+        self.arena_bytes + self.scratch_bytes
     }
 
     /// Bytes of packed weights; what two nodes share counts once.
@@ -222,6 +231,15 @@ impl Program {
                     });
             }
             Action::Conv {
+                conv,
+                x,
+                residual,
+                y,
+            } => {
+                let mut arena = Arena { memory, slots };
+                conv.run(&mut arena, x, residual.as_ref(), y, loops, pool);
+            }
+            Action::Winograd {
                 conv,
                 x,
                 residual,

@@ -4,8 +4,10 @@ with a tape that leads back from a loss to the gradients of its parameters.
 
 Candle has no backward for pools whose kernel and stride differ, its convolution is an order of
 magnitude behind, and its way back can't be stopped: the ops of networks for images have a forward
-and a backward of their own here, and the rest are single candle ops. Which constants are parameters: weights and biases of convolutions, of Gemm and MatMul and of the
-sum right behind them, scale and shift of norms. Anything else stays as the file has it.
+and a backward of their own here, and the rest are single candle ops.
+
+Which constants are parameters: weights and biases of convolutions, of Gemm and MatMul and of the sum
+right behind them, scale and shift of norms. Anything else stays as the file has it.
 */
 
 mod clamp;

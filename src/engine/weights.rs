@@ -3,7 +3,7 @@ Weights in the order in which the kernels read them, packed once in a process: p
 batch sizes and engines for other pieces of the same network find them here as long as one lives.
 */
 
-use super::kernels::loops::PANEL;
+use super::kernels::loops::{PANEL, Side};
 use super::kernels::memory::Memory;
 use super::kernels::step::Packed;
 use crate::model::ValueId;
@@ -22,6 +22,12 @@ pub(crate) enum Packing {
         taps: Vec<(usize, usize)>,
         /// A tap is a whole row of the kernel.
         rows: bool,
+    },
+    /// `[Cout, Cin, 3, 3]` into panels for each of Winograd's products.
+    Winograd {
+        side: Side,
+        channels: usize,
+        deep: usize,
     },
     /// A matrix `[Cin, Cout]` into panels.
     Columns { channels: usize, deep: usize },
@@ -67,11 +73,25 @@ fn pack(source: &[f32], packing: &Packing) -> Packed {
             let run = if *rows { kernel[1] * deep } else { *deep };
             groups * (channels / groups).div_ceil(PANEL) * taps.len() * run * PANEL
         }
+        Packing::Winograd {
+            side,
+            channels,
+            deep,
+        } => side.products() * channels.div_ceil(PANEL) * deep * PANEL,
         Packing::Columns { channels, deep } => channels.div_ceil(PANEL) * deep * PANEL,
         Packing::Depthwise { channels, taps } => channels * taps,
     };
     let mut weights = Memory::zeroed(floats * 4);
-    let out: &mut [f32] = bytemuck::cast_slice_mut(weights.bytes_mut());
+    fill(
+        bytemuck::cast_slice_mut(weights.bytes_mut()),
+        source,
+        packing,
+    );
+    Packed { weights, floats }
+}
+
+/// Puts the elements of `source` where the packing has them; what it has besides is zero already.
+fn fill(out: &mut [f32], source: &[f32], packing: &Packing) {
     match packing {
         Packing::Panels {
             groups,
@@ -101,6 +121,24 @@ fn pack(source: &[f32], packing: &Packing) -> Packed {
                 }
             }
         }
+        Packing::Winograd {
+            side,
+            channels,
+            deep,
+        } => {
+            let (weights, cells) = (side.weights(), side.cells());
+            let panels = channels.div_ceil(PANEL);
+            for (line, w) in out.chunks_exact_mut(PANEL).enumerate() {
+                let (product, panel, c) = (line / deep / panels, line / deep % panels, line % deep);
+                let (rows, columns) = (weights[product / cells], weights[product % cells]);
+                for (w, o) in w.iter_mut().zip(panel * PANEL..*channels) {
+                    let kernel = &source[(o * deep + c) * 9..][..9];
+                    let terms = kernel.iter().enumerate();
+                    let terms = terms.map(|(i, &w)| rows[i / 3] * columns[i % 3] * f64::from(w));
+                    *w = terms.sum::<f64>() as f32;
+                }
+            }
+        }
         Packing::Columns { channels, deep } => {
             for (i, line) in out.chunks_exact_mut(PANEL).enumerate() {
                 let (panel, k) = (i / deep, i % deep);
@@ -116,5 +154,4 @@ fn pack(source: &[f32], packing: &Packing) -> Packed {
             }
         }
     }
-    Packed { weights, floats }
 }

@@ -12,6 +12,7 @@ target features: a closure, or a function that is not inlined, would not inherit
 
 mod line;
 mod tile;
+mod winograd;
 
 #[cfg(target_arch = "aarch64")]
 use super::simd::Neon;
@@ -25,6 +26,8 @@ use tile::six;
 #[cfg(target_arch = "x86_64")]
 use tile::ten;
 pub(crate) use tile::{Block, PANEL, Pixel};
+pub(crate) use winograd::{Collect, PRODUCTS, Side, Spread};
+use winograd::{collect, spread};
 
 #[inline(always)]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
@@ -37,6 +40,8 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
 pub(crate) struct Loops {
     pub(super) block: unsafe fn(&Block),
     pub(super) line: unsafe fn(&Line),
+    pub(super) spread: unsafe fn(&Spread),
+    pub(super) collect: unsafe fn(&Collect),
     /// Pixels in a tile, at most.
     pub(super) height: usize,
     /// Panels of weights that a tile takes at once.
@@ -44,7 +49,7 @@ pub(crate) struct Loops {
 }
 
 macro_rules! loops {
-    ($name:ident, $block:expr, $line:expr, $height:literal, $panels:literal $(, $feature:literal)?) => {
+    ($name:ident, $simd:ty, $block:expr, $line:expr, $height:literal, $panels:literal $(, $feature:literal)?) => {
         mod $name {
             use super::*;
             // The safety contracts are those of the generic functions.
@@ -58,9 +63,21 @@ macro_rules! loops {
                 // SAFETY: the caller's.
                 unsafe { $line(l) }
             }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn spread_loop(s: &Spread) {
+                // SAFETY: the caller's.
+                unsafe { spread::<$simd>(s) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn collect_loop(c: &Collect) {
+                // SAFETY: the caller's.
+                unsafe { collect::<$simd>(c) }
+            }
             pub(super) const LOOPS: Loops = Loops {
                 block: block_loop,
                 line: line_loop,
+                spread: spread_loop,
+                collect: collect_loop,
                 height: $height,
                 panels: $panels,
             };
@@ -70,16 +87,26 @@ macro_rules! loops {
 
 loops!(
     portable,
+    Portable,
     six::<Portable, 4>,
     line::<Portable, Portable>,
     6,
     1
 );
 #[cfg(target_arch = "x86_64")]
-loops!(avx2, six::<Avx2, 2>, line::<Avx2, Avx2>, 6, 1, "avx2,fma");
+loops!(
+    avx2,
+    Avx2,
+    six::<Avx2, 2>,
+    line::<Avx2, Avx2>,
+    6,
+    1,
+    "avx2,fma"
+);
 #[cfg(target_arch = "x86_64")]
 loops!(
     avx512,
+    Avx512,
     ten::<Avx512>,
     line::<Avx512, Avx2>,
     10,
@@ -87,7 +114,7 @@ loops!(
     "avx512f,avx2,fma"
 );
 #[cfg(target_arch = "aarch64")]
-loops!(neon, six::<Neon, 4>, line::<Neon, Neon>, 6, 1, "neon");
+loops!(neon, Neon, six::<Neon, 4>, line::<Neon, Neon>, 6, 1, "neon");
 
 impl Loops {
     /// The loops for `isa`, if this processor has it.

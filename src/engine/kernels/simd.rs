@@ -12,6 +12,14 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// The instructions are there, and `p` is good for writing `LANES` floats.
     unsafe fn store(p: *mut f32, v: Self::V);
+    /// The first `n` floats, and zeros.
+    /// # Safety
+    /// The instructions are there, `n` is below `LANES`, and `p` is good for reading `n` floats.
+    unsafe fn load_some(p: *const f32, n: usize) -> Self::V;
+    /// The first `n` floats, and no more.
+    /// # Safety
+    /// The instructions are there, `n` is below `LANES`, and `p` is good for writing `n` floats.
+    unsafe fn store_some(p: *mut f32, v: Self::V, n: usize);
     /// # Safety
     /// The instructions are there.
     unsafe fn splat(x: f32) -> Self::V;
@@ -59,6 +67,22 @@ impl Simd for Portable {
         unsafe { p.cast::<[f32; 4]>().write_unaligned(v) }
     }
     #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> [f32; 4] {
+        let mut v = [0.0; 4];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller's.
+            *x = unsafe { *p.add(i) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_some(p: *mut f32, v: [f32; 4], n: usize) {
+        for (i, x) in v.into_iter().enumerate().take(n) {
+            // SAFETY: the caller's.
+            unsafe { *p.add(i) = x }
+        }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 4] {
         [x; 4]
     }
@@ -99,9 +123,10 @@ impl Simd for Portable {
 
 /// Implements [`Simd`] by intrinsics that do exactly what each method says.
 macro_rules! intrinsics {
-    ($name:ident, $v:ty, $lanes:expr, $load:ident, $store:ident, $splat:ident, $add:ident,
-     $mul:ident, |$a:ident, $b:ident, $c:ident| $fma:expr, $max:expr, $min:expr, $prefetch:expr,
-     $prefetch_second:expr) => {
+    ($name:ident, $v:ty, $lanes:expr, $load:ident, $store:ident,
+     |$p:ident, $n:ident| $load_some:expr, |$q:ident, $w:ident, $m:ident| $store_some:expr,
+     $splat:ident, $add:ident, $mul:ident, |$a:ident, $b:ident, $c:ident| $fma:expr, $max:expr,
+     $min:expr, $prefetch:expr, $prefetch_second:expr) => {
         impl Simd for $name {
             type V = $v;
             const LANES: usize = $lanes;
@@ -114,6 +139,16 @@ macro_rules! intrinsics {
             unsafe fn store(p: *mut f32, v: $v) {
                 // SAFETY: the caller's.
                 unsafe { $store(p, v) }
+            }
+            #[inline(always)]
+            unsafe fn load_some($p: *const f32, $n: usize) -> $v {
+                // SAFETY: the caller's.
+                unsafe { $load_some }
+            }
+            #[inline(always)]
+            unsafe fn store_some($q: *mut f32, $w: $v, $m: usize) {
+                // SAFETY: the caller's.
+                unsafe { $store_some }
             }
             #[inline(always)]
             unsafe fn splat(x: f32) -> $v {
@@ -164,6 +199,19 @@ mod x86 {
     use super::Simd;
     use std::arch::x86_64::*;
 
+    /// A mask of the first `n` of eight lanes.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn first(n: usize) -> __m256i {
+        // SAFETY: the caller's.
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane)
+        }
+    }
+
     /// AVX2 with FMA.
     #[derive(Debug, Clone, Copy)]
     pub(in super::super) struct Avx2;
@@ -174,6 +222,8 @@ mod x86 {
         8,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
+        |p, n| _mm256_maskload_ps(p, first(n)),
+        |p, v, n| _mm256_maskstore_ps(p, first(n), v),
         _mm256_set1_ps,
         _mm256_add_ps,
         _mm256_mul_ps,
@@ -200,6 +250,8 @@ mod x86 {
         16,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
+        |p, n| _mm512_maskz_loadu_ps((1 << n) - 1, p),
+        |p, v, n| _mm512_mask_storeu_ps(p, (1 << n) - 1, v),
         _mm512_set1_ps,
         _mm512_add_ps,
         _mm512_mul_ps,
@@ -221,7 +273,7 @@ pub(super) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "aarch64")]
 mod arm {
-    use super::Simd;
+    use super::{Portable, Simd};
     use std::arch::aarch64::*;
 
     /// NEON.
@@ -235,6 +287,12 @@ mod arm {
         4,
         vld1q_f32,
         vst1q_f32,
+        |p, n| vld1q_f32(Portable::load_some(p, n).as_ptr()),
+        |p, v, n| {
+            let mut all = [0.0; 4];
+            vst1q_f32(all.as_mut_ptr(), v);
+            Portable::store_some(p, all, n);
+        },
         vdupq_n_f32,
         vaddq_f32,
         vmulq_f32,

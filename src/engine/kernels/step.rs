@@ -7,11 +7,14 @@ a row of pixels. No step is so long that a stop would have to wait for all of it
 mod conv;
 mod layout;
 mod sweep;
+mod tiles;
+mod winograd;
 
 use super::memory::Memory;
 pub(crate) use conv::{Conv, ConvParts};
 pub(crate) use layout::{Plain, copy_pixels, from_pixels, from_pixels_into, to_pixels};
 pub(crate) use sweep::Sweep;
+pub(crate) use winograd::Winograd;
 
 /// Work below this many multiplications is not worth waking a thread for.
 const SMALL: usize = 40_000;
@@ -96,7 +99,8 @@ impl<T: Copy> Shared<T> {
 /// Packed weights and biases, made by `weights`.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    /// Of a convolution `[group][panel][tap][run][PANEL]`; of a depthwise one `[tap][channels]`.
+    /// Of a convolution `[group][panel][tap][run][PANEL]`, of one by Winograd's products
+    /// `[product][panel][Cin][PANEL]`, of a depthwise one `[tap][channels]`.
     pub weights: Memory,
     pub floats: usize,
 }

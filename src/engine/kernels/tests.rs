@@ -6,9 +6,9 @@
 
 mod case;
 
-use super::loops::{Fold, Loops, PANEL, Plane};
+use super::loops::{Fold, Loops, PANEL, Plane, Side};
 use super::matmul::{Matrix, product};
-use super::step::{self, Conv, ConvParts, Plain, Sweep};
+use super::step::{self, Conv, ConvParts, Plain, Sweep, Winograd};
 use super::threads::{Pool, Team};
 use crate::engine::{Cancel, Isa};
 use case::{Case, Room, UNTOUCHED, case, pack, pixels, square};
@@ -56,6 +56,48 @@ fn with_team<R>(threads: usize, f: impl FnOnce(Team<'_>) -> R) -> R {
         pool: &pool,
         cancel: &cancel,
     })
+}
+
+/// Runs a convolution three by three for each instruction set, by Winograd's products.
+fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
+    let ([n, c, h, w], out) = (case.input(), case.output());
+    let (weight, x) = (noise(case.wide * c * 9, 3), noise(n * c * h * w, 1));
+    let (bias, added) = (noise(case.wide, 4), noise(out.iter().product(), 5));
+    let mut want = case.convolution(&x, &weight, &bias, &added);
+    // Rounding goes by the other pixels of a tile too, which at a border are larger.
+    let largest = want.iter().fold(0.0, |m: f64, w| m.max(w.1));
+    want.iter_mut().for_each(|w| w.1 = largest);
+    let tensors = [
+        pixels(0, case.input(), case.gap),
+        pixels(1, out, (case.gap.1, 0)),
+        pixels(2, out, case.gap),
+    ];
+    let [from, residual, to] = &tensors;
+    let conv = Winograd::new(
+        side,
+        ConvParts {
+            plane: case.plane,
+            samples: n,
+            taps: vec![],
+            run: c,
+            groups: 1,
+            channels: case.wide,
+            packed: Arc::new(case.products(&weight, side)),
+            bias: case.bias_panels(&bias),
+            clamp: case.clamp,
+        },
+    );
+    for (isa, loops) in each_isa() {
+        let mut room = Room::new(&tensors);
+        room.fill(from, &x);
+        room.fill(residual, &added);
+        with_team(case.threads, |team| {
+            let residual = case.residual.then_some(residual);
+            conv.run(&mut room.arena(), from, residual, to, &loops, team);
+        });
+        close(isa, &room.take(to), &want)?;
+    }
+    Ok(())
 }
 
 /// Runs a convolution for each instruction set, by cells or by kernel rows.
@@ -125,6 +167,26 @@ proptest! {
     #[test]
     fn convolutions_are_their_definition(case in case()) {
         convolve(&case, false)?;
+    }
+
+    #[test]
+    fn convolutions_by_products_are_their_definition(
+        case in case(), extents in (1usize..25, 1usize..25), before in (0usize..3, 0usize..3),
+        after in (0usize..3, 0usize..3), four in any::<bool>(),
+    ) {
+        let axis = |input: usize, before: usize, after: usize| {
+            let input = input.max(3usize.saturating_sub(before + after));
+            (input, input + before + after - 2)
+        };
+        let (y, x) = (axis(extents.0, before.0, after.0), axis(extents.1, before.1, after.1));
+        let plane = Plane {
+            input: [y.0, x.0],
+            output: [y.1, x.1],
+            pad: [before.0, before.1],
+            ..square(1, 1, 1).plane
+        };
+        let side = if four { Side::Four } else { Side::Two };
+        convolve_by_products(&Case { plane, groups: 1, ..case }, side)?;
     }
 
     #[test]

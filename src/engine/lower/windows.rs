@@ -1,8 +1,8 @@
 /*! Convolutions and pools over images. */
 
 use super::{Action, Lowering, image};
-use crate::engine::kernels::loops::{Fold, PANEL, Plane};
-use crate::engine::kernels::step::{Conv, ConvParts, Pixels, Sweep};
+use crate::engine::kernels::loops::{Fold, PANEL, Plane, Side};
+use crate::engine::kernels::step::{Conv, ConvParts, Pixels, Sweep, Winograd};
 use crate::engine::weights::Packing;
 use crate::model::op::{PoolKind, Window};
 use crate::model::{DType, Node, ValueId};
@@ -113,13 +113,21 @@ impl Lowering<'_> {
                 .filter(|&(_, kx)| reaches(1, kx))
                 .collect();
         }
-        let packing = Packing::Panels {
-            groups,
-            channels,
-            deep,
-            kernel,
-            taps: taps.clone(),
-            rows,
+        let side = Winograd::side(&plane, groups, deep, channels);
+        let packing = match side {
+            Some(side) => Packing::Winograd {
+                side,
+                channels,
+                deep,
+            },
+            None => Packing::Panels {
+                groups,
+                channels,
+                deep,
+                kernel,
+                taps: taps.clone(),
+                rows,
+            },
         };
         let packed = self.packed(node.inputs[1], weight, packing)?;
         let wide = channels / groups;
@@ -135,7 +143,7 @@ impl Lowering<'_> {
             false => None,
         };
         let y = self.output_pixels(output)?;
-        let conv = Conv::new(ConvParts {
+        let parts = ConvParts {
             plane,
             samples,
             taps,
@@ -145,7 +153,22 @@ impl Lowering<'_> {
             packed,
             bias: Arc::new(bias_panels),
             clamp,
-        });
+        };
+        if let Some(side) = side {
+            let conv = Box::new(Winograd::new(side, parts));
+            let action = Action::Winograd {
+                conv,
+                x,
+                residual: added,
+                y,
+            };
+            let kernel = match side {
+                Side::Two => "convolution by F(2x2, 3x3)",
+                Side::Four => "convolution by F(4x4, 3x3)",
+            };
+            self.push(&node.name, kernel, action);
+            return Ok(true);
+        }
         let kernel = match (rows, groups > 1, kernel) {
             (true, ..) => "convolution by rows",
             (_, true, _) => "grouped convolution",
@@ -153,7 +176,7 @@ impl Lowering<'_> {
             _ => "convolution",
         };
         let action = Action::Conv {
-            conv: Box::new(conv),
+            conv: Box::new(Conv::new(parts)),
             x,
             residual: added,
             y,

@@ -46,7 +46,7 @@ pub(crate) struct Block<'a> {
 pub(crate) struct Pixel {
     /// How many pixels.
     pub count: usize,
-    /// The first of them.
+    /// The first of them; where channel 0 is, or would be: only the block's panels are written.
     pub out: *mut f32,
     /// The first residual pixel; null where there is none.
     pub residual: *const f32,
@@ -213,7 +213,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const
                 }
                 for r in 0..MR {
                     let mut y = sum[r][p][n];
-                    let out = to.out.add(r * b.step + channel + c);
+                    let out = to.out.wrapping_add(r * b.step + channel + c);
                     let residual = to.residual.wrapping_add(r * b.residual_step + channel + c);
                     if c + S::LANES <= live {
                         if !to.residual.is_null() {

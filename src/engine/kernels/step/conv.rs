@@ -2,6 +2,7 @@
 
 use super::super::loops::{Block, Loops, PANEL, Pixel, Plane};
 use super::super::threads::Team;
+use super::tiles::Tiles;
 use super::{Arena, Packed, Pixels, SMALL, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -58,24 +59,6 @@ pub(crate) struct ConvParts {
     pub clamp: (f32, f32),
 }
 
-/// How the output pixels are cut into tiles: spans of neighbours, each into tiles of nearly the same
-/// height. That depends on the node, the batch and the instruction set alone, and so does the order
-/// of every sum: never on the number of threads or on the graph around.
-struct Tiles {
-    span: usize,
-    each: usize,
-    count: usize,
-}
-
-impl Tiles {
-    /// First pixel of a tile, and the one after its last.
-    fn pixels(&self, tile: usize) -> (usize, usize) {
-        let (span, at) = (tile / self.each, tile % self.each);
-        let cut = |at: usize| span * self.span + self.span * at / self.each;
-        (cut(at), cut(at + 1))
-    }
-}
-
 /// An input as the rows of a convolution's tiles are gathered from it.
 struct Source {
     x: *mut f32,
@@ -107,6 +90,11 @@ impl Source {
 }
 
 impl Conv {
+    /// Bytes of weights and biases as the kernel keeps them.
+    pub(crate) fn parameter_bytes(&self) -> usize {
+        4 * (self.packed.floats + self.bias.len())
+    }
+
     /// Panics unless weights and bias are as long as the extents say.
     pub(crate) fn new(parts: ConvParts) -> Conv {
         let ConvParts {
@@ -150,12 +138,7 @@ impl Conv {
             true => (positions, self.samples),
             false => (1, positions * self.samples),
         };
-        let each = span.div_ceil(height);
-        Tiles {
-            span,
-            each: each.max(1),
-            count: spans * each,
-        }
+        Tiles::new(spans, span, height)
     }
 
     fn source(&self, x: *mut f32, stride: usize) -> Source {

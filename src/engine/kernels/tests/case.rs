@@ -1,7 +1,7 @@
 //! Cases of convolutions and windows: drawn at random, worked out by their definition, and laid out in
 //! memory where a write beside a tensor shows.
 
-use crate::engine::kernels::loops::{PANEL, Plane};
+use crate::engine::kernels::loops::{PANEL, Plane, Side};
 use crate::engine::kernels::memory::Memory;
 use crate::engine::kernels::step::{Arena, Packed, Pixels};
 use proptest::prelude::*;
@@ -223,6 +223,30 @@ impl Case {
                             let at = ((group * per_group + o) * deep + c) * kh * kw + tap;
                             floats.push(if o < per_group { w[at] } else { 0.0 });
                         }
+                    }
+                }
+            }
+        }
+        pack(&floats)
+    }
+
+    /// `[product][panel][Cin][PANEL]` of a kernel three by three.
+    pub(super) fn products(&self, w: &[f32], side: Side) -> Packed {
+        let mut floats = vec![];
+        let (weights, cells) = (side.weights(), side.cells());
+        for product in 0..side.products() {
+            for o in (0..self.wide).step_by(PANEL) {
+                for c in 0..self.channels {
+                    for o in o..o + PANEL {
+                        let mut sum = 0.0;
+                        for (ky, y) in weights[product / cells].iter().enumerate() {
+                            for (kx, x) in weights[product % cells].iter().enumerate() {
+                                let at = ((o * self.channels + c) * 3 + ky) * 3 + kx;
+                                let w = if o < self.wide { w[at] } else { 0.0 };
+                                sum += y * x * f64::from(w);
+                            }
+                        }
+                        floats.push(sum as f32);
                     }
                 }
             }
