@@ -38,7 +38,7 @@ fn rules(thresholds: &[f64]) -> Rules<'_> {
 }
 
 fn runner(spec: &PartSpec) -> Runner {
-    Runner::new(spec, &means(1.0)).unwrap()
+    Runner::new(spec.clone(), &means(1.0)).unwrap()
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn in_a_batch_each_sample_fares_as_alone() {
 #[test]
 fn a_slow_device_takes_its_time() {
     let network = Network::new(1);
-    let slow = Runner::new(&network.parts[0], &means(50.0)).unwrap();
+    let slow = Runner::new(network.parts[0].clone(), &means(50.0)).unwrap();
     let mut work = slow.work();
     let start = Instant::now();
     slow.run(1, &input(1), &rules(&[1.0, 1.0]), &mut work, &Cancel::new())
@@ -171,7 +171,7 @@ fn refuses_what_does_not_fit() {
         ..network.parts[0].clone()
     };
     assert!(matches!(
-        Runner::new(&empty, &means(1.0)),
+        Runner::new(empty, &means(1.0)),
         Err(RunnerError::Empty)
     ));
 }

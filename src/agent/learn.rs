@@ -12,7 +12,7 @@ use crate::engine::EngineError;
 use crate::exits::Dropout;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
-use crate::model::fuse::fuse;
+use crate::model::fuse::fused;
 use crate::model::onnx::import_bytes;
 use crate::remote::message::{self, Epoch, JobEvent, Progress, TrainHeads, Trained};
 use crate::train::{self, CacheLimits, HeadSpec, Task, TrainError, train_heads};
@@ -110,7 +110,7 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         let bytes = agent.store.read(address)?;
         import_bytes(&bytes, name).map_err(|e| JobError::Failed(format!("{name}: {e}")))
     };
-    let backbone = fuse(&load(&request.model, "network")?);
+    let backbone = fused(load(&request.model, "network")?);
     let open = |of| Lessons::open(agent, of, &request.preprocessing);
     let lessons = open(&request.lessons)?;
     let judge = request.judge.as_ref().map(open).transpose()?;

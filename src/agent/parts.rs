@@ -55,10 +55,9 @@ impl Parts {
         if let Some(runner) = self.get(address) {
             return Ok(runner);
         }
-        let bytes = store.read(address)?;
-        let bundle = PartBundle::decode(&bytes).map_err(Refused::bad)?;
-        drop(bytes);
-        let runner = Runner::new(&bundle.spec, &self.means);
+        let (mut file, length) = store.reader(address)?;
+        let bundle = PartBundle::read(&mut file, length).map_err(Refused::bad)?;
+        let runner = Runner::new(bundle.spec, &self.means);
         let runner = Arc::new(runner.map_err(Refused::bad)?);
         let mut ready = self.lock();
         ready.push((address.to_string(), runner.clone()));

@@ -8,9 +8,9 @@ use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile
 use crate::device::{DeviceError, PartProfile, Profile};
 use crate::engine::EngineError;
 use crate::model::Graph;
-use crate::model::fuse::fuse;
+use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
-use crate::model::onnx::import_bytes;
+use crate::model::onnx::import_reader;
 use crate::partition::parts::PartBundle;
 use crate::remote::message::{HeadToProfile, JobEvent, Progress};
 use std::time::{Duration, Instant};
@@ -75,11 +75,11 @@ pub(super) fn network(
     runs: usize,
 ) -> Result<Profile, JobError> {
     let load = |address: &str, name: &str| -> Result<Graph, JobError> {
-        let bytes = agent.store.read(address)?;
-        let graph = import_bytes(&bytes, name);
-        Ok(fuse(&graph.map_err(|e| {
-            JobError::Failed(format!("the network {address}: {e}"))
-        })?))
+        let (mut file, length) = agent.store.reader(address)?;
+        let graph = import_reader(&mut file, length, name);
+        graph
+            .map(fused)
+            .map_err(|e| JobError::Failed(format!("the network {address}: {e}")))
     };
     let graph = load(model, "network")?;
     if batch > BATCH || runs > MOST_RUNS {
@@ -103,7 +103,7 @@ pub(super) fn network(
     let options = options(agent, batch, runs);
     let mut tell = teller(job);
     Ok(profile(
-        &graph,
+        graph,
         &table,
         &heads,
         &options,
@@ -119,25 +119,27 @@ pub(super) fn part(
     address: &str,
     runs: usize,
 ) -> Result<PartProfile, JobError> {
-    let bytes = agent.store.read(address)?;
+    let (mut file, length) = agent.store.reader(address)?;
     if runs > MOST_RUNS {
         return Err(JobError::Failed(format!("at most {MOST_RUNS} runs")));
     }
-    let spec = PartBundle::decode(&bytes).map_err(JobError::of)?.spec;
+    let spec = PartBundle::read(&mut file, length)
+        .map_err(JobError::of)?
+        .spec;
     let stages: Vec<Stage> = spec
         .segments
-        .iter()
+        .into_iter()
         .map(|segment| Stage {
-            segment: &segment.graph,
-            head: segment.exit.as_ref().map(|e| &e.head),
+            segment: segment.graph,
+            head: segment.exit.map(|e| e.head),
         })
         .collect();
     for stage in &stages {
-        room::check(room::peak(stage.segment, 1))?;
+        room::check(room::peak(&stage.segment, 1))?;
     }
     let options = options(agent, 1, runs);
     Ok(profile_part(
-        &stages,
+        stages,
         &options,
         &mut teller(job),
         &job.cancel,

@@ -133,41 +133,45 @@ impl Work {
 }
 
 impl Runner {
-    /// Compiles the part's segments and heads.
+    /// Compiles the part's segments and heads, whose weights are let go as they are packed.
     ///
     /// # Errors
     /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
-    pub fn new(spec: &PartSpec, means: &Means) -> Result<Runner, RunnerError> {
+    pub fn new(spec: PartSpec, means: &Means) -> Result<Runner, RunnerError> {
         let options = Options {
             threads: means.threads,
         };
-        let engine = |graph: &Graph| Engine::on(means.processor, graph.clone(), &options);
+        let engine = |graph: Graph| Engine::on(means.processor, graph, &options);
         let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
         let graphs = spec.segments.iter().map(|s| &s.graph);
         let all = graphs.chain(exits.map(|e| &e.head));
         let peak = all.map(|graph| room::peak(graph, 1)).max().unwrap_or(0);
         room::check(peak)?;
         let mut stages = Vec::new();
-        for (at, segment) in spec.segments.iter().enumerate() {
-            let exit = match &segment.exit {
+        let mut thresholds = Vec::new();
+        for (at, segment) in spec.segments.into_iter().enumerate() {
+            let exit = match segment.exit {
                 None => None,
-                Some(exit) => Some(Exit {
-                    engine: engine(&exit.head)?,
-                    temperature: exit.temperature,
-                }),
+                Some(exit) => {
+                    thresholds.push(exit.threshold);
+                    Some(Exit {
+                        engine: engine(exit.head)?,
+                        temperature: exit.temperature,
+                    })
+                }
             };
             let (input, output) = ends(&segment.graph, at)?;
             stages.push(Stage {
-                engine: engine(&segment.graph)?,
+                engine: engine(segment.graph)?,
                 input,
                 output,
                 exit,
             });
         }
-        let first = spec.segments.first().ok_or(RunnerError::Empty)?;
-        let last = spec.segments.last().ok_or(RunnerError::Empty)?;
-        let first_value = first.graph.value(first.graph.inputs[0]);
-        let last_value = last.graph.value(last.graph.outputs[0]);
+        let first = stages.first().ok_or(RunnerError::Empty)?.engine.graph();
+        let last = stages.last().ok_or(RunnerError::Empty)?.engine.graph();
+        let first_value = first.value(first.inputs[0]);
+        let last_value = last.value(last.outputs[0]);
         let batched = |shape: &Shape| shape.0.first() == Some(&Dim::Batch(1));
         let shape = &first_value.shape;
         let input = shape.sample().unwrap_or_else(|| shape.at(1));
@@ -178,21 +182,17 @@ impl Runner {
         };
         Ok(Runner {
             about: Prepared {
-                network: spec.network.clone(),
+                network: spec.network,
                 segments: stages.len(),
-                exits: stages.iter().filter(|s| s.exit.is_some()).count(),
+                exits: thresholds.len(),
                 classes: spec.classes,
                 input,
                 ends_network: spec.ends_network,
             },
-            stages,
-            thresholds: spec
-                .segments
-                .iter()
-                .filter_map(|s| s.exit.as_ref().map(|e| e.threshold))
-                .collect(),
+            thresholds,
             names: (first_value.name.clone(), last_value.name.clone()),
             any_batch: batched(&first_value.shape) && batched(&last_value.shape),
+            stages,
             output,
             peak,
             slowdown: means.slowdown,

@@ -325,11 +325,18 @@ fn models(config: &AgentConfig) -> Result<Vec<(String, Arc<Runner>)>, AgentError
         if models.iter().any(|(n, _)| n == name) {
             return Err(wrong("the name was given twice".to_string()));
         }
-        let bytes = std::fs::read(file).map_err(|cause| AgentError::Path {
+        let open = || {
+            let opened = std::fs::File::open(file)?;
+            match opened.metadata()?.is_dir() {
+                true => Err(std::io::ErrorKind::IsADirectory.into()),
+                false => Ok(opened),
+            }
+        };
+        let opened = open().map_err(|cause| AgentError::Path {
             path: file.clone(),
             cause,
         })?;
-        let runner = v2::load(name, &bytes, &config.means());
+        let runner = v2::load(name, opened, &config.means());
         models.push((name.clone(), Arc::new(runner.map_err(wrong)?)));
     }
     Ok(models)

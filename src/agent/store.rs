@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -162,6 +162,18 @@ impl Store {
         let found = address_of(&blob.path);
         self.believe(address, found.map(|found| found == address))?;
         Ok(blob)
+    }
+
+    /// The file and its length, to be read from its start; checked like [`Store::checked`], before it is
+    /// read once more.
+    pub(super) fn reader(&self, address: &str) -> Result<(BufReader<File>, u64), Refused> {
+        let blob = self.checked(address)?;
+        let open = || {
+            let file = File::open(&blob.path)?;
+            let length = file.metadata()?.len();
+            Ok::<_, std::io::Error>((BufReader::new(file), length))
+        };
+        open().map_err(Refused::internal)
     }
 
     /// Its bytes, checked like [`Store::checked`].

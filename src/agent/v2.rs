@@ -16,8 +16,8 @@ use super::error::Refused;
 use super::routes::blocking;
 use super::runner::{Means, Runner};
 use super::server::Agent;
-use crate::model::fuse::fuse;
-use crate::model::onnx::import_bytes;
+use crate::model::fuse::fused;
+use crate::model::onnx::import_reader;
 use crate::partition::parts::{PartBundle, PartSpec, Segment};
 use crate::remote::v2::{CONFIDENCE, Datatype, EXIT, ModelMetadata, PLATFORM, TensorMetadata};
 use axum::body::Bytes;
@@ -26,6 +26,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 type Shared = State<Arc<Agent>>;
@@ -42,11 +44,29 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// A network or part from its file, ready to run.
-pub(super) fn load(name: &str, bytes: &[u8], means: &Means) -> Result<Runner, String> {
-    let spec = if bytes.starts_with(BUNDLE) {
-        PartBundle::decode(bytes).map_err(|e| e.to_string())?.spec
+pub(super) fn load(name: &str, mut file: File, means: &Means) -> Result<Runner, String> {
+    let about = file.metadata().map_err(|e| e.to_string())?;
+    if about.is_file() {
+        return read(name, &mut BufReader::new(file), about.len(), means);
+    }
+    // A pipe doesn't say how long it is.
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    read(name, &mut bytes.as_slice(), bytes.len() as u64, means)
+}
+
+fn read(
+    name: &str,
+    mut file: &mut dyn BufRead,
+    length: u64,
+    means: &Means,
+) -> Result<Runner, String> {
+    let start = file.fill_buf().map_err(|e| e.to_string())?;
+    let spec = if start.starts_with(BUNDLE) {
+        let bundle = PartBundle::read(&mut file, length);
+        bundle.map_err(|e| e.to_string())?.spec
     } else {
-        let graph = fuse(&import_bytes(bytes, name).map_err(|e| e.to_string())?);
+        let graph = import_reader(&mut file, length, name).map_err(|e| e.to_string())?;
         PartSpec {
             part: crate::exits::Part::Cloud,
             network: name.to_string(),
@@ -54,10 +74,13 @@ pub(super) fn load(name: &str, bytes: &[u8], means: &Means) -> Result<Runner, St
             // Its output is taken as it is, scores or not.
             ends_network: false,
             final_is_probabilities: false,
-            segments: vec![Segment { graph, exit: None }],
+            segments: vec![Segment {
+                graph: fused(graph),
+                exit: None,
+            }],
         }
     };
-    Runner::new(&spec, means).map_err(|e| e.to_string())
+    Runner::new(spec, means).map_err(|e| e.to_string())
 }
 
 /// The endpoints.

@@ -9,7 +9,6 @@ mod write;
 use super::network::{self, BUILT_IN, InputShape, Network, SEED, Sizes};
 use super::{CliError, error::Context};
 use crate::exits::{self, ExitPoint};
-use crate::model::fuse::fuse;
 use crate::session::Session;
 use std::path::{Path, PathBuf};
 
@@ -80,21 +79,15 @@ impl PlaceArgs {
                 let folder = std::path::absolute(file).context(file.display().to_string())?;
                 let folder = folder.parent().unwrap_or(Path::new("/"));
                 let session = Session::read(file)?.resolved(folder);
-                let crate::run::Network {
-                    imported, fused, ..
-                } = crate::run::Network::load(&session)?;
-                (Network { imported, fused }, session.seed, Some(session))
+                let fused = crate::run::Network::load(&session)?.fused;
+                (Network { fused }, session.seed, Some(session))
             }
             None => {
                 let seed = self.seed.unwrap_or(SEED);
                 let model = network::source(&self.model, self.input, &self.sizes)?;
                 let imported = network::load(&model, seed)?;
                 network::check_input(&model, &imported, self.input, "--input")?;
-                let network = Network {
-                    fused: fuse(&imported),
-                    imported,
-                };
-                (network, seed, None)
+                (Network::of(imported), seed, None)
             }
         };
         let table = network.table()?;

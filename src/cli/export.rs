@@ -20,12 +20,11 @@ pub struct ExportArgs {
 
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<(), CliError> {
-    let network = args.network.load()?;
     let graph = match args.fused {
-        true => &network.fused,
-        false => &network.imported,
+        true => args.network.load()?.fused,
+        false => args.network.import()?,
     };
-    write_file(graph, &args.out)?;
+    write_file(&graph, &args.out)?;
     eprintln!("{}: {} nodes", args.out.display(), graph.nodes.len());
     Ok(())
 }

@@ -55,8 +55,6 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
         threads: args.threads,
     };
     share_threads(&options);
-    // With nobody else holding them, weights are let go as they are packed.
-    drop(network.imported);
     let engine = Engine::on(args.device, network.fused, &options)?;
     let outputs = engine.run(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {

@@ -1,7 +1,7 @@
 /*! The MODEL argument, the same for every command that takes a network. */
 
 use super::{CliError, error::Context};
-use crate::model::fuse::fuse;
+use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::ImportError;
 use crate::model::{Dim, Graph};
@@ -89,8 +89,6 @@ impl fmt::Display for InputShape {
 /// A network as the commands use it.
 #[derive(Debug)]
 pub struct Network {
-    /// As it came.
-    pub imported: Graph,
     /// As it runs.
     pub fused: Graph,
 }
@@ -98,11 +96,16 @@ pub struct Network {
 impl NetworkArgs {
     /// Imports or builds the network, and fuses it.
     pub fn load(&self) -> Result<Network, CliError> {
+        self.import().map(Network::of)
+    }
+
+    /// The network as it comes.
+    pub fn import(&self) -> Result<Graph, CliError> {
         refuse_seed(&self.model, self.seed)?;
         let source = source(&self.model, self.input, &self.sizes)?;
         let imported = load(&source, self.seed.unwrap_or(SEED))?;
         check_input(&source, &imported, self.input, "--input")?;
-        Ok(Network::of(imported))
+        Ok(imported)
     }
 }
 
@@ -224,10 +227,10 @@ fn takes(graph: &Graph, InputShape([c, h, w]): InputShape) -> bool {
 }
 
 impl Network {
-    fn of(imported: Graph) -> Self {
+    /// Of a network as it came.
+    pub fn of(imported: Graph) -> Self {
         Network {
-            fused: fuse(&imported),
-            imported,
+            fused: fused(imported),
         }
     }
 

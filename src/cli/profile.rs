@@ -81,7 +81,7 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
     let mut progress = |done: usize, total: usize| {
         stage.set(done as u64, total as u64, &table.network);
     };
-    let measured = profile(&network.fused, &table, &[], &options, &mut progress, cancel)
+    let measured = profile(network.fused, &table, &[], &options, &mut progress, cancel)
         .context(format!("profiling {}", table.network))?;
     if let Some(sentence) = disturbed(&measured) {
         stage.say(&sentence);

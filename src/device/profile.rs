@@ -87,24 +87,24 @@ pub struct HeadToTime<'a> {
 }
 
 /// A segment of a part, and the head that reads its output, if an exit stands there.
-#[derive(Debug, Clone, Copy)]
-pub struct Stage<'a> {
+#[derive(Debug, Clone)]
+pub struct Stage {
     /// The segment: one input, one output, which is the next segment's input.
-    pub segment: &'a Graph,
+    pub segment: Graph,
     /// The head.
-    pub head: Option<&'a Graph>,
+    pub head: Option<Graph>,
 }
 
 /// Called with how many runs are done and how many there are.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 
-/// Times a fused graph and its heads on this device.
+/// Times a fused graph and its heads on this device. Its weights are let go as the engine packs them.
 ///
 /// # Errors
 /// Where a setting is out of range, a graph is not of one float input and output, the engine
 /// doesn't cover it, the device doesn't tell its memory, or `cancel` is raised.
 pub fn profile(
-    graph: &Graph,
+    graph: Graph,
     table: &LayerTable,
     heads: &[HeadToTime],
     options: &ProfileOptions,
@@ -116,7 +116,9 @@ pub fn profile(
     let total = all * (1 + heads.len());
     let mut timed = Timed::new(graph, options)?;
     let steps = timed.engine.steps(options.batch)?;
+    let graph = timed.engine.graph();
     let layer_of = layer_of_steps(graph, table, &steps);
+    let bytes = layer_bytes(graph, table, options.batch, &steps, &layer_of);
     let mut samples = Vec::with_capacity(options.runs);
     let mut layers = vec![Vec::with_capacity(options.runs); table.layers.len()];
     let mut times = Vec::new();
@@ -134,7 +136,6 @@ pub fn profile(
         }
         progress(run + 1, total);
     }
-    let bytes = layer_bytes(graph, table, options.batch, &steps, &layer_of);
     let rows = table.layers.iter().zip(&layers).zip(bytes);
     let layers = rows.map(|((row, ms), bytes)| LayerProfile {
         name: row.name.clone(),
@@ -194,7 +195,7 @@ fn time_head(
     each: &mut dyn FnMut(usize),
     cancel: &Cancel,
 ) -> Result<HeadProfile, DeviceError> {
-    let mut timed = Timed::new(head.graph, options)?;
+    let mut timed = Timed::new(head.graph.clone(), options)?;
     let mut samples = Vec::with_capacity(options.runs);
     for run in 0..options.warm_up + options.runs {
         let time = timed.run(options, cancel)?;
@@ -218,7 +219,7 @@ fn time_head(
 /// # Errors
 /// As [`profile`], and where a segment doesn't take what the one before gives.
 pub fn profile_part(
-    stages: &[Stage],
+    stages: Vec<Stage>,
     options: &ProfileOptions,
     progress: Progress,
     cancel: &Cancel,
@@ -226,7 +227,8 @@ pub fn profile_part(
     options.check()?;
     let mut pieces = Vec::with_capacity(stages.len());
     for stage in stages {
-        let head = stage.head.map(|h| Timed::new(h, options)).transpose()?;
+        let head = stage.head.map(|head| Timed::new(head, options));
+        let head = head.transpose()?;
         pieces.push((Timed::new(stage.segment, options)?, head));
     }
     let mut samples = vec![(Vec::new(), Vec::new()); pieces.len()];
@@ -273,7 +275,7 @@ struct Timed {
 }
 
 impl Timed {
-    fn new(graph: &Graph, options: &ProfileOptions) -> Result<Timed, DeviceError> {
+    fn new(graph: Graph, options: &ProfileOptions) -> Result<Timed, DeviceError> {
         let refuse = |what: String| Err(DeviceError::Network(graph.name.clone(), what));
         let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
             let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
@@ -287,13 +289,14 @@ impl Timed {
                 return refuse(format!("`{}` is {:?}, not F32", value.name, value.dtype));
             }
         }
-        let len = |id: ValueId| graph.value(id).shape.elements(options.batch);
+        let [input, output] =
+            [input, output].map(|id| graph.value(id).shape.elements(options.batch));
         let threads = options.threads;
         Ok(Timed {
-            engine: Engine::on(options.processor, graph.clone(), &Options { threads })?,
+            engine: Engine::on(options.processor, graph, &Options { threads })?,
             // Neither zero nor denormal, of both signs, and the same for everyone.
-            input: (0..len(input)).map(|i| (i as f32 * 0.731).sin()).collect(),
-            output: vec![0.0; len(output)],
+            input: (0..input).map(|i| (i as f32 * 0.731).sin()).collect(),
+            output: vec![0.0; output],
         })
     }
 

@@ -15,15 +15,22 @@ mod softmax;
 
 pub use softmax::{ends_in_softmax, logits_before_softmax, without_softmax};
 
-use super::constant::{Constant, DType};
+use super::constant::{Constant, DType, Data};
 use super::graph::{Graph, Node, Value, ValueId};
 use super::op::{Activation, Binary, Op, Unary};
 use super::shape::Shape;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Fuses a graph. The result computes the same, up to rounding; it shares the constants that did
 /// not change.
 pub fn fuse(graph: &Graph) -> Graph {
+    fused(graph.clone())
+}
+
+/// Like [`fuse`], of a graph that nobody needs any more: each weight is let go as the one in its place is
+/// made, so that there is one set of them throughout.
+pub fn fused(graph: Graph) -> Graph {
     let mut work = Work::new(graph);
     let phases: [&[Pass]; 3] = [
         &[
@@ -58,8 +65,7 @@ struct Work {
 }
 
 impl Work {
-    fn new(graph: &Graph) -> Self {
-        let mut graph = graph.clone();
+    fn new(mut graph: Graph) -> Self {
         let nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes)
             .into_iter()
             .map(Some)
@@ -120,6 +126,15 @@ impl Work {
 
     fn floats(&self, id: ValueId) -> Option<&[f32]> {
         self.constant(id).and_then(Constant::floats)
+    }
+
+    /// The elements of a constant that one node reads, and that nobody else holds.
+    fn own_floats(&mut self, id: ValueId) -> Option<&mut [f32]> {
+        let constant = self.graph.constants.get_mut(&id)?;
+        match &mut constant.data {
+            Data::F32(v) if self.uses[id.0 as usize] == 1 => Arc::get_mut(v).map(Vec::as_mut_slice),
+            _ => None,
+        }
     }
 
     /// The node that produces `id`, if nothing else reads that value.

@@ -124,6 +124,11 @@ pub fn import_bytes(bytes: &[u8], file: &str) -> Result<Graph, ImportError> {
     import(bytes, file, None, &Settings::default())
 }
 
+/// Imports `length` bytes of a reader, tensor by tensor; else as [`import_bytes`].
+pub fn import_reader(source: &mut dyn Read, length: u64, file: &str) -> Result<Graph, ImportError> {
+    import_from(source, length, file, None, &Settings::default())
+}
+
 /// What the caller settles at import.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {

@@ -7,11 +7,14 @@ it lists, one after the other, each with its SHA-256.
 use super::{Plan, Split};
 use crate::exits::{Head, Part};
 use crate::model::export::to_onnx;
+use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
-use crate::model::onnx::import_bytes;
-use crate::model::{DType, Graph, Shape, ends_in_softmax, fuse};
+use crate::model::onnx::import_reader;
+use crate::model::{DType, Graph, Shape, ends_in_softmax};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::Read;
 
 const MAGIC: &[u8; 8] = b"ELPPART1";
 
@@ -239,10 +242,11 @@ pub struct PartBundle {
 
 /// SHA-256 of a bundle's bytes, hex: its address.
 pub fn address(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl PartBundle {
@@ -313,43 +317,49 @@ impl PartBundle {
         Ok(out)
     }
 
-    /// Reads a bundle; every length, checksum, name and shape is checked. The graphs come fused.
+    /// Reads a bundle of `length` bytes, tensor by tensor, so that its weights are never there twice;
+    /// every length, checksum, name and shape is checked. The graphs come fused.
     ///
     /// # Errors
     /// Where anything doesn't fit; the error names the file.
-    pub fn decode(bytes: &[u8]) -> Result<PartBundle, PartError> {
+    pub fn read(source: &mut dyn Read, length: u64) -> Result<PartBundle, PartError> {
         let damaged = |what: &str| PartError::Damaged(what.to_string());
-        let rest = bytes
-            .strip_prefix(MAGIC)
-            .ok_or_else(|| damaged("it starts otherwise"))?;
-        let (length, rest) = rest
-            .split_first_chunk::<8>()
-            .ok_or_else(|| damaged("it ends early"))?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (json, mut rest) = rest
-            .split_at_checked(length)
-            .ok_or_else(|| damaged("it ends inside the manifest"))?;
-        let manifest: PartManifest =
-            serde_json::from_slice(json).map_err(|e| PartError::Damaged(e.to_string()))?;
-        let mut files = Vec::new();
-        for file in &manifest.files {
-            let Some((data, more)) = rest.split_at_checked(file.bytes) else {
-                return Err(bad(&file.name, "the bundle ends inside it"));
-            };
-            if address(data) != file.sha256 {
-                return Err(bad(&file.name, "its checksum differs: damaged on the way"));
-            }
-            files.push((file.name.as_str(), data));
-            rest = more;
+        let mut left = length;
+        let mut some = |length: u64, short: &str| {
+            left = left.checked_sub(length).ok_or_else(|| damaged(short))?;
+            let mut bytes = vec![0; length as usize];
+            let read = source.read_exact(&mut bytes);
+            read.map_err(|e| damaged(&e.to_string()))?;
+            Ok::<Vec<u8>, PartError>(bytes)
+        };
+        let magic = some(MAGIC.len() as u64, "it ends early")?;
+        if magic != MAGIC {
+            return Err(damaged("it starts otherwise"));
         }
-        if !rest.is_empty() {
+        let length = some(8, "it ends early")?;
+        let length = length.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
+        let json = some(length, "it ends inside the manifest")?;
+        let manifest: PartManifest =
+            serde_json::from_slice(&json).map_err(|e| PartError::Damaged(e.to_string()))?;
+        let mut graphs = HashMap::new();
+        for file in &manifest.files {
+            // A length is only believed as far as there are bytes: the import goes by it.
+            let rest = left.checked_sub(file.bytes as u64);
+            left = rest.ok_or_else(|| bad(&file.name, "the bundle ends inside it"))?;
+            if graphs
+                .insert(file.name.as_str(), graph(source, file)?)
+                .is_some()
+            {
+                return Err(bad(&file.name, "it is there twice"));
+            }
+        }
+        if left > 0 {
             return Err(damaged("there is more behind the last file"));
         }
-        let load = |name: &str| {
-            let data = files.iter().find(|f| f.0 == name);
-            let (_, data) = data.ok_or_else(|| bad(name, "it is not there"))?;
-            let graph = import_bytes(data, name).map_err(|e| bad(name, &e.to_string()))?;
-            Ok::<Graph, PartError>(fuse(&graph))
+        let mut load = |name: &str| {
+            graphs
+                .remove(name)
+                .ok_or_else(|| bad(name, "it is not there, or named twice"))
         };
         let mut segments: Vec<Segment> = Vec::new();
         let mut before: Option<(String, Shape)> = None;
@@ -399,6 +409,44 @@ impl PartBundle {
             },
             settings: manifest.settings,
         })
+    }
+}
+
+/// The graph of a bundle's next file.
+fn graph(source: &mut dyn Read, file: &BundleFile) -> Result<Graph, PartError> {
+    let mut hashed = Hashed {
+        source: source.take(file.bytes as u64),
+        digest: Sha256::new(),
+        length: 0,
+    };
+    let graph = import_reader(&mut hashed, file.bytes as u64, &file.name);
+    // What the import left, where it stopped early: a damaged file is called so.
+    let rest = std::io::copy(&mut hashed, &mut std::io::sink());
+    rest.map_err(|e| bad(&file.name, &e.to_string()))?;
+    if hashed.length != file.bytes {
+        return Err(bad(&file.name, "the bundle ends inside it"));
+    }
+    if hex(&hashed.digest.finalize()) != file.sha256 {
+        return Err(bad(&file.name, "its checksum differs: damaged on the way"));
+    }
+    graph
+        .map(fused)
+        .map_err(|e| bad(&file.name, &e.to_string()))
+}
+
+/// Digests what is read through it.
+struct Hashed<R> {
+    source: R,
+    digest: Sha256,
+    length: usize,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.source.read(buffer)?;
+        self.digest.update(&buffer[..n]);
+        self.length += n;
+        Ok(n)
     }
 }
 

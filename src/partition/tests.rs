@@ -269,6 +269,10 @@ mod parts {
         (graph, specs)
     }
 
+    fn read(bytes: &[u8]) -> Result<PartBundle, PartError> {
+        PartBundle::read(&mut &*bytes, bytes.len() as u64)
+    }
+
     fn run(graph: &Graph, x: &[f32]) -> Vec<f32> {
         let engine = Engine::new(graph.clone(), &Options::default()).unwrap();
         engine.run_f32(1, &[x], &Cancel::new()).unwrap().remove(0)
@@ -284,7 +288,7 @@ mod parts {
             let bundle = PartBundle { spec, settings };
             let bytes = bundle.encode().unwrap();
             assert_eq!(address(&bytes), address(&bundle.encode().unwrap()));
-            let back = PartBundle::decode(&bytes).unwrap();
+            let back = read(&bytes).unwrap();
             assert_eq!(back.settings, bundle.settings);
             let pairs = back.spec.segments.iter().zip(&bundle.spec.segments);
             for (segment, sent) in pairs {
@@ -307,14 +311,39 @@ mod parts {
         };
         let bytes = bundle.encode().unwrap();
         for cut in [0, 7, 12, 40, bytes.len() / 2, bytes.len() - 1] {
-            assert!(PartBundle::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(read(&bytes[..cut]).is_err(), "cut at {cut}");
         }
         let mut flipped = bytes.clone();
         *flipped.last_mut().unwrap() ^= 1;
-        let error = PartBundle::decode(&flipped).unwrap_err().to_string();
+        let error = read(&flipped).unwrap_err().to_string();
         assert!(error.contains("checksum"), "{error}");
         let mut longer = bytes.clone();
         longer.push(0);
-        assert!(PartBundle::decode(&longer).is_err());
+        assert!(read(&longer).is_err());
+    }
+
+    #[test]
+    fn a_length_beyond_the_bundle_is_not_believed() {
+        let (_, specs) = specs();
+        let (spec, settings) = (specs[0].clone(), serde_json::Value::Null);
+        let bytes = PartBundle { spec, settings }.encode().unwrap();
+        // A file said to be long enough for the lengths inside it to be believed as well.
+        let at = bytes.windows(8).position(|w| w == b"\"bytes\":").unwrap() + 8;
+        let digits = bytes[at..]
+            .iter()
+            .position(|b| !b.is_ascii_digit())
+            .unwrap();
+        let long = (1u64 << 52).to_string();
+        let mut forged = bytes[..at].to_vec();
+        forged.extend(long.bytes());
+        forged.extend(&bytes[at + digits..]);
+        let manifest = u64::from_le_bytes(bytes[8..16].try_into().unwrap());
+        let manifest = manifest + long.len() as u64 - digits as u64;
+        forged[8..16].copy_from_slice(&manifest.to_le_bytes());
+        let error = read(&forged).unwrap_err().to_string();
+        assert!(error.contains("the bundle ends inside it"), "{error}");
+        forged[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        let error = read(&forged).unwrap_err().to_string();
+        assert!(error.contains("ends inside the manifest"), "{error}");
     }
 }

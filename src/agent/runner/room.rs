@@ -15,7 +15,8 @@ const SMALL: usize = 64 << 20;
 const BESIDES: usize = 2;
 
 /// Bytes of the values of a graph that are there at once, at most, for `batch` samples; constants
-/// aside, which a file has paid for with its own length.
+/// aside, which a file has paid for with its own length, and which take at most some times as much in
+/// the form the kernels read.
 pub(in crate::agent) fn peak(graph: &Graph, batch: usize) -> usize {
     let bytes = |id: &ValueId| {
         let value = graph.value(*id);

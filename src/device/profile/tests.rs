@@ -51,7 +51,7 @@ fn a_layer_holds_its_weights_its_input_and_its_output() {
         batch: 2,
         ..small()
     };
-    let profile = profile(&graph, &table, &[], &options, &mut nothing, &Cancel::new()).unwrap();
+    let profile = profile(graph, &table, &[], &options, &mut nothing, &Cancel::new()).unwrap();
     let bytes: Vec<usize> = profile.layers.iter().map(|l| l.bytes).collect();
     // Sixteen channels are one whole panel, and each has a bias in the kernel.
     let (x, y) = (2 * 3 * 64, 2 * 16 * 64);
@@ -96,7 +96,7 @@ fn a_profile_has_a_row_a_layer_a_sample_a_run_and_counts_them_all() {
     let mut seen = Vec::new();
     let mut progress = |done, total| seen.push((done, total));
     let profile = profile(
-        &graph,
+        graph,
         &table,
         &heads,
         &small(),
@@ -125,23 +125,23 @@ fn a_part_is_timed_segment_by_segment_with_zeros_where_no_head_stands() {
     );
     let stages = [
         Stage {
-            segment: &a,
-            head: Some(&head),
+            segment: a,
+            head: Some(head),
         },
         Stage {
-            segment: &b,
+            segment: b,
             head: None,
         },
     ];
-    let part = profile_part(&stages, &small(), &mut nothing, &Cancel::new()).unwrap();
+    let part = profile_part(stages.to_vec(), &small(), &mut nothing, &Cancel::new()).unwrap();
     assert!(part.segments.iter().all(|s| s.min > 0.0));
     assert!(part.heads[0].min > 0.0);
     assert_eq!(part.heads[1], Stats::default());
     // Each of the three rounds its channels up to a panel of 16.
     assert_eq!(part.weight_bytes, 4 * 16 * (3 + 16 + 16));
 
-    let wrong = [stages[1], stages[0]];
-    let error = profile_part(&wrong, &small(), &mut nothing, &Cancel::new()).unwrap_err();
+    let wrong = stages.into_iter().rev().collect();
+    let error = profile_part(wrong, &small(), &mut nothing, &Cancel::new()).unwrap_err();
     assert!(
         error.to_string().contains("takes 192 floats, is given 256"),
         "{error}"
@@ -162,7 +162,7 @@ fn settings_out_of_range_are_refused_and_a_raised_token_stops() {
     let graph = convolution("a", 3, 16);
     let table = LayerTable::new(&graph).unwrap();
     let run = |options: &ProfileOptions, cancel: &Cancel| {
-        profile(&graph, &table, &[], options, &mut nothing, cancel)
+        profile(graph.clone(), &table, &[], options, &mut nothing, cancel)
     };
     for options in [
         ProfileOptions {

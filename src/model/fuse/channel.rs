@@ -83,6 +83,26 @@ fn per_channel(work: &Work, c: ValueId, x: &Shape, channels: usize) -> Option<Ve
         .then(|| values.iter().map(|&v| f64::from(v)).collect())
 }
 
+/// The weights of filters, each times its factor: in place where nobody else has them.
+fn scaled(work: &mut Work, id: ValueId, factors: &[f64]) -> ValueId {
+    let scale = |weights: &mut [f32]| {
+        let each = (weights.len() / factors.len().max(1)).max(1);
+        for (filter, &s) in weights.chunks_mut(each).zip(factors) {
+            filter
+                .iter_mut()
+                .for_each(|w| *w = (f64::from(*w) * s) as f32);
+        }
+    };
+    if let Some(weights) = work.own_floats(id) {
+        scale(weights);
+        return id;
+    }
+    let mut weights = work.floats(id).unwrap_or_default().to_vec();
+    scale(&mut weights);
+    let shape = work.shape(id).at(1);
+    work.replace(id, Constant::f32(&shape, weights))
+}
+
 /// Folds `map`, which node `i` applies to `x`, into the convolution that alone produces `x`.
 fn into_convolution(work: &mut Work, x: ValueId, i: usize, map: &PerChannel) -> bool {
     let Some(c) = work.sole_producer(x) else {
@@ -106,9 +126,9 @@ fn into_convolution(work: &mut Work, x: ValueId, i: usize, map: &PerChannel) -> 
     }
     let had_bias = *bias;
     let (name, inputs, mut op) = (conv.name.clone(), conv.inputs.clone(), conv.op.clone());
-    let Some(old) = work.floats(inputs[1]) else {
+    if work.floats(inputs[1]).is_none() {
         return false;
-    };
+    }
     let old_bias = if had_bias {
         let Some(values) = work.floats(inputs[2]) else {
             return false;
@@ -117,17 +137,10 @@ fn into_convolution(work: &mut Work, x: ValueId, i: usize, map: &PerChannel) -> 
     } else {
         vec![0.0; channels]
     };
-    let shape = work.shape(inputs[1]).at(1);
-    let per_filter = old.len() / channels.max(1);
     let unscaled = map.scale.iter().all(|&s| s == 1.0);
-    let weight = if unscaled {
-        inputs[1]
-    } else {
-        let mut scaled = Vec::with_capacity(old.len());
-        for (filter, &s) in old.chunks(per_filter.max(1)).zip(&map.scale) {
-            scaled.extend(filter.iter().map(|&w| (f64::from(w) * s) as f32));
-        }
-        work.replace(inputs[1], Constant::f32(&shape, scaled))
+    let weight = match unscaled {
+        true => inputs[1],
+        false => scaled(work, inputs[1], &map.scale),
     };
     let shifted = old_bias
         .iter()
