@@ -1,16 +1,20 @@
-//! The engine, ONNX Runtime and tract in turn, in one process, on the networks of the paper: the ratios
-//! of medians, and how far apart the outputs are. rten 0.27 can't read lists as proto3 packs them, so it
-//! isn't here.
+//! The engine, ONNX Runtime, tract and rten in turn, in one process, on the networks of the paper: the
+//! ratios of medians, and how far apart the outputs are.
 //!
 //! `ORT_DYLIB_PATH=…/libonnxruntime.so.VERSION cargo bench --features ort --bench onnxruntime --
 //! [ROUNDS] [THREADS]` (tract has one thread); the library is in the `capi` folder of PyPI's onnxruntime
 //! wheel. The networks are those of `model::zoo`, whose weights are drawn: they don't matter here.
 
+mod peers {
+    pub mod onnxruntime;
+    pub mod rten;
+    pub mod tract;
+    mod unpacked;
+}
+
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{export, fuse::fuse};
-use ort::session::Session;
-use ort::value::TensorRef;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let numbers: Vec<usize> = numbers.map(|a| a.parse()).collect::<Result<_, _>>()?;
     let rounds = numbers.first().copied().unwrap_or(5).max(1);
     let threads = numbers.get(1).copied().unwrap_or(2);
+    peers::onnxruntime::find()?;
     println!("{threads} threads, {rounds} rounds; milliseconds, medians of all runs");
     for (name, small, native) in NETWORKS {
         for (size, batch) in [(small, 1), (small, 32), (native, 1)] {
@@ -55,7 +60,7 @@ fn burst(
 }
 
 /// Runs one engine on the input, and gives its output.
-type Run<'a> = Box<dyn FnMut() -> Result<Vec<f32>, Box<dyn Error>> + 'a>;
+pub type Run<'a> = Box<dyn FnMut() -> Result<Vec<f32>, Box<dyn Error>> + 'a>;
 
 fn compare(
     name: &str,
@@ -77,8 +82,12 @@ fn compare(
             "engine",
             Box::new(|| Ok(ours.run_f32(batch, &[&input], &cancel)?.remove(0))),
         ),
-        ("ONNX Runtime", onnxruntime(&bytes, shape, &input, threads)?),
-        ("tract", tract(&bytes, shape, &input)?),
+        (
+            "ONNX Runtime",
+            peers::onnxruntime::load(&bytes, shape, &input, threads)?,
+        ),
+        ("tract", peers::tract::load(&bytes, shape, &input)?),
+        ("rten", peers::rten::load(&bytes, shape, &input, threads)?),
     ];
     drop(bytes);
     let mut times = vec![Vec::new(); runs.len()];
@@ -115,39 +124,4 @@ fn compare(
     }
     println!();
     Ok(())
-}
-
-fn onnxruntime<'a>(
-    bytes: &[u8],
-    shape: [usize; 4],
-    input: &'a [f32],
-    threads: usize,
-) -> Result<Run<'a>, Box<dyn Error>> {
-    let text = |e: &dyn std::fmt::Display| e.to_string();
-    let mut session = Session::builder()?
-        .with_intra_threads(threads)
-        .map_err(|e| text(&e))?
-        .commit_from_memory(bytes)?;
-    Ok(Box::new(move || {
-        let outputs = session.run(ort::inputs![TensorRef::from_array_view((shape, input))?])?;
-        Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
-    }))
-}
-
-fn tract<'a>(bytes: &[u8], shape: [usize; 4], input: &'a [f32]) -> Result<Run<'a>, Box<dyn Error>> {
-    use tract_onnx::prelude::*;
-    let model = tract_onnx::onnx()
-        .model_for_read(&mut &*bytes)?
-        .with_input_fact(0, f32::fact(shape).into())?
-        .into_optimized()?
-        .into_runnable()?;
-    Ok(Box::new(move || {
-        let tensor = Tensor::from_shape(&shape, input)?;
-        let outputs = model.run(tvec!(tensor.into_tvalue()))?;
-        Ok(outputs[0]
-            .to_plain_array_view::<f32>()?
-            .iter()
-            .copied()
-            .collect())
-    }))
 }
