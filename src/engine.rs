@@ -28,6 +28,7 @@ use kernels::memory::Memory;
 use kernels::threads::Pool;
 use program::{Program, constant_bytes};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weights::Weights;
@@ -92,14 +93,28 @@ pub enum EngineError {
 /// How to run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Threads of the engine's pool, the caller's included; 0 for all the cores this process may
-    /// use. Engines with the same number share one pool.
+    /// Threads of the engine's pool, the caller's included; 0 for what [`share_threads`] said, or else
+    /// for all the cores this process may use. Engines with the same number share one pool.
     pub threads: usize,
 }
 
-/// Gives the pool on which training and candle's operations run as many threads as an engine with
-/// these options has. Meant for the start of a process: `false` where that pool runs already.
+impl Options {
+    fn pool(&self) -> Arc<Pool> {
+        Pool::shared(match self.threads {
+            0 => THREADS.load(Ordering::Relaxed),
+            n => n,
+        })
+    }
+}
+
+/// Threads of an engine that isn't told how many; 0 for all the cores.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives the pool on which training and candle's operations run, and engines that aren't told
+/// otherwise, as many threads as an engine with these options has. Meant for the start of a process:
+/// `false` where that pool runs already.
 pub fn share_threads(options: &Options) -> bool {
+    THREADS.store(options.threads, Ordering::Relaxed);
     // Without a number the pool takes the cores this process may use, as an engine does.
     options.threads == 0
         || rayon::ThreadPoolBuilder::new()
@@ -232,10 +247,7 @@ impl Engine {
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
         let mut graph = graph;
-        let (loops, pool) = (
-            Isa::choose(isa).map_err(EngineError::Isa)?,
-            Pool::shared(options.threads),
-        );
+        let (loops, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, options.pool());
         let mut constants = std::mem::take(&mut graph.constants);
         let first = Program::compile(
             &graph,
