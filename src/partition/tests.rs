@@ -327,21 +327,21 @@ mod parts {
         let (_, specs) = specs();
         let (spec, settings) = (specs[0].clone(), serde_json::Value::Null);
         let bytes = PartBundle { spec, settings }.encode().unwrap();
-        // A file said to be long enough for the lengths inside it to be believed as well.
-        let at = bytes.windows(8).position(|w| w == b"\"bytes\":").unwrap() + 8;
-        let digits = bytes[at..]
-            .iter()
-            .position(|b| !b.is_ascii_digit())
-            .unwrap();
-        let long = (1u64 << 52).to_string();
-        let mut forged = bytes[..at].to_vec();
-        forged.extend(long.bytes());
-        forged.extend(&bytes[at + digits..]);
-        let manifest = u64::from_le_bytes(bytes[8..16].try_into().unwrap());
-        let manifest = manifest + long.len() as u64 - digits as u64;
-        forged[8..16].copy_from_slice(&manifest.to_le_bytes());
+        let (head, rest) = bytes.split_at(16);
+        let length = u64::from_le_bytes(head[8..].try_into().unwrap()) as usize;
+        let mut manifest: serde_json::Value = serde_json::from_slice(&rest[..length]).unwrap();
+        manifest["files"][0]["bytes"] = (1u64 << 52).into();
+        let json = serde_json::to_vec(&manifest).unwrap();
+        let mut forged = [&head[..8], &(json.len() as u64).to_le_bytes(), &json].concat();
+        // A graph, a tensor in it and its elements, each said to be longer than any memory, and short
+        // enough for the file that the manifest tells of.
+        for (key, bits) in [(0x3a, 50), (0x2a, 49), (0x4a, 48)] {
+            forged.push(key);
+            prost::encoding::encode_varint(1 << bits, &mut forged);
+        }
         let error = read(&forged).unwrap_err().to_string();
         assert!(error.contains("the bundle ends inside it"), "{error}");
+        let mut forged = bytes.clone();
         forged[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
         let error = read(&forged).unwrap_err().to_string();
         assert!(error.contains("ends inside the manifest"), "{error}");
