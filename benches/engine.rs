@@ -4,6 +4,7 @@
 //! `cargo bench --bench engine -- MODEL.onnx BATCH THREADS RUNS [steps]` one network, with the best
 //! time of each step if asked. `scripts/compare-onnxruntime` sets it against ONNX Runtime.
 
+use edgelesspart::device::memory::resident;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::model::{fuse::fused, onnx::import_file};
 use std::error::Error;
@@ -39,13 +40,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The most memory that this process has had at once, where the system tells (Linux).
-fn peak_bytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<f64>().ok()? * 1024.0)
-}
-
 fn time(
     model: &Path,
     batch: usize,
@@ -54,7 +48,7 @@ fn time(
     steps: bool,
 ) -> Result<(), Box<dyn Error>> {
     let engine = Engine::new(fused(import_file(model)?), &Options { threads })?;
-    let loading = peak_bytes();
+    let loading = resident().ok();
     let graph = engine.graph();
     let len = graph.value(graph.inputs[0]).shape.elements(batch);
     let input: Vec<f32> = (0..len).map(|i| (i as f32 * 0.731).sin()).collect();
@@ -78,11 +72,11 @@ fn time(
         memory.weight_bytes as f64 / 1e6,
         memory.arena_bytes as f64 / 1e6
     );
-    if let Some(peak) = loading {
+    if let Some(loading) = loading {
         let file = std::fs::metadata(model)?.len() as f64;
         println!(
             "at most {:.2} times the file in memory while loading",
-            peak / file
+            loading.peak_bytes as f64 / file
         );
     }
     if steps {

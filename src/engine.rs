@@ -8,27 +8,30 @@ house; it meets candle tensors only at its edge (`tensor`) and in training-mode 
 */
 
 mod accelerator;
+mod buffer;
 mod cancel;
 mod general;
 mod isa;
 pub(crate) mod kernels;
 mod lower;
+mod options;
 mod program;
 pub mod tensor;
 pub mod training;
 mod weights;
 
-use crate::model::{Constant, DType, Data, Dim, Graph};
+use crate::model::{Constant, DType, Dim, Graph};
 pub use accelerator::Processor;
+use buffer::Buffer;
 pub use cancel::Cancel;
 use general::Info;
 pub use isa::Isa;
 use kernels::loops::Loops;
 use kernels::memory::Memory;
 use kernels::threads::Pool;
+pub use options::{Options, share_threads};
 use program::{Program, constant_bytes};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use weights::Weights;
@@ -88,39 +91,6 @@ pub enum EngineError {
     /// Stopped through its [`Cancel`] token.
     #[error("stopped")]
     Cancelled,
-}
-
-/// How to run.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Threads of the engine's pool, the caller's included; 0 for what [`share_threads`] said, or else
-    /// for all the cores this process may use. Engines with the same number share one pool.
-    pub threads: usize,
-}
-
-impl Options {
-    fn pool(&self) -> Arc<Pool> {
-        Pool::shared(match self.threads {
-            0 => THREADS.load(Ordering::Relaxed),
-            n => n,
-        })
-    }
-}
-
-/// Threads of an engine that isn't told how many; 0 for all the cores.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-/// Gives the pool on which training and candle's operations run, and engines that aren't told
-/// otherwise, as many threads as an engine with these options has. Meant for the start of a process:
-/// `false` where that pool runs already.
-pub fn share_threads(options: &Options) -> bool {
-    THREADS.store(options.threads, Ordering::Relaxed);
-    // Without a number the pool takes the cores this process may use, as an engine does.
-    options.threads == 0
-        || rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
-            .build_global()
-            .is_ok()
 }
 
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
@@ -554,52 +524,6 @@ impl Engine {
                 arena_bytes: 0,
             },
         })
-    }
-}
-
-/// An output in the making.
-enum Buffer {
-    F32(Vec<f32>),
-    I64(Vec<i64>),
-    I32(Vec<i32>),
-    U8(Vec<u8>),
-    I8(Vec<i8>),
-    Bool(Vec<u8>),
-}
-
-impl Buffer {
-    fn new(dtype: DType, len: usize) -> Buffer {
-        match dtype {
-            DType::F32 => Buffer::F32(vec![0.0; len]),
-            DType::I64 => Buffer::I64(vec![0; len]),
-            DType::I32 => Buffer::I32(vec![0; len]),
-            DType::U8 => Buffer::U8(vec![0; len]),
-            DType::I8 => Buffer::I8(vec![0; len]),
-            DType::Bool => Buffer::Bool(vec![0; len]),
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        match self {
-            Buffer::F32(v) => bytemuck::cast_slice_mut(v),
-            Buffer::I64(v) => bytemuck::cast_slice_mut(v),
-            Buffer::I32(v) => bytemuck::cast_slice_mut(v),
-            Buffer::U8(v) | Buffer::Bool(v) => v,
-            Buffer::I8(v) => bytemuck::cast_slice_mut(v),
-        }
-    }
-}
-
-impl From<Buffer> for Data {
-    fn from(buffer: Buffer) -> Data {
-        match buffer {
-            Buffer::F32(v) => Data::F32(Arc::new(v)),
-            Buffer::I64(v) => Data::I64(Arc::new(v)),
-            Buffer::I32(v) => Data::I32(Arc::new(v)),
-            Buffer::U8(v) => Data::U8(Arc::new(v)),
-            Buffer::I8(v) => Data::I8(Arc::new(v)),
-            Buffer::Bool(v) => Data::Bool(Arc::new(v)),
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::op::{Op, PoolKind, Window};
-use crate::model::{Activation, Builder, Shape};
+use crate::model::{Activation, Builder, Data, Shape};
 use pretty_assertions::assert_eq;
 
 fn single(op: Op, inputs: &[Constant], out: (DType, &[usize])) -> Result<Constant, EngineError> {

@@ -1,0 +1,50 @@
+/*! Outputs of any element type, before they are filled. */
+
+use crate::model::{DType, Data};
+use std::sync::Arc;
+
+/// An output in the making.
+pub(super) enum Buffer {
+    F32(Vec<f32>),
+    I64(Vec<i64>),
+    I32(Vec<i32>),
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+    Bool(Vec<u8>),
+}
+
+impl Buffer {
+    pub(super) fn new(dtype: DType, len: usize) -> Buffer {
+        match dtype {
+            DType::F32 => Buffer::F32(vec![0.0; len]),
+            DType::I64 => Buffer::I64(vec![0; len]),
+            DType::I32 => Buffer::I32(vec![0; len]),
+            DType::U8 => Buffer::U8(vec![0; len]),
+            DType::I8 => Buffer::I8(vec![0; len]),
+            DType::Bool => Buffer::Bool(vec![0; len]),
+        }
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::F32(v) => bytemuck::cast_slice_mut(v),
+            Buffer::I64(v) => bytemuck::cast_slice_mut(v),
+            Buffer::I32(v) => bytemuck::cast_slice_mut(v),
+            Buffer::U8(v) | Buffer::Bool(v) => v,
+            Buffer::I8(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
+}
+
+impl From<Buffer> for Data {
+    fn from(buffer: Buffer) -> Data {
+        match buffer {
+            Buffer::F32(v) => Data::F32(Arc::new(v)),
+            Buffer::I64(v) => Data::I64(Arc::new(v)),
+            Buffer::I32(v) => Data::I32(Arc::new(v)),
+            Buffer::U8(v) => Data::U8(Arc::new(v)),
+            Buffer::I8(v) => Data::I8(Arc::new(v)),
+            Buffer::Bool(v) => Data::Bool(Arc::new(v)),
+        }
+    }
+}

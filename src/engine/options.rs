@@ -1,0 +1,38 @@
+/*! How many threads an engine has, and what shares their number. */
+
+use super::kernels::threads::Pool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Threads of the engine's pool, the caller's included; 0 for what [`share_threads`] said, or else
+    /// for all the cores this process may use. Engines with the same number share one pool.
+    pub threads: usize,
+}
+
+impl Options {
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Pool::shared(match self.threads {
+            0 => THREADS.load(Ordering::Relaxed),
+            n => n,
+        })
+    }
+}
+
+/// Threads of an engine that isn't told how many; 0 for all the cores.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives the pool on which training and candle's operations run, and engines that aren't told
+/// otherwise, as many threads as an engine with these options has. Meant for the start of a process:
+/// `false` where that pool runs already.
+pub fn share_threads(options: &Options) -> bool {
+    THREADS.store(options.threads, Ordering::Relaxed);
+    // Without a number the pool takes the cores this process may use, as an engine does.
+    options.threads == 0
+        || rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .build_global()
+            .is_ok()
+}
