@@ -8,6 +8,7 @@ mod conv;
 mod layout;
 mod sweep;
 mod tiles;
+mod window;
 mod winograd;
 
 use super::memory::Memory;

@@ -3,133 +3,48 @@ The engine's threads: workers that spin for some microseconds after a job, so th
 of a running program finds them awake, and then sleep, so that an idle process uses no time.
 */
 
+mod board;
+#[cfg(test)]
+mod tests;
+
 use crate::engine::Cancel;
-use std::cell::UnsafeCell;
+use board::{Board, Tally};
 use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
+
+pub(crate) use board::Items;
 
 /// Turns of the waiting loop before a worker sleeps.
 const SPINS: usize = 10_000;
 
-type Job = (*const (), unsafe fn(*const (), usize));
-
-/// On a cache line of its own, and the one that is fetched with it.
-#[repr(align(128))]
-struct Apart<T>(T);
-
-/// The items of a job that the `of`-th of its threads has, the caller being the first.
-fn own(count: usize, threads: usize, of: usize) -> Range<usize> {
-    count * of / threads..count * (of + 1) / threads
-}
-
-/// What only the caller writes, so that a worker that waits has all of it with the line it looks at.
-struct Latest {
-    /// Twice the number of jobs so far, plus one while one is open.
-    state: AtomicU64,
-    count: AtomicUsize,
-    job: UnsafeCell<Job>,
-}
-
 struct Shared {
-    latest: Apart<Latest>,
-    /// Workers that may be looking at the job.
-    active: Apart<AtomicUsize>,
-    /// Of each thread, the caller's first, how many of its items were begun.
-    begun: Vec<Apart<AtomicUsize>>,
+    board: Board,
     stop: AtomicBool,
-    failed: AtomicBool,
     asleep: Vec<AtomicBool>,
 }
 
-// SAFETY: `job` is written only while no worker is active and no job open (see `run`), and read
-// only by active workers that saw the job open.
-unsafe impl Sync for Shared {}
-// SAFETY: as above.
-unsafe impl Send for Shared {}
-
 impl Shared {
-    /// A thread's part in a job: its own items, and then those that others haven't begun. What a thread
-    /// wrote in one step it mostly reads in the next, out of its own cache.
-    fn work(&self, me: usize) {
-        let count = self.latest.0.count.load(Relaxed);
-        // SAFETY: the job is open, and stays so until every active worker is done.
-        let (data, call) = unsafe { *self.latest.0.job.get() };
-        let threads = self.begun.len();
-        for of in (me..threads).chain(0..me) {
-            let items = own(count, threads, of);
-            loop {
-                let item = items.start + self.begun[of].0.fetch_add(1, Relaxed);
-                if !items.contains(&item) {
-                    break;
-                }
-                // SAFETY: `data` is the closure `call` was made for, alive until the job is closed.
-                unsafe { call(data, item) }
-            }
-        }
-    }
-
-    fn open_since(&self, last: u64) -> Option<u64> {
-        let state = self.latest.0.state.load(SeqCst);
-        (state & 1 == 1 && state != last).then_some(state)
-    }
-
     fn worker(&self, at: usize) {
-        let mut last = 0;
+        let mut last = Tally::NONE;
         let mut spins = 0;
         while !self.stop.load(Relaxed) {
-            if let Some(state) = self.open_since(last) {
-                self.active.0.fetch_add(1, SeqCst);
-                let leave = Leave(self);
-                // Only now is the job held: it may have been closed in between.
-                if self.latest.0.state.load(SeqCst) == state {
-                    self.work(at + 1);
-                }
-                drop(leave);
-                (last, spins) = (state, 0);
+            let latest = self.board.latest();
+            if latest != last {
+                self.board.work(latest, at + 1);
+                (last, spins) = (latest, 0);
             } else if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
                 self.asleep[at].store(true, SeqCst);
-                if self.open_since(last).is_none() && !self.stop.load(SeqCst) {
+                if self.board.latest() == last && !self.stop.load(SeqCst) {
                     std::thread::park();
                 }
                 self.asleep[at].store(false, SeqCst);
                 spins = 0;
             }
-        }
-    }
-}
-
-/// Ends a worker's part in a job, a panic included.
-struct Leave<'a>(&'a Shared);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.failed.store(true, SeqCst);
-        }
-        self.0.active.0.fetch_sub(1, SeqCst);
-    }
-}
-
-/// Closes the job and waits for the workers, a panic of the caller's part included.
-struct Close<'a>(&'a Shared, u64);
-
-impl Drop for Close<'_> {
-    fn drop(&mut self) {
-        self.0.latest.0.state.store(self.1 << 1, SeqCst);
-        let mut spins = 0;
-        while self.0.active.0.load(SeqCst) != 0 {
-            spins += 1;
-            // A worker that lost its core must get it back from somewhere.
-            if spins % 1024 == 0 {
-                std::thread::yield_now();
-            }
-            std::hint::spin_loop();
         }
     }
 }
@@ -161,19 +76,9 @@ impl Pool {
     }
 
     fn new(threads: usize) -> Pool {
-        unsafe fn nothing(_: *const (), _: usize) {}
         let shared = Arc::new(Shared {
-            latest: Apart(Latest {
-                state: AtomicU64::new(0),
-                count: AtomicUsize::new(0),
-                job: UnsafeCell::new((std::ptr::null(), nothing)),
-            }),
-            active: Apart(AtomicUsize::new(0)),
-            begun: (0..threads.max(1))
-                .map(|_| Apart(AtomicUsize::new(0)))
-                .collect(),
+            board: Board::new(threads),
             stop: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
         });
         // A thread the system won't give is done without: the caller's alone can do all the work.
@@ -194,36 +99,30 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f` once for each item. Where another program has the workers at this moment, the
-    /// caller's thread does it all: the result is the same.
-    pub(crate) fn run<F: Fn(usize) + Sync>(&self, count: usize, f: F) {
+    /// Hands out `count` items among the threads: each call of `f` has to do all it is given, one after
+    /// the other; a thread gets more than one call where it takes over what others haven't begun. Where
+    /// another program has the workers at this moment, the caller's thread does it all: the result
+    /// is the same.
+    pub(crate) fn share<F: Fn(Items<'_>) + Sync>(&self, count: usize, f: F) {
         let held = (count > 1 && !self.workers.is_empty()).then(|| self.busy.try_lock());
         let Some(Ok(_held)) = held else {
-            return (0..count).for_each(f);
+            return f(&mut (0..count));
         };
-        unsafe fn call<F: Fn(usize)>(data: *const (), item: usize) {
-            // SAFETY: `data` is the `F` below.
-            unsafe { (*data.cast::<F>())(item) }
-        }
-        let shared = &*self.shared;
-        // SAFETY: `busy` is held, the last job is closed and no worker active in it: a worker that
-        // becomes active now finds the state closed, or the new job whole.
-        unsafe { *shared.latest.0.job.get() = ((&raw const f).cast(), call::<F>) };
-        shared.latest.0.count.store(count, Relaxed);
-        for begun in &shared.begun {
-            begun.0.store(0, Relaxed);
-        }
-        let epoch = (shared.latest.0.state.load(Relaxed) >> 1) + 1;
-        shared.latest.0.state.store((epoch << 1) | 1, SeqCst);
-        let close = Close(shared, epoch);
-        for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
-            if asleep.load(SeqCst) {
-                worker.thread().unpark();
+        for from in (0..count).step_by(Tally::MOST) {
+            let from_here = |items: Items<'_>| f(&mut items.map(|item| from + item));
+            // SAFETY: `busy` is held, and what is returned dropped at the end of each turn.
+            let open = unsafe {
+                let count = Tally::MOST.min(count - from);
+                self.shared.board.put_up(count, &from_here)
+            };
+            for (worker, asleep) in self.workers.iter().zip(&self.shared.asleep) {
+                if asleep.load(SeqCst) {
+                    worker.thread().unpark();
+                }
             }
+            open.work();
         }
-        shared.work(0);
-        drop(close);
-        assert!(!shared.failed.load(SeqCst), "a worker of the engine failed");
+        assert!(!self.shared.board.failed(), "a worker of the engine failed");
     }
 }
 
@@ -240,14 +139,16 @@ impl Team<'_> {
         self.pool.threads()
     }
 
-    /// Like [`Pool::run`], but once the run is stopped the items left are not done; the caller has
-    /// to ask the token, and leave what was computed alone. Asking costs a relaxed load an item.
+    /// Like [`Pool::share`], but once the run is stopped the items left are not handed out; the caller
+    /// has to ask the token, and leave what was computed alone. Asking costs a relaxed load an item.
+    pub(crate) fn share<F: Fn(Items<'_>) + Sync>(&self, count: usize, f: F) {
+        let going = |_: &usize| !self.cancel.is_cancelled();
+        self.pool.share(count, |items| f(&mut items.filter(going)));
+    }
+
+    /// Calls `f` once for each item, until the run is stopped.
     pub(crate) fn run<F: Fn(usize) + Sync>(&self, count: usize, f: F) {
-        self.pool.run(count, |item| {
-            if !self.cancel.is_cancelled() {
-                f(item);
-            }
-        });
+        self.share(count, |items| items.for_each(&f));
     }
 }
 
@@ -286,53 +187,6 @@ impl Drop for Pool {
             worker.thread().unpark();
             // A worker's panic was reported by the run it happened in.
             let _ = worker.join();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_item_is_done_once_job_after_job() {
-        let pool = Pool::new(3);
-        for round in 0..2000 {
-            let count = round % 17;
-            let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-            pool.run(count, |i| {
-                done[i].fetch_add(1, Relaxed);
-            });
-            assert!(done.iter().all(|d| d.load(Relaxed) == 1), "round {round}");
-        }
-    }
-
-    #[test]
-    fn a_stop_leaves_the_items_that_were_not_begun() {
-        for threads in [1, 3] {
-            let (pool, cancel) = (Pool::new(threads), Cancel::new());
-            let team = Team {
-                pool: &pool,
-                cancel: &cancel,
-            };
-            let done = AtomicUsize::new(0);
-            team.run(1000, |item| {
-                // Whoever comes later waits for the stop, so that none slips through before it.
-                if item == 5 {
-                    cancel.cancel();
-                } else if item > 5 {
-                    while !cancel.is_cancelled() {
-                        std::hint::spin_loop();
-                    }
-                }
-                done.fetch_add(1, Relaxed);
-            });
-            // A thread may have taken an item, or be in one, when another stops them all.
-            let done = done.load(Relaxed);
-            assert!(
-                (7 - threads..6 + threads).contains(&done),
-                "{done} of {threads} threads"
-            );
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::super::loops::{Block, Loops, PANEL, Pixel, Plane};
 use super::super::threads::Team;
 use super::tiles::Tiles;
+use super::window::Window;
 use super::{Arena, Packed, Pixels, SMALL, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -13,14 +14,15 @@ const BLOCK: usize = 16;
 /// Bytes of input that the tiles of a block read, at most: it should stay in a core's own cache
 /// with the weights that pass over it.
 const BLOCK_BYTES: usize = 1 << 18;
+/// Multiplications of an item that there is no use in cutting further.
+const ITEM: usize = 50_000;
 
 /// A convolution as a product over gathered rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Conv {
     pub plane: Plane,
     pub samples: usize,
-    /// (row, column) of each tap that ever falls on a real cell.
-    pub taps: Vec<(usize, usize)>,
+    window: Window,
     /// Floats of one tap.
     pub run: usize,
     pub groups: usize,
@@ -46,6 +48,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// The work of a group, of which a thread takes some tiles and some columns at once.
+struct Work<'a> {
+    tiles: &'a Tiles,
+    /// Pixels in a tile, at most.
+    height: usize,
+    /// Panels, as many together as the loops take.
+    columns: usize,
+    /// Multiplications, in all groups.
+    macs: usize,
+}
+
 /// Everything of a [`Conv`] but what follows from it.
 pub(crate) struct ConvParts {
     pub plane: Plane,
@@ -59,34 +72,12 @@ pub(crate) struct ConvParts {
     pub clamp: (f32, f32),
 }
 
-/// An input as the rows of a convolution's tiles are gathered from it.
+/// An input as the rows of a convolution's tiles are gathered from it: its first float, and floats from one
+/// pixel to the next.
+#[derive(Clone, Copy)]
 struct Source {
-    x: *mut f32,
+    x: *const f32,
     stride: usize,
-    /// Offsets (rows, columns) of the taps from the window's first cell, with their extremes.
-    taps: Vec<(isize, isize)>,
-    far: (isize, isize),
-    /// One tap, over cells as far apart as the output's.
-    same: bool,
-}
-
-impl Source {
-    /// Row and column of the first cell under an output pixel's window, which may be padding.
-    fn window(&self, p: &Plane, oy: usize, ox: usize) -> (isize, isize) {
-        let start = |axis: usize, o: usize| (o * p.stride[axis]) as isize - p.pad[axis] as isize;
-        (start(0, oy), start(1, ox))
-    }
-
-    /// Whether a tap of that window falls on a real cell.
-    fn real(&self, p: &Plane, at: (isize, isize), tap: (isize, isize)) -> bool {
-        (0..p.input[0] as isize).contains(&(at.0 + tap.0))
-            && (0..p.input[1] as isize).contains(&(at.1 + tap.1))
-    }
-
-    /// Whether every tap does.
-    fn holds(&self, p: &Plane, at: (isize, isize)) -> bool {
-        at.0 >= 0 && at.1 >= 0 && self.real(p, at, self.far)
-    }
 }
 
 impl Conv {
@@ -117,9 +108,9 @@ impl Conv {
             parts.groups * panels * taps.len() * run * PANEL
         );
         Conv {
+            window: Window::new(&plane, &taps),
             plane,
             samples,
-            taps,
             run,
             groups: parts.groups,
             channels: parts.channels,
@@ -139,26 +130,6 @@ impl Conv {
             false => (1, positions * self.samples),
         };
         Tiles::new(spans, span, height)
-    }
-
-    fn source(&self, x: *mut f32, stride: usize) -> Source {
-        let p = &self.plane;
-        let at = |&(ky, kx): &(usize, usize)| {
-            let (y, x) = (ky * p.dilation[0], kx * p.dilation[1]);
-            (y as isize, x as isize)
-        };
-        let taps: Vec<(isize, isize)> = self.taps.iter().map(at).collect();
-        let far = taps
-            .iter()
-            .fold((0, 0), |far, tap| (far.0.max(tap.0), far.1.max(tap.1)));
-        let same = p.stride == [1, 1] && p.input == p.output;
-        Source {
-            x,
-            stride,
-            same: same && p.pad == [0, 0] && taps == [(0, 0)],
-            taps,
-            far,
-        }
     }
 
     /// Runs over `x` into `y`. In a grouped convolution a tap reads `run` channels of its group.
@@ -187,30 +158,39 @@ impl Conv {
         assert!(self.groups * self.run <= x.channels || (self.groups == 1 && x.dense()));
         assert!(reach == 1 || (p.output[1].max(1) - 1) * p.stride[1] + reach <= p.input[1]);
         let (ys, rs) = (y.stride, residual.map_or(0, |r| r.stride));
-        let source = Shared(self.source(arena.start(x).get(), x.stride));
+        let source = Shared(Source {
+            x: arena.start(x).get().cast_const(),
+            stride: x.stride,
+        });
         let y = arena.start(y);
         let residual = residual.map(|r| arena.start(r));
         let panels = self.channels.div_ceil(PANEL);
         let columns = panels.div_ceil(loops.panels);
         let tiles = self.tiles(loops.height);
-        let macs = tiles.count * loops.height * self.taps.len() * self.run * self.channels;
+        let macs = tiles.count * loops.height * self.window.taps.len() * self.run * self.channels;
         let threads = if macs < SMALL { 1 } else { pool.threads() };
-        let (blocks, shares) = self.cut(&tiles, columns, threads, loops.height);
+        let work = Work {
+            tiles: &tiles,
+            height: loops.height,
+            columns,
+            macs,
+        };
+        let (blocks, shares) = self.cut(&work, threads);
         let (weights, bias) = (self.packed.ptr(), Shared(self.bias.as_ptr()));
-        let group_weights = panels * self.taps.len() * self.run * PANEL;
+        let group_weights = panels * self.window.taps.len() * self.run * PANEL;
         // Tiles of one position lie as far apart as the samples do.
         let apart = match self.position_major {
             true => p.output[0] * p.output[1],
             false => 1,
         };
         let items = self.groups * blocks * shares;
-        let item = |item: usize| {
+        let one = |s: &mut Scratch, gathered: &mut Option<usize>, item: usize| {
             let (group, left) = (item / (blocks * shares), item % (blocks * shares));
             let (block, share) = (left / shares, left % shares);
             let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
             let column = |share: usize| (columns * share / shares * loops.panels).min(panels);
             let (gi, go) = (group * self.run, group * self.channels);
-            SCRATCH.with_borrow_mut(|s| {
+            if *gathered != Some(item / shares) {
                 s.tiles.clear();
                 for tile in range.clone() {
                     let (first, end) = tiles.pixels(tile);
@@ -225,59 +205,70 @@ impl Conv {
                         },
                     });
                 }
-                self.gather(source.inner(), gi, &tiles, range, loops.height, &mut s.rows);
-                let block = Block {
-                    rows: &s.rows,
-                    height: loops.height,
-                    tiles: &s.tiles,
-                    step: apart * ys,
-                    residual_step: apart * rs,
-                    taps: self.taps.len(),
-                    run: self.run,
-                    weights: weights.get().wrapping_add(group * group_weights),
-                    bias: bias.get().wrapping_add(group * panels * PANEL),
-                    panels: column(share)..column(share + 1),
-                    // A thread takes its items in order.
-                    next: match share + 1 < shares {
-                        true => column(share + 1),
-                        false => 0,
-                    },
-                    channels: self.channels,
-                    low: self.low,
-                    high: self.high,
-                    cancel: pool.cancel,
-                };
-                // SAFETY: the loops are those of this processor (`Loops::of`). Rows point to
-                // `run` floats: to a real cell of x, whose extents and bounds were checked above,
-                // or to `zeros`. Output and residual pixels lie within tensors of the checked
-                // extents, and no two items share a pixel's panel. Weights and bias have the
-                // lengths that `Conv::new` checked. The program places an output so that it
-                // overlaps no input of its step.
-                unsafe { (loops.block)(&block) }
+                self.gather(source.get(), gi, &tiles, range, loops.height, &mut s.rows);
+                *gathered = Some(item / shares);
+            }
+            let block = Block {
+                rows: &s.rows,
+                height: loops.height,
+                tiles: &s.tiles,
+                step: apart * ys,
+                residual_step: apart * rs,
+                taps: self.window.taps.len(),
+                run: self.run,
+                weights: weights.get().wrapping_add(group * group_weights),
+                bias: bias.get().wrapping_add(group * panels * PANEL),
+                panels: column(share)..column(share + 1),
+                // A thread takes its items in order.
+                next: match share + 1 < shares {
+                    true => column(share + 1),
+                    false => 0,
+                },
+                channels: self.channels,
+                low: self.low,
+                high: self.high,
+                cancel: pool.cancel,
+            };
+            // SAFETY: the loops are those of this processor (`Loops::of`). Rows point to
+            // `run` floats: to a real cell of x, whose extents and bounds were checked above,
+            // or to `zeros`. Output and residual pixels lie within tensors of the checked
+            // extents, and no two items share a pixel's panel. Weights and bias have the
+            // lengths that `Conv::new` checked. The program places an output so that it
+            // overlaps no input of its step.
+            unsafe { (loops.block)(&block) }
+        };
+        let all = |items: &mut dyn Iterator<Item = usize>| {
+            SCRATCH.with_borrow_mut(|s| {
+                let mut gathered = None;
+                items.for_each(|item| one(s, &mut gathered, item));
             });
         };
         if threads == 1 {
             let going = |_: &usize| !pool.cancel.is_cancelled();
-            (0..items).take_while(going).for_each(item);
+            all(&mut (0..items).take_while(going));
         } else {
-            pool.run(items, item);
+            pool.share(items, all);
         }
     }
 
-    /// Into how many blocks of tiles and how many shares of the panels the work of a group is cut: about
-    /// four items a thread, but two where blocks are few, since each share gathers a block's rows anew.
-    fn cut(&self, tiles: &Tiles, columns: usize, threads: usize, height: usize) -> (usize, usize) {
-        let tile_bytes = height * self.run * 4;
+    /// Into how many blocks of tiles and how many shares of the panels the work of a group is cut: four
+    /// items a thread, so that a core that others use too doesn't hold up the rest, or fewer where they
+    /// would be short.
+    fn cut(&self, work: &Work, threads: usize) -> (usize, usize) {
+        let tile_bytes = work.height * self.run * 4;
         let long = (BLOCK_BYTES / tile_bytes.max(1)).clamp(4, BLOCK);
-        let mut blocks = tiles.count.div_ceil(long);
-        if threads > 1 && blocks > threads && blocks < 4 * threads {
-            blocks = blocks.next_multiple_of(threads).min(tiles.count);
+        let blocks = work.tiles.count.div_ceil(long);
+        if threads == 1 || blocks == 0 {
+            return (blocks, 1);
         }
-        let shares = match threads {
-            1 => 1,
-            _ => columns.min((2 * threads).div_ceil((blocks * self.groups).max(1))),
-        };
-        (blocks, shares)
+        let items = (work.macs / ITEM).clamp(threads, 4 * threads);
+        let items = items.div_ceil(self.groups);
+        let shares = work.columns.min(items.div_ceil(blocks));
+        let mut blocks = blocks.max(items.div_ceil(shares));
+        if blocks > threads {
+            blocks = blocks.next_multiple_of(threads);
+        }
+        (blocks.min(work.tiles.count), shares)
     }
 
     /// Sample and output position of the `m`-th pixel.
@@ -293,20 +284,20 @@ impl Conv {
     /// The rows of these tiles, `[tile][tap][height]`, from the `lead`-th channel on.
     fn gather(
         &self,
-        source: &Source,
+        source: Source,
         lead: usize,
         tiles: &Tiles,
         range: Range<usize>,
         height: usize,
         rows: &mut Vec<*const f32>,
     ) {
-        let tile_rows = self.taps.len() * height;
+        let tile_rows = self.window.taps.len() * height;
         // What is left there of another step is overwritten as far as it is read.
         rows.resize(range.len() * tile_rows, std::ptr::null());
-        let x = source.x.wrapping_add(lead).cast_const();
+        let x = source.x.wrapping_add(lead);
         for (tile, rows) in range.zip(rows.chunks_exact_mut(tile_rows.max(1))) {
             let (first, end) = tiles.pixels(tile);
-            if source.same {
+            if self.window.same {
                 for (q, row) in rows[..end - first].iter_mut().enumerate() {
                     *row = x.wrapping_add((first + q) * source.stride);
                 }
@@ -320,7 +311,7 @@ impl Conv {
     /// pixel, in one go where neighbours lie evenly.
     fn gather_tile(
         &self,
-        source: &Source,
+        source: Source,
         x: *const f32,
         first: usize,
         count: usize,
@@ -334,22 +325,23 @@ impl Conv {
         let mut whole = true;
         let mut q = 0;
         while q < count {
-            let at = source.window(p, oy, ox);
-            let inside = source.holds(p, at);
+            let at = self.window.first(oy, ox);
+            let inside = self.window.holds(at);
             // How many pixels go on like this one, and how far apart their windows are.
             let (many, cells) = if self.position_major {
                 (count - q, p.input[0] * p.input[1])
             } else if inside {
-                let room = (p.input[1] + p.pad[1] - source.far.1 as usize).div_ceil(p.stride[1]);
+                let room =
+                    (p.input[1] + p.pad[1] - self.window.far.1 as usize).div_ceil(p.stride[1]);
                 (room.min(p.output[1]).min(ox + count - q) - ox, p.stride[1])
             } else {
                 (1, 0)
             };
             let step = cells * source.stride;
             let cell = ((sample * p.input[0]) as isize + at.0) * p.input[1] as isize + at.1;
-            for (tap, row) in source.taps.iter().zip(rows[q..].chunks_mut(height)) {
+            for (tap, row) in self.window.taps.iter().zip(rows[q..].chunks_mut(height)) {
                 let row = &mut row[..many];
-                if inside || source.real(p, at, *tap) {
+                if inside || self.window.real(at, *tap) {
                     let cell = cell + tap.0 * p.input[1] as isize + tap.1;
                     let start = x.wrapping_offset(cell * source.stride as isize);
                     for (i, row) in row.iter_mut().enumerate() {
