@@ -6,6 +6,7 @@ pub(crate) mod gather;
 pub(crate) mod loops;
 pub(crate) mod matmul;
 pub(crate) mod memory;
+mod pages;
 pub(crate) mod planes;
 mod simd;
 pub(crate) mod step;

@@ -81,7 +81,7 @@ fn pack(source: &[f32], packing: &Packing) -> Packed {
         Packing::Columns { channels, deep } => channels.div_ceil(PANEL) * deep * PANEL,
         Packing::Depthwise { channels, taps } => channels * taps,
     };
-    let mut weights = Memory::zeroed(floats * 4);
+    let mut weights = Memory::shelved(floats * 4);
     fill(
         bytemuck::cast_slice_mut(weights.bytes_mut()),
         source,

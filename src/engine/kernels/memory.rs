@@ -1,25 +1,24 @@
 /*! Aligned memory, and disjoint pieces of it borrowed at once. */
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use super::pages::Pages;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Alignment of every buffer: a cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
 
-/// A page of the larger kind: the translation buffers reach much further over such. Streams of weights
-/// are read 2 to 5 % faster.
-const LARGE: usize = 2 << 20;
+/// Bytes of a shelf, which take room as they are touched.
+const SHELF: usize = 32 << 20;
 
-/// A zeroed, aligned block of bytes; a long one in large pages where the system has them.
+/// A zeroed, aligned block of bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
     start: NonNull<u8>,
     len: usize,
-    /// The mapping it lies in, or none where it comes from the allocator.
-    mapping: Option<(NonNull<u8>, usize)>,
+    /// The pages it lies in, or none where it comes from the allocator.
+    pages: Option<Arc<Pages>>,
 }
 
 // SAFETY: the block is owned, and all access goes through `&self` or `&mut self`.
@@ -28,10 +27,17 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// `len` zeroed bytes.
+    /// `len` zeroed bytes; many in large pages where the system has them.
     pub(crate) fn zeroed(len: usize) -> Memory {
-        if len >= LARGE {
-            return Memory::mapped(len);
+        if len >= Pages::LARGE {
+            let Some(pages) = Pages::new(len) else {
+                handle_alloc_error(Self::layout(len));
+            };
+            return Memory {
+                start: pages.start(),
+                len,
+                pages: Some(Arc::new(pages)),
+            };
         }
         let layout = Self::layout(len);
         // SAFETY: the layout's size is not zero.
@@ -40,42 +46,34 @@ impl Memory {
             Some(start) => Memory {
                 start,
                 len,
-                mapping: None,
+                pages: None,
             },
             None => handle_alloc_error(layout),
         }
     }
 
-    /// Pages of its own, which take room as they are touched.
-    fn mapped(len: usize) -> Memory {
-        let size = len.saturating_add(LARGE);
-        let pages = NonZeroUsize::new(size).and_then(|size| {
-            let (access, kind) = (
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_PRIVATE,
-            );
-            // SAFETY: a new mapping at a place of the system's choice touches no other.
-            unsafe { mmap_anonymous(None, size, access, kind) }.ok()
-        });
-        let Some(pages) = pages else {
-            handle_alloc_error(Self::layout(len));
-        };
-        let pages: NonNull<u8> = pages.cast();
-        let lead = pages.as_ptr().align_offset(LARGE);
-        // SAFETY: less than LARGE, by which the mapping is longer than `len`.
-        let start = unsafe { pages.add(lead) };
-        #[cfg(target_os = "linux")]
-        {
-            use nix::sys::mman::{MmapAdvise, madvise};
-            // SAFETY: these pages are of the mapping, and what they hold stays as it is. A system that
-            // won't leaves them as large as usual.
-            let _ =
-                unsafe { madvise(start.cast(), len / LARGE * LARGE, MmapAdvise::MADV_HUGEPAGE) };
+    /// `len` zeroed bytes for what stays as it is: blocks one behind the other in large pages, which go
+    /// with the last of them.
+    pub(crate) fn shelved(len: usize) -> Memory {
+        static LAST: Mutex<(Weak<Pages>, usize)> = Mutex::new((Weak::new(), 0));
+        let size = len.next_multiple_of(ALIGN);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let (shelf, used) = &mut *last;
+        let mut pages = shelf.upgrade().filter(|pages| size <= pages.len() - *used);
+        if pages.is_none() && size <= SHELF {
+            pages = Pages::new(SHELF).map(Arc::new);
+            (*shelf, *used) = (pages.as_ref().map_or_else(Weak::new, Arc::downgrade), 0);
         }
+        let Some(pages) = pages else {
+            return Memory::zeroed(len);
+        };
+        // SAFETY: so many bytes are left there, as just looked at.
+        let start = unsafe { pages.start().add(*used) };
+        *used += size;
         Memory {
             start,
             len,
-            mapping: Some((pages, size)),
+            pages: Some(pages),
         }
     }
 
@@ -135,11 +133,38 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        match self.mapping {
-            // SAFETY: mapped in `mapped` with this very size, and nothing reaches it any more.
-            Some((pages, size)) => drop(unsafe { munmap(pages.cast(), size) }),
+        match &self.pages {
+            Some(pages) if Arc::strong_count(pages) > 1 => pages.give_back(self.start, self.len),
+            // The last block's go with it.
+            Some(_) => {}
             // SAFETY: allocated in `zeroed` with this very layout.
             None => unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shelved_blocks_are_zeroed_aligned_and_apart() {
+        let lens = [0, 1, 64, 100, 1 << 20, SHELF - 5, 3, SHELF + 1, 200_000];
+        for round in 0..2 {
+            let mut blocks: Vec<Memory> = lens.iter().map(|&len| Memory::shelved(len)).collect();
+            for (block, &len) in blocks.iter_mut().zip(&lens) {
+                assert_eq!(block.bytes().len(), len);
+                assert_eq!(block.as_mut_ptr().align_offset(ALIGN), 0);
+                assert!(
+                    block.bytes().iter().all(|&b| b == 0),
+                    "{len}, round {round}"
+                );
+                block.bytes_mut().fill(7);
+            }
+            // What others give back stays theirs alone.
+            let kept = blocks.split_off(4);
+            drop(blocks);
+            assert!(kept.iter().all(|b| b.bytes().iter().all(|&b| b == 7)));
         }
     }
 }
