@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub(crate) const ALIGN: usize = 64;
 
 /// Bytes of a shelf, which take room as they are touched.
-const SHELF: usize = 32 << 20;
+const SHELF: usize = 128 << 20;
 
 /// A zeroed, aligned block of bytes.
 #[derive(Debug)]

@@ -66,6 +66,10 @@ struct Batch<'a> {
     range: Range<usize>,
     first: usize,
     count: usize,
+    /// Panels, as many together as the loops take.
+    columns: Range<usize>,
+    /// Whether the thread spread their input already.
+    spread: bool,
 }
 
 /// What a thread works in.
@@ -166,11 +170,11 @@ impl Winograd {
     /// Bytes that so many threads work in, beside the arena: spread input, and products.
     pub(crate) fn scratch_bytes(&self, loops: &Loops, threads: usize) -> [usize; 2] {
         let tiles = self.tiles(loops);
-        let blocks = self.blocks(&tiles, loops, threads);
+        let (blocks, shares) = self.cut(&tiles, loops, threads);
         let count = tiles.count.div_ceil(blocks) * loops.height;
         [self.pitch(), loops.panels * PANEL].map(|pitch| {
             let floats = self.side.products() * (count * pitch + GAP);
-            4 * floats * threads.min(blocks)
+            4 * floats * threads.min(blocks * shares)
         })
     }
 
@@ -190,12 +194,19 @@ impl Winograd {
         Tiles::new(1, self.samples * rows * columns, loops.height)
     }
 
-    /// How many pieces those are handed out in.
-    fn blocks(&self, tiles: &Tiles, loops: &Loops, threads: usize) -> usize {
+    /// Into how many blocks of tiles and how many shares of the panels the work is cut. A thread spreads
+    /// the input of a block that it has a share of; where blocks are fewer than threads, that is less than
+    /// to read all the weights.
+    fn cut(&self, tiles: &Tiles, loops: &Loops, threads: usize) -> (usize, usize) {
         let tile_bytes = loops.height * self.side.products() * self.pitch() * 4;
         let long = (SPREAD_BYTES / tile_bytes).max(1);
-        let blocks = tiles.count.div_ceil(long).next_multiple_of(threads);
-        blocks.min(tiles.count)
+        let blocks = tiles.count.div_ceil(long);
+        let columns = self.channels.div_ceil(PANEL).div_ceil(loops.panels);
+        let shares = columns.min((4 * threads).div_ceil(blocks.max(1)));
+        match blocks < threads && blocks * shares >= threads {
+            true => (blocks, shares),
+            false => (blocks.next_multiple_of(threads).min(tiles.count), 1),
+        }
     }
 
     fn corner(&self, tile: usize) -> Corner {
@@ -245,17 +256,25 @@ impl Winograd {
             residual: residual.map(|r| (arena.start(r).get().cast_const(), r.stride)),
         });
         let tiles = self.tiles(loops);
-        let blocks = self.blocks(&tiles, loops, pool.threads());
-        pool.run(blocks, |block| {
-            let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
-            let first = tiles.pixels(range.start).0;
-            let batch = Batch {
-                tiles: &tiles,
-                first,
-                count: tiles.pixels(range.end - 1).1 - first,
-                range,
-            };
-            SCRATCH.with_borrow_mut(|s| self.batch(s, maps.inner(), &batch, loops, pool));
+        let (blocks, shares) = self.cut(&tiles, loops, pool.threads());
+        let columns = self.channels.div_ceil(PANEL).div_ceil(loops.panels);
+        pool.share(blocks * shares, |items| {
+            let mut spread = None;
+            for item in items {
+                let (block, share) = (item / shares, item % shares);
+                let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
+                let first = tiles.pixels(range.start).0;
+                let batch = Batch {
+                    tiles: &tiles,
+                    first,
+                    count: tiles.pixels(range.end - 1).1 - first,
+                    range,
+                    columns: columns * share / shares..columns * (share + 1) / shares,
+                    spread: spread == Some(block),
+                };
+                SCRATCH.with_borrow_mut(|s| self.batch(s, maps.inner(), &batch, loops, pool));
+                spread = Some(block);
+            }
         });
     }
 
@@ -264,11 +283,13 @@ impl Winograd {
         let spread = Room::new(&mut s.spread, self.side, batch.count, self.pitch());
         let wide = loops.panels * PANEL;
         let products = Room::new(&mut s.products, self.side, batch.count, wide);
-        for i in (0..batch.count).take_while(going) {
-            self.spread(maps, batch.first + i, &spread, i, loops);
+        if !batch.spread {
+            for i in (0..batch.count).take_while(going) {
+                self.spread(maps, batch.first + i, &spread, i, loops);
+            }
         }
         let panels = self.channels.div_ceil(PANEL);
-        for panel in (0..panels).step_by(loops.panels) {
+        for panel in batch.columns.clone().map(|column| column * loops.panels) {
             let group = panel..(panel + loops.panels).min(panels);
             for product in 0..self.side.products() {
                 s.rows
