@@ -196,7 +196,10 @@ impl Terminal {
             .args(["rows", &rows_text, "cols", &columns_text, "-F"])
             .arg(&self.tty)
             .status();
-        self.parser.screen_mut().set_size(rows, columns);
+        // A frame that was under way is for the size before: where it wraps at a height of one, vt100
+        // doesn't survive it.
+        let screen = self.parser.screen_mut();
+        screen.set_size(rows.max(2), columns.max(2));
         stty.is_ok_and(|s| s.success())
     }
 

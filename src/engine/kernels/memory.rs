@@ -56,7 +56,9 @@ impl Memory {
     /// with the last of them.
     pub(crate) fn shelved(len: usize) -> Memory {
         static LAST: Mutex<(Weak<Pages>, usize)> = Mutex::new((Weak::new(), 0));
-        let size = len.next_multiple_of(ALIGN);
+        let Some(size) = len.checked_next_multiple_of(ALIGN) else {
+            return Memory::zeroed(len);
+        };
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
         let (shelf, used) = &mut *last;
         let mut pages = shelf.upgrade().filter(|pages| size <= pages.len() - *used);
@@ -148,11 +150,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shelved_blocks_are_zeroed_aligned_and_apart() {
-        let lens = [0, 1, 64, 100, 1 << 20, SHELF - 5, 3, SHELF + 1, 200_000];
-        for round in 0..2 {
-            let mut blocks: Vec<Memory> = lens.iter().map(|&len| Memory::shelved(len)).collect();
-            for (block, &len) in blocks.iter_mut().zip(&lens) {
+    fn shelved_blocks_are_zeroed_and_aligned() {
+        for len in [0, 1, 64, 100, 1 << 20, SHELF - 5, 3, SHELF + 1, 200_000] {
+            for round in 0..2 {
+                let mut block = Memory::shelved(len);
                 assert_eq!(block.bytes().len(), len);
                 assert_eq!(block.as_mut_ptr().align_offset(ALIGN), 0);
                 assert!(
@@ -161,10 +162,25 @@ mod tests {
                 );
                 block.bytes_mut().fill(7);
             }
-            // What others give back stays theirs alone.
-            let kept = blocks.split_off(4);
-            drop(blocks);
-            assert!(kept.iter().all(|b| b.bytes().iter().all(|&b| b == 7)));
+        }
+    }
+
+    #[test]
+    fn what_a_block_gives_back_is_its_own_alone() {
+        for len in [1, 4000, 70_000, 200_000, 3 << 20] {
+            let mut blocks: Vec<Memory> = (0..9).map(|_| Memory::shelved(len)).collect();
+            for (fill, block) in (1..).zip(&mut blocks) {
+                block.bytes_mut().fill(fill);
+            }
+            let mut kept = vec![];
+            for (fill, block) in (1..).zip(blocks) {
+                if fill % 2 == 0 {
+                    kept.push((fill, block));
+                }
+            }
+            for (fill, block) in kept {
+                assert!(block.bytes().iter().all(|&b| b == fill), "{len}");
+            }
         }
     }
 }

@@ -4,10 +4,6 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-/// A whole number of pages on every system.
-#[cfg(target_os = "linux")]
-const PAGE: usize = 64 << 10;
-
 /// Zeroed pages of a process's own, large ones where the system has them. They take room as they are
 /// touched. Streams of weights are read 2 to 5 % faster from large ones.
 #[derive(Debug)]
@@ -46,8 +42,9 @@ impl Pages {
             start,
             len,
         };
+        // Over pages of more than 4 KB the larger kind has 32 MB and more: too much to take at a touch.
         #[cfg(target_os = "linux")]
-        {
+        if page() == Some(4096) {
             use nix::sys::mman::{MmapAdvise, madvise};
             let large = len / Pages::LARGE * Pages::LARGE;
             // SAFETY: these pages are of the mapping, and what they hold stays as it is. A system that
@@ -69,10 +66,10 @@ impl Pages {
     /// stay.
     pub(super) fn give_back(&self, block: NonNull<u8>, len: usize) {
         #[cfg(target_os = "linux")]
-        {
+        if let Some(page) = page() {
             use nix::sys::mman::{MmapAdvise, madvise};
-            let lead = block.as_ptr().align_offset(PAGE);
-            let whole = len.saturating_sub(lead) / PAGE * PAGE;
+            let lead = block.as_ptr().align_offset(page);
+            let whole = len.saturating_sub(lead) / page * page;
             if whole > 0 {
                 // SAFETY: these pages lie within the block, which is of this mapping, and nothing
                 // reaches them any more.
@@ -83,6 +80,14 @@ impl Pages {
         #[cfg(not(target_os = "linux"))]
         let _ = (block, len);
     }
+}
+
+/// Bytes of a page of the usual kind.
+#[cfg(target_os = "linux")]
+fn page() -> Option<usize> {
+    use nix::unistd::{SysconfVar, sysconf};
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten()?;
+    usize::try_from(page).ok()
 }
 
 impl Drop for Pages {

@@ -67,7 +67,9 @@ impl Pool {
         };
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         let pools = pools.get_or_insert_default();
-        if let Some(pool) = pools.get(&threads).and_then(Weak::upgrade) {
+        let pool = pools.get(&threads).and_then(Weak::upgrade);
+        // One that saw a panic may lack a worker, and hands out nothing any more.
+        if let Some(pool) = pool.filter(|pool| !pool.shared.board.failed()) {
             return pool;
         }
         let pool = Arc::new(Pool::new(threads));

@@ -167,7 +167,8 @@ impl Conv {
         let panels = self.channels.div_ceil(PANEL);
         let columns = panels.div_ceil(loops.panels);
         let tiles = self.tiles(loops.height);
-        let macs = tiles.count * loops.height * self.window.taps.len() * self.run * self.channels;
+        let macs = tiles.count * loops.height * self.window.taps.len() * self.run;
+        let macs = macs * self.channels * self.groups;
         let threads = if macs < SMALL { 1 } else { pool.threads() };
         let work = Work {
             tiles: &tiles,

@@ -171,7 +171,7 @@ impl Winograd {
     pub(crate) fn scratch_bytes(&self, loops: &Loops, threads: usize) -> [usize; 2] {
         let tiles = self.tiles(loops);
         let (blocks, shares) = self.cut(&tiles, loops, threads);
-        let count = tiles.count.div_ceil(blocks) * loops.height;
+        let count = tiles.count.div_ceil(blocks.max(1)) * loops.height;
         [self.pitch(), loops.panels * PANEL].map(|pitch| {
             let floats = self.side.products() * (count * pitch + GAP);
             4 * floats * threads.min(blocks * shares)

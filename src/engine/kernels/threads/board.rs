@@ -172,6 +172,8 @@ impl Board {
                 let (data, call) = *self.latest.0.job.get();
                 call(data, &mut items);
             }
+            // What nobody begins, nobody ends.
+            assert!(part.begin(of).is_none(), "items of the engine were left");
             part.tell();
         }
         part.ended = true;

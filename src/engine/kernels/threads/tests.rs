@@ -116,3 +116,21 @@ fn a_stop_leaves_the_items_that_were_not_begun() {
         );
     }
 }
+
+#[test]
+fn nobody_gets_a_pool_that_saw_a_panic() {
+    let pool = Pool::shared(7);
+    assert!(Arc::ptr_eq(&pool, &Pool::shared(7)));
+    let run = std::panic::AssertUnwindSafe(|| pool.share(2, |_| panic!("as it should")));
+    assert!(std::panic::catch_unwind(run).is_err());
+    assert!(!Arc::ptr_eq(&pool, &Pool::shared(7)));
+}
+
+#[test]
+#[should_panic(expected = "of the engine")]
+fn items_that_a_closure_leaves_are_a_panic_and_no_wait() {
+    let pool = Pool::new(2);
+    pool.share(9, |items| {
+        items.next();
+    });
+}
