@@ -16,7 +16,7 @@ mod windows;
 
 use super::general::{self, Info, Work};
 use super::kernels::loops::Fold;
-use super::kernels::step::{Conv, Packed, Pixels, Sweep, Winograd};
+use super::kernels::step::{Convolution, Ends, Packed, Pixels, Sweep};
 use super::weights::{self, Packing, Weights};
 use crate::model::{Constant, Data, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashMap};
@@ -39,16 +39,8 @@ pub(crate) enum Action {
         writes: Vec<usize>,
     },
     Conv {
-        conv: Box<Conv>,
-        x: Pixels,
-        residual: Option<Pixels>,
-        y: Pixels,
-    },
-    Winograd {
-        conv: Box<Winograd>,
-        x: Pixels,
-        residual: Option<Pixels>,
-        y: Pixels,
+        conv: Box<Convolution>,
+        ends: Ends,
     },
     Sweep {
         sweep: Sweep,
@@ -89,7 +81,6 @@ impl Step {
         match &self.action {
             Action::General { reads, .. } => reads.iter().map(constant).sum(),
             Action::Conv { conv, .. } => conv.parameter_bytes(),
-            Action::Winograd { conv, .. } => conv.parameter_bytes(),
             Action::Sweep { sweep, .. } => {
                 let packed = sweep.packed.as_ref();
                 packed.map_or(0, |(weights, bias)| 4 * (weights.floats + bias.len()))
@@ -321,9 +312,9 @@ impl Lowering<'_> {
                 reads.iter().for_each(|p| place(p, &mut used));
                 used.extend(writes);
             }
-            Action::Conv { x, residual, y, .. } | Action::Winograd { x, residual, y, .. } => {
-                used.extend([x.slot, y.slot]);
-                used.extend(residual.map(|r| r.slot));
+            Action::Conv { ends, .. } => {
+                used.extend([ends.x.slot, ends.y.slot]);
+                used.extend(ends.residual.map(|r| r.slot));
             }
             Action::Sweep { x, y, .. } => used.extend([x.slot, y.slot]),
             Action::ToPixels { from, to, .. } => {

@@ -94,7 +94,7 @@ impl Program {
         let outputs = graph.outputs.iter().map(|&id| info(id));
         // Each thread has room for the longest of either kind.
         let scratch = lowered.steps.iter().map(|step| match &step.action {
-            Action::Winograd { conv, .. } => conv.scratch_bytes(&loops, pool.threads()),
+            Action::Conv { conv, .. } => conv.scratch_bytes(&loops, pool.threads()),
             _ => [0; 2],
         });
         let longest = scratch.fold([0; 2], |[a, b], [c, d]| [a.max(c), b.max(d)]);
@@ -230,23 +230,8 @@ impl Program {
                         what,
                     });
             }
-            Action::Conv {
-                conv,
-                x,
-                residual,
-                y,
-            } => {
-                let mut arena = Arena { memory, slots };
-                conv.run(&mut arena, x, residual.as_ref(), y, loops, pool);
-            }
-            Action::Winograd {
-                conv,
-                x,
-                residual,
-                y,
-            } => {
-                let mut arena = Arena { memory, slots };
-                conv.run(&mut arena, x, residual.as_ref(), y, loops, pool);
+            Action::Conv { conv, ends } => {
+                conv.run(&mut Arena { memory, slots }, ends, loops, pool);
             }
             Action::Sweep { sweep, x, y } => {
                 sweep.run(&mut Arena { memory, slots }, x, y, loops, pool);

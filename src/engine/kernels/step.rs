@@ -5,6 +5,7 @@ a row of pixels. No step is so long that a stop would have to wait for all of it
 */
 
 mod conv;
+mod convolution;
 mod layout;
 mod sweep;
 mod tiles;
@@ -13,6 +14,7 @@ mod winograd;
 
 use super::memory::Memory;
 pub(crate) use conv::{Conv, ConvParts};
+pub(crate) use convolution::{Convolution, Ends};
 pub(crate) use layout::{Plain, copy_pixels, from_pixels, from_pixels_into, to_pixels};
 pub(crate) use sweep::Sweep;
 pub(crate) use winograd::Winograd;

@@ -8,7 +8,7 @@ mod case;
 
 use super::loops::{Fold, Loops, PANEL, Plane, Side};
 use super::matmul::{Matrix, product};
-use super::step::{self, Conv, ConvParts, Plain, Sweep, Winograd};
+use super::step::{self, Conv, ConvParts, Ends, Plain, Sweep, Winograd};
 use super::threads::{Pool, Team};
 use crate::engine::{Cancel, Isa};
 use case::{Case, Room, UNTOUCHED, case, pack, pixels, square};
@@ -73,6 +73,7 @@ fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
         pixels(2, out, case.gap),
     ];
     let [from, residual, to] = &tensors;
+    let ends = case.ends(&tensors);
     let conv = Winograd::new(
         side,
         ConvParts {
@@ -92,8 +93,7 @@ fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
         room.fill(from, &x);
         room.fill(residual, &added);
         with_team(case.threads, |team| {
-            let residual = case.residual.then_some(residual);
-            conv.run(&mut room.arena(), from, residual, to, &loops, team);
+            conv.run(&mut room.arena(), &ends, &loops, team);
         });
         close(isa, &room.take(to), &want)?;
     }
@@ -130,6 +130,7 @@ fn convolve(case: &Case, by_rows: bool) -> Result<(), TestCaseError> {
         pixels(2, out, case.gap),
     ];
     let [from, residual, to] = &tensors;
+    let ends = case.ends(&tensors);
     let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
     let conv = Conv::new(ConvParts {
         plane,
@@ -153,8 +154,7 @@ fn convolve(case: &Case, by_rows: bool) -> Result<(), TestCaseError> {
                 let plain = Plain::Outside(&x);
                 step::to_pixels(&mut room.arena(), plain, (h, w), from, pad, team);
             }
-            let residual = case.residual.then_some(residual);
-            conv.run(&mut room.arena(), from, residual, to, &loops, team);
+            conv.run(&mut room.arena(), &ends, &loops, team);
         });
         close(isa, &room.take(to), &want)?;
     }
@@ -374,14 +374,12 @@ fn nothing_is_not_a_number_but_passes_through_a_clamp_as_its_bound() {
         let mut room = Room::new(&tensors);
         room.fill(&tensors[0], &[f32::NAN]);
         with_team(1, |team| {
-            conv.run(
-                &mut room.arena(),
-                &tensors[0],
-                None,
-                &tensors[1],
-                &loops,
-                team,
-            );
+            let ends = Ends {
+                x: tensors[0],
+                residual: None,
+                y: tensors[1],
+            };
+            conv.run(&mut room.arena(), &ends, &loops, team);
         });
         let got = room.take(&tensors[1]);
         assert!(got.iter().all(|y| y.is_nan()), "{isa:?}: {got:?}");
@@ -417,14 +415,12 @@ fn a_stop_leaves_the_tiles_that_were_not_begun() {
                 pool: &pool,
                 cancel: &cancel,
             };
-            conv.run(
-                &mut room.arena(),
-                &tensors[0],
-                None,
-                &tensors[1],
-                &loops,
-                team,
-            );
+            let ends = Ends {
+                x: tensors[0],
+                residual: None,
+                y: tensors[1],
+            };
+            conv.run(&mut room.arena(), &ends, &loops, team);
             let got = room.take(&tensors[1]);
             got.iter().filter(|&&y| y != UNTOUCHED).count()
         };

@@ -3,7 +3,7 @@
 use super::{Action, Lowering, Place};
 use crate::engine::general::{self, Info};
 use crate::engine::kernels::loops::{PANEL, Plane};
-use crate::engine::kernels::step::{Conv, ConvParts, Pixels};
+use crate::engine::kernels::step::{Conv, ConvParts, Convolution, Ends, Pixels};
 use crate::engine::weights::Packing;
 use crate::model::{DType, Node, Op, ValueId};
 use std::collections::HashSet;
@@ -178,10 +178,12 @@ impl Lowering<'_> {
             clamp,
         });
         let action = Action::Conv {
-            conv: Box::new(conv),
-            x,
-            residual: None,
-            y: as_rows(slot, channels),
+            conv: Box::new(Convolution::Rows(conv)),
+            ends: Ends {
+                x,
+                residual: None,
+                y: as_rows(slot, channels),
+            },
         };
         self.push(&node.name, "product", action);
         Ok(true)

@@ -2,7 +2,7 @@
 
 use super::{Action, Lowering, image};
 use crate::engine::kernels::loops::{Fold, PANEL, Plane, Side};
-use crate::engine::kernels::step::{Conv, ConvParts, Pixels, Sweep, Winograd};
+use crate::engine::kernels::step::{Conv, ConvParts, Convolution, Ends, Pixels, Sweep, Winograd};
 use crate::engine::weights::Packing;
 use crate::model::op::{PoolKind, Window};
 use crate::model::{DType, Node, ValueId};
@@ -154,32 +154,25 @@ impl Lowering<'_> {
             bias: Arc::new(bias_panels),
             clamp,
         };
-        if let Some(side) = side {
-            let conv = Box::new(Winograd::new(side, parts));
-            let action = Action::Winograd {
-                conv,
-                x,
-                residual: added,
-                y,
-            };
-            let kernel = match side {
-                Side::Two => "convolution by F(2x2, 3x3)",
-                Side::Four => "convolution by F(4x4, 3x3)",
-            };
-            self.push(&node.name, kernel, action);
-            return Ok(true);
-        }
-        let kernel = match (rows, groups > 1, kernel) {
-            (true, ..) => "convolution by rows",
-            (_, true, _) => "grouped convolution",
+        let kernel = match (side, rows, groups > 1, kernel) {
+            (Some(Side::Two), ..) => "convolution by F(2x2, 3x3)",
+            (Some(Side::Four), ..) => "convolution by F(4x4, 3x3)",
+            (_, true, ..) => "convolution by rows",
+            (_, _, true, _) => "grouped convolution",
             (.., [1, 1]) => "convolution 1x1",
             _ => "convolution",
         };
+        let conv = match side {
+            Some(side) => Convolution::Products(Winograd::new(side, parts)),
+            None => Convolution::Rows(Conv::new(parts)),
+        };
         let action = Action::Conv {
-            conv: Box::new(Conv::new(parts)),
-            x,
-            residual: added,
-            y,
+            conv: Box::new(conv),
+            ends: Ends {
+                x,
+                residual: added,
+                y,
+            },
         };
         self.push(&node.name, kernel, action);
         Ok(true)

@@ -4,7 +4,7 @@ use super::super::loops::{Block, Loops, PANEL, Pixel, Plane};
 use super::super::threads::Team;
 use super::tiles::Tiles;
 use super::window::Window;
-use super::{Arena, Packed, Pixels, SMALL, Shared};
+use super::{Arena, Ends, Packed, SMALL, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -133,26 +133,9 @@ impl Conv {
     }
 
     /// Runs over `x` into `y`. In a grouped convolution a tap reads `run` channels of its group.
-    pub(crate) fn run(
-        &self,
-        arena: &mut Arena<'_>,
-        x: &Pixels,
-        residual: Option<&Pixels>,
-        y: &Pixels,
-        loops: &Loops,
-        pool: Team<'_>,
-    ) {
-        let p = &self.plane;
-        let output = (
-            self.samples,
-            p.output[0],
-            p.output[1],
-            self.channels * self.groups,
-        );
-        for t in residual.into_iter().chain([y]) {
-            assert_eq!((t.samples, t.height, t.width, t.channels), output);
-        }
-        assert_eq!((x.samples, [x.height, x.width]), (self.samples, p.input));
+    pub(crate) fn run(&self, arena: &mut Arena<'_>, ends: &Ends, loops: &Loops, pool: Team<'_>) {
+        let (p, Ends { x, residual, y }) = (&self.plane, ends);
+        ends.check(p, self.samples, self.channels * self.groups);
         // A run may go on over the pixels of a row (the first layer); else it stays in its pixel.
         let reach = self.run.max(1).div_ceil(x.channels.max(1));
         assert!(self.groups * self.run <= x.channels || (self.groups == 1 && x.dense()));
@@ -163,7 +146,7 @@ impl Conv {
             stride: x.stride,
         });
         let y = arena.start(y);
-        let residual = residual.map(|r| arena.start(r));
+        let residual = residual.map(|r| arena.start(&r));
         let panels = self.channels.div_ceil(PANEL);
         let columns = panels.div_ceil(loops.panels);
         let tiles = self.tiles(loops.height);

@@ -7,7 +7,7 @@ use super::super::loops::{Block, Collect, Loops, PANEL, PRODUCTS, Pixel, Plane, 
 use super::super::memory::Memory;
 use super::super::threads::Team;
 use super::tiles::Tiles;
-use super::{Arena, ConvParts, Packed, Pixels, Shared};
+use super::{Arena, ConvParts, Ends, Packed, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -234,26 +234,14 @@ impl Winograd {
     }
 
     /// Runs over `x` into `y`.
-    pub(crate) fn run(
-        &self,
-        arena: &mut Arena<'_>,
-        x: &Pixels,
-        residual: Option<&Pixels>,
-        y: &Pixels,
-        loops: &Loops,
-        pool: Team<'_>,
-    ) {
-        let p = &self.plane;
-        for t in residual.into_iter().chain([y]) {
-            assert_eq!([t.samples, t.channels], [self.samples, self.channels]);
-            assert_eq!([t.height, t.width], p.output);
-        }
-        assert_eq!([x.samples, x.channels], [self.samples, self.deep]);
-        assert_eq!([x.height, x.width], p.input);
+    pub(crate) fn run(&self, arena: &mut Arena<'_>, ends: &Ends, loops: &Loops, pool: Team<'_>) {
+        let Ends { x, residual, y } = ends;
+        ends.check(&self.plane, self.samples, self.channels);
+        assert_eq!(x.channels, self.deep);
         let maps = Shared(Maps {
             x: (arena.start(x).get(), x.stride),
             y: (arena.start(y).get(), y.stride),
-            residual: residual.map(|r| (arena.start(r).get().cast_const(), r.stride)),
+            residual: residual.map(|r| (arena.start(&r).get().cast_const(), r.stride)),
         });
         let tiles = self.tiles(loops);
         let (blocks, shares) = self.cut(&tiles, loops, pool.threads());

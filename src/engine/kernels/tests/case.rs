@@ -3,7 +3,7 @@
 
 use crate::engine::kernels::loops::{PANEL, Plane, Side};
 use crate::engine::kernels::memory::Memory;
-use crate::engine::kernels::step::{Arena, Packed, Pixels};
+use crate::engine::kernels::step::{Arena, Ends, Packed, Pixels};
 use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -145,6 +145,12 @@ prop_compose! {
 }
 
 impl Case {
+    /// Of input, residual and output.
+    pub(super) fn ends(&self, &[x, residual, y]: &[Pixels; 3]) -> Ends {
+        let residual = self.residual.then_some(residual);
+        Ends { x, residual, y }
+    }
+
     pub(super) fn input(&self) -> [usize; 4] {
         let [h, w] = self.plane.input;
         [self.samples, self.channels, h, w]
