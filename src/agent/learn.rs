@@ -10,10 +10,8 @@ use super::server::Agent;
 use crate::data::Preprocessing;
 use crate::engine::EngineError;
 use crate::exits::Dropout;
-use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fused;
-use crate::model::onnx::import_bytes;
 use crate::remote::message::{self, Epoch, JobEvent, Progress, TrainHeads, Trained};
 use crate::train::{self, CacheLimits, HeadSpec, Task, TrainError, train_heads};
 use std::sync::{Mutex, PoisonError};
@@ -106,18 +104,14 @@ impl train::Samples for Lessons<'_> {
 /// Trains all heads; each is kept as an ONNX file, in the order of the request.
 pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Trained, JobError> {
     let start = Instant::now();
-    let load = |address: &str, name: &str| -> Result<Graph, JobError> {
-        let bytes = agent.store.read(address)?;
-        import_bytes(&bytes, name).map_err(|e| JobError::Failed(format!("{name}: {e}")))
-    };
-    let backbone = fused(load(&request.model, "network")?);
+    let backbone = fused(agent.store.graph(&request.model, "network")?);
     let open = |of| Lessons::open(agent, of, &request.preprocessing);
     let lessons = open(&request.lessons)?;
     let judge = request.judge.as_ref().map(open).transpose()?;
     let mut graphs = Vec::new();
     let mut dropout: Vec<Vec<Dropout>> = Vec::new();
     for head in &request.heads {
-        graphs.push(load(&head.model, &head.name)?);
+        graphs.push(agent.store.graph(&head.model, &head.name)?);
         let dropped = head.dropout.iter().cloned();
         dropout.push(
             dropped

@@ -10,7 +10,6 @@ use crate::engine::EngineError;
 use crate::model::Graph;
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
-use crate::model::onnx::import_reader;
 use crate::partition::parts::PartBundle;
 use crate::remote::message::{HeadToProfile, JobEvent, Progress};
 use std::time::{Duration, Instant};
@@ -74,13 +73,7 @@ pub(super) fn network(
     batch: usize,
     runs: usize,
 ) -> Result<Profile, JobError> {
-    let load = |address: &str, name: &str| -> Result<Graph, JobError> {
-        let (mut file, length) = agent.store.reader(address)?;
-        let graph = import_reader(&mut file, length, name);
-        graph
-            .map(fused)
-            .map_err(|e| JobError::Failed(format!("the network {address}: {e}")))
-    };
+    let load = |address: &str, name: &str| agent.store.graph(address, name).map(fused);
     let graph = load(model, "network")?;
     if batch > BATCH || runs > MOST_RUNS {
         let what = format!("at most {BATCH} samples a run and {MOST_RUNS} runs");

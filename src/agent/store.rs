@@ -9,7 +9,9 @@ what is still coming in counted in full; the one not asked for the longest goes 
 
 mod upload;
 
-use super::error::{AgentError, Refused};
+use super::error::{AgentError, JobError, Refused};
+use crate::model::Graph;
+use crate::model::onnx::import_reader;
 use crate::remote::message::{Address, Upload};
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
@@ -174,6 +176,13 @@ impl Store {
             Ok::<_, std::io::Error>((BufReader::new(file), length))
         };
         open().map_err(Refused::internal)
+    }
+
+    /// The network or head in a file, which errors call by `name`.
+    pub(super) fn graph(&self, address: &str, name: &str) -> Result<Graph, JobError> {
+        let (mut file, length) = self.reader(address)?;
+        let graph = import_reader(&mut file, length, name);
+        graph.map_err(|e| JobError::Failed(format!("{name} ({address}): {e}")))
     }
 
     /// Its bytes, checked like [`Store::checked`].
