@@ -200,7 +200,7 @@ pub fn head_with(
     Ok(Head {
         point: point.clone(),
         rendered: text,
-        hash: digest[..8].iter().map(|b| format!("{b:02x}")).collect(),
+        hash: hex::encode(&digest[..8]),
         graph: built.graph,
         params: built.params,
         macs: built.macs,

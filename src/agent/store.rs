@@ -85,7 +85,7 @@ fn address_of(path: &Path) -> std::io::Result<Address> {
             n => hash.update(&bytes[..n]),
         }
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex::encode(hash.finalize()))
 }
 
 impl Store {

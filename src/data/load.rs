@@ -11,7 +11,6 @@ use super::{Calibration, DataError, Preprocessing, Set, Source};
 use crate::engine::Cancel;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::sync::OnceLock;
 
 /// Images decoded between two looks at the cancel token; small enough to stop within 200 ms.
@@ -264,13 +263,7 @@ impl LoadedData {
             for label in &stored.labels {
                 sha.update(label.to_le_bytes());
             }
-            sha.finalize()
-                .iter()
-                .fold(String::with_capacity(64), |mut hex, byte| {
-                    // Writing into a string can't fail.
-                    let _ = write!(hex, "{byte:02x}");
-                    hex
-                })
+            hex::encode(sha.finalize())
         });
         hash.clone()
     }

@@ -242,11 +242,7 @@ pub struct PartBundle {
 
 /// SHA-256 of a bundle's bytes, hex: its address.
 pub fn address(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 impl PartBundle {
@@ -426,7 +422,7 @@ fn graph(source: &mut dyn Read, file: &BundleFile) -> Result<Graph, PartError> {
     if hashed.length != file.bytes {
         return Err(bad(&file.name, "the bundle ends inside it"));
     }
-    if hex(&hashed.digest.finalize()) != file.sha256 {
+    if hex::encode(hashed.digest.finalize()) != file.sha256 {
         return Err(bad(&file.name, "its checksum differs: damaged on the way"));
     }
     graph

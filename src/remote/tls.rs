@@ -135,25 +135,15 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn digest(print: &str) -> Result<[u8; 32], TlsError> {
     let wrong = || TlsError::Fingerprint(print.to_string());
     let hex = print.strip_prefix("sha256:").ok_or_else(wrong)?;
-    let digits: Vec<u8> = hex
-        .chars()
-        .filter_map(|c| c.to_digit(16).map(|d| d as u8))
-        .collect();
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return Err(wrong());
-    };
-    let bytes: Vec<u8> = pairs.iter().map(|[a, b]| a << 4 | b).collect();
-    match <[u8; 32]>::try_from(bytes) {
-        Ok(digest) if hex.len() == 64 => Ok(digest),
-        _ => Err(wrong()),
-    }
+    let mut digest = [0; 32];
+    hex::decode_to_slice(hex, &mut digest).map_err(|_| wrong())?;
+    Ok(digest)
 }
 
 /// The fingerprint of a certificate (DER), as a session names it.
 pub fn fingerprint(certificate: &[u8]) -> String {
     let digest = Sha256::digest(certificate);
-    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", hex::encode(digest))
 }
 
 /// A certificate that an agent made for itself.
@@ -188,7 +178,7 @@ pub fn token() -> Result<String, TlsError> {
     let mut bytes = [0; TOKEN];
     let filled = provider().secure_random.fill(&mut bytes);
     filled.map_err(|_| TlsError::Authorities("the system has no randomness".to_string()))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hex::encode(bytes))
 }
 
 /// Believes one certificate, by its digest. That it holds the key is verified as for any other.

@@ -60,7 +60,7 @@ impl Samples for Images<'_> {
         let mut hash = Sha256::new();
         hash.update(self.data.hash(self.set));
         hash.update(format!("{:?}", self.preprocessing));
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(hash.finalize())
     }
 }
 

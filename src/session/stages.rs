@@ -8,19 +8,10 @@ use super::save::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// First word of a stage's file, with the number of its form.
 const MARK: &str = "edgelesspart-stage-1";
-
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        // Writing into a string can't fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
 
 /// A hash of all that a stage's result depends on.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +35,7 @@ impl Inputs {
 
     /// The hash, 64 hex digits.
     pub fn key(self) -> String {
-        hex(self.0.finalize())
+        hex::encode(self.0.finalize())
     }
 }
 
@@ -140,7 +131,7 @@ impl Stages {
             return Err(damaged());
         };
         bytes.drain(..=end);
-        if mark != MARK || *digest != hex(Sha256::digest(&bytes)) {
+        if mark != MARK || *digest != hex::encode(Sha256::digest(&bytes)) {
             return Err(damaged());
         }
         Ok((inputs == key).then_some(bytes))
@@ -151,7 +142,7 @@ impl Stages {
     /// # Errors
     /// The file can't be written.
     pub fn store_bytes(&self, stage: &str, key: &str, bytes: &[u8]) -> Result<(), SessionError> {
-        let digest = hex(Sha256::digest(bytes));
+        let digest = hex::encode(Sha256::digest(bytes));
         let mut whole = format!("{MARK} {key} {digest}\n").into_bytes();
         whole.extend_from_slice(bytes);
         let file = self.file(stage);

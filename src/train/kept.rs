@@ -7,7 +7,6 @@ use super::TrainError;
 use crate::model::{Graph, ValueId};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -63,11 +62,7 @@ pub(super) fn names(graph: &Graph, samples: &str) -> Result<Vec<String>, TrainEr
         }
         piece.outputs.iter().for_each(|&id| see(&mut hash, id));
         let digest = hash.finalize();
-        Ok(digest[..16].iter().fold(String::new(), |mut hex, byte| {
-            // Writing into a string can't fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }))
+        Ok(hex::encode(&digest[..16]))
     };
     outputs.map(name).collect()
 }

@@ -71,7 +71,7 @@ impl Left {
         let mut hash = Sha256::new();
         hash.update(&self.now.run);
         hash.update(serde_json::to_vec(request).unwrap_or_default());
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        hex::encode(hash.finalize())
     }
 
     /// The target that an earlier run left at this place, if it answers and is what is wanted now.
