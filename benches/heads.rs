@@ -7,9 +7,11 @@
 
 use edgelesspart::data::{Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source};
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::exits::{self, Head, Part};
+use edgelesspart::exits;
+use edgelesspart::exits::Head;
 use edgelesspart::model::onnx::import_file;
 use edgelesspart::model::{Graph, LayerTable, fuse};
+use edgelesspart::plan::Part;
 use edgelesspart::run::samples::Images;
 use edgelesspart::train::{
     CacheLimits, Event, HeadSpec, Hyper, Samples, Task, forward_scores, train_heads,

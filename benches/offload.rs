@@ -9,17 +9,18 @@
 #[path = "../tests/serving/mod.rs"]
 mod serving;
 
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::exits::Part;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
-use edgelesspart::partition::parts::{PartBundle, parts};
-use edgelesspart::partition::{Plan, Split};
-use edgelesspart::remote::message::{
+use edgelesspart::plan::Part;
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::plan::{Plan, Split};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
     CloudTarget, DataSet, Evaluate, JobEvent, JobRequest, JobResult, Mode,
 };
-use edgelesspart::remote::{Believed, Client, Link, Wire, tls};
+use edgelesspart::protocol::{Believed, Client, tls};
+use edgelesspart::runtime::parts::{PartBundle, parts};
 use serving::Agent;
 
 fn main() {

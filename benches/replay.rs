@@ -3,11 +3,11 @@
 
 use edgelesspart::data::Set;
 use edgelesspart::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
-use edgelesspart::evaluate::{Column, Confidence, ConfidenceTable, Policy, Prepared, World};
-use edgelesspart::exits::Part;
 use edgelesspart::model::layers::{Layer, LayerTable};
 use edgelesspart::model::{Shape, ValueId};
-use edgelesspart::partition::{Plan, PlannedExit, Split};
+use edgelesspart::plan::Part;
+use edgelesspart::plan::{Plan, PlannedExit, Split};
+use edgelesspart::predict::{Column, Confidence, ConfidenceTable, Policy, Prepared, World};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench training` runs all; `-- resnet20`, `-- heads` only what has that in its name.
 
+use edgelesspart::autograd::{Run, TrainableGraph};
 use edgelesspart::engine::Cancel;
-use edgelesspart::engine::training::{Run, TrainableGraph};
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{Activation, Builder, Constant, Graph, Op, Shape};
 use edgelesspart::train::{

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop it
 
-use edgelesspart::evaluate::{Column, ConfidenceTable};
+use edgelesspart::predict::{Column, ConfidenceTable};
 use edgelesspart::session::Session;
 use edgelesspart::session::tables::PackedTable;
 use nix::pty::{OpenptyResult, Winsize, openpty};

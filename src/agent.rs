@@ -36,12 +36,10 @@ mod parts;
 mod power;
 mod profile;
 mod routes;
-pub mod runner;
 mod samples;
 mod server;
 mod store;
 mod v2;
-mod wait;
 mod work;
 
 pub use error::AgentError;

@@ -4,7 +4,7 @@ packed weights and a static arena.
 
 What may live here: lowering a graph to steps, the arena, the thread pool, per-step timing, and in
 `kernels` every hot loop and all `unsafe`. The engine knows [`crate::model`] and nothing else of the
-house; it meets candle tensors only at its edge (`tensor`) and in training-mode ops (`training`).
+house; it meets candle tensors only at its edge (`tensor`).
 */
 
 mod accelerator;
@@ -17,7 +17,6 @@ mod lower;
 mod options;
 mod program;
 pub mod tensor;
-pub mod training;
 mod weights;
 
 use crate::model::{Constant, DType, Dim, Graph};

@@ -7,12 +7,14 @@ mod network;
 
 use edgelesspart::data::Preprocessing;
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::evaluate::policy::{Output, decide};
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::remote::message::{
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::policy::{Output, decide};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
     CloudTarget, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
 };
-use edgelesspart::remote::{Client, ClientError, Link, LocalAgent, LocalOptions, Wire};
+use edgelesspart::protocol::{Client, ClientError};
+use edgelesspart::run::local::{LocalAgent, LocalOptions};
 use network::{Network, SHAPE};
 use pretty_assertions::assert_eq;
 use std::time::{Duration, Instant};

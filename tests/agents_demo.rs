@@ -6,8 +6,8 @@
 mod serving;
 
 use edgelesspart::engine::Cancel;
-use edgelesspart::evaluate::Record;
-use edgelesspart::remote::{Compression, Element, Link, Wire};
+use edgelesspart::plan::{Compression, Element, Link, Wire};
+use edgelesspart::predict::Record;
 use edgelesspart::run::{Event, Options, Stage, run};
 use edgelesspart::session::{Results, Session, Target, Token, Trust};
 use pretty_assertions::assert_eq;

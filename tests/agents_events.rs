@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
-use edgelesspart::remote::message::{AgentInfo, Evaluated, JobEvent, JobResult, Progress};
-use edgelesspart::remote::{Client, ClientError};
+use edgelesspart::protocol::message::{AgentInfo, Evaluated, JobEvent, JobResult, Progress};
+use edgelesspart::protocol::{Client, ClientError};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

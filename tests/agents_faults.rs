@@ -6,12 +6,13 @@ mod network;
 mod serving;
 
 use edgelesspart::engine::Cancel;
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::remote::message::{
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
     CloudTarget, Evaluate, Evaluated, INFER_HEADER, InferReply, InferRequest, JobEvent, JobRequest,
     JobResult, Mode,
 };
-use edgelesspart::remote::{Believed, Client, ClientError, Link, Wire, wire};
+use edgelesspart::protocol::{Believed, Client, ClientError, wire};
 use edgelesspart::run::{Event, Options, Stage};
 use edgelesspart::session::Session;
 use network::Network;

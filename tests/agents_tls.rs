@@ -6,11 +6,11 @@
 mod network;
 mod serving;
 
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::remote::message::{CloudTarget, Evaluate, JobRequest, JobResult, Mode};
-use edgelesspart::remote::{
-    Believed, Client, ClientError, Compression, Element, Link, LocalAgent, LocalOptions, Wire,
-};
+use edgelesspart::plan::{Compression, Element, Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{CloudTarget, Evaluate, JobRequest, JobResult, Mode};
+use edgelesspart::protocol::{Believed, Client, ClientError};
+use edgelesspart::run::local::{LocalAgent, LocalOptions};
 use network::Network;
 use serving::Agent;
 use std::path::Path;

@@ -7,16 +7,18 @@ mod serving;
 
 use edgelesspart::data::Preprocessing;
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::exits::{self, Head, Part};
+use edgelesspart::exits;
+use edgelesspart::exits::Head;
 use edgelesspart::model::Graph;
 use edgelesspart::model::export::to_onnx;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::onnx::import_bytes;
-use edgelesspart::remote::message::{
+use edgelesspart::plan::Part;
+use edgelesspart::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
-use edgelesspart::remote::{Client, ClientError};
+use edgelesspart::protocol::{Client, ClientError};
 use edgelesspart::train::{CacheLimits, Event, HeadSpec, Hyper, Samples, Task, train_heads};
 use network::{Network, SHAPE};
 use pretty_assertions::assert_eq;

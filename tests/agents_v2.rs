@@ -7,9 +7,12 @@ mod network;
 mod serving;
 
 use edgelesspart::data::Preprocessing;
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::remote::message::{CloudTarget, Evaluate, JobRequest, JobResult, Mode, V2Model};
-use edgelesspart::remote::{Believed, Client, Element, Link, Wire};
+use edgelesspart::plan::{Element, Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
+    CloudTarget, Evaluate, JobRequest, JobResult, Mode, V2Model,
+};
+use edgelesspart::protocol::{Believed, Client};
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use network::{Network, SHAPE};
 use pretty_assertions::assert_eq;

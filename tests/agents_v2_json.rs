@@ -13,11 +13,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::evaluate::{Confidence, Record};
-use edgelesspart::remote::message::{
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
     CloudTarget, Evaluate, JobEvent, JobRequest, JobResult, Mode, V2Model,
 };
-use edgelesspart::remote::{Client, ClientError, Link, Wire};
+use edgelesspart::protocol::{Client, ClientError};
 use network::Network;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};

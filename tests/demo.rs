@@ -7,8 +7,9 @@ use edgelesspart::data::{
     Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source, synthetic::is_easy,
 };
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::exits::{self, Part};
+use edgelesspart::exits;
 use edgelesspart::model::{LayerTable, fuse};
+use edgelesspart::plan::Part;
 use edgelesspart::run::samples::{Images, accuracy};
 use edgelesspart::session::ModelSource;
 use edgelesspart::train::{CacheLimits, HeadSpec, Hyper, Samples, Task, train_heads};

@@ -7,11 +7,11 @@ mod network;
 mod serving;
 
 use candle_onnx::onnx::{self, attribute_proto, tensor_proto, tensor_shape_proto, type_proto};
-use edgelesspart::exits::Part;
 use edgelesspart::model::onnx::import_bytes;
-use edgelesspart::partition::parts::{PartBundle, PartSpec, Segment};
-use edgelesspart::remote::message::{HeadToProfile, JobRequest, Refusal};
-use edgelesspart::remote::{Believed, Client};
+use edgelesspart::plan::Part;
+use edgelesspart::protocol::message::{HeadToProfile, JobRequest, Refusal};
+use edgelesspart::protocol::{Believed, Client};
+use edgelesspart::runtime::parts::{PartBundle, PartSpec, Segment};
 use network::Network;
 use prost::Message;
 use reqwest::StatusCode;

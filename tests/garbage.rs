@@ -6,9 +6,10 @@
 mod network;
 mod serving;
 
-use edgelesspart::evaluate::Confidence;
-use edgelesspart::remote::message::{Evaluate, JobRequest, JobResult, Mode};
-use edgelesspart::remote::{Client, Link, Wire};
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::Confidence;
+use edgelesspart::protocol::Client;
+use edgelesspart::protocol::message::{Evaluate, JobRequest, JobResult, Mode};
 use network::Network;
 use serving::Agent;
 use std::collections::VecDeque;

@@ -5,8 +5,9 @@
 
 use edgelesspart::agent::paced::Paced;
 use edgelesspart::engine::Cancel;
-use edgelesspart::remote::message::{JobRequest, JobResult};
-use edgelesspart::remote::{Link, LocalAgent, LocalOptions};
+use edgelesspart::plan::Link;
+use edgelesspart::protocol::message::{JobRequest, JobResult};
+use edgelesspart::run::local::{LocalAgent, LocalOptions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{JoinHandle, spawn};

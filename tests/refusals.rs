@@ -5,11 +5,12 @@
 mod network;
 mod serving;
 
-use edgelesspart::evaluate::Confidence;
-use edgelesspart::remote::message::{
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::Confidence;
+use edgelesspart::protocol::message::{
     Evaluate, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
 };
-use edgelesspart::remote::{Believed, Client, ClientError, Link, Wire, wire};
+use edgelesspart::protocol::{Believed, Client, ClientError, wire};
 use network::Network;
 use reqwest::{Method, Response, StatusCode};
 use serving::{Agent, http};

@@ -4,11 +4,12 @@
 
 mod network;
 
-use edgelesspart::agent::runner::{Means, Rules, Runner, RunnerError};
 use edgelesspart::engine::{Cancel, Engine, EngineError, Options};
-use edgelesspart::evaluate::Confidence;
-use edgelesspart::evaluate::policy::{Output, decide};
-use edgelesspart::partition::parts::PartSpec;
+use edgelesspart::predict::Confidence;
+use edgelesspart::predict::policy::{Output, decide};
+use edgelesspart::runtime::RunnerError;
+use edgelesspart::runtime::parts::PartSpec;
+use edgelesspart::runtime::runner::{Means, Rules, Runner};
 use network::{Network, SHAPE};
 use pretty_assertions::assert_eq;
 use std::time::Instant;

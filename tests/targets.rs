@@ -5,7 +5,7 @@
 mod serving;
 
 use edgelesspart::engine::Cancel;
-use edgelesspart::evaluate::Record;
+use edgelesspart::predict::Record;
 use edgelesspart::run::{Event, Options, RunError, Stage, run};
 use edgelesspart::session::Session;
 use nix::sys::signal::{Signal, kill};

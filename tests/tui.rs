@@ -6,7 +6,7 @@
 #[path = "tui/terminal.rs"]
 mod terminal;
 
-use edgelesspart::evaluate::Outcome;
+use edgelesspart::predict::Outcome;
 use edgelesspart::tui::{self, Job, Orders, Predict, Question, Results, Work};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::termios::BaudRate;

@@ -6,10 +6,11 @@
 mod network;
 mod serving;
 
-use edgelesspart::evaluate::Confidence;
-use edgelesspart::partition::parts::address;
-use edgelesspart::remote::message::{Evaluate, JobRequest, Mode, Refusal};
-use edgelesspart::remote::{Believed, Client, ClientError, Link, Wire};
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::Confidence;
+use edgelesspart::protocol::message::{Evaluate, JobRequest, Mode, Refusal};
+use edgelesspart::protocol::{Believed, Client, ClientError};
+use edgelesspart::runtime::parts::address;
 use network::Network;
 use pretty_assertions::assert_eq;
 use reqwest::{Response, StatusCode};

@@ -3,7 +3,7 @@
 use super::server::Agent;
 use crate::device::machine::Machine;
 use crate::device::memory::resident;
-use crate::remote::message::AgentInfo;
+use crate::protocol::message::AgentInfo;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 

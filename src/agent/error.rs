@@ -1,7 +1,7 @@
 /*! What an agent refuses, and the answer that becomes of it: `{"error": …}` with its status. */
 
 use crate::engine::EngineError;
-use crate::remote::message::Refusal;
+use crate::protocol::message::Refusal;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +19,7 @@ pub enum AgentError {
     Open(std::net::SocketAddr),
     /// Nothing to encrypt with.
     #[error(transparent)]
-    Tls(#[from] crate::remote::tls::TlsError),
+    Tls(#[from] crate::protocol::tls::TlsError),
     /// A model that can't be served.
     #[error("the model {name}: {what}")]
     Model {
@@ -125,10 +125,10 @@ impl JobError {
     }
 }
 
-impl From<super::runner::RunnerError> for JobError {
-    fn from(error: super::runner::RunnerError) -> JobError {
+impl From<crate::runtime::RunnerError> for JobError {
+    fn from(error: crate::runtime::RunnerError) -> JobError {
         match error {
-            super::runner::RunnerError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            crate::runtime::RunnerError::Engine(EngineError::Cancelled) => JobError::Cancelled,
             other => JobError::Failed(other.to_string()),
         }
     }

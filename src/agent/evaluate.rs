@@ -14,11 +14,11 @@ use super::about;
 use super::error::JobError;
 use super::jobs::Job;
 use super::server::Agent;
-use super::wait;
 use crate::device::memory::reset_peak;
-use crate::evaluate::Record;
-use crate::remote::Link;
-use crate::remote::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
+use crate::plan::Link;
+use crate::predict::Record;
+use crate::protocol::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
+use crate::runtime::emulation;
 use clouds::Clouds;
 use meter::Meter;
 use sides::Edge;
@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
             Some(answer) if verdict.answered => answer,
             latest => self.offload(latest, &mut record)?,
         };
-        record.latency_ms = wait::ms(start.elapsed());
+        record.latency_ms = emulation::ms(start.elapsed());
         record.exit = answer.exit;
         record.prediction = answer.prediction;
         record.confidence = answer.confidence;
@@ -219,13 +219,13 @@ impl<'a> Session<'a> {
         }
         record.offloaded = true;
         let (slowdown, cancel) = (self.slowdown, &self.job.cancel);
-        let stretch = |start| wait::stretch(start, slowdown, cancel);
+        let stretch = |start| emulation::stretch(start, slowdown, cancel);
         let unsent = match clouds.infer(&self.edge, &stretch) {
             Ok(sent) => {
                 record.encode_ms = sent.encode_ms;
                 record.bytes_sent = sent.bytes as u32;
                 record.cloud_ms = sent.answered.cloud_ms;
-                record.network_ms = (wait::ms(sent.round_trip) - record.cloud_ms).max(0.0);
+                record.network_ms = (emulation::ms(sent.round_trip) - record.cloud_ms).max(0.0);
                 let answer = sent.answered.answer;
                 let exit = answer.exit + self.edge_exits as u16;
                 return Ok(PartAnswer { exit, ..answer });
@@ -234,7 +234,7 @@ impl<'a> Session<'a> {
         };
         record.encode_ms = unsent.encode_ms;
         record.bytes_sent = unsent.bytes as u32;
-        record.network_ms = (wait::ms(unsent.took) - unsent.encode_ms).max(0.0);
+        record.network_ms = (emulation::ms(unsent.took) - unsent.encode_ms).max(0.0);
         // Somebody who asks to stop gets that, and no answer of the edge's.
         let Some(answer) = fallback.filter(|_| unsent.error != JobError::Cancelled) else {
             return Err(unsent.error);

@@ -4,7 +4,7 @@ only the last one is kept; a follower that comes back too late gets the last sta
 missed.
 */
 
-use crate::remote::message::{JobEvent, Snapshot};
+use crate::protocol::message::{JobEvent, Snapshot};
 use axum::response::sse::Event;
 use futures_util::stream::{Stream, unfold};
 use std::collections::VecDeque;
@@ -190,7 +190,7 @@ fn named(name: &str, id: u64, data: &impl serde::Serialize) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::message::Progress;
+    use crate::protocol::message::Progress;
 
     fn log(text: &str) -> JobEvent {
         JobEvent::Log { text: text.into() }

@@ -2,13 +2,14 @@
 
 use super::error::Refused;
 use super::routes::{blocking, whole};
-use super::runner::{Rules, Runner, RunnerError};
 use super::server::Agent;
-use super::wait;
 use crate::data::{Layout, Preprocessing};
 use crate::engine::Cancel;
-use crate::remote::message::{INFER_HEADER, InferReply, InferRequest};
-use crate::remote::wire;
+use crate::protocol::message::{INFER_HEADER, InferReply, InferRequest};
+use crate::protocol::wire;
+use crate::runtime::RunnerError;
+use crate::runtime::emulation;
+use crate::runtime::runner::{Rules, Runner};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -77,7 +78,7 @@ fn answer(
         Some(preprocessing) => preprocess(runner, preprocessing, bytes)?,
         None => decode(runner, bytes)?,
     };
-    let decode_ms = f64::from(wait::ms(wait::stretch(start, slowdown, &cancel)));
+    let decode_ms = f64::from(emulation::ms(emulation::stretch(start, slowdown, &cancel)));
     let rules = Rules {
         confidence: request.confidence,
         thresholds: &request.thresholds,

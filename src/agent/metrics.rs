@@ -1,7 +1,7 @@
 /*! What `/metrics` tells, in the text format of Prometheus; and what is counted for it. */
 
 use super::server::Agent;
-use crate::evaluate::Record;
+use crate::predict::Record;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;

@@ -7,9 +7,10 @@ emulated link can be paced byte by byte.
 mod connection;
 
 use crate::engine::Cancel;
-use crate::remote::Link;
-use crate::remote::message::CloudTarget;
-use crate::remote::tls::{self, Believed};
+use crate::plan::Link;
+use crate::protocol::message::CloudTarget;
+use crate::protocol::tls;
+use crate::protocol::tls::Believed;
 use connection::Connection;
 use http_body_util::Full;
 use hyper::body::Bytes;

@@ -3,12 +3,12 @@ An emulated link: a stream on which every byte takes its time and every round tr
 directions are paced at this end, in pieces of a packet's size, without burst.
 
 Timers of the runtime tick in milliseconds, which is a packet's time at 12 Mbit/s. So waits happen on
-the calling thread, in [`super::wait`], at most a millisecond at a time, so that deadlines are still
+the calling thread, in [`crate::runtime::emulation`], at most a millisecond at a time, so that deadlines are still
 seen: a paced stream belongs on a runtime of its own.
 */
 
-use super::wait;
 use crate::engine::Cancel;
+use crate::runtime::emulation;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -59,7 +59,7 @@ impl Lane {
         };
         let now = Instant::now();
         if *due > now {
-            wait::until((*due).min(now + SLICE), cancel);
+            emulation::until((*due).min(now + SLICE), cancel);
             if *due > Instant::now() {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

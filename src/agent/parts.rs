@@ -1,10 +1,10 @@
 /*! Parts made ready, a few at a time: compiling one takes longer than many a request may. */
 
 use super::error::Refused;
-use super::runner::{Means, Runner};
 use super::store::Store;
-use crate::partition::parts::PartBundle;
-use crate::remote::message::Address;
+use crate::protocol::message::Address;
+use crate::runtime::parts::PartBundle;
+use crate::runtime::runner::{Means, Runner};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts kept ready, those in use not counted.

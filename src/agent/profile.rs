@@ -2,7 +2,6 @@
 
 use super::error::JobError;
 use super::jobs::Job;
-use super::runner::room;
 use super::server::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
@@ -10,8 +9,9 @@ use crate::engine::EngineError;
 use crate::model::Graph;
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
-use crate::partition::parts::PartBundle;
-use crate::remote::message::{HeadToProfile, JobEvent, Progress};
+use crate::protocol::message::{HeadToProfile, JobEvent, Progress};
+use crate::runtime::memory;
+use crate::runtime::parts::PartBundle;
 use std::time::{Duration, Instant};
 
 const WARM_UP: usize = 20;
@@ -79,7 +79,7 @@ pub(super) fn network(
         let what = format!("at most {BATCH} samples a run and {MOST_RUNS} runs");
         return Err(JobError::Failed(what));
     }
-    room::check(room::peak(&graph, batch))?;
+    memory::check(memory::peak(&graph, batch))?;
     let table = LayerTable::new(&graph).map_err(JobError::of)?;
     let graphs: Result<Vec<Graph>, JobError> =
         heads.iter().map(|h| load(&h.model, &h.after)).collect();
@@ -128,7 +128,7 @@ pub(super) fn part(
         })
         .collect();
     for stage in &stages {
-        room::check(room::peak(&stage.segment, 1))?;
+        memory::check(memory::peak(&stage.segment, 1))?;
     }
     let options = options(agent, 1, runs);
     Ok(profile_part(

@@ -9,7 +9,7 @@ use super::infer::infer;
 use super::metrics::kind;
 use super::server::Agent;
 use super::store::Piece;
-use crate::remote::message::{JOB_KEY, JobRequest, Prepared, Submitted, Upload};
+use crate::protocol::message::{JOB_KEY, JobRequest, Prepared, Submitted, Upload};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -159,7 +159,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|_| Err(Refused::internal("the agent failed; its log says where")))
 }
 
-async fn info(State(agent): Shared) -> Json<crate::remote::message::AgentInfo> {
+async fn info(State(agent): Shared) -> Json<crate::protocol::message::AgentInfo> {
     Json(about::info(&agent))
 }
 

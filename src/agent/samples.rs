@@ -5,7 +5,7 @@ what the part needs, not what the experiment does.
 
 use super::error::JobError;
 use super::store::Blob;
-use crate::remote::dataset::{HEADER, extents};
+use crate::protocol::dataset::{HEADER, extents};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 

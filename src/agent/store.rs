@@ -12,7 +12,7 @@ mod upload;
 use super::error::{AgentError, JobError, Refused};
 use crate::model::Graph;
 use crate::model::onnx::import_reader;
-use crate::remote::message::{Address, Upload};
+use crate::protocol::message::{Address, Upload};
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -190,7 +190,7 @@ impl Store {
         let blob = self.need(address)?;
         let read = std::fs::read(&blob.path);
         let same = read.as_ref().map(|bytes| {
-            let found = crate::partition::parts::address(bytes);
+            let found = crate::runtime::parts::address(bytes);
             found == address
         });
         self.believe(address, same.map_err(|e| e.kind().into()))?;

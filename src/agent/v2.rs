@@ -14,12 +14,12 @@ pub(super) use stats::Stats;
 
 use super::error::Refused;
 use super::routes::blocking;
-use super::runner::{Means, Runner};
 use super::server::Agent;
 use crate::model::fuse::fused;
 use crate::model::onnx::import_reader;
-use crate::partition::parts::{PartBundle, PartSpec, Segment};
-use crate::remote::v2::{CONFIDENCE, Datatype, EXIT, ModelMetadata, PLATFORM, TensorMetadata};
+use crate::protocol::v2::{CONFIDENCE, Datatype, EXIT, ModelMetadata, PLATFORM, TensorMetadata};
+use crate::runtime::parts::{PartBundle, PartSpec, Segment};
+use crate::runtime::runner::{Means, Runner};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -68,7 +68,7 @@ fn read(
     } else {
         let graph = import_reader(&mut file, length, name).map_err(|e| e.to_string())?;
         PartSpec {
-            part: crate::exits::Part::Cloud,
+            part: crate::plan::Part::Cloud,
             network: name.to_string(),
             classes: 0,
             // Its output is taken as it is, scores or not.

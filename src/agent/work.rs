@@ -3,12 +3,13 @@
 use super::error::JobError;
 use super::jobs::Job;
 use super::server::Agent;
-use super::{evaluate, learn, link, profile, wait};
-use crate::remote::message::{JobRequest, JobResult};
+use super::{evaluate, learn, link, profile};
+use crate::protocol::message::{JobRequest, JobResult};
+use crate::runtime::emulation;
 
 /// Runs a job to its end.
 pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobResult, JobError> {
-    wait::precise();
+    emulation::precise();
     match request {
         JobRequest::Profile {
             model,

@@ -5,7 +5,7 @@ mod init;
 use super::{CliError, error::Context};
 use crate::agent::{AgentConfig, is_name, serve};
 use crate::engine::Processor;
-use crate::remote::local::TOKEN_VARIABLE;
+use crate::run::local::TOKEN_VARIABLE;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,10 +3,13 @@ left. Neither needs the network, the images or an agent. */
 
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
-use crate::evaluate::explore::{self, Candidate, Limits};
-use crate::evaluate::report::{self, Figures};
-use crate::evaluate::{Outcome, sweep};
-use crate::partition::Split;
+use crate::explore;
+use crate::explore::sweep;
+use crate::explore::{Candidate, Limits};
+use crate::plan::Split;
+use crate::predict::Outcome;
+use crate::report;
+use crate::report::Figures;
 use crate::run::Replayed;
 use crate::session::Session;
 use serde::Serialize;

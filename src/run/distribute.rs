@@ -5,13 +5,14 @@ use super::targets::{Delivery, Fleet, Shard};
 use super::{Event, Network, RunError, Vitals};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
-use crate::evaluate::Record;
-use crate::exits::{Head, Part};
-use crate::partition::parts::{PartBundle, PartSpec, address, parts};
-use crate::partition::{Plan, Split};
-use crate::remote::message::{
+use crate::exits::Head;
+use crate::plan::Part;
+use crate::plan::{Plan, Split};
+use crate::predict::Record;
+use crate::protocol::message::{
     CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
 };
+use crate::runtime::parts::{PartBundle, PartSpec, address, parts};
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;

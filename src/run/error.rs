@@ -76,17 +76,17 @@ pub enum RunError {
     #[error(transparent)]
     Train(#[from] crate::train::TrainError),
     #[error(transparent)]
-    Plan(#[from] crate::partition::PlanError),
+    Plan(#[from] crate::plan::PlanError),
     #[error(transparent)]
-    Part(#[from] crate::partition::parts::PartError),
+    Part(#[from] crate::runtime::parts::PartError),
     #[error(transparent)]
-    Table(#[from] crate::evaluate::table::TableError),
+    Table(#[from] crate::predict::table::TableError),
     #[error(transparent)]
-    Replay(#[from] crate::evaluate::replay::ReplayError),
+    Replay(#[from] crate::predict::replay::ReplayError),
     #[error(transparent)]
-    Sweep(#[from] crate::evaluate::sweep::SweepError),
+    Sweep(#[from] crate::explore::sweep::SweepError),
     #[error(transparent)]
-    Measured(#[from] crate::evaluate::measured::MeasuredError),
+    Measured(#[from] crate::predict::measured::MeasuredError),
     #[error(transparent)]
     Session(#[from] crate::session::SessionError),
     #[error(transparent)]
@@ -96,13 +96,13 @@ pub enum RunError {
     #[error(transparent)]
     Head(#[from] crate::session::results::HeadError),
     #[error(transparent)]
-    Client(#[from] crate::remote::client::ClientError),
+    Client(#[from] crate::protocol::client::ClientError),
     #[error(transparent)]
-    Local(#[from] crate::remote::local::LocalError),
+    Local(#[from] crate::run::local::LocalError),
     #[error(transparent)]
-    Wire(#[from] crate::remote::wire::WireError),
+    Wire(#[from] crate::protocol::wire::WireError),
     #[error(transparent)]
-    DataSet(#[from] crate::remote::dataset::DataSetError),
+    DataSet(#[from] crate::protocol::dataset::DataSetError),
 }
 
 impl RunError {
@@ -110,7 +110,7 @@ impl RunError {
     pub fn is_stop(&self) -> bool {
         use crate::data::DataError;
         use crate::engine::EngineError;
-        use crate::remote::client::ClientError;
+        use crate::protocol::client::ClientError;
         use crate::train::TrainError;
         matches!(
             self,

@@ -7,11 +7,12 @@ use super::{Replayed, RunError};
 use crate::device::profile::{HeadToTime, ProfileOptions, profile_head};
 use crate::device::{HeadProfile, Profile};
 use crate::engine::Cancel;
-use crate::evaluate::Prepared;
-use crate::exits::{Head, Part};
+use crate::exits::Head;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, fuse};
-use crate::partition::{Plan, PlannedExit, Split};
+use crate::plan::Part;
+use crate::plan::{Plan, PlannedExit, Split};
+use crate::predict::Prepared;
 use crate::session::{Results, Session};
 use serde::Serialize;
 
@@ -142,7 +143,7 @@ impl<'a> Costs<'a> {
             false => with_exit(replayed.plan, head, self.threshold(after)),
         };
         let part = plan.exits.iter().find(|e| e.after == *after)?.part;
-        let trained = |h: &crate::evaluate::HeadKey| {
+        let trained = |h: &crate::predict::HeadKey| {
             h.after == *after && h.part == part && h.hash == head.hash
         };
         if !self.results.head_keys().iter().any(trained) {

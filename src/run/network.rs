@@ -3,12 +3,14 @@
 use super::ExitSource;
 use super::RunError;
 use super::keep::Teller;
-use crate::exits::{self, ExitPoint, Head, Part};
+use crate::exits;
+use crate::exits::{ExitPoint, Head};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
-use crate::partition::parts::address;
+use crate::plan::Part;
+use crate::runtime::parts::address;
 use crate::session::{ModelSource, Session};
 
 /// A network, looked at from all sides.

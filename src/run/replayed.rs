@@ -5,9 +5,9 @@ enough; neither network nor images nor agents are needed.
 
 use super::{RunError, summary};
 use crate::device::{LinkProfile, Profile};
-use crate::evaluate::{Assembled, ConfidenceTable, HeadKey, WireTable, World};
-use crate::exits::Part;
-use crate::partition::Plan;
+use crate::plan::Part;
+use crate::plan::Plan;
+use crate::predict::{Assembled, ConfidenceTable, HeadKey, WireTable, World};
 use crate::session::{Results, Session};
 
 /// What replays of a session rest on.

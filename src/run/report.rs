@@ -5,11 +5,12 @@ use super::distribute::{Ran, What};
 use super::replayed::Replayed;
 use super::targets::side_name;
 use crate::data::{Calibration, LoadedData, Set, Source};
-use crate::evaluate::report::{Conditions, Report, Subject, Used};
-use crate::evaluate::{Baselines, Outcome, Prepared, baselines, sweep};
 use crate::exits::ExitPoint;
-use crate::partition::{ExitRule, Placement, plan_at};
-use crate::remote::Element;
+use crate::explore::sweep;
+use crate::plan::Element;
+use crate::plan::{ExitRule, Placement, plan_at};
+use crate::predict::{Baselines, Outcome, Prepared, baselines};
+use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
 

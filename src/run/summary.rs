@@ -5,11 +5,12 @@ use super::distribute::{Parts, Ran};
 use crate::data::Set;
 use crate::device::machine::Machine;
 use crate::device::{LinkProfile, Profile};
-use crate::evaluate::replay::ANSWER_BYTES;
-use crate::evaluate::{self, Clock, HeadKey, Outcome, World};
-use crate::exits::Part;
 use crate::model::layers::LayerTable;
-use crate::partition::{Plan, Split};
+use crate::plan::Part;
+use crate::plan::{Plan, Split};
+use crate::predict;
+use crate::predict::replay::ANSWER_BYTES;
+use crate::predict::{Clock, HeadKey, Outcome, World};
 use crate::session::stages::Inputs;
 use crate::session::{Results, Session};
 use std::path::Path;
@@ -125,7 +126,7 @@ pub(super) fn measured(
     labels: &[u16],
     cloud_clock: Clock,
 ) -> Result<Outcome, RunError> {
-    Ok(evaluate::measured(&evaluate::Run {
+    Ok(predict::measured(&predict::Run {
         records: &ran.records,
         labels,
         set: Set::Test,

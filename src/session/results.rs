@@ -6,14 +6,15 @@ off a board needs neither model nor data nor agent to be tuned.
 
 use super::tables::{PackError, PackedTable};
 use crate::device::{LinkProfile, PartProfile, Profile};
-use crate::evaluate::{ConfidenceTable, HeadKey, Outcome};
-use crate::exits::{ExitPoint, Head, Part};
+use crate::exits::{ExitPoint, Head};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::import_bytes;
-use crate::partition::Plan;
-use crate::remote::Wire;
+use crate::plan::Part;
+use crate::plan::Plan;
+use crate::plan::Wire;
+use crate::predict::{ConfidenceTable, HeadKey, Outcome};
 use crate::run::Event;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};

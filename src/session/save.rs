@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::data::{Calibration, Source};
     use crate::exits::Classifier;
-    use crate::remote::Link;
+    use crate::plan::Link;
     use crate::train::{Distill, HeadRecipe, Recipe, Training};
     use proptest::prelude::*;
 

@@ -2,10 +2,11 @@
 
 use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
-use crate::evaluate::{Billing, Confidence, Policy};
-use crate::exits::{Classifier, Part};
-use crate::partition::{Placement, SplitRule};
-use crate::remote::{Link, Wire};
+use crate::exits::Classifier;
+use crate::plan::Part;
+use crate::plan::{Link, Wire};
+use crate::plan::{Placement, SplitRule};
+use crate::predict::{Billing, Confidence, Policy};
 use crate::train::{Recipe, Training};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

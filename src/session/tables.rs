@@ -4,7 +4,7 @@ than floats side by side), deflated, base64. Lossless: replays must equal the ta
 */
 
 use crate::data::Set;
-use crate::evaluate::{Column, ConfidenceTable};
+use crate::predict::{Column, ConfidenceTable};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;

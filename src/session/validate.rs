@@ -2,9 +2,9 @@
 
 use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::Calibration;
-use crate::evaluate::Billing;
-use crate::partition::SplitRule;
-use crate::remote::Link;
+use crate::plan::Link;
+use crate::plan::SplitRule;
+use crate::predict::Billing;
 use crate::train::Training;
 
 /// The setting and what is wrong with it.

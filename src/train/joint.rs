@@ -9,7 +9,7 @@ use super::learner::{Learner, Rng, order};
 use super::loss::{Target, loss};
 use super::scores::forward_scores;
 use super::{Event, Samples, Task, TrainError, checkpoint};
-use crate::engine::training::Run;
+use crate::autograd::Run;
 use crate::engine::{Cancel, EngineError};
 use crate::model::{Graph, ValueId, fuse};
 use candle_core::{Device, Tensor};

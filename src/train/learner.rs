@@ -2,7 +2,7 @@
 
 use super::TrainError;
 use super::hyper::Optimizer;
-use crate::engine::training::{Gradients, TrainableGraph};
+use crate::autograd::{Gradients, TrainableGraph};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;

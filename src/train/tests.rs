@@ -1,10 +1,12 @@
 use super::*;
 use crate::engine::{Engine, Options};
-use crate::exits::{self, Dropout, Head, Part, points, replica};
+use crate::exits;
+use crate::exits::{Dropout, Head, points, replica};
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::zoo::ZooModel;
 use crate::model::{Activation, Builder, Constant, Op, Shape};
+use crate::plan::Part;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 

@@ -2,10 +2,10 @@
 
 use super::state::explore::Explored;
 use super::work::{Predict, Question};
-use crate::evaluate::explore::{Limits, front, search};
-use crate::evaluate::replay::{Assembled, HeadKey, Prepared, World};
-use crate::evaluate::{ConfidenceTable, Outcome, Policy};
-use crate::exits::Part;
+use crate::explore::{Limits, front, search};
+use crate::plan::Part;
+use crate::predict::replay::{Assembled, HeadKey, Prepared, World};
+use crate::predict::{ConfidenceTable, Outcome, Policy};
 
 /// Replays plans over the calibration table and the profiles.
 #[derive(Debug, Clone, Copy, Default)]

@@ -6,12 +6,13 @@ takes longer than a frame. The workbench computes none of it.
 use super::state::explore::Explored;
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
-use crate::evaluate::explore::Limits;
-use crate::evaluate::replay::{Assembled, WireTable};
-use crate::evaluate::{ConfidenceTable, Outcome};
-use crate::exits::{Diagnostic, ExitPoint, Part};
+use crate::exits::{Diagnostic, ExitPoint};
+use crate::explore::Limits;
 use crate::model::LayerTable;
-use crate::partition::Plan;
+use crate::plan::Part;
+use crate::plan::Plan;
+use crate::predict::replay::{Assembled, WireTable};
+use crate::predict::{ConfidenceTable, Outcome};
 use crate::run::Event;
 use crate::session::{self, Session};
 use std::path::PathBuf;

@@ -3,15 +3,17 @@
 #![allow(dead_code)] // each test takes what it needs
 
 use edgelesspart::engine::{Cancel, Engine, Options};
-use edgelesspart::evaluate::policy::{Output, decide};
-use edgelesspart::exits::{self, Head, Part};
+use edgelesspart::exits;
+use edgelesspart::exits::Head;
 use edgelesspart::model::Graph;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
-use edgelesspart::partition::parts::{PartBundle, PartSpec, parts};
-use edgelesspart::partition::{ExitRule, Placement, Plan, Split, SplitRule, plan};
-use edgelesspart::remote::message::DataSet;
+use edgelesspart::plan::Part;
+use edgelesspart::plan::{ExitRule, Placement, Plan, Split, SplitRule, plan};
+use edgelesspart::predict::policy::{Output, decide};
+use edgelesspart::protocol::message::DataSet;
+use edgelesspart::runtime::parts::{PartBundle, PartSpec, parts};
 
 pub const SHAPE: [usize; 3] = [3, 16, 16];
 

@@ -2,9 +2,9 @@
 
 #![allow(dead_code)] // each test takes what it needs
 
-use edgelesspart::remote::local::Ready;
-use edgelesspart::remote::message::CloudTarget;
-use edgelesspart::remote::{Believed, tls};
+use edgelesspart::protocol::message::CloudTarget;
+use edgelesspart::protocol::{Believed, tls};
+use edgelesspart::run::local::Ready;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};

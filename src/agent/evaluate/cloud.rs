@@ -4,7 +4,7 @@ use super::clouds::Request;
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError};
 use crate::engine::Cancel;
-use crate::remote::message::{
+use crate::protocol::message::{
     AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode, PartAnswer,
     Prepared,
 };

@@ -13,7 +13,7 @@ use super::v2::V2;
 use crate::agent::error::JobError;
 use crate::agent::jobs::Job;
 use crate::agent::offload::OffloadError;
-use crate::remote::message::{CloudShare, CloudTarget, Evaluate, JobEvent};
+use crate::protocol::message::{CloudShare, CloudTarget, Evaluate, JobEvent};
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use std::time::{Duration, Instant};

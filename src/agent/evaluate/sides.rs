@@ -2,13 +2,13 @@
 
 use crate::agent::error::JobError;
 use crate::agent::infer::image;
-use crate::agent::runner::{Rules, Runner, Verdict, Work};
 use crate::agent::samples::Samples;
 use crate::agent::server::Agent;
 use crate::data::Layout;
 use crate::engine::Cancel;
-use crate::remote::message::{Evaluate, Mode};
-use crate::remote::wire;
+use crate::protocol::message::{Evaluate, Mode};
+use crate::protocol::wire;
+use crate::runtime::runner::{Rules, Runner, Verdict, Work};
 use hyper::body::Bytes;
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@ use super::clouds::Request;
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError, Reply};
 use crate::engine::Cancel;
-use crate::evaluate::Confidence;
-use crate::evaluate::policy::{Output, decide};
-use crate::remote::Element;
-use crate::remote::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
-use crate::remote::v2::{
+use crate::plan::Element;
+use crate::predict::Confidence;
+use crate::predict::policy::{Output, decide};
+use crate::protocol::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
+use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, ModelMetadata, PLATFORM,
     Parameters, head, json, wanted,
 };

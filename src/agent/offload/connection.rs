@@ -2,9 +2,9 @@
 
 use super::{OffloadError, Reply};
 use crate::agent::paced::Paced;
-use crate::agent::wait;
 use crate::engine::Cancel;
-use crate::remote::Link;
+use crate::plan::Link;
+use crate::runtime::emulation;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -83,7 +83,7 @@ impl Connection<'_> {
         match self.link {
             Link::Measured => self.secure(stream).await,
             Link::Emulated { mbit, rtt_ms } => {
-                wait::until(
+                emulation::until(
                     Instant::now() + Duration::from_secs_f64(rtt_ms.max(0.0) / 1e3),
                     self.cancel,
                 );

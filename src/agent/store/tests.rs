@@ -1,5 +1,5 @@
 use super::*;
-use crate::partition::parts::address;
+use crate::runtime::parts::address;
 use axum::body::Body;
 use futures_util::stream;
 use hyper::body::Bytes;

@@ -10,7 +10,7 @@ is here, and the one before is told so with the next bytes it sends.
 use super::{Index, Kept, Store, address_of, is_address};
 use crate::agent::error::Refused;
 use crate::agent::routes::next;
-use crate::remote::message::Upload;
+use crate::protocol::message::Upload;
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
 use std::fs::File;

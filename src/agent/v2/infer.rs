@@ -5,14 +5,15 @@ use super::{Named, VERSION, find};
 use crate::agent::compress::{pack, unpack};
 use crate::agent::error::Refused;
 use crate::agent::routes::{blocking, whole};
-use crate::agent::runner::{Rules, Runner, RunnerError};
 use crate::agent::server::Agent;
 use crate::engine::Cancel;
-use crate::evaluate::Confidence;
-use crate::remote::v2::{
+use crate::predict::Confidence;
+use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head,
     json, tensors,
 };
+use crate::runtime::RunnerError;
+use crate::runtime::runner::{Rules, Runner};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};

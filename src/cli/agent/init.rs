@@ -1,7 +1,7 @@
 /*! `agent --init`: a certificate and a token for this machine, and the line that names them. */
 
 use crate::cli::{CliError, error::Context};
-use crate::remote::tls::{self_signed, token};
+use crate::protocol::tls::{self_signed, token};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -100,6 +100,6 @@ mod tests {
             folder.path().join("cert.pem"),
             folder.path().join("key.pem"),
         );
-        crate::remote::tls::server(&certificate, &key).unwrap();
+        crate::protocol::tls::server(&certificate, &key).unwrap();
     }
 }

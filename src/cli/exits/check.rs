@@ -3,7 +3,8 @@
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
-use crate::exits::{Diagnostic, ExitPoint, Head, Part, heads_with};
+use crate::exits::{Diagnostic, ExitPoint, Head, heads_with};
+use crate::plan::Part;
 use serde::Serialize;
 use std::io::{self, Write};
 

@@ -3,7 +3,8 @@
 use super::Place;
 use crate::cli::CliError;
 use crate::device::Stats;
-use crate::exits::{Head, Part};
+use crate::exits::Head;
+use crate::plan::Part;
 use crate::run::head_cost::{self, Costs, Kind, OnTarget, Worth};
 use serde::Serialize;
 

@@ -3,8 +3,9 @@
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
-use crate::exits::{ExitPoint, Head, Line, Part, heads_with};
+use crate::exits::{ExitPoint, Head, Line, heads_with};
 use crate::model::export::write_file;
+use crate::plan::Part;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 /*! Networks from files as layers. */
 
 use super::support::{learns, noise, point, run, sound};
-use crate::exits::{Diagnostic, Library, Part, head_with};
+use crate::exits::{Diagnostic, Library, head_with};
 use crate::model::export::to_onnx;
 use crate::model::{Activation, Builder, Constant, Op, Shape, zoo::ZooModel};
+use crate::plan::Part;
 use pretty_assertions::assert_eq;
 
 /// A small network with a softmax: convolution, batch norm, pool, linear.

@@ -3,10 +3,11 @@ back from ONNX the same, before and after that step, and ONNX Runtime, where Pyt
 same numbers. `scripts/check-exits` asks it for more. */
 
 use super::support::{difference, learns, noise, run, sound, stepped};
-use crate::exits::{Head, Part, TEMPLATES, head, points, replica};
+use crate::exits::{Head, TEMPLATES, head, points, replica};
 use crate::model::export::to_onnx;
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
+use crate::plan::Part;
 use rstest::rstest;
 use std::collections::BTreeSet;
 use std::path::Path;

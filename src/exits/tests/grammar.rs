@@ -8,8 +8,9 @@ is refused with a place in the source; and no text at all brings the program dow
 use super::files::network;
 use super::support::{learns, point, sound};
 use crate::exits::layer::{LAYERS, Takes};
-use crate::exits::{BLOCKS, ExitError, Library, Part, TEMPLATES, head, head_with};
+use crate::exits::{BLOCKS, ExitError, Library, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;
+use crate::plan::Part;
 use proptest::prelude::*;
 use rstest::rstest;
 

@@ -1,8 +1,9 @@
 /*! Layers that hold layers, blocks, includes, networks from files, warnings. */
 
 use super::support::{learns, point, sound};
-use crate::exits::{Head, Library, Part, head, head_with, points, reference};
+use crate::exits::{Head, Library, head, head_with, points, reference};
 use crate::model::{LayerTable, fuse, zoo::ZooModel};
+use crate::plan::Part;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 

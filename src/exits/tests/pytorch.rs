@@ -2,9 +2,10 @@
 
 use super::files::network;
 use super::support::{difference, noise, point, run};
-use crate::exits::{Head, Library, Part, TEMPLATES, head, head_with};
+use crate::exits::{Head, Library, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;
 use crate::model::zoo::ZooModel;
+use crate::plan::Part;
 use serde_json::json;
 use std::process::Command;
 

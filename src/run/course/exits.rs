@@ -2,7 +2,8 @@
 
 use super::Course;
 use crate::data::Set;
-use crate::exits::{Head, Part};
+use crate::exits::Head;
+use crate::plan::Part;
 use crate::run::keep::Listener;
 use crate::run::learn::{self, Lesson};
 use crate::run::{Event, RunError, Stage, tables};

@@ -1,6 +1,6 @@
 /*! What of a run's events its journal keeps. */
 
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::{Event, Stage};
 
 /// Which events a journal wants: of a stage's progress five a second, and the last; of a target's

@@ -3,10 +3,10 @@
 use super::Course;
 use crate::data::Set;
 use crate::device::PartProfile;
-use crate::evaluate::report::Report;
-use crate::exits::Part;
-use crate::partition::{Plan, Split};
-use crate::remote::Element;
+use crate::plan::Element;
+use crate::plan::Part;
+use crate::plan::{Plan, Split};
+use crate::report::Report;
 use crate::run::distribute::{Ground, Parts, Ran, What, test_set, unmodified};
 use crate::run::keep::{Listener, told};
 use crate::run::{Event, RunError, Stage, report, summary, tables};

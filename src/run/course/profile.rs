@@ -2,10 +2,11 @@
 
 use super::Course;
 use crate::device::{LinkProfile, Profile};
-use crate::exits::{Head, Part};
+use crate::exits::Head;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
-use crate::remote::message::{HeadToProfile, JobRequest, JobResult};
+use crate::plan::Part;
+use crate::protocol::message::{HeadToProfile, JobRequest, JobResult};
 use crate::run::distribute::RUNS;
 use crate::run::keep::{Listener, Teller};
 use crate::run::{Event, RunError, Stage, summary};

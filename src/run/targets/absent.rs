@@ -4,7 +4,7 @@ said so once, named in the report, and asked again later.
 */
 
 use super::{Fleet, is_away, side_name};
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::keep::Teller;
 use crate::run::{Event, RunError};
 use std::time::{Duration, Instant};

@@ -2,8 +2,8 @@
 
 use super::secrets::is_private;
 use super::{Fleet, is_away};
-use crate::exits::Part;
-use crate::remote::message::{CloudTarget, V2Model};
+use crate::plan::Part;
+use crate::protocol::message::{CloudTarget, V2Model};
 use crate::run::RunError;
 use crate::run::keep::Teller;
 use crate::session::Target;

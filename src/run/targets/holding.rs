@@ -2,9 +2,9 @@
 
 use super::LAST_WORDS;
 use super::watch;
-use crate::exits::Part;
-use crate::remote::client::Client;
-use crate::remote::message::JobEvent;
+use crate::plan::Part;
+use crate::protocol::client::Client;
+use crate::protocol::message::JobEvent;
 use crate::run::Event;
 use crate::run::keep::Teller;
 use crate::run::pause::Pause;

@@ -2,9 +2,9 @@
 
 use super::holding::{Holding, connection};
 use super::{Fleet, LAST_WORDS, LOOK};
-use crate::exits::Part;
-use crate::remote::client::{Client, ClientError};
-use crate::remote::message::{JobEvent, JobRequest, JobResult};
+use crate::plan::Part;
+use crate::protocol::client::{Client, ClientError};
+use crate::protocol::message::{JobEvent, JobRequest, JobResult};
 use crate::run::RunError;
 use crate::run::keep::Teller;
 use tokio::sync::mpsc;

@@ -4,11 +4,11 @@ run to their end. The next run of the session finds both by a file in the out fo
 them. No token stands there: each of these targets keeps its own, in its own folder.
 */
 
-use crate::exits::Part;
-use crate::remote::local::{LocalAgent, LocalOptions, Ready};
-use crate::remote::message::JobRequest;
-use crate::remote::tls;
+use crate::plan::Part;
+use crate::protocol::message::JobRequest;
+use crate::protocol::tls;
 use crate::run::RunError;
+use crate::run::local::{LocalAgent, LocalOptions, Ready};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 /*! What must stay between this machine and its targets, and whom they are believed to be. */
 
-use crate::remote::Believed;
+use crate::protocol::Believed;
 use crate::run::RunError;
 use crate::session::{Token, Trust};
 use std::net::IpAddr;

@@ -6,10 +6,10 @@ over. A record that was fetched stays, and its sample isn't run again: nothing c
 
 use super::holding::{Holding, connection};
 use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
-use crate::evaluate::Record;
-use crate::exits::Part;
-use crate::remote::client::{Client, ClientError};
-use crate::remote::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
+use crate::plan::Part;
+use crate::predict::Record;
+use crate::protocol::client::{Client, ClientError};
+use crate::protocol::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
 use crate::run::keep::Teller;
 use crate::run::{Event, RunError};
 use std::collections::{HashMap, HashSet};

@@ -2,11 +2,11 @@
 
 use super::Fleet;
 use crate::data::{LoadedData, Set};
-use crate::exits::Part;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::remote::message::{
+use crate::plan::Part;
+use crate::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
 use crate::run::keep::Teller;

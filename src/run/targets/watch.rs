@@ -3,8 +3,8 @@ An eye on every target: whether it answers, and what its sensors say. A target w
 followed is left alone, since the job tells both, and nothing else should take its time.
 */
 
-use crate::exits::Part;
-use crate::remote::client::Client;
+use crate::plan::Part;
+use crate::protocol::client::Client;
 use crate::run::keep::Teller;
 use crate::run::{Event, Vitals};
 use std::collections::HashSet;

@@ -1,7 +1,7 @@
 /*! One head that learns from features, and is judged by others. */
 
 use super::HeadSpec;
-use crate::engine::training::Run;
+use crate::autograd::Run;
 use crate::model::ValueId;
 use crate::train::learner::{Learner, Rng};
 use crate::train::loss::{Target, loss};

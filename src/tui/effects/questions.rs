@@ -1,10 +1,12 @@
 /*! Questions that take longer than a frame, and the threads that answer the latest of each. */
 
-use crate::evaluate::Outcome;
-use crate::evaluate::explore::Limits;
-use crate::exits::{self, ExitPoint, Part};
+use crate::exits;
+use crate::exits::ExitPoint;
+use crate::explore::Limits;
 use crate::model::{LayerTable, fuse};
-use crate::partition::{Plan, Split};
+use crate::plan::Part;
+use crate::plan::{Plan, Split};
+use crate::predict::Outcome;
 use crate::run::ExitSource;
 use crate::session::{ExitSettings, Session};
 use crate::tui::state::explore::Explored;

@@ -51,7 +51,7 @@ impl State {
         // The first look falls on what matters.
         if let Some(plan) = &self.derived.plan {
             let first = match plan.split {
-                crate::partition::Split::After(i) => i,
+                crate::plan::Split::After(i) => i,
                 _ => 0,
             };
             self.layers.cursor = first;

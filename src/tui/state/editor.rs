@@ -5,7 +5,8 @@ at every point becomes the session's; until then the working heads stay.
 
 use super::document::EditKind;
 use super::{Panel, State};
-use crate::exits::{Classifier, Diagnostic, ExitError, Part, TEMPLATES};
+use crate::exits::{Classifier, Diagnostic, ExitError, TEMPLATES};
+use crate::plan::Part;
 use crate::tui::effects::{Effect, HeadsRequest, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

@@ -2,8 +2,8 @@
 
 use super::document::EditKind;
 use super::{Panel, State};
-use crate::evaluate::explore::{Candidate, Limits};
-use crate::partition::{Plan, Split, SplitRule};
+use crate::explore::{Candidate, Limits};
+use crate::plan::{Plan, Split, SplitRule};
 use crate::tui::effects::{Effect, ExploreRequest, Timer};
 
 /// What a search found.

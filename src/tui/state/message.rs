@@ -1,8 +1,8 @@
 /*! What the update is told, and the small words it is told in. */
 
 use super::explore::Explored;
-use crate::evaluate::Outcome;
 use crate::exits::ExitError;
+use crate::predict::Outcome;
 use crate::run::Event;
 use crate::session::Session;
 use crate::tui::effects::{Opened, Timer};

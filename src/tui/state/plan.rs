@@ -2,9 +2,10 @@
 
 use super::State;
 use super::document::EditKind;
-use crate::evaluate::Outcome;
-use crate::partition::manual::with_exits_at;
-use crate::partition::{self, ExitRule, MAX_PER_PART, Placement, Plan, Split, SplitRule};
+use crate::plan;
+use crate::plan::manual::with_exits_at;
+use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, SplitRule};
+use crate::predict::Outcome;
 use crate::session::Session;
 use crate::tui::effects::{Effect, Timer};
 use crate::tui::work::{Network, Question};
@@ -42,7 +43,7 @@ fn plan_of(
     session: &Session,
     network: &Network,
     profiles: Option<(&crate::device::Profile, &crate::device::Profile)>,
-    score: partition::Score,
+    score: plan::Score,
 ) -> Result<Plan, String> {
     let (table, points) = (&network.table, &network.points[..]);
     let rule = exit_rule(session);
@@ -56,7 +57,7 @@ fn plan_of(
             .collect(),
         ..rule
     };
-    let plan = partition::plan(table, points, &session.split, &rule, profiles, Some(score))
+    let plan = plan::plan(table, points, &session.split, &rule, profiles, Some(score))
         .map_err(|e| e.to_string())?;
     match &session.exits.at {
         None => Ok(plan),

@@ -4,8 +4,8 @@ mod target;
 
 pub use target::{Connection, Log, Target};
 
-use crate::exits::Part;
-use crate::partition::Plan;
+use crate::plan::Part;
+use crate::plan::Plan;
 use crate::run::{Event, Stage};
 use crate::tui::work::{Goal, Measured};
 use target::about;

@@ -3,7 +3,7 @@
 use super::State;
 use super::playback::millis;
 pub use super::run::{Connection, Log, Origin, Run, RunState, Target, side_name, stage_name};
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::Event;
 use crate::tui::effects::Effect;
 use crate::tui::work::{Goal, Going, Job, Results};

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::document::EditKind;
-use crate::evaluate::Outcome;
+use crate::predict::Outcome;
 use crate::tui::effects::{CurvesRequest, Effect};
 
 /// The slider's steps, and the curves' points.

@@ -2,8 +2,8 @@
 //! of it.
 
 use super::driver::Bench;
-use crate::exits::Part;
-use crate::remote::message::{CloudShare, Progress};
+use crate::plan::Part;
+use crate::protocol::message::{CloudShare, Progress};
 use crate::run::{Event, Stage, Vitals};
 use crate::tui::term::color::Depth;
 use crate::tui::term::encode::Screen;

@@ -3,10 +3,10 @@
 
 use crate::data::Set;
 use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
-use crate::evaluate::policy::Output;
-use crate::evaluate::{Column, ConfidenceTable};
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
+use crate::predict::policy::Output;
+use crate::predict::{Column, ConfidenceTable};
 use crate::run::Event;
 use crate::session::Session;
 use crate::tui::command::Keymap;

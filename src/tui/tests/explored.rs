@@ -3,8 +3,8 @@
 use super::driver::{Bench, network, results};
 use super::loops::{Counter, Idle};
 use crate::data::Set;
-use crate::evaluate::ConfidenceTable;
-use crate::evaluate::policy::Output;
+use crate::predict::ConfidenceTable;
+use crate::predict::policy::Output;
 use crate::tui::app;
 use crate::tui::effects::{Effect, Runner};
 use crate::tui::state::{Hit, Msg, Panel};
@@ -66,8 +66,7 @@ fn limits_are_kept_to_and_lifted() {
     assert_eq!(bench.state.explore.front().len(), all);
     bench.press("S");
     let front = bench.state.explore.front();
-    let accurate =
-        |w: &[crate::evaluate::explore::Candidate]| w[0].outcome.accuracy >= w[1].outcome.accuracy;
+    let accurate = |w: &[crate::explore::Candidate]| w[0].outcome.accuracy >= w[1].outcome.accuracy;
     assert!(front.windows(2).all(accurate));
 }
 
@@ -142,7 +141,7 @@ fn large() -> Results {
             continue;
         }
         let after = column.after.as_deref();
-        let mut wide = crate::evaluate::Column::new(after, &column.head, 1.0);
+        let mut wide = crate::predict::Column::new(after, &column.head, 1.0);
         for (sample, label) in labels.iter().enumerate() {
             let mut logits = [0.0; 10];
             logits[usize::from(*label)] = (sample % 97) as f32 * 0.05 * (i + 1) as f32;

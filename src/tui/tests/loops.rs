@@ -1,8 +1,8 @@
 //! The loop: how many frames, and when none.
 
 use super::driver::Bench;
-use crate::exits::Part;
-use crate::remote::message::Progress;
+use crate::plan::Part;
+use crate::protocol::message::Progress;
 use crate::run::{Event, Vitals};
 use crate::tui::app::{self, Display};
 use crate::tui::effects::Runner;

@@ -1,7 +1,7 @@
 //! Runs that were recorded, run elsewhere, wait, or are left behind.
 
 use super::driver::{Bench, network, results};
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::{Event, Stage};
 use crate::session;
 use crate::tui::effects::{Effect, Timer};

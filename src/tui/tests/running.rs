@@ -1,9 +1,9 @@
 //! A run on screen while it goes on, and as it ends.
 
 use super::driver::Bench;
-use crate::evaluate::Kind;
-use crate::exits::Part;
-use crate::remote::message::{CloudShare, Progress};
+use crate::plan::Part;
+use crate::predict::Kind;
+use crate::protocol::message::{CloudShare, Progress};
 use crate::run::{Event, Stage, Vitals};
 use crate::tui::effects::Effect;
 use crate::tui::state::Msg;
@@ -128,7 +128,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     bench.run_event(id, 3300, target(Part::Cloud));
     bench.press("1");
 
-    let outcome = crate::evaluate::Outcome {
+    let outcome = crate::predict::Outcome {
         kind: Kind::Measured,
         set: crate::data::Set::Test,
         ..bench.state.derived.predicted.clone().unwrap()

@@ -1,9 +1,10 @@
 //! What keys do, one test a story.
 
 use super::driver::{Bench, results};
-use crate::evaluate::Kind;
-use crate::exits::{Classifier, Part};
-use crate::partition::{Placement, Split, SplitRule};
+use crate::exits::Classifier;
+use crate::plan::Part;
+use crate::plan::{Placement, Split, SplitRule};
+use crate::predict::Kind;
 use crate::tui::command::{COMMANDS, readme_table};
 use crate::tui::effects::Effect;
 use crate::tui::state::{Msg, Panel};

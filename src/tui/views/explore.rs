@@ -1,8 +1,8 @@
 /*! Explore: the plans that no other beats, a line each, under the limits they keep to. */
 
 use super::hint;
-use crate::evaluate::explore::Candidate;
-use crate::partition::Split;
+use crate::explore::Candidate;
+use crate::plan::Split;
 use crate::tui::state::State;
 use crate::tui::widgets::{line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
@@ -79,9 +79,9 @@ fn split(candidate: &Candidate) -> &str {
 
 /// Exits of the edge and of the cloud, by their marks.
 fn exits(candidate: &Candidate) -> String {
-    let mark = |e: &crate::partition::PlannedExit| match e.part {
-        crate::exits::Part::Edge => '◆',
-        crate::exits::Part::Cloud => '◇',
+    let mark = |e: &crate::plan::PlannedExit| match e.part {
+        crate::plan::Part::Edge => '◆',
+        crate::plan::Part::Cloud => '◇',
     };
     candidate.plan.exits.iter().map(mark).collect()
 }
@@ -144,7 +144,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let first = (explore.selected + 1).saturating_sub(height);
     for (i, candidate) in front.iter().enumerate().skip(first).take(height) {
         let o = &candidate.outcome;
-        let ms = |of: fn(&crate::evaluate::Latency) -> f64| {
+        let ms = |of: fn(&crate::predict::Latency) -> f64| {
             let latency = o.latency_ms.as_ref();
             latency.map_or(number::NONE.into(), |l| number::ms(of(l)))
         };

@@ -1,8 +1,8 @@
 /*! The two lines at the top: what is open and where it runs; the pages. */
 
 use crate::device::Profile;
-use crate::exits::Part;
-use crate::remote::Link;
+use crate::plan::Link;
+use crate::plan::Part;
 use crate::session::Target;
 use crate::tui::state::runs::{Connection, Run};
 use crate::tui::state::{Panel, State};

@@ -2,8 +2,8 @@
 
 use super::hint;
 use crate::device::Profile;
-use crate::exits::Part;
-use crate::partition::Split;
+use crate::plan::Part;
+use crate::plan::Split;
 use crate::tui::state::State;
 use crate::tui::state::layers::{Row, Sort, position, rows};
 use crate::tui::widgets::{bar, line, number, put, put_right, rows as part};

@@ -2,9 +2,9 @@
 
 use super::hint;
 use crate::data::Set;
-use crate::evaluate::{Kind, Outcome};
-use crate::exits::Part;
-use crate::partition::{Placement, Split, SplitRule};
+use crate::plan::Part;
+use crate::plan::{Placement, Split, SplitRule};
+use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::strip::Strip;
 use crate::tui::widgets::{bar, line, number, put, rows};
@@ -262,7 +262,7 @@ pub const ROWS: [(&str, Write); 7] = [
     ("accuracy", |o| Some(number::percent(o.accuracy))),
     ("mean/p95 ms", |o| {
         let pair =
-            |l: crate::evaluate::Latency| format!("{}/{}", number::ms(l.mean), number::ms(l.p95));
+            |l: crate::predict::Latency| format!("{}/{}", number::ms(l.mean), number::ms(l.p95));
         o.latency_ms.map(pair)
     }),
     ("offloaded", |o| Some(number::percent(o.offloaded))),
@@ -271,7 +271,7 @@ pub const ROWS: [(&str, Write); 7] = [
     ("cloud memory", |o| Some(memory(o, o.cloud_memory_bytes))),
     // As billed, and with durations as they are.
     ("$ of 1 M/exact", |o| {
-        let pair = |c: crate::evaluate::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);
+        let pair = |c: crate::predict::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);
         o.cost_per_million.map(pair)
     }),
 ];

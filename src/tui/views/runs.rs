@@ -3,7 +3,7 @@
 mod targets;
 
 use super::hint;
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::Stage;
 use crate::tui::state::State;
 use crate::tui::state::playback::Playback;

@@ -1,8 +1,8 @@
 /*! Thresholds: the slider, each exit's own, and what follows over all thresholds. */
 
 use super::hint;
-use crate::evaluate::Outcome;
-use crate::exits::Part;
+use crate::plan::Part;
+use crate::predict::Outcome;
 use crate::tui::state::State;
 use crate::tui::state::tuning::Curves;
 use crate::tui::widgets::curve::Curve;

@@ -1,7 +1,7 @@
 /*! A target of a run: its connection, its sensors, how far and how fast it is, its log. */
 
-use crate::exits::Part;
-use crate::remote::message::Progress;
+use crate::plan::Part;
+use crate::protocol::message::Progress;
 use crate::run::Vitals;
 use std::collections::VecDeque;
 

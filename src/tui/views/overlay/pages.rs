@@ -187,11 +187,11 @@ fn compare(state: &State) -> Vec<Line<'static>> {
     };
     let title = |run: &crate::tui::state::runs::Run| format!("{} {}", run.goal.name(), run.id);
     say("", title(one), title(other));
-    let text = |o: &Option<crate::evaluate::Outcome>,
-                f: &dyn Fn(&crate::evaluate::Outcome) -> String| {
+    let text = |o: &Option<crate::predict::Outcome>,
+                f: &dyn Fn(&crate::predict::Outcome) -> String| {
         o.as_ref().map_or(number::NONE.to_string(), f)
     };
-    let both = |f: &dyn Fn(&crate::evaluate::Outcome) -> String| (text(&a, f), text(&b, f));
+    let both = |f: &dyn Fn(&crate::predict::Outcome) -> String| (text(&a, f), text(&b, f));
     let (left, right) = both(&column_title);
     say("kind", left, right);
     let split = |run: &crate::tui::state::runs::Run| {

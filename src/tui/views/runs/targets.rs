@@ -4,7 +4,7 @@ fast, at which exits samples leave it, how long they take, and its own log.
 */
 
 use super::draw_log;
-use crate::exits::Part;
+use crate::plan::Part;
 use crate::run::Vitals;
 use crate::tui::state::State;
 use crate::tui::state::runs::{Connection, Run, Target, side_name};

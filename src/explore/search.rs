@@ -1,0 +1,198 @@
+/*! Every plan of a grid, replayed, and those of them that no other is better than in everything. */
+
+use super::{Limits, latency};
+use crate::data::Set;
+use crate::exits::ExitPoint;
+use crate::model::LayerTable;
+use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, plan_at};
+use crate::predict::{ConfidenceTable, Outcome, Prepared, ReplayError, World};
+
+/// A plan and what it gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The plan, its thresholds set.
+    pub plan: Plan,
+    /// How its exits were spread.
+    pub placement: Placement,
+    /// What it gives on the calibration set.
+    pub outcome: Outcome,
+}
+
+/// What is good about a candidate: each smaller is better.
+fn objectives(candidate: &Candidate) -> [f64; 4] {
+    let outcome = &candidate.outcome;
+    [
+        -outcome.accuracy,
+        latency(outcome),
+        outcome.cost_per_million.map_or(0.0, |c| c.rounded),
+        outcome.edge_memory_bytes as f64,
+    ]
+}
+
+/// Replays every split (all on one side too) with 0 to 3 exits a part, spread linearly and by
+/// Pareto, with and without one at the split, at each of the thresholds. Keeps what holds the limits.
+///
+/// # Errors
+/// Where the table is not the calibration set's, or the world can't be replayed at all.
+pub fn search(
+    table: &ConfidenceTable,
+    layers: &LayerTable,
+    points: &[ExitPoint],
+    world: &World,
+    thresholds: &[f64],
+    limits: &Limits,
+) -> Result<Vec<Candidate>, super::sweep::SweepError> {
+    if table.set != Set::Calibration {
+        return Err(super::sweep::SweepError::Set(table.set));
+    }
+    let inner = layers.splits().map(Split::After);
+    let splits: Vec<Split> = std::iter::once(Split::CloudOnly)
+        .chain(inner)
+        .chain(std::iter::once(Split::EdgeOnly))
+        .collect();
+    let mut seen: Vec<(Split, Vec<usize>)> = Vec::new();
+    let mut found = Vec::new();
+    for split in splits {
+        for (placement, per_part, at_split) in spreads() {
+            let rule = ExitRule {
+                placement,
+                per_part,
+                at_split,
+                threshold: 0.0,
+                thresholds: Vec::new(),
+            };
+            let plan = plan_at(layers, points, split.clone(), &rule, Vec::new());
+            let exits: Vec<usize> = plan.exits.iter().map(|e| e.layer).collect();
+            let key = (plan.split.clone(), exits);
+            if seen.contains(&key) {
+                continue;
+            }
+            let prepared = match Prepared::new(table, &plan, world) {
+                Ok(prepared) => prepared,
+                // An exit whose head was never trained or timed; the others can be compared.
+                Err(ReplayError::Table(_) | ReplayError::HeadNotTimed { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let without = [1.0];
+            let at = if key.1.is_empty() {
+                &without[..]
+            } else {
+                thresholds
+            };
+            for &threshold in at {
+                let outcome = prepared.at(threshold);
+                if limits.hold(&outcome) {
+                    let mut plan = plan.clone();
+                    plan.exits.iter_mut().for_each(|e| e.threshold = threshold);
+                    found.push(Candidate {
+                        plan,
+                        placement,
+                        outcome,
+                    });
+                }
+            }
+            seen.push(key);
+        }
+    }
+    Ok(found)
+}
+
+fn spreads() -> impl Iterator<Item = (Placement, usize, bool)> {
+    let counts = 0..=MAX_PER_PART;
+    counts.flat_map(|n| {
+        let placements = [Placement::Linear, Placement::Pareto];
+        placements
+            .into_iter()
+            .flat_map(move |p| [(p, n, false), (p, n, true)])
+    })
+}
+
+/// The candidates that no other beats: at least as good in accuracy, mean latency, cost and edge
+/// memory, and better in one. In order of latency; of equal ones the first.
+pub fn front(candidates: &[Candidate]) -> Vec<&Candidate> {
+    let values: Vec<[f64; 4]> = candidates.iter().map(objectives).collect();
+    let beats = |a: &[f64; 4], b: &[f64; 4]| {
+        a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
+    };
+    let mut kept: Vec<usize> = Vec::new();
+    for i in 0..values.len() {
+        let beaten = values.iter().any(|other| beats(other, &values[i]));
+        let repeated = kept.iter().any(|&k| values[k] == values[i]);
+        if !beaten && !repeated {
+            kept.push(i);
+        }
+    }
+    kept.sort_by(|&a, &b| values[a][1].total_cmp(&values[b][1]));
+    kept.into_iter().map(|i| &candidates[i]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::replay::tests::{LAYERS, setting};
+    use proptest::prelude::*;
+
+    fn points() -> Vec<ExitPoint> {
+        let point = |layer: usize| ExitPoint {
+            layer,
+            after: format!("l{layer}"),
+            value: format!("v{layer}"),
+            index: layer,
+            count: LAYERS - 1,
+            depth: 0.0,
+            macs: 100 * (layer as u64 + 1),
+            sample: vec![1],
+            classes: 10,
+        };
+        (0..LAYERS - 1).map(point).collect()
+    }
+
+    #[test]
+    fn the_front_holds_all_that_is_not_beaten() {
+        let s = setting(80, 9);
+        let thresholds = [0.3, 0.6, 0.9];
+        let all = search(
+            &s.table,
+            &s.layers,
+            &points(),
+            &s.world(),
+            &thresholds,
+            &Limits::default(),
+        )
+        .unwrap();
+        assert!(all.len() > 50, "{}", all.len());
+        let front = front(&all);
+        for candidate in &all {
+            let own = objectives(candidate);
+            let covered = front.iter().any(|f| {
+                let best = objectives(f);
+                best.iter().zip(&own).all(|(a, b)| a <= b)
+            });
+            assert!(covered);
+        }
+        let strictly = |a: &Candidate, b: &Candidate| {
+            let (a, b) = (objectives(a), objectives(b));
+            a.iter().zip(&b).all(|(x, y)| x <= y) && a != b
+        };
+        for a in &front {
+            assert!(front.iter().all(|b| !strictly(a, b)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold(accuracy in 0.0..0.5, latency in 0.5..20.0) {
+            let s = setting(40, 4);
+            let limits = Limits {
+                accuracy: Some(accuracy),
+                latency_ms: Some(latency),
+                ..Limits::default()
+            };
+            let found = search(&s.table, &s.layers, &points(), &s.world(), &[0.5], &limits).unwrap();
+            for c in found {
+                prop_assert!(c.outcome.accuracy >= accuracy);
+                prop_assert!(c.outcome.latency_ms.unwrap().mean <= latency);
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+/*! The settings of a link and of the tensors that cross it. */
+
+use serde::{Deserialize, Serialize};
+
+/// How the elements of the split tensor travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Element {
+    #[default]
+    F32,
+    F16,
+    /// Affine, scale and zero point per sample.
+    U8,
+}
+
+/// Compression of the split tensor's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+}
+
+/// How the split tensor travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wire {
+    /// Element type on the wire.
+    pub tensor: Element,
+    /// Compression on top.
+    pub compression: Compression,
+}
+
+/// The link between edge and cloud, as the session writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Link {
+    /// As it is.
+    #[default]
+    Measured,
+    /// Every byte paced, every round trip delayed; labelled emulated everywhere.
+    Emulated {
+        /// Megabits a second.
+        mbit: f64,
+        /// Round trip in milliseconds.
+        rtt_ms: f64,
+    },
+}

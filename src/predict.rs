@@ -1,0 +1,79 @@
+/*!
+From confidence tables to predictions: the exit policy, the replay of a plan, its times, memory and
+bill, and the same figures from a measured run. Pure; a replay takes milliseconds, so that it can
+follow a key held down.
+*/
+
+pub mod billing;
+pub mod measured;
+pub mod outcome;
+pub mod policy;
+pub mod replay;
+pub mod table;
+
+pub use billing::{Billing, Clock};
+pub use measured::{Run, measured};
+pub use outcome::{Bytes, Cost, ExitOutcome, Kind, Latency, Outcome, Record};
+pub use replay::{
+    Assembled, Baselines, Codec, Difference, Equality, HeadKey, HeadPays, Prepared, ReplayError,
+    WireTable, World, baselines, replay,
+};
+
+use crate::data::Set;
+use serde::{Deserialize, Serialize};
+
+/// What counts as confidence, computed from the logits at the exit's temperature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Confidence {
+    /// The largest softmax probability.
+    #[default]
+    MaxProbability,
+    /// 1 − entropy / ln(classes).
+    Entropy,
+    /// Difference of the two largest probabilities.
+    Margin,
+}
+
+/// When a sample leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The measure.
+    #[serde(default)]
+    pub confidence: Confidence,
+    /// Leave when the confidence is larger (c_thr).
+    pub threshold: f64,
+    /// Thresholds of single exits, by layer name, over the common one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exits: Vec<(String, f64)>,
+}
+
+/// Prediction and confidences of one head (or of the final classifier) for every sample of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Layer behind which the head stands; `None` for the network's own final classifier.
+    pub after: Option<String>,
+    /// Hash of the rendered head; empty for the final classifier.
+    pub head: String,
+    /// Temperature the logits were divided by.
+    pub temperature: f32,
+    /// Predicted class of each sample.
+    pub prediction: Vec<u16>,
+    /// Largest probability.
+    pub max_probability: Vec<f32>,
+    /// 1 − entropy / ln(classes).
+    pub entropy: Vec<f32>,
+    /// Difference of the two largest probabilities.
+    pub margin: Vec<f32>,
+}
+
+/// The confidence table of one set: one column a head, the final classifier last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfidenceTable {
+    /// Which set.
+    pub set: Set,
+    /// True classes.
+    pub labels: Vec<u16>,
+    /// In order of depth.
+    pub columns: Vec<Column>,
+}

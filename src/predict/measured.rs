@@ -1,0 +1,245 @@
+/*! What a run noted of its samples, folded into the form a replay has. */
+
+use super::billing::{Billing, BillingError, Clock};
+use super::outcome::{ExitOutcome, Kind, Latency, Outcome, Record};
+use crate::data::Set;
+use crate::plan::Part;
+use crate::plan::{Plan, Split};
+
+/// A run of a plan over a set, or of a baseline (whose plan has no split, or no exits).
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// One a sample, in any order.
+    pub records: &'a [Record],
+    /// True classes of the whole set, by number of the sample.
+    pub labels: &'a [u16],
+    /// Which set.
+    pub set: Set,
+    /// What ran. Records count its exits, edge first.
+    pub plan: &'a Plan,
+    /// The common threshold.
+    pub threshold: f64,
+    /// Whether a device or the link was emulated.
+    pub emulated: bool,
+    /// Peak resident memory of the edge's process; 0 without one.
+    pub edge_resident_bytes: usize,
+    /// Peak resident memory of the cloud's process; 0 where no cloud was asked.
+    pub cloud_resident_bytes: usize,
+    /// Whose prices.
+    pub billing: Billing,
+    /// The machine the cloud's durations were measured on.
+    pub cloud_clock: Clock,
+    /// Mean bytes of the cloud's answers.
+    pub answer_bytes: f64,
+}
+
+/// Why records can't be folded.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum MeasuredError {
+    /// Nothing ran.
+    #[error("the run left no records; run it again")]
+    Empty,
+    /// A record of something else.
+    #[error("the record of sample {sample} doesn't fit: {what}; run the plan again")]
+    Record {
+        /// Number of the sample.
+        sample: u32,
+        /// What doesn't fit.
+        what: &'static str,
+    },
+    /// There is no bill.
+    #[error(transparent)]
+    Billing(#[from] BillingError),
+}
+
+/// Folds a run.
+///
+/// An offload is billed by the duration the cloud told; one that the edge had to answer for has
+/// none, and isn't billed. Latency is `None` where any record has none.
+///
+/// # Errors
+/// Without records, where one is of another set or plan or comes twice, or no tier is large enough.
+pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
+    let Run { plan, labels, .. } = *run;
+    if run.records.is_empty() {
+        return Err(MeasuredError::Empty);
+    }
+    let classifiers = plan.exits.len() + 1;
+    let (mut left, mut right) = (vec![0_usize; classifiers], vec![0_usize; classifiers]);
+    let mut seen = vec![false; labels.len()];
+    let (mut offloaded, mut degraded, mut bytes) = (0_usize, 0_usize, 0_u64);
+    for record in run.records {
+        let refuse = |what| MeasuredError::Record {
+            sample: record.sample,
+            what,
+        };
+        let (sample, exit) = (record.sample as usize, usize::from(record.exit));
+        let Some(&label) = labels.get(sample) else {
+            return Err(refuse("the set has fewer samples"));
+        };
+        if std::mem::replace(&mut seen[sample], true) {
+            return Err(refuse("it comes twice"));
+        }
+        if exit >= classifiers {
+            return Err(refuse("the plan has fewer exits"));
+        }
+        left[exit] += 1;
+        right[exit] += usize::from(record.prediction == label);
+        offloaded += usize::from(record.offloaded);
+        degraded += usize::from(record.degraded);
+        bytes += u64::from(record.bytes_sent);
+    }
+    let samples = run.records.len();
+    let n = samples as f64;
+    let mut latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
+    let cost = if plan.split == Split::EdgeOnly || run.cloud_resident_bytes == 0 {
+        None
+    } else {
+        let billed = run.records.iter().filter(|r| r.offloaded && !r.degraded);
+        let durations = billed.map(|r| f64::from(r.cloud_ms));
+        let durations = durations.filter(|ms| ms.is_finite());
+        let tier = run.billing.tier(run.cloud_resident_bytes)?;
+        Some(tier.per_million(durations, samples, run.cloud_clock, run.answer_bytes))
+    };
+    Ok(Outcome {
+        kind: Kind::Measured,
+        emulated: run.emulated,
+        as_f32: false,
+        set: run.set,
+        samples,
+        threshold: run.threshold,
+        accuracy: right.iter().sum::<usize>() as f64 / n,
+        exits: exits(plan, &left, &right, n),
+        offloaded: offloaded as f64 / n,
+        degraded,
+        latency_ms: Latency::of(&mut latencies),
+        edge_memory_bytes: run.edge_resident_bytes,
+        cloud_memory_bytes: run.cloud_resident_bytes,
+        bytes_sent: bytes as f64 / n,
+        cost_per_million: cost,
+    })
+}
+
+fn exits(plan: &Plan, left: &[usize], right: &[usize], samples: f64) -> Vec<ExitOutcome> {
+    let last = match plan.split {
+        Split::EdgeOnly => Part::Edge,
+        Split::After(_) | Split::CloudOnly => Part::Cloud,
+    };
+    let exits = plan.exits.iter();
+    let exits = exits.map(|e| (Some(e.after.clone()), e.part, e.threshold));
+    let all = exits.chain([(None, last, 0.0)]);
+    let counts = left.iter().zip(right);
+    all.zip(counts)
+        .map(|((after, part, threshold), (&left, &right))| ExitOutcome {
+            after,
+            part,
+            threshold,
+            share: left as f64 / samples,
+            accuracy: (left > 0).then(|| right as f64 / left as f64),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::replay::tests::plan;
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn record(sample: u32, exit: u16, prediction: u16, latency_ms: f32) -> Record {
+        let offloaded = exit > 0;
+        Record {
+            sample,
+            exit,
+            prediction,
+            confidence: 0.9,
+            offloaded,
+            degraded: false,
+            latency_ms,
+            edge_ms: 1.0,
+            encode_ms: 0.1,
+            network_ms: 1.0,
+            cloud_ms: if offloaded { 260.0 } else { 0.0 },
+            bytes_sent: if offloaded { 1000 } else { 0 },
+        }
+    }
+
+    fn run<'a>(records: &'a [Record], plan: &'a Plan) -> Run<'a> {
+        Run {
+            records,
+            labels: &[0, 1, 2, 0, 1],
+            set: Set::Test,
+            plan,
+            threshold: 0.7,
+            emulated: false,
+            edge_resident_bytes: 10 << 20,
+            cloud_resident_bytes: 512 << 20,
+            billing: Billing::default(),
+            cloud_clock: Clock {
+                ghz: Some(0.8),
+                threads: 1,
+            },
+            answer_bytes: 0.0,
+        }
+    }
+
+    #[test]
+    fn records_become_an_outcome() {
+        let plan = plan(Split::After(3), &[1, 5], 0.7);
+        let records = [
+            record(0, 0, 0, 10.0),
+            record(4, 2, 1, 40.0),
+            record(1, 0, 2, 20.0),
+            record(2, 1, 2, 30.0),
+        ];
+        let outcome = measured(&run(&records, &plan)).unwrap();
+        assert_eq!((outcome.samples, outcome.accuracy), (4, 0.75));
+        assert_eq!((outcome.offloaded, outcome.bytes_sent), (0.5, 500.0));
+        let exits: Vec<_> = outcome
+            .exits
+            .iter()
+            .map(|e| (e.share, e.accuracy))
+            .collect();
+        let expected = [(0.5, Some(0.5)), (0.25, Some(1.0)), (0.25, Some(1.0))];
+        assert_eq!(exits, expected);
+        let latency = outcome.latency_ms.unwrap();
+        assert_eq!((latency.mean, latency.p50, latency.p99), (25.0, 20.0, 40.0));
+        let cost = outcome.cost_per_million.unwrap();
+        assert!((cost.rounded - 3.175 / 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn degraded_samples_are_counted_and_not_billed() {
+        let plan = plan(Split::After(3), &[1], 0.7);
+        let mut records = [record(0, 1, 0, 10.0), record(1, 1, 1, f32::NAN)];
+        records[1].degraded = true;
+        records[1].exit = 0;
+        let outcome = measured(&run(&records, &plan)).unwrap();
+        assert_eq!((outcome.degraded, outcome.offloaded), (1, 1.0));
+        assert_eq!(outcome.latency_ms, None);
+        let cost = outcome.cost_per_million.unwrap();
+        assert!((cost.rounded - 3.175 / 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_edge_alone_has_no_bill() {
+        let plan = plan(Split::EdgeOnly, &[], 0.7);
+        let records = [record(0, 0, 0, 10.0)];
+        let outcome = measured(&run(&records, &plan)).unwrap();
+        assert_eq!(outcome.cost_per_million, None);
+        assert_eq!(outcome.exits[0].part, Part::Edge);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let plan = plan(Split::After(3), &[1], 0.7);
+        assert_eq!(measured(&run(&[], &plan)), Err(MeasuredError::Empty));
+        let twice = [record(0, 0, 0, 1.0), record(0, 0, 0, 1.0)];
+        let other_set = [record(5, 0, 0, 1.0)];
+        let other_plan = [record(0, 2, 0, 1.0)];
+        for records in [&twice[..], &other_set, &other_plan] {
+            let error = measured(&run(records, &plan)).unwrap_err();
+            assert!(matches!(error, MeasuredError::Record { .. }), "{error}");
+        }
+    }
+}

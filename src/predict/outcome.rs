@@ -1,0 +1,181 @@
+/*!
+What a plan gives over the samples of a set, in one form whether it was predicted by a replay or
+measured by a run; and what a run notes of each sample.
+*/
+
+use crate::data::Set;
+use serde::{Deserialize, Serialize};
+
+/// A count of bytes; a mean over samples where it has a fraction.
+pub type Bytes = f64;
+
+/// Where a number comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// By a run of the parts on their devices.
+    Measured,
+    /// By a replay of the confidence table over the profiles.
+    Predicted,
+}
+
+/// What a run notes of one sample. Times are milliseconds on the edge's own monotonic clock, but
+/// for `cloud_ms`, which is a duration on the cloud's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Number of the sample in its set.
+    pub sample: u32,
+    /// Exit it left at, counted over the plan's exits, edge first; their count stands for the final
+    /// classifier.
+    pub exit: u16,
+    /// Class answered.
+    pub prediction: u16,
+    /// Confidence at that exit, by the policy's measure.
+    pub confidence: f32,
+    /// Whether the cloud was asked.
+    pub offloaded: bool,
+    /// Whether the last edge exit had to answer because the cloud didn't.
+    pub degraded: bool,
+    /// From preprocessed tensor in edge memory to answer at the edge; NaN where the run doesn't
+    /// measure latency (batches, several samples in flight).
+    pub latency_ms: f32,
+    /// In the edge part's segments and heads, its slowdown included.
+    pub edge_ms: f32,
+    /// Encoding the tensor.
+    pub encode_ms: f32,
+    /// Round trip less the cloud's own duration.
+    pub network_ms: f32,
+    /// Decoding, segments and heads in the cloud.
+    pub cloud_ms: f32,
+    /// Bytes of the request's body.
+    pub bytes_sent: u32,
+}
+
+/// Milliseconds from preprocessed tensor in edge memory to answer at the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Latency {
+    pub mean: f64,
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+impl Latency {
+    /// Of single samples; `None` without any, or where one wasn't measured (NaN). Reorders them.
+    pub fn of(samples: &mut [f32]) -> Option<Latency> {
+        if samples.is_empty() || samples.iter().any(|ms| ms.is_nan()) {
+            return None;
+        }
+        let sum: f64 = samples.iter().map(|&ms| f64::from(ms)).sum();
+        Some(Latency::with_mean(sum / samples.len() as f64, samples))
+    }
+
+    /// A mean known from elsewhere with the percentiles (nearest rank) of single samples; without
+    /// any, the mean stands for them. Reorders them.
+    pub fn with_mean(mean: f64, samples: &mut [f32]) -> Latency {
+        let count = samples.len();
+        let mut upto = count;
+        // From the largest down, each search in what the one before left below it.
+        let [p99, p95, p50] = [0.99, 0.95, 0.5].map(|share| {
+            let rank = (share * count as f64).ceil() as usize;
+            let Some(at) = rank.checked_sub(1) else {
+                return mean;
+            };
+            let (_, found, _) = samples[..upto].select_nth_unstable_by(at, f32::total_cmp);
+            let found = f64::from(*found);
+            upto = at + 1;
+            found
+        });
+        Latency {
+            mean,
+            p50,
+            p95,
+            p99,
+        }
+    }
+}
+
+/// What leaves at one exit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExitOutcome {
+    /// Layer behind which the exit stands; `None` for the final classifier.
+    pub after: Option<String>,
+    /// Its part.
+    pub part: crate::plan::Part,
+    /// Its threshold; 0 for the final classifier, which lets everything out.
+    pub threshold: f64,
+    /// Share of all samples that leave here, 0 to 1.
+    pub share: f64,
+    /// Share of those that are right; `None` where nobody leaves.
+    pub accuracy: Option<f64>,
+}
+
+/// The cloud's bill for a million inferences, in US dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Durations rounded up as the provider does.
+    pub rounded: f64,
+    /// Durations as they are.
+    pub unrounded: f64,
+    /// Rounded, with the measured time as it is, not scaled to the tier's clock.
+    pub unscaled: f64,
+    /// Memory of the tier that holds the cloud side, in MB.
+    pub tier_mb: usize,
+}
+
+/// What a plan gives over a set of samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Predicted or measured.
+    pub kind: Kind,
+    /// Whether a device or the link was emulated.
+    pub emulated: bool,
+    /// Whether the cloud's answers are those of F32 tensors though the wire carries another type.
+    pub as_f32: bool,
+    /// The set of the samples.
+    pub set: Set,
+    /// How many.
+    pub samples: usize,
+    /// The common threshold.
+    pub threshold: f64,
+    /// Share answered right, 0 to 1.
+    pub accuracy: f64,
+    /// In order of depth, the final classifier last.
+    pub exits: Vec<ExitOutcome>,
+    /// Share sent to the cloud.
+    pub offloaded: f64,
+    /// Samples the last edge exit had to answer.
+    pub degraded: usize,
+    /// `None` where it wasn't measured.
+    pub latency_ms: Option<Latency>,
+    /// Edge side: predicted, its packed weights, arena and heads; measured, peak resident memory.
+    pub edge_memory_bytes: usize,
+    /// Cloud side, likewise.
+    pub cloud_memory_bytes: usize,
+    /// Mean bytes sent to the cloud a sample.
+    pub bytes_sent: Bytes,
+    /// The cloud's bill for a million inferences; `None` without a cloud side to bill.
+    pub cost_per_million: Option<Cost>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let mut samples: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
+        let latency = Latency::of(&mut samples).unwrap();
+        let found = [latency.mean, latency.p50, latency.p95, latency.p99];
+        assert_eq!(found, [100.5, 100.0, 190.0, 198.0]);
+        let one = Latency::of(&mut [3.0]).unwrap();
+        assert_eq!([one.p50, one.p95, one.p99], [3.0; 3]);
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_latency() {
+        assert_eq!(Latency::of(&mut [1.0, f32::NAN]), None);
+        assert_eq!(Latency::of(&mut []), None);
+    }
+}

@@ -1,0 +1,15 @@
+/*!
+The wire between workbench, edge and cloud: messages, tensor encoding, the client. Both sides of
+every exchange are described here once; `agent` serves it, `cli` and `tui` call it.
+*/
+
+pub mod client;
+pub mod dataset;
+pub mod message;
+pub mod record;
+pub mod tls;
+pub mod v2;
+pub mod wire;
+
+pub use client::{Client, ClientError};
+pub use tls::Believed;

@@ -1,0 +1,442 @@
+/*! What workbench and agents say to each other, as JSON; tensors and records travel as bytes. */
+
+use super::Believed;
+use crate::data::Preprocessing;
+use crate::device::telemetry::Telemetry;
+use crate::device::{LinkProfile, PartProfile, Profile};
+use crate::plan::{Element, Link, Wire};
+use crate::predict::Confidence;
+use crate::train::{HeadRecipe, Hyper};
+use serde::{Deserialize, Serialize};
+
+/// SHA-256 of some bytes, hex: what models, parts and data sets are known by.
+pub type Address = String;
+
+/// What an agent says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct AgentInfo {
+    pub version: String,
+    /// The machine, in words.
+    pub device: String,
+    pub cores: Vec<usize>,
+    /// What runs parts there: `cpu`, `cuda:0`.
+    #[serde(default)]
+    pub processor: String,
+    pub threads: usize,
+    /// Clock in GHz where known.
+    pub ghz: Option<f64>,
+    /// Factor its times are stretched by; other than 1 means emulated.
+    pub slowdown: f64,
+    /// Peak resident memory of its process since it last was asked to begin anew.
+    pub resident_bytes: usize,
+    /// The largest body it takes.
+    pub max_body: usize,
+    /// Requests for inference it has answered since it started.
+    #[serde(default)]
+    pub requests: u64,
+    /// Its sensors now; absent where the system tells nothing.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
+    /// Energy of an inference in its last evaluation, in joules, where power is measured.
+    #[serde(default)]
+    pub joules_per_inference: Option<f64>,
+}
+
+/// A job for an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum JobRequest {
+    /// Times a network (an ONNX file uploaded before) and heads on its values.
+    Profile {
+        model: Address,
+        /// ONNX files of heads, each with layer, value it reads and hash.
+        heads: Vec<HeadToProfile>,
+        batch: usize,
+        runs: usize,
+    },
+    /// Times an assembled part, segment by segment.
+    ProfilePart { part: Address, runs: usize },
+    /// Times the link to the cloud.
+    MeasureLink { cloud: CloudTarget, link: Link },
+    /// Runs a part over samples.
+    Evaluate(Box<Evaluate>),
+    /// Trains heads over a frozen network.
+    TrainHeads(Box<TrainHeads>),
+}
+
+impl JobRequest {
+    /// What kind of job it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            JobRequest::Profile { .. } => "profile",
+            JobRequest::ProfilePart { .. } => "profile part",
+            JobRequest::MeasureLink { .. } => "measure link",
+            JobRequest::Evaluate(_) => "evaluate",
+            JobRequest::TrainHeads(_) => "train heads",
+        }
+    }
+}
+
+/// A head for [`JobRequest::Profile`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct HeadToProfile {
+    pub after: String,
+    pub value: String,
+    pub hash: String,
+    pub model: Address,
+}
+
+/// Heads to train over a frozen network, whose features the agent makes and caches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TrainHeads {
+    /// ONNX file of the network.
+    pub model: Address,
+    pub heads: Vec<HeadToTrain>,
+    pub lessons: Lessons,
+    /// Images nothing learns from, by which early stopping judges.
+    #[serde(default)]
+    pub judge: Option<Lessons>,
+    pub preprocessing: Preprocessing,
+    pub hyper: Hyper,
+}
+
+/// Images to learn from, or to be judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lessons {
+    /// Uploaded data set ([`DataSet`]).
+    pub data: Address,
+    /// Their classes: a file of 16-bit numbers, little-endian, one an image.
+    pub labels: Address,
+}
+
+/// A head for [`JobRequest::TrainHeads`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct HeadToTrain {
+    /// For the reports.
+    pub name: String,
+    /// Name of the network's value it reads.
+    pub value: String,
+    /// ONNX file of the head as it was rendered, its first weights in it.
+    pub model: Address,
+    /// Values that are dropped while it learns, and the share of them.
+    pub dropout: Vec<(String, f32)>,
+    /// What it does otherwise than the rest.
+    #[serde(default)]
+    pub recipe: HeadRecipe,
+}
+
+/// An epoch of a training: loss and accuracy of each learner over the training samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Of so many.
+    pub epochs: usize,
+    /// Name, loss, accuracy (0 to 1).
+    pub scores: Vec<(String, f64, f64)>,
+}
+
+/// Heads that were trained; they are fetched apart, by their place in the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Trained {
+    pub heads: usize,
+    /// The whole curve of each, whatever events a client missed.
+    pub curve: Vec<Epoch>,
+    pub seconds: f64,
+}
+
+/// Header under which a job may be handed in again, after an answer that got lost: the agent gives the
+/// job it has under this key, unless that failed.
+pub const JOB_KEY: &str = "idempotency-key";
+
+/// How much of a file an agent has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Bytes that came, from the first on.
+    pub received: u64,
+    /// Whether it has all of it, and has compared it with its address.
+    pub whole: bool,
+}
+
+/// Where the edge sends what it offloads. The token is in no file and no log.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct CloudTarget {
+    pub url: String,
+    #[serde(default)]
+    pub token: Option<String>,
+    #[serde(default)]
+    pub believed: Believed,
+    /// Set where it is a server of the Open Inference Protocol and no agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<V2Model>,
+}
+
+/// The cloud part on a server of the Open Inference Protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct V2Model {
+    /// The name it is served under.
+    pub name: String,
+    /// Whether its output is probabilities, rather than logits.
+    pub probabilities: bool,
+}
+
+impl CloudTarget {
+    /// An agent, without a token, behind a certificate that the system's authorities vouch for (or
+    /// none, for `http://`).
+    pub fn new(url: impl Into<String>) -> CloudTarget {
+        CloudTarget {
+            url: url.into(),
+            token: None,
+            believed: Believed::System,
+            v2: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for CloudTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CloudTarget({})", self.url)
+    }
+}
+
+/// A run of a part over samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Evaluate {
+    pub mode: Mode,
+    /// Uploaded data set ([`DataSet`]).
+    pub data: Address,
+    pub preprocessing: Preprocessing,
+    /// Samples to run, by number in the data set.
+    pub samples: Vec<u32>,
+    /// Samples run before them whose times are thrown away (the first of `samples`, again).
+    pub warm_up: usize,
+    pub confidence: Confidence,
+    /// Of the edge part's exits, then the cloud part's.
+    pub thresholds: Vec<f64>,
+    /// The edge part's last exit answers whatever its confidence.
+    pub last_exit_answers: bool,
+    pub wire: Wire,
+    pub link: Link,
+    /// Milliseconds an offload may take; none if absent.
+    pub deadline_ms: Option<f64>,
+    /// The edge's last exit answers for a cloud that doesn't; else the run fails.
+    pub degrade: bool,
+}
+
+/// What runs where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Mode {
+    /// The edge part alone, to its end.
+    EdgeOnly { part: Address },
+    /// The edge part, then the cloud part for what isn't confident.
+    Distributed {
+        part: Address,
+        /// One at least; each sample goes to the one with the least to do.
+        clouds: Vec<CloudTarget>,
+        cloud_part: Address,
+    },
+    /// Pixels go to the cloud as they are (u8) and are preprocessed there.
+    CloudOnly {
+        /// One at least.
+        clouds: Vec<CloudTarget>,
+        cloud_part: Address,
+    },
+}
+
+/// How a job ended, or how far it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum JobEvent {
+    /// Behind another timed job.
+    Queued {
+        ahead: usize,
+    },
+    Progress(Progress),
+    /// An epoch of a training is over.
+    Epoch(Epoch),
+    /// Something worth a line in a log.
+    Log {
+        text: String,
+    },
+    /// Added by a client: the connection is lost, and made again after a pause.
+    Lost {
+        error: String,
+        again_ms: u64,
+    },
+    /// Likewise: it is there again.
+    Found,
+    Done(Box<JobResult>),
+    Failed {
+        error: String,
+    },
+    Cancelled,
+}
+
+/// Aggregated progress: at most five a second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Progress {
+    pub done: u64,
+    pub total: u64,
+    /// Samples that left at each of the plan's exits so far, the final classifier last.
+    pub exits: Vec<u64>,
+    pub offloaded: u64,
+    /// Of the samples since the last progress, milliseconds.
+    pub mean_latency_ms: Option<f64>,
+    pub bytes_sent: u64,
+    pub note: String,
+    /// Whether it waits because somebody asked it to.
+    #[serde(default)]
+    pub held: bool,
+    /// Of the offloads since the last progress, milliseconds in the cloud.
+    #[serde(default)]
+    pub mean_cloud_ms: Option<f64>,
+    /// What each cloud target has answered so far.
+    #[serde(default)]
+    pub clouds: Vec<CloudShare>,
+    /// The sensors, now and then.
+    #[serde(default)]
+    pub telemetry: Option<Box<Telemetry>>,
+}
+
+/// What a job found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum JobResult {
+    Profile(Profile),
+    Part(PartProfile),
+    Link(LinkProfile),
+    Trained(Trained),
+    /// The records are fetched apart.
+    Evaluated(Evaluated),
+}
+
+/// What an evaluation found besides its records.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Evaluated {
+    pub records: u64,
+    /// Peak resident memory of the edge's process during the run.
+    pub edge_resident_bytes: usize,
+    /// And of the cloud's; 0 where no cloud was asked.
+    pub cloud_resident_bytes: usize,
+    /// Whether the edge's times or the link were emulated.
+    pub emulated: bool,
+    /// Wall time of the whole run.
+    pub seconds: f64,
+    pub wire: Option<Element>,
+    /// Energy that the edge took for one inference, in joules, everything on it included; absent
+    /// where power isn't measured.
+    #[serde(default)]
+    pub joules_per_inference: Option<f64>,
+    /// What each cloud target contributed, in the order they were named.
+    #[serde(default)]
+    pub clouds: Vec<CloudShare>,
+}
+
+/// What a cloud target contributed to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CloudShare {
+    /// Its address.
+    pub url: String,
+    /// Samples it answered for.
+    pub answered: u64,
+    /// Requests it didn't answer, or not in time.
+    pub failed: u64,
+}
+
+/// Header of a request for inference that carries an [`InferRequest`] as JSON, so that the body is
+/// the tensor and nothing else.
+pub const INFER_HEADER: &str = "edgelesspart-infer";
+
+/// What goes with a tensor sent to a part; the agent keeps nothing of it between requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InferRequest {
+    pub confidence: Confidence,
+    /// One for each exit of the part.
+    pub thresholds: Vec<f64>,
+    /// Set where the body is pixels as bytes `[samples, c, h, w]`, not a tensor of [`super::wire`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<Preprocessing>,
+}
+
+/// What a part answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct InferReply {
+    /// One a sample.
+    pub answers: Vec<PartAnswer>,
+    /// Decoding, or preprocessing of pixels.
+    pub decode_ms: f64,
+    /// Segments and heads.
+    pub compute_ms: f64,
+    /// Requests that are waiting or running there while this one is answered.
+    #[serde(default)]
+    pub outstanding: u32,
+}
+
+/// The answer for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PartAnswer {
+    /// Exit of the part; their count stands for the final classifier.
+    pub exit: u16,
+    pub prediction: u16,
+    pub confidence: f32,
+}
+
+/// What an agent says of a part it has made ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Prepared {
+    pub network: String,
+    pub segments: usize,
+    pub exits: usize,
+    pub classes: usize,
+    /// Extents of one sample of its input.
+    pub input: Vec<usize>,
+    pub ends_network: bool,
+}
+
+/// Answer to a submitted job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Submitted {
+    pub id: String,
+}
+
+/// What a client gets that comes back too late for the events it missed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Snapshot {
+    /// Events that are gone.
+    pub missed: u64,
+    /// The last state among them.
+    pub latest: Option<JobEvent>,
+}
+
+/// Every refusal of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Refusal {
+    pub error: String,
+}
+
+/// A data set as it travels: pixels as bytes `[samples, c, h, w]`. Labels stay at the workbench.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DataSet {
+    pub shape: [usize; 3],
+    pub samples: usize,
+    pub pixels: Vec<u8>,
+}

@@ -1,0 +1,502 @@
+/*!
+The report: what a plan gives, in one document, with where each number comes from.
+
+A [`Report`] is data alone; `text`, `csv`, `json` and `html` only print it. Every set of [`Figures`]
+carries whether it was predicted or measured, on which set, and whether anything was emulated. The
+sweep reads the calibration set; a plan's test numbers stand beside its measurement and nowhere else.
+*/
+
+mod chart;
+pub mod csv;
+mod figures;
+pub mod html;
+pub mod json;
+mod number;
+pub mod text;
+
+pub use figures::{BaselineFigures, Bill, Figures, PlacementReport, PredictionError, Ratios};
+
+use crate::data::Set;
+use crate::device::{LinkProfile, Profile};
+use crate::model::layers::LayerTable;
+use crate::plan::Part;
+use crate::plan::{Link, Wire};
+use crate::plan::{Placement, Plan, Split};
+use crate::predict::{
+    Baselines, Billing, Clock, Difference, Equality, ExitOutcome, HeadPays, Kind, Outcome,
+};
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON form.
+pub const VERSION: u32 = 1;
+
+/// Differing samples a report lists; the others are counted.
+const LISTED: usize = 20;
+
+/// Why a report can't be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// JSON.
+    #[error("the report as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// CSV.
+    #[error("the report as CSV: {0}")]
+    Csv(#[from] ::csv::Error),
+    /// A curve.
+    #[error("drawing `{chart}`: {what}")]
+    Chart {
+        /// Its title.
+        chart: String,
+        /// What went wrong.
+        what: String,
+    },
+    /// The page.
+    #[error("the report's page: {0}")]
+    Page(#[from] minijinja::Error),
+}
+
+/// How many images of a set were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Used {
+    /// So many.
+    pub used: usize,
+    /// Of so many there are.
+    pub of: usize,
+}
+
+/// What the report is of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Subject {
+    /// Of the run.
+    pub name: String,
+    /// Of the network.
+    pub network: String,
+    /// The images, in words.
+    pub data: String,
+    /// What was trained and for how long, in words ("heads, 2 + 1 epochs").
+    pub training: String,
+    /// Heads (and backbones) learnt on these.
+    pub train: Used,
+    /// The sweep and every choice read these.
+    pub calibration: Used,
+    /// The measurement ran over these.
+    pub test: Used,
+}
+
+/// The plan, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The layer before the split, `edge only` or `cloud only`.
+    pub split: String,
+    /// Share of the network's split memory before the split, 0 to 1.
+    pub memory_share: f64,
+    /// Share of its multiply-accumulates before the split, 0 to 1.
+    pub macs_share: f64,
+    /// In order of depth.
+    pub exits: Vec<ExitReport>,
+    /// Shares asked for and reached, dropped targets, an unstable cut.
+    pub notes: Vec<String>,
+}
+
+/// An exit of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExitReport {
+    /// Layer behind which it stands.
+    pub after: String,
+    /// Its part.
+    pub part: Part,
+    /// Leave when the confidence is larger.
+    pub threshold: f64,
+    /// Share of the network's multiply-accumulates before it, 0 to 1.
+    pub depth: f64,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// The machine, in words.
+    pub target: String,
+    /// CPU model or device name.
+    pub device: String,
+    /// Clock where known.
+    pub ghz: Option<f64>,
+    /// Threads used.
+    pub threads: usize,
+    /// Other than 1 means emulated.
+    pub slowdown: f64,
+}
+
+impl From<&Profile> for DeviceReport {
+    fn from(p: &Profile) -> Self {
+        DeviceReport {
+            target: p.target.clone(),
+            device: p.device.clone(),
+            ghz: p.ghz,
+            threads: p.threads,
+            slowdown: p.slowdown,
+        }
+    }
+}
+
+/// Under what conditions the numbers came about.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The edge.
+    pub edge: &'a Profile,
+    /// The cloud.
+    pub cloud: &'a Profile,
+    /// The link as the session writes it.
+    pub link: Link,
+    /// And as measured.
+    pub link_profile: &'a LinkProfile,
+    /// How the split tensor travels.
+    pub wire: Wire,
+    /// Whose prices.
+    pub billing: Billing,
+    /// Whether both sides share a machine.
+    pub one_machine: bool,
+}
+
+/// The conditions, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConditionsReport {
+    /// The edge.
+    pub edge: DeviceReport,
+    /// The cloud.
+    pub cloud: DeviceReport,
+    /// Whether both sides share a machine.
+    pub one_machine: bool,
+    /// The link as the session writes it.
+    pub link: Link,
+    /// Whether the link is emulated.
+    pub link_emulated: bool,
+    /// How the split tensor travels.
+    pub wire: Wire,
+    /// Whose prices.
+    pub provider: String,
+    /// Whether billed times could be scaled to the tier's clock.
+    pub billing_scaled: bool,
+}
+
+/// A run beside the table, for the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EqualityReport {
+    /// Whether no sample differs.
+    pub equal: bool,
+    /// Samples compared.
+    pub compared: usize,
+    /// Met an exit at a confidence within 1e-5 of its threshold.
+    pub within_band: usize,
+    /// Others with another exit or another prediction.
+    pub differing: usize,
+    /// The first of them.
+    pub first: Vec<Difference>,
+    /// Largest difference of confidence between run and table.
+    pub largest_difference: f32,
+}
+
+impl From<&Equality> for EqualityReport {
+    fn from(e: &Equality) -> Self {
+        EqualityReport {
+            equal: e.holds(),
+            compared: e.compared,
+            within_band: e.within_band,
+            differing: e.differing.len(),
+            first: e.differing.iter().take(LISTED).copied().collect(),
+            largest_difference: e.largest_difference,
+        }
+    }
+}
+
+/// Where the numbers of the exits come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Predicted or measured.
+    pub kind: Kind,
+    /// On which set.
+    pub set: Set,
+}
+
+/// All that came of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What it is of.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The plan.
+    pub plan: PlanReport,
+    /// Sentences to be read with the numbers.
+    pub caveats: Vec<String>,
+    /// Under what conditions.
+    pub conditions: Option<ConditionsReport>,
+    /// The prediction: on the measurement's set where there is one, else on calibration.
+    pub predicted: Option<Figures>,
+    /// The prediction the plan was chosen by.
+    pub predicted_on_calibration: Option<Figures>,
+    /// The run of the parts on their devices.
+    pub measured: Option<Figures>,
+    /// How far the prediction is off.
+    pub prediction_error: Option<PredictionError>,
+    /// The run beside the table, sample by sample.
+    pub equality: Option<EqualityReport>,
+    /// At each threshold, predicted on calibration.
+    pub sweep: Vec<Figures>,
+    /// In order of depth, the final classifier (`after` null) last.
+    pub exits: Vec<ExitOutcome>,
+    /// Where the numbers of `exits` come from.
+    pub exits_origin: Option<Origin>,
+    /// What the plan is compared with.
+    pub baselines: BaselineFigures,
+    /// Accuracy of the network's own classifier over the whole set of the chief figures, by the
+    /// confidence table, 0 to 1.
+    pub unmodified_accuracy: Option<f64>,
+    /// Which heads are worth their time, predicted on calibration.
+    pub head_pays: Vec<HeadPays>,
+    /// Linear and Pareto placement beside each other, predicted on calibration.
+    pub placements: Vec<PlacementReport>,
+}
+
+impl Report {
+    /// A report of a plan, without numbers yet.
+    pub fn new(subject: Subject, plan: &Plan, layers: &LayerTable) -> Report {
+        let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let depth = |row: usize| {
+            let macs = layers.layers.get(row).map_or(0, |l| l.prefix_macs);
+            share(macs, layers.macs)
+        };
+        let (split, memory_share, macs_share) = match plan.split {
+            Split::EdgeOnly => ("edge only".to_string(), 1.0, 1.0),
+            Split::CloudOnly => ("cloud only".to_string(), 0.0, 0.0),
+            Split::After(at) => {
+                let row = layers.layers.get(at);
+                let bytes = row.map_or(0, |l| l.prefix_memory_bytes) as u64;
+                let name = row.map(|l| l.name.clone()).or(plan.split_after.clone());
+                (
+                    name.unwrap_or_default(),
+                    share(bytes, layers.memory_bytes as u64),
+                    depth(at),
+                )
+            }
+        };
+        let exit = |e: &crate::plan::PlannedExit| ExitReport {
+            after: e.after.clone(),
+            part: e.part,
+            threshold: e.threshold,
+            depth: depth(e.layer),
+        };
+        let mut report = Report {
+            version: VERSION,
+            plan: PlanReport {
+                split,
+                memory_share,
+                macs_share,
+                exits: plan.exits.iter().map(exit).collect(),
+                notes: plan.notes.clone(),
+            },
+            caveats: Vec::new(),
+            conditions: None,
+            predicted: None,
+            predicted_on_calibration: None,
+            measured: None,
+            prediction_error: None,
+            equality: None,
+            sweep: Vec::new(),
+            exits: Vec::new(),
+            exits_origin: None,
+            baselines: BaselineFigures::default(),
+            unmodified_accuracy: None,
+            head_pays: Vec::new(),
+            placements: Vec::new(),
+            subject,
+        };
+        for sentence in report.subsets() {
+            report.say(sentence);
+        }
+        report
+    }
+
+    /// Adds a sentence to be read with the numbers, once.
+    pub fn say(&mut self, sentence: impl Into<String>) {
+        let sentence = sentence.into();
+        if !self.caveats.contains(&sentence) {
+            self.caveats.push(sentence);
+        }
+    }
+
+    /// States devices, link, wire and prices, and what about them is emulated or unknown.
+    pub fn under(&mut self, conditions: &Conditions) {
+        let Conditions { edge, cloud, .. } = *conditions;
+        if conditions.one_machine {
+            self.say("Edge and cloud are two processes on one machine.");
+        }
+        for (name, profile) in [("edge", edge), ("cloud", cloud)] {
+            if profile.slowdown != 1.0 {
+                let factor = profile.slowdown;
+                self.say(format!(
+                    "Times of the {name} are stretched by {factor}: emulated."
+                ));
+            }
+        }
+        match conditions.link {
+            Link::Emulated { mbit, rtt_ms } => self.say(format!(
+                "The link is emulated: {mbit} Mbit/s, round trip {rtt_ms} ms."
+            )),
+            Link::Measured if conditions.link_profile.emulated => {
+                self.say("The link is emulated.");
+            }
+            Link::Measured => {}
+        }
+        let clock = Clock {
+            ghz: cloud.ghz,
+            threads: cloud.threads,
+        };
+        let tier = conditions.billing.tier(0).ok();
+        let billing_scaled = tier.is_some_and(|t| t.scale(clock).is_some());
+        if !billing_scaled {
+            self.say(
+                "The cloud's clock is unknown: billed times are as measured, not scaled to the tier.",
+            );
+        }
+        self.conditions = Some(ConditionsReport {
+            edge: edge.into(),
+            cloud: cloud.into(),
+            one_machine: conditions.one_machine,
+            link: conditions.link,
+            link_emulated: conditions.link_profile.emulated
+                || matches!(conditions.link, Link::Emulated { .. }),
+            wire: conditions.wire,
+            provider: conditions.billing.provider().to_string(),
+            billing_scaled,
+        });
+    }
+
+    /// Takes what was predicted on the calibration set: the plan, the sweep, the worth of the heads.
+    pub fn predict(&mut self, plan: &Outcome, sweep: &[Outcome], heads: Vec<HeadPays>) {
+        if plan.as_f32 {
+            self.say(
+                "Predicted answers of the cloud are those of F32 tensors, though another type \
+                 travels (≈ F32).",
+            );
+        }
+        self.predicted_on_calibration = Some(plan.into());
+        self.sweep = sweep.iter().map(Figures::from).collect();
+        self.head_pays = heads;
+        if self.measured.is_none() {
+            self.predicted = Some(plan.into());
+            self.exits_of(plan);
+        }
+    }
+
+    /// Takes a run, the prediction on the same set, and their comparison sample by sample.
+    pub fn measure(
+        &mut self,
+        measured: &Outcome,
+        predicted: Option<&Outcome>,
+        equality: Option<&Equality>,
+    ) {
+        if measured.degraded > 0 {
+            self.say(format!(
+                "The cloud didn't answer for {} samples; the last edge exit did.",
+                measured.degraded
+            ));
+        }
+        if measured.latency_ms.is_none() {
+            self.say("The run measured no latency: samples ran in batches or side by side.");
+        }
+        self.say(
+            "Memory: predicted is packed weights, arena and heads; measured is the peak resident \
+             memory of the process, which is also what the bill's tier must hold.",
+        );
+        self.measured = Some(measured.into());
+        self.exits_of(measured);
+        self.equality = equality.map(EqualityReport::from);
+        self.predicted = predicted.map(Figures::from);
+        self.prediction_error = predicted.map(|p| PredictionError::new(p, measured));
+    }
+
+    /// Takes the baselines, predicted or measured.
+    pub fn compare(&mut self, baselines: &Baselines) {
+        self.baselines = BaselineFigures {
+            original: Some((&baselines.original).into()),
+            cloud_only: Some((&baselines.cloud_only).into()),
+            edge_only: baselines.edge_only.as_ref().map(Figures::from),
+        };
+    }
+
+    /// Takes the accuracy of the network's own classifier over the whole test set.
+    pub fn unmodified(&mut self, accuracy: f64) {
+        self.unmodified_accuracy = Some(accuracy);
+        let fewer = |b: &&Figures| {
+            self.measured
+                .as_ref()
+                .is_some_and(|m| b.samples < m.samples)
+        };
+        if let Some(baseline) = self.baselines.original.as_ref().filter(fewer) {
+            let (ran, of) = (baseline.samples, self.subject.test.used);
+            self.say(format!(
+                "Baselines ran over {} of the {} test images, drawn by seed; over all of them the \
+                 unmodified network has {:.1} % (confidence table).",
+                number::count(ran),
+                number::count(of),
+                100.0 * accuracy
+            ));
+        }
+    }
+
+    /// Takes a placement's prediction at the plan's threshold and over the sweep, as ratios to the
+    /// unmodified network in the cloud, predicted on the same set.
+    pub fn place(
+        &mut self,
+        placement: Placement,
+        plan: &Plan,
+        outcome: &Outcome,
+        sweep: &[Outcome],
+        cloud_only: &Outcome,
+    ) {
+        self.placements.push(PlacementReport {
+            placement,
+            exits: plan.exits.iter().map(|e| e.after.clone()).collect(),
+            ratios: Ratios::new(outcome, cloud_only),
+            figures: outcome.into(),
+            sweep: sweep.iter().map(|o| Ratios::new(o, cloud_only)).collect(),
+        });
+    }
+
+    /// The figures that count: measured where there is a measurement.
+    pub fn chief(&self) -> Option<&Figures> {
+        self.measured.as_ref().or(self.predicted.as_ref())
+    }
+
+    fn exits_of(&mut self, outcome: &Outcome) {
+        self.exits = outcome.exits.clone();
+        self.exits_origin = Some(Origin {
+            kind: outcome.kind,
+            set: outcome.set,
+        });
+    }
+
+    fn subsets(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let mut part = |what: &str, set: Used, how: &str| {
+            if set.used < set.of {
+                let (used, of) = (number::count(set.used), number::count(set.of));
+                let how = if how.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {how}")
+                };
+                sentences.push(format!("{what} {used} of {of} images{how}."));
+            }
+        };
+        let subject = &self.subject;
+        part("Trained on", subject.train, &subject.training);
+        part("Calibrated on", subject.calibration, "");
+        part("Tested on", subject.test, "");
+        sentences
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

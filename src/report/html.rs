@@ -1,0 +1,391 @@
+/*!
+The report as one page without anything from elsewhere: curves as inline SVG, the same numbers as
+tables. Readable in dark and light, without colours, and by those who hear it.
+*/
+
+use super::chart::{Chart, Curve};
+use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
+use super::{Figures, Ratios, Report, ReportError};
+use crate::predict::{Kind, Latency};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+const TEMPLATE: &str = include_str!("../../assets/report.html.j2");
+const NAME: &str = "report.html";
+
+/// The page.
+///
+/// # Errors
+/// Where a curve can't be drawn or the page not be put together.
+pub fn html(report: &Report) -> Result<String, ReportError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Names of layers and networks come from files: everything is escaped but our own SVG.
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.add_template(NAME, TEMPLATE)?;
+    let s = &report.subject;
+    let plan = &report.plan;
+    let page = environment.get_template(NAME)?;
+    Ok(page.render(context! {
+        name => s.name.as_str(),
+        network => s.network.as_str(),
+        data => s.data.as_str(),
+        training => s.training.as_str(),
+        images => vec![count(s.train.used), count(s.calibration.used), count(s.test.used)],
+        split => plan.split.as_str(),
+        memory_share => percent(plan.memory_share),
+        macs_share => percent(plan.macs_share),
+        notes => plan.notes.clone(),
+        caveats => report.caveats.clone(),
+        devices => devices(report),
+        chief => chief(report),
+        figures => figures(report),
+        exits_from => report.exits_origin.map_or(String::new(), |o| {
+            format!("{} on {:?}", kind(o.kind), o.set).to_lowercase()
+        }),
+        exits => exits(report),
+        sweep => sweep(report),
+        placements => placements(report),
+        equality => report.equality.as_ref().map_or(String::new(), super::text::equality),
+        error => error(report),
+        charts => charts(report)?,
+        ratio_charts => ratio_charts(report)?,
+    })?)
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measured => "measured",
+        Kind::Predicted => "predicted",
+    }
+}
+
+fn set(f: &Figures) -> String {
+    format!("{:?}", f.set).to_lowercase()
+}
+
+fn latency(f: &Figures, pick: fn(&Latency) -> f64) -> String {
+    f.latency_ms.map_or(NONE.to_string(), |l| ms(pick(&l)))
+}
+
+fn devices(report: &Report) -> Vec<Vec<String>> {
+    let Some(c) = &report.conditions else {
+        return Vec::new();
+    };
+    let row = |side: &str, d: &super::DeviceReport| {
+        let ghz = d.ghz.map_or(NONE.to_string(), |g| format!("{g:.1} GHz"));
+        let slowdown = match d.slowdown {
+            1.0 => "none".to_string(),
+            factor => format!("× {factor}, emulated"),
+        };
+        let threads = d.threads.to_string();
+        vec![
+            side.into(),
+            d.target.clone(),
+            d.device.clone(),
+            ghz,
+            threads,
+            slowdown,
+        ]
+    };
+    vec![row("edge", &c.edge), row("cloud", &c.cloud)]
+}
+
+/// The few numbers that matter: name, the plan's and whence, cloud-only's and whence.
+fn chief(report: &Report) -> Vec<Vec<String>> {
+    let Some(f) = report.chief() else {
+        return Vec::new();
+    };
+    let base = report.baselines.cloud_only.as_ref();
+    let from = |f: &Figures| {
+        let emulated = if f.emulated { ", emulated" } else { "" };
+        format!("{}{emulated}", super::text::origin(f))
+    };
+    let row = |name: &str, cell: &dyn Fn(&Figures) -> String| {
+        let base = base.map_or(String::new(), |b| {
+            format!("cloud only {}, {}", cell(b), from(b))
+        });
+        vec![name.to_string(), cell(f), from(f), base]
+    };
+    let mut accuracy = row("accuracy", &|f| percent(f.accuracy));
+    if let Some(whole) = report.unmodified_accuracy {
+        // A baseline may have run over fewer images; this is of the same.
+        accuracy[3] = format!("unmodified {}, over the same images", percent(whole));
+    }
+    vec![
+        accuracy,
+        row("mean latency", &|f| latency(f, |l| l.mean)),
+        row("offloaded", &|f| percent(f.offloaded)),
+        row("cost of a million", &|f| dollars(f.cost_per_million_usd)),
+    ]
+}
+
+fn figures(report: &Report) -> Vec<Vec<String>> {
+    let b = &report.baselines;
+    let calibration = report.predicted_on_calibration.as_ref();
+    let apart = |c: &&Figures| report.predicted.as_ref().is_none_or(|p| p.set != c.set);
+    let rows = [
+        ("plan", calibration.filter(apart)),
+        ("plan", report.predicted.as_ref()),
+        ("plan", report.measured.as_ref()),
+        ("original, on the edge", b.original.as_ref()),
+        ("cloud only", b.cloud_only.as_ref()),
+        ("edge only", b.edge_only.as_ref()),
+    ];
+    let row = |name: &str, f: &Figures| {
+        let emulated = if f.emulated { ", emulated" } else { "" };
+        let about = if f.as_f32 { "≈ " } else { "" };
+        let memory = |b: usize| if b == 0 { NONE.into() } else { bytes(b as f64) };
+        let bill = |pick: fn(&super::Bill) -> f64| {
+            f.bill_usd.map_or(NONE.to_string(), |b| dollars(pick(&b)))
+        };
+        vec![
+            name.to_string(),
+            format!("{}{emulated}", kind(f.kind)),
+            format!("{}, {}", set(f), count(f.samples)),
+            format!("{about}{}", percent(f.accuracy)),
+            latency(f, |l| l.mean),
+            latency(f, |l| l.p50),
+            latency(f, |l| l.p95),
+            latency(f, |l| l.p99),
+            percent(f.offloaded),
+            bytes(f.bytes_sent),
+            memory(f.edge_memory_bytes),
+            memory(f.cloud_memory_bytes),
+            bill(|b| b.rounded),
+            bill(|b| b.unrounded),
+            bill(|b| b.unscaled),
+            f.bill_usd
+                .map_or(NONE.to_string(), |b| format!("{} MB", b.tier_mb)),
+        ]
+    };
+    rows.into_iter()
+        .filter_map(|(name, f)| Some(row(name, f?)))
+        .collect()
+}
+
+fn exits(report: &Report) -> Vec<Vec<String>> {
+    let row = |exit: &super::ExitOutcome| {
+        let name = exit.after.as_deref();
+        let pays = name.and_then(|n| {
+            let mut all = report.head_pays.iter();
+            all.find(|p| p.after == n && p.part == exit.part)
+        });
+        let cell = |text: &dyn Fn(&super::HeadPays) -> String| pays.map_or(NONE.into(), text);
+        vec![
+            name.unwrap_or("final classifier").to_string(),
+            format!("{:?}", exit.part).to_lowercase(),
+            name.map_or(NONE.to_string(), |_| threshold(exit.threshold)),
+            percent(exit.share),
+            exit.accuracy.map_or(NONE.to_string(), percent),
+            cell(&|p| if p.pays { "yes" } else { "no" }.to_string()),
+            cell(&|p| ms(p.latency_without_ms)),
+            cell(&|p| percent(p.accuracy_without)),
+        ]
+    };
+    report.exits.iter().map(row).collect()
+}
+
+fn sweep(report: &Report) -> Vec<Vec<String>> {
+    let row = |f: &Figures| {
+        vec![
+            threshold(f.threshold),
+            percent(f.accuracy),
+            percent(f.offloaded),
+            latency(f, |l| l.mean),
+            latency(f, |l| l.p50),
+            latency(f, |l| l.p95),
+            latency(f, |l| l.p99),
+            bytes(f.edge_memory_bytes as f64),
+            bytes(f.cloud_memory_bytes as f64),
+            bytes(f.bytes_sent),
+            dollars(f.cost_per_million_usd),
+            f.bill_usd
+                .map_or(NONE.to_string(), |b| dollars(b.unrounded)),
+        ]
+    };
+    report.sweep.iter().map(row).collect()
+}
+
+fn placements(report: &Report) -> Vec<Vec<String>> {
+    let times = |x: Option<f64>| x.map_or(NONE.to_string(), |x| format!("{x:.3}"));
+    let row = |p: &super::PlacementReport| {
+        vec![
+            format!("{:?}", p.placement),
+            p.exits.join(", "),
+            threshold(p.ratios.threshold),
+            times(p.ratios.accuracy),
+            times(p.ratios.latency),
+            times(p.ratios.cost),
+        ]
+    };
+    report.placements.iter().map(row).collect()
+}
+
+fn error(report: &Report) -> Vec<Vec<String>> {
+    let Some(e) = report.prediction_error else {
+        return Vec::new();
+    };
+    let points = |x: f64| format!("{:+.2} points", 100.0 * x);
+    let row = |name: &str, text: String| vec![name.to_string(), text];
+    let mut rows = vec![
+        row("accuracy", points(e.accuracy)),
+        row("offloaded", points(e.offloaded)),
+    ];
+    if let Some(l) = e.latency {
+        let off = |x: f64| format!("{:+.1} %", 100.0 * x);
+        let all = [
+            ("mean", l.mean),
+            ("p50", l.p50),
+            ("p95", l.p95),
+            ("p99", l.p99),
+        ];
+        rows.extend(all.map(|(name, x)| row(&format!("{name} latency"), off(x))));
+    }
+    rows
+}
+
+/// The paper's second figure: what each threshold gives, beside the baselines.
+fn charts(report: &Report) -> Result<Vec<Value>, ReportError> {
+    let curve = |name: &str, pick: &dyn Fn(&Figures) -> f64| Curve {
+        name: name.to_string(),
+        points: report
+            .sweep
+            .iter()
+            .map(|f| (f.threshold, pick(f)))
+            .collect(),
+        level: false,
+    };
+    let level = |name: &str, figures: &Option<Figures>, pick: &dyn Fn(&Figures) -> f64| {
+        // A level belongs beside the sweep only where it was had in the same way.
+        let figures = figures.as_ref()?;
+        let how = if figures.kind == Kind::Measured {
+            ", measured"
+        } else {
+            ""
+        };
+        let ends = [report.sweep.first()?, report.sweep.last()?];
+        Some(Curve {
+            name: format!("{name}{how}"),
+            points: ends.map(|f| (f.threshold, pick(figures))).to_vec(),
+            level: true,
+        })
+    };
+    let mean = |f: &Figures| f.latency_ms.map_or(f64::NAN, |l| l.mean);
+    let b = &report.baselines;
+    let accuracy = |f: &Figures| f.accuracy;
+    let mb = f64::from(1 << 20);
+    let mut charts = Vec::new();
+    let mut add = |title, curves: Vec<Option<Curve>>, y: &dyn Fn(f64) -> String, from_zero| {
+        let chart = Chart {
+            title,
+            x: "threshold",
+            curves: curves.into_iter().flatten().collect(),
+            y,
+            from_zero,
+        };
+        charts.extend(chart.svg()?.map(Value::from_safe_string));
+        Ok::<(), ReportError>(())
+    };
+    let whole = |x: f64| format!("{:.0} %", 100.0 * x);
+    let tenth = |x: f64| format!("{:.1} %", 100.0 * x);
+    add(
+        "Accuracy",
+        vec![
+            Some(curve("plan", &accuracy)),
+            level("cloud only", &b.cloud_only, &accuracy),
+            level("edge only", &b.edge_only, &accuracy),
+        ],
+        &tenth,
+        false,
+    )?;
+    add(
+        "Offloaded",
+        vec![Some(curve("plan", &|f| f.offloaded))],
+        &whole,
+        true,
+    )?;
+    add(
+        "Latency",
+        vec![
+            Some(curve("plan, mean", &mean)),
+            Some(curve("plan, p95", &|f| {
+                f.latency_ms.map_or(f64::NAN, |l| l.p95)
+            })),
+            level("cloud only, mean", &b.cloud_only, &mean),
+            level("original, mean", &b.original, &mean),
+        ],
+        &ms,
+        true,
+    )?;
+    add(
+        "Memory",
+        vec![
+            Some(curve("edge", &|f| f.edge_memory_bytes as f64 / mb)),
+            Some(curve("cloud", &|f| f.cloud_memory_bytes as f64 / mb)),
+            level("original", &b.original, &|f| {
+                f.edge_memory_bytes as f64 / mb
+            }),
+        ],
+        &|x| bytes(x * mb),
+        true,
+    )?;
+    add(
+        "Cost of a million inferences",
+        vec![
+            Some(curve("plan, rounded", &|f| f.cost_per_million_usd)),
+            Some(curve("plan, unrounded", &|f| {
+                f.bill_usd.map_or(0.0, |b| b.unrounded)
+            })),
+            level("cloud only", &b.cloud_only, &|f| f.cost_per_million_usd),
+        ],
+        &dollars,
+        true,
+    )?;
+    Ok(charts)
+}
+
+/// The paper's third figure: placements as ratios to cloud-only.
+fn ratio_charts(report: &Report) -> Result<Vec<Value>, ReportError> {
+    type Pick = fn(&Ratios) -> Option<f64>;
+    let all: [(&str, Pick, bool); 3] = [
+        ("Latency ÷ cloud only", |r| r.latency, true),
+        ("Accuracy ÷ cloud only", |r| r.accuracy, false),
+        ("Cost ÷ cloud only", |r| r.cost, true),
+    ];
+    let mut charts = Vec::new();
+    for (title, pick, from_zero) in all {
+        let placed = report.placements.iter().map(|p| Curve {
+            name: format!("{:?}", p.placement),
+            points: p
+                .sweep
+                .iter()
+                .filter_map(|r| Some((r.threshold, pick(r)?)))
+                .collect(),
+            level: false,
+        });
+        let ends = [report.sweep.first(), report.sweep.last()];
+        let even = Curve {
+            name: "cloud only".to_string(),
+            points: ends
+                .into_iter()
+                .flatten()
+                .map(|f| (f.threshold, 1.0))
+                .collect(),
+            level: true,
+        };
+        let even = report
+            .placements
+            .iter()
+            .any(|p| !p.sweep.is_empty())
+            .then_some(even);
+        let chart = Chart {
+            title,
+            x: "threshold",
+            curves: placed.chain(even).collect(),
+            y: &|x| format!("{x:.2}"),
+            from_zero,
+        };
+        charts.extend(chart.svg()?.map(Value::from_safe_string));
+    }
+    Ok(charts)
+}

@@ -1,0 +1,394 @@
+/*! The report for a terminal of 80 columns. Ends with the few numbers that matter. */
+
+use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
+use super::{Figures, Report};
+use crate::plan::Part;
+use crate::predict::{Kind, Latency};
+use std::fmt::Write;
+
+const WIDTH: usize = 80;
+/// Of a row's name.
+const NAME: usize = 14;
+/// Of a column of figures.
+const COLUMN: usize = 11;
+
+/// The whole report.
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    head(&mut out, report);
+    figures(&mut out, report);
+    exits(&mut out, report);
+    sweep(&mut out, report);
+    placements(&mut out, report);
+    checks(&mut out, report);
+    if !report.caveats.is_empty() {
+        section(&mut out, "To be read with it");
+        for sentence in &report.caveats {
+            paragraph(&mut out, "- ", sentence);
+        }
+    }
+    short(&mut out, report);
+    out
+}
+
+fn line(out: &mut String, text: impl AsRef<str>) {
+    out.push_str(text.as_ref().trim_end());
+    out.push('\n');
+}
+
+fn section(out: &mut String, title: &str) {
+    let rule = WIDTH.saturating_sub(title.chars().count() + 4);
+    line(out, format!("\n── {title} {}", "─".repeat(rule)));
+}
+
+/// Wrapped at the width, hanging under the first word behind `mark`.
+fn paragraph(out: &mut String, mark: &str, text: &str) {
+    let indent = mark.chars().count();
+    let mut row = mark.to_string();
+    let mut length = indent;
+    for word in text.split_whitespace() {
+        let more = word.chars().count();
+        if length > indent && length + 1 + more > WIDTH {
+            line(out, &row);
+            row = " ".repeat(indent);
+            length = indent;
+        }
+        if length > indent {
+            row.push(' ');
+            length += 1;
+        }
+        row.push_str(word);
+        length += more;
+    }
+    line(out, row);
+}
+
+/// Cut to a width, the end marked.
+fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_string();
+    }
+    let start: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{start}…")
+}
+
+fn head(out: &mut String, report: &Report) {
+    let s = &report.subject;
+    line(
+        out,
+        fit(&format!("{}: {} on {}", s.name, s.network, s.data), WIDTH),
+    );
+    line(out, "═".repeat(WIDTH));
+    let plan = &report.plan;
+    let share = match plan.split.as_str() {
+        "edge only" | "cloud only" => String::new(),
+        _ => format!(
+            " ({} of the memory, {} of the MACs before it)",
+            percent(plan.memory_share),
+            percent(plan.macs_share)
+        ),
+    };
+    paragraph(out, "split   ", &format!("{}{share}", plan.split));
+    for note in &plan.notes {
+        paragraph(out, "        ", note);
+    }
+    if let Some(c) = &report.conditions {
+        for (side, d) in [("edge    ", &c.edge), ("cloud   ", &c.cloud)] {
+            let ghz = d.ghz.map_or(String::new(), |g| format!(", {g:.1} GHz"));
+            let threads = if d.threads == 1 { "thread" } else { "threads" };
+            let what = format!("{}{ghz}, {} {threads}", d.device, d.threads);
+            paragraph(out, side, &what);
+        }
+        paragraph(out, "prices  ", &c.provider);
+    }
+    let images = format!(
+        "{} to train, {} to calibrate, {} to test",
+        count(s.train.used),
+        count(s.calibration.used),
+        count(s.test.used)
+    );
+    paragraph(out, "images  ", &images);
+}
+
+/// A column's name and figures; the two predictions stand apart where they differ in set.
+fn columns(report: &Report) -> Vec<(&'static str, &Figures)> {
+    let calibration = report.predicted_on_calibration.as_ref();
+    let same = |c: &&Figures| report.predicted.as_ref().is_none_or(|p| p.set != c.set);
+    let b = &report.baselines;
+    [
+        ("plan", calibration.filter(same)),
+        ("plan", report.predicted.as_ref()),
+        ("plan", report.measured.as_ref()),
+        ("original", b.original.as_ref()),
+        ("cloud only", b.cloud_only.as_ref()),
+        ("edge only", b.edge_only.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(name, figures)| Some((name, figures?)))
+    .collect()
+}
+
+fn figures(out: &mut String, report: &Report) {
+    let columns = columns(report);
+    if columns.is_empty() {
+        return;
+    }
+    section(out, "Figures");
+    let mut row = |name: &str, cell: &dyn Fn(&str, &Figures) -> String| {
+        let mut text = format!("{name:<NAME$}");
+        for (name, figures) in &columns {
+            let _ = write!(text, "{:>COLUMN$}", cell(name, figures));
+        }
+        line(out, text);
+    };
+    row("", &|name, _| name.to_string());
+    row("", &|_, f| kind(f.kind).to_string());
+    row("", &|_, f| match f.set {
+        crate::data::Set::Calibration => "calibr.".to_string(),
+        set => format!("{set:?}").to_lowercase(),
+    });
+    row("", &|_, f| {
+        if f.emulated { "emulated" } else { "" }.to_string()
+    });
+    row("samples", &|_, f| count(f.samples));
+    row("accuracy", &|_, f| {
+        let about = if f.as_f32 { "≈ " } else { "" };
+        format!("{about}{}", percent(f.accuracy))
+    });
+    let latency = |pick: fn(&Latency) -> f64| {
+        move |_: &str, f: &Figures| f.latency_ms.map_or(NONE.to_string(), |l| ms(pick(&l)))
+    };
+    row("mean latency", &latency(|l| l.mean));
+    row("  p50", &latency(|l| l.p50));
+    row("  p95", &latency(|l| l.p95));
+    row("  p99", &latency(|l| l.p99));
+    row("offloaded", &|_, f| percent(f.offloaded));
+    row("sent a sample", &|_, f| bytes(f.bytes_sent));
+    let memory = |b: usize| if b == 0 { NONE.into() } else { bytes(b as f64) };
+    row("memory, edge", &|_, f| memory(f.edge_memory_bytes));
+    row("memory, cloud", &|_, f| memory(f.cloud_memory_bytes));
+    let bill = |f: &Figures, pick: fn(&super::Bill) -> f64| {
+        f.bill_usd.map_or(NONE.to_string(), |b| dollars(pick(&b)))
+    };
+    row("cost / 1 M", &|_, f| bill(f, |b| b.rounded));
+    row("  unrounded", &|_, f| bill(f, |b| b.unrounded));
+    row("  unscaled", &|_, f| bill(f, |b| b.unscaled));
+    row("  tier", &|_, f| {
+        f.bill_usd
+            .map_or(NONE.to_string(), |b| format!("{} MB", b.tier_mb))
+    });
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measured => "measured",
+        Kind::Predicted => "predicted",
+    }
+}
+
+/// "measured on test".
+pub(super) fn origin(f: &Figures) -> String {
+    format!("{} on {:?}", kind(f.kind), f.set).to_lowercase()
+}
+
+fn part(part: Part) -> &'static str {
+    match part {
+        Part::Edge => "edge",
+        Part::Cloud => "cloud",
+    }
+}
+
+fn exits(out: &mut String, report: &Report) {
+    let Some(origin) = report.exits_origin else {
+        return;
+    };
+    let from = format!("Exits, {} on {:?}", kind(origin.kind), origin.set).to_lowercase();
+    section(out, &from.replacen('e', "E", 1));
+    line(
+        out,
+        format!(
+            "{:<28}{:>7}{:>11}{:>10}{:>10}{:>14}",
+            "after", "part", "threshold", "leave", "right", "pays, saves"
+        ),
+    );
+    for exit in &report.exits {
+        let name = exit.after.as_deref();
+        let pays = report.head_pays.iter();
+        let pays = name.and_then(|n| {
+            pays.into_iter()
+                .find(|p| p.after == n && p.part == exit.part)
+        });
+        let pays = pays.map_or(String::new(), |p| {
+            let word = if p.pays { "yes" } else { "no" };
+            format!("{word}, {}", ms(p.latency_without_ms - p.latency_ms))
+        });
+        let limit = match name {
+            Some(_) => threshold(exit.threshold),
+            None => NONE.to_string(),
+        };
+        let right = exit.accuracy.map_or(NONE.to_string(), percent);
+        line(
+            out,
+            format!(
+                "{:<28}{:>7}{limit:>11}{:>10}{right:>10}{pays:>14}",
+                fit(name.unwrap_or("final classifier"), 27),
+                part(exit.part),
+                percent(exit.share),
+            ),
+        );
+    }
+}
+
+fn sweep(out: &mut String, report: &Report) {
+    if report.sweep.is_empty() {
+        return;
+    }
+    section(out, "Thresholds, predicted on calibration");
+    line(
+        out,
+        format!(
+            "{:>9}{:>10}{:>11}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            "threshold", "accuracy", "offloaded", "mean", "p95", "p99", "sent", "cost/1 M"
+        ),
+    );
+    for f in &report.sweep {
+        let latency =
+            |pick: fn(&Latency) -> f64| f.latency_ms.map_or(NONE.to_string(), |l| ms(pick(&l)));
+        line(
+            out,
+            format!(
+                "{:>9}{:>10}{:>11}{:>10}{:>10}{:>10}{:>10}{:>10}",
+                threshold(f.threshold),
+                percent(f.accuracy),
+                percent(f.offloaded),
+                latency(|l| l.mean),
+                latency(|l| l.p95),
+                latency(|l| l.p99),
+                bytes(f.bytes_sent),
+                dollars(f.cost_per_million_usd),
+            ),
+        );
+    }
+}
+
+fn placements(out: &mut String, report: &Report) {
+    if report.placements.is_empty() {
+        return;
+    }
+    section(
+        out,
+        "Placements against cloud only, predicted on calibration",
+    );
+    line(
+        out,
+        format!(
+            "{:<12}{:>12}{:>14}{:>10}   exits after",
+            "", "accuracy", "mean latency", "cost"
+        ),
+    );
+    for p in &report.placements {
+        let times = |x: Option<f64>| x.map_or(NONE.to_string(), |x| format!("{x:.3} ×"));
+        let exits = fit(&p.exits.join(", "), 29);
+        line(
+            out,
+            format!(
+                "{:<12}{:>12}{:>14}{:>10}   {exits}",
+                format!("{:?}", p.placement),
+                times(p.ratios.accuracy),
+                times(p.ratios.latency),
+                times(p.ratios.cost),
+            ),
+        );
+    }
+}
+
+fn checks(out: &mut String, report: &Report) {
+    if report.equality.is_none() && report.prediction_error.is_none() {
+        return;
+    }
+    section(out, "Prediction against measurement");
+    if let Some(e) = &report.prediction_error {
+        let points = |x: f64| format!("{:+.1} points", 100.0 * x);
+        paragraph(
+            out,
+            "",
+            &format!(
+                "accuracy {}, offloaded {}",
+                points(e.accuracy),
+                points(e.offloaded)
+            ),
+        );
+        if let Some(l) = e.latency {
+            let off = |x: f64| format!("{:+.0} %", 100.0 * x);
+            let [mean, p50, p95, p99] = [l.mean, l.p50, l.p95, l.p99].map(off);
+            line(
+                out,
+                format!("latency: mean {mean}, p50 {p50}, p95 {p95}, p99 {p99}"),
+            );
+        }
+    }
+    if let Some(e) = &report.equality {
+        paragraph(out, "", &equality(e));
+    }
+}
+
+/// In a sentence.
+pub(super) fn equality(e: &super::EqualityReport) -> String {
+    let verdict = match e.differing {
+        0 => "the run equals the table sample by sample".to_string(),
+        1 => "1 sample differs from the table".to_string(),
+        n => format!("{} samples differ from the table", count(n)),
+    };
+    format!(
+        "{verdict}: {} compared, {} within 1e-5 of a threshold, confidences differ by at most {:.1e}",
+        count(e.compared),
+        count(e.within_band),
+        e.largest_difference
+    )
+}
+
+fn short(out: &mut String, report: &Report) {
+    let Some(f) = report.chief() else {
+        return;
+    };
+    let emulated = if f.emulated { ", emulated" } else { "" };
+    section(out, &format!("In short: {}{emulated}", origin(f)));
+    let base = report.baselines.cloud_only.as_ref();
+    let beside = |cell: &dyn Fn(&Figures) -> String| {
+        base.map_or(String::new(), |b| {
+            let same = (b.kind, b.set) == (f.kind, f.set);
+            let other = if same {
+                String::new()
+            } else {
+                format!(" ({})", origin(b))
+            };
+            format!("   cloud only {}{other}", cell(b))
+        })
+    };
+    let row = |out: &mut String, name: &str, cell: &dyn Fn(&Figures) -> String| {
+        line(
+            out,
+            format!("{name:<NAME$}{:>COLUMN$}{}", cell(f), beside(cell)),
+        );
+    };
+    match report.unmodified_accuracy {
+        // Baselines may have run over fewer images; their accuracy would not compare.
+        Some(whole) => {
+            let unmodified = percent(whole);
+            let own = percent(f.accuracy);
+            line(
+                out,
+                format!(
+                    "{:<NAME$}{own:>COLUMN$}   unmodified {unmodified}",
+                    "accuracy"
+                ),
+            );
+        }
+        None => row(out, "accuracy", &|f| percent(f.accuracy)),
+    }
+    row(out, "mean latency", &|f| {
+        f.latency_ms.map_or(NONE.to_string(), |l| ms(l.mean))
+    });
+    row(out, "offloaded", &|f| percent(f.offloaded));
+    row(out, "cost / 1 M", &|f| dollars(f.cost_per_million_usd));
+}

@@ -1,0 +1,57 @@
+/*! Why a part doesn't run. */
+
+use crate::engine::EngineError;
+use crate::predict::policy::PolicyError;
+
+/// Why a part can't be made ready, or doesn't run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// Nothing to run.
+    #[error("the part has no segment; make the plan's parts anew")]
+    Empty,
+    /// A segment that isn't a chain's link.
+    #[error("segment {segment} has {inputs} inputs and {outputs} outputs, one of each is needed")]
+    Ends {
+        /// Which, from 0.
+        segment: usize,
+        /// What it takes.
+        inputs: usize,
+        /// What it gives.
+        outputs: usize,
+    },
+    /// Not one threshold an exit.
+    #[error("{found} thresholds for the {exits} exits of the part")]
+    Thresholds {
+        /// Exits.
+        exits: usize,
+        /// Thresholds.
+        found: usize,
+    },
+    /// An input of another length.
+    #[error("the part takes {expected:?} a sample ({batch} samples here), not {found} numbers")]
+    Input {
+        /// Extents of a sample.
+        expected: Vec<usize>,
+        /// Samples.
+        batch: usize,
+        /// Numbers given.
+        found: usize,
+    },
+    /// More than the machine has to give.
+    #[error(
+        "a run would take {} MB of memory, and {} MB are free here: send fewer samples at a time, or \
+         run it on a larger machine", .needed >> 20, .available >> 20
+    )]
+    Memory {
+        /// Bytes it takes, about.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A classifier's output that means nothing.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

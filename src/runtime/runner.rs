@@ -1,0 +1,406 @@
+/*!
+A part made ready: one engine a segment and a head, run in order until every sample has left. Layers
+behind the exit at which the last sample leaves don't run.
+*/
+
+use super::{RunnerError, emulation, memory};
+use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
+use crate::model::{Dim, Graph, Shape};
+use crate::predict::Confidence;
+use crate::predict::policy::{Output, decide, leaves};
+use crate::protocol::message::{PartAnswer, Prepared};
+use crate::runtime::parts::PartSpec;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// When a sample leaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The measure.
+    pub confidence: Confidence,
+    /// One for each exit of the part.
+    pub thresholds: &'a [f64],
+    /// The last exit answers whatever its confidence.
+    pub last_exit_answers: bool,
+}
+
+/// What became of one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Verdict {
+    /// Whether `latest` is the answer; otherwise the sample goes on behind the part.
+    pub answered: bool,
+    /// What the last classifier it came to said.
+    pub latest: Option<PartAnswer>,
+}
+
+struct Exit {
+    engine: Engine,
+    temperature: f32,
+}
+
+struct Stage {
+    engine: Engine,
+    /// Elements of a sample.
+    input: usize,
+    output: usize,
+    exit: Option<Exit>,
+}
+
+/// What a part is run by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Means {
+    /// CPU or a GPU.
+    pub processor: Processor,
+    /// Threads on the CPU; 0 for one a core.
+    pub threads: usize,
+    /// Factor the times are stretched by.
+    pub slowdown: f64,
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        Means {
+            processor: Processor::Cpu,
+            threads: 0,
+            slowdown: 1.0,
+        }
+    }
+}
+
+/// A part, ready to run. `Send + Sync`; each run takes a [`Work`] of its own.
+pub struct Runner {
+    stages: Vec<Stage>,
+    about: Prepared,
+    /// The plan's, one for each exit.
+    thresholds: Vec<f64>,
+    /// Of the first segment's input and the last one's output.
+    names: (String, String),
+    any_batch: bool,
+    output: Output,
+    /// Bytes alive at once for one sample, at most.
+    peak: usize,
+    slowdown: f64,
+    works: Mutex<Vec<Work>>,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Runner({:?})", self.about)
+    }
+}
+
+/// Buffers of a run, and what came of it.
+#[derive(Debug, Default)]
+pub struct Work {
+    front: Vec<f32>,
+    back: Vec<f32>,
+    scores: Vec<f32>,
+    /// Samples that are still in the part, by number in the batch.
+    alive: Vec<usize>,
+    /// One a sample.
+    pub verdicts: Vec<Verdict>,
+    /// Milliseconds of each segment that ran, in order.
+    pub segments_ms: Vec<f32>,
+    /// Milliseconds of each head that ran, in order.
+    pub heads_ms: Vec<f32>,
+    going_on: usize,
+    /// Whether the scores of the classifiers at which samples left are wanted.
+    pub keep_scores: bool,
+    /// They, one row of classes a sample, in the order of the batch.
+    pub kept_scores: Vec<f32>,
+}
+
+impl Work {
+    /// Milliseconds in segments and heads.
+    pub fn compute_ms(&self) -> f32 {
+        self.segments_ms.iter().chain(&self.heads_ms).sum()
+    }
+
+    /// The samples that go on, by number in the batch.
+    pub fn onward(&self) -> &[usize] {
+        &self.alive
+    }
+
+    /// Their tensors at the end of the part, one after the other.
+    pub fn tensor(&self) -> &[f32] {
+        &self.front[..self.going_on]
+    }
+}
+
+impl Runner {
+    /// Compiles the part's segments and heads, whose weights are let go as they are packed.
+    ///
+    /// # Errors
+    /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
+    pub fn new(spec: PartSpec, means: &Means) -> Result<Runner, RunnerError> {
+        let options = Options {
+            threads: means.threads,
+        };
+        let engine = |graph: Graph| Engine::on(means.processor, graph, &options);
+        let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
+        let graphs = spec.segments.iter().map(|s| &s.graph);
+        let all = graphs.chain(exits.map(|e| &e.head));
+        let peak = all.map(|graph| memory::peak(graph, 1)).max().unwrap_or(0);
+        memory::check(peak)?;
+        let mut stages = Vec::new();
+        let mut thresholds = Vec::new();
+        for (at, segment) in spec.segments.into_iter().enumerate() {
+            let exit = match segment.exit {
+                None => None,
+                Some(exit) => {
+                    thresholds.push(exit.threshold);
+                    Some(Exit {
+                        engine: engine(exit.head)?,
+                        temperature: exit.temperature,
+                    })
+                }
+            };
+            let (input, output) = ends(&segment.graph, at)?;
+            stages.push(Stage {
+                engine: engine(segment.graph)?,
+                input,
+                output,
+                exit,
+            });
+        }
+        let first = stages.first().ok_or(RunnerError::Empty)?.engine.graph();
+        let last = stages.last().ok_or(RunnerError::Empty)?.engine.graph();
+        let first_value = first.value(first.inputs[0]);
+        let last_value = last.value(last.outputs[0]);
+        let batched = |shape: &Shape| shape.0.first() == Some(&Dim::Batch(1));
+        let shape = &first_value.shape;
+        let input = shape.sample().unwrap_or_else(|| shape.at(1));
+        let output = if spec.final_is_probabilities {
+            Output::Probabilities
+        } else {
+            Output::Logits
+        };
+        Ok(Runner {
+            about: Prepared {
+                network: spec.network,
+                segments: stages.len(),
+                exits: thresholds.len(),
+                classes: spec.classes,
+                input,
+                ends_network: spec.ends_network,
+            },
+            thresholds,
+            names: (first_value.name.clone(), last_value.name.clone()),
+            any_batch: batched(&first_value.shape) && batched(&last_value.shape),
+            stages,
+            output,
+            peak,
+            slowdown: means.slowdown,
+            works: Mutex::default(),
+        })
+    }
+
+    /// The plan's thresholds, one for each exit.
+    pub fn thresholds(&self) -> &[f64] {
+        &self.thresholds
+    }
+
+    /// The name of what it takes.
+    pub fn input_name(&self) -> &str {
+        &self.names.0
+    }
+
+    /// The name of what it gives.
+    pub fn output_name(&self) -> &str {
+        &self.names.1
+    }
+
+    /// Whether it takes any number of samples at once, rather than the one its file was written for.
+    pub fn any_batch(&self) -> bool {
+        self.any_batch
+    }
+
+    /// What the part is.
+    pub fn about(&self) -> &Prepared {
+        &self.about
+    }
+
+    /// Elements of a sample of the input.
+    pub fn input_elements(&self) -> usize {
+        self.stages.first().map_or(0, |s| s.input)
+    }
+
+    /// Extents of the tensor at the part's end, for `batch` samples.
+    pub fn output_shape(&self, batch: usize) -> Vec<usize> {
+        let Some(last) = self.stages.last() else {
+            return Vec::new();
+        };
+        let graph = last.engine.graph();
+        graph.value(graph.outputs[0]).shape.at(batch)
+    }
+
+    /// Buffers for a run; give them back with [`Runner::done_with`].
+    pub fn work(&self) -> Work {
+        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
+        works.pop().unwrap_or_default()
+    }
+
+    /// Keeps the buffers for the next run.
+    pub fn done_with(&self, work: Work) {
+        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
+        works.push(work);
+    }
+
+    /// Runs `batch` samples, row-major one after the other. Samples that leave are dropped before
+    /// the next segment; when the last has left, the run ends. `work` holds what came of it.
+    ///
+    /// # Errors
+    /// Where input or thresholds don't fit the part, a classifier gives what is no number, or
+    /// somebody raises `cancel`.
+    pub fn run(
+        &self,
+        batch: usize,
+        input: &[f32],
+        rules: &Rules,
+        work: &mut Work,
+        cancel: &Cancel,
+    ) -> Result<(), RunnerError> {
+        let (exits, found) = (self.about.exits, rules.thresholds.len());
+        if exits != found {
+            return Err(RunnerError::Thresholds { exits, found });
+        }
+        if batch.checked_mul(self.input_elements()) != Some(input.len()) || batch == 0 {
+            return Err(RunnerError::Input {
+                expected: self.about.input.clone(),
+                batch,
+                found: input.len(),
+            });
+        }
+        memory::check(self.peak.saturating_mul(batch))?;
+        work.alive.clear();
+        work.alive.extend(0..batch);
+        work.verdicts.clear();
+        work.verdicts.resize(batch, Verdict::default());
+        work.segments_ms.clear();
+        work.heads_ms.clear();
+        work.going_on = 0;
+        work.kept_scores.clear();
+        if work.keep_scores {
+            work.kept_scores.resize(batch * self.about.classes, 0.0);
+        }
+        let mut number = 0;
+        for (at, stage) in self.stages.iter().enumerate() {
+            let n = work.alive.len();
+            let start = Instant::now();
+            grow(&mut work.back, n * stage.output);
+            let x = match at {
+                0 => input,
+                _ => &work.front[..n * stage.input],
+            };
+            let y = &mut work.back[..n * stage.output];
+            stage.engine.run_into(n, &[x], &mut [y], cancel)?;
+            self.note(start, &mut work.segments_ms, cancel)?;
+            std::mem::swap(&mut work.front, &mut work.back);
+            let Some(exit) = &stage.exit else { continue };
+            let start = Instant::now();
+            let classes = self.about.classes;
+            grow(&mut work.scores, n * classes);
+            let scores = &mut work.scores[..n * classes];
+            let x = &work.front[..n * stage.output];
+            exit.engine.run_into(n, &[x], &mut [&mut *scores], cancel)?;
+            let all_leave = rules.last_exit_answers && number + 1 == exits;
+            let mut kept = 0;
+            for row in 0..n {
+                let sample = work.alive[row];
+                let scores = &scores[row * classes..(row + 1) * classes];
+                let decision = decide(scores, Output::Logits, exit.temperature)?;
+                let confidence = decision.confidence(rules.confidence);
+                let answered = all_leave || leaves(confidence, rules.thresholds[number]);
+                keep(&mut work.kept_scores, sample, scores);
+                work.verdicts[sample] = Verdict {
+                    answered,
+                    latest: Some(PartAnswer {
+                        exit: number as u16,
+                        prediction: decision.prediction,
+                        confidence,
+                    }),
+                };
+                if !answered {
+                    if kept != row {
+                        let size = stage.output;
+                        let rows = row * size..(row + 1) * size;
+                        work.front.copy_within(rows, kept * size);
+                    }
+                    work.alive[kept] = sample;
+                    kept += 1;
+                }
+            }
+            work.alive.truncate(kept);
+            self.note(start, &mut work.heads_ms, cancel)?;
+            number += 1;
+            if kept == 0 {
+                return Ok(());
+            }
+        }
+        let size = self.stages.last().map_or(0, |s| s.output);
+        if self.about.ends_network {
+            for (row, &sample) in work.alive.iter().enumerate() {
+                let scores = &work.front[row * size..(row + 1) * size];
+                let decision = decide(scores, self.output, 1.0)?;
+                keep(&mut work.kept_scores, sample, scores);
+                work.verdicts[sample] = Verdict {
+                    answered: true,
+                    latest: Some(PartAnswer {
+                        exit: exits as u16,
+                        prediction: decision.prediction,
+                        confidence: decision.confidence(rules.confidence),
+                    }),
+                };
+            }
+            work.alive.clear();
+        }
+        work.going_on = work.alive.len() * size;
+        Ok(())
+    }
+
+    fn note(
+        &self,
+        start: Instant,
+        times: &mut Vec<f32>,
+        cancel: &Cancel,
+    ) -> Result<(), RunnerError> {
+        times.push(emulation::ms(emulation::stretch(
+            start,
+            self.slowdown,
+            cancel,
+        )));
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled.into());
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a sample's scores, if any are kept.
+fn keep(kept: &mut [f32], sample: usize, scores: &[f32]) {
+    if let Some(row) = kept.get_mut(sample * scores.len()..(sample + 1) * scores.len()) {
+        row.copy_from_slice(scores);
+    }
+}
+
+/// Room for `length` numbers; what is there stays, for every run writes before it reads.
+fn grow(buffer: &mut Vec<f32>, length: usize) {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+}
+
+/// Elements of one sample at the two ends of a segment.
+fn ends(graph: &Graph, segment: usize) -> Result<(usize, usize), RunnerError> {
+    match (graph.inputs.as_slice(), graph.outputs.as_slice()) {
+        (&[x], &[y]) => Ok((
+            graph.value(x).shape.elements(1),
+            graph.value(y).shape.elements(1),
+        )),
+        (x, y) => Err(RunnerError::Ends {
+            segment,
+            inputs: x.len(),
+            outputs: y.len(),
+        }),
+    }
+}
