@@ -11,7 +11,6 @@ use edgelesspart::exits;
 use edgelesspart::exits::Head;
 use edgelesspart::model::onnx::import_file;
 use edgelesspart::model::{Graph, LayerTable, fuse};
-use edgelesspart::plan::Part;
 use edgelesspart::run::samples::Images;
 use edgelesspart::train::{
     CacheLimits, Event, HeadSpec, Hyper, Samples, Task, forward_scores, train_heads,
@@ -44,7 +43,7 @@ fn heads(network: &Path, images: &Path, out: Option<&Path>) -> Result<(), Box<dy
     let table = LayerTable::new(&fused)?;
     let source = exits::replica(&fused)?;
     let points = exits::points(&table, &fused).into_iter();
-    let heads = points.map(|p| exits::head(&source, &p, Part::Edge, SEED));
+    let heads = points.map(|p| exits::head(&source, &p, "edge", SEED));
     let heads = heads.collect::<Result<Vec<Head>, _>>()?;
     let cancel = Cancel::new();
     let input = table.input.sample().ok_or("images are wanted")?;

@@ -12,7 +12,7 @@ mod serving;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
-use edgelesspart::plan::Part;
+use edgelesspart::plan::Tier;
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::plan::{Plan, Split};
 use edgelesspart::predict::{Confidence, Record};
@@ -120,13 +120,9 @@ fn bundles() -> Vec<Vec<u8>> {
     let graph = fuse(&model.build((3, 32, 32), 10, 1).unwrap());
     let table = LayerTable::new(&graph).unwrap();
     let wide = |&at: &usize| table.layers[at].shape.elements(1) == 16 * 32 * 32;
-    let plan = Plan {
-        split: Split::After(table.splits().find(wide).unwrap()),
-        split_after: None,
-        exits: vec![],
-        notes: vec![],
-    };
-    parts(&graph, &table, &plan, &|_: &str, _: Part| None)
+    let split = Split::After(table.splits().find(wide).unwrap());
+    let plan = Plan::cut(&table, vec![split]);
+    parts(&graph, &table, &plan, &|_: &str, _: Tier| None)
         .unwrap()
         .into_iter()
         .map(|spec| {

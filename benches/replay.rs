@@ -5,11 +5,13 @@ use edgelesspart::data::Set;
 use edgelesspart::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
 use edgelesspart::model::layers::{Layer, LayerTable};
 use edgelesspart::model::{Shape, ValueId};
-use edgelesspart::plan::Part;
-use edgelesspart::plan::{Plan, PlannedExit, Split};
-use edgelesspart::predict::{Column, Confidence, ConfidenceTable, Policy, Prepared, World};
+use edgelesspart::plan::{Plan, Split, TierNames};
+use edgelesspart::predict::{
+    Answers, Column, Confidence, ConfidenceTable, Evidence, Policy, PreparedPlan, Terms,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::Arc;
 
 const SAMPLES: usize = 10_000;
 const LAYERS: usize = 8;
@@ -104,50 +106,53 @@ fn table() -> ConfidenceTable {
     table
 }
 
-fn plan() -> Plan {
-    let exit = |layer: usize| PlannedExit {
-        layer,
-        after: format!("l{layer}"),
-        part: if layer < 3 { Part::Edge } else { Part::Cloud },
-        threshold: 0.9,
-    };
-    Plan {
-        split: Split::After(2),
-        split_after: Some("l2".into()),
-        exits: (0..6).map(exit).collect(),
-        notes: vec![],
-    }
+fn plan(layers: &LayerTable) -> Plan {
+    let plan = Plan::cut(layers, vec![Split::After(2)]);
+    (0..6).fold(plan, |plan, layer| {
+        plan.with_exit(layer, &format!("l{layer}"), 0.9)
+    })
 }
 
-fn with(f: impl FnOnce(&ConfidenceTable, &Plan, &World)) {
-    let (layers, profile) = (layers(), profile());
+fn with(f: impl FnOnce(&Evidence, &Terms, &Plan)) {
+    let (layers, profile) = (Arc::new(layers()), Arc::new(profile()));
     let link = LinkProfile {
         idle: vec![],
         warm: vec![(1000, 1.0), (1_000_000, 20.0)],
         emulated: false,
     };
-    let policy = Policy {
+    let terms = Terms::new(Policy {
         confidence: Confidence::MaxProbability,
-        threshold: 0.9,
+        threshold: 0.7,
         exits: vec![],
+    });
+    let plan = plan(&layers);
+    let evidence = Evidence {
+        profiles: vec![Some(profile.clone()), Some(profile)],
+        links: vec![Some(Arc::new(link))],
+        calibration: Some(Arc::new(Answers {
+            table: table(),
+            wires: vec![],
+        })),
+        ..Evidence::new(layers, Arc::default(), TierNames::default())
     };
-    let world = World::new(&layers, &profile, &profile, &link, &policy);
-    f(&table(), &plan(), &world);
+    f(&evidence, &terms, &plan);
 }
 
 #[divan::bench(name = "threshold moved, 10000 samples x 7")]
 fn threshold(bencher: divan::Bencher) {
-    with(
-        |table, plan, world| match Prepared::new(table, plan, world) {
+    with(|evidence, terms, plan| {
+        match PreparedPlan::new(evidence, terms, Set::Calibration, plan) {
             Ok(prepared) => bencher.bench_local(|| prepared.at(divan::black_box(0.8))),
             Err(error) => eprintln!("{error}"),
-        },
-    );
+        }
+    });
 }
 
 #[divan::bench(name = "split moved, 10000 samples x 7")]
 fn split(bencher: divan::Bencher) {
-    with(|table, plan, world| {
-        bencher.bench_local(|| Prepared::new(table, plan, world).map(|p| p.at(0.8)));
+    with(|evidence, terms, plan| {
+        bencher.bench_local(|| {
+            PreparedPlan::new(evidence, terms, Set::Calibration, plan).map(|p| p.at(0.8))
+        });
     });
 }

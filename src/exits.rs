@@ -59,16 +59,6 @@ pub struct ExitPoint {
     pub classes: usize,
 }
 
-/// Which part of the plan a head stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// Before the split.
-    Edge,
-    /// Behind it.
-    Cloud,
-}
-
 /// The exit classifier as the session writes it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum Classifier {
@@ -160,11 +150,12 @@ pub fn replica(fused: &Graph) -> Result<String, ExitError> {
     replica::source(fused)
 }
 
-/// Makes a head of a source for one exit point, its weights drawn from `seed`.
+/// Makes a head of a source for one exit point, its weights drawn from `seed`. `part` is what the
+/// source reads under that name: what the part that the exit stands in is called.
 ///
 /// # Errors
 /// Every finding, placed in the source.
-pub fn head(source: &str, point: &ExitPoint, part: Part, seed: u64) -> Result<Head, ExitError> {
+pub fn head(source: &str, point: &ExitPoint, part: &str, seed: u64) -> Result<Head, ExitError> {
     head_with(source, point, part, seed, &Library::new())
 }
 
@@ -175,7 +166,7 @@ pub fn head(source: &str, point: &ExitPoint, part: Part, seed: u64) -> Result<He
 pub fn head_with(
     source: &str,
     point: &ExitPoint,
-    part: Part,
+    part: &str,
     seed: u64,
     library: &Library,
 ) -> Result<Head, ExitError> {
@@ -221,29 +212,27 @@ fn names(point: &ExitPoint) -> [(&'static str, usize); 4] {
     ]
 }
 
-/// The heads to train at a point: one, or one for each part where the source tells them apart.
-///
-/// # Errors
-/// As [`head`], of the first part that fails.
-pub fn heads(source: &str, point: &ExitPoint, seed: u64) -> Result<Vec<(Part, Head)>, ExitError> {
-    heads_with(source, point, seed, &Library::new())
-}
-
-/// Like [`heads`], for a source that names templates and files of its own.
+/// The heads to train at a point: one for the first of `parts`, and one for each other part for
+/// which the source makes another, with that part's place in `parts`.
 ///
 /// # Errors
 /// As [`head`], of the first part that fails.
 pub fn heads_with(
     source: &str,
     point: &ExitPoint,
+    parts: &[&str],
     seed: u64,
     library: &Library,
-) -> Result<Vec<(Part, Head)>, ExitError> {
-    let edge = head_with(source, point, Part::Edge, seed, library)?;
-    let cloud = head_with(source, point, Part::Cloud, seed, library)?;
-    let mut heads = vec![(Part::Edge, edge)];
-    if cloud.hash != heads[0].1.hash {
-        heads.push((Part::Cloud, cloud));
+) -> Result<Vec<(usize, Head)>, ExitError> {
+    let mut heads: Vec<(usize, Head)> = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let head = head_with(source, point, part, seed, library)?;
+        if heads
+            .first()
+            .is_none_or(|(_, common)| common.hash != head.hash)
+        {
+            heads.push((i, head));
+        }
     }
     Ok(heads)
 }

@@ -5,16 +5,20 @@ Where to split and where to put exits. Pure functions over the layer table and s
 pub mod link;
 pub mod manual;
 pub mod place;
+pub mod remark;
 pub mod split;
+mod stored;
 #[cfg(test)]
 mod tests;
+pub mod tier;
 
-use crate::device::Profile;
 use crate::exits::ExitPoint;
-pub use crate::exits::Part;
 use crate::model::layers::LayerTable;
 pub use link::{Compression, Element, Link, Wire};
+pub use remark::Remark;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+pub use tier::{Tier, TierNames};
 
 /// How the split is chosen, as the session writes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,15 +54,47 @@ pub enum Placement {
     Pareto,
 }
 
-/// Where the network is cut.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the layers of one tier end and those of the next begin; ordered by depth.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 pub enum Split {
-    /// Behind this layer (row of the layer table).
+    /// Before the first layer: all of it runs behind.
+    #[default]
+    #[serde(alias = "CloudOnly")]
+    Start,
+    /// Behind the layer of this row of the layer table.
     After(usize),
-    /// The whole network meets the bound on the edge.
-    EdgeOnly,
-    /// No legal cut meets the bound.
-    CloudOnly,
+    /// Behind the last layer: nothing runs behind.
+    #[serde(alias = "EdgeOnly")]
+    End,
+}
+
+impl Split {
+    /// How many of a network's `rows` lie before the split.
+    pub fn rows_before(self, rows: usize) -> usize {
+        match self {
+            Split::Start => 0,
+            Split::After(row) => (row + 1).min(rows),
+            Split::End => rows,
+        }
+    }
+
+    /// The row it stands behind, where it lies inside the network.
+    pub fn row(self) -> Option<usize> {
+        match self {
+            Split::After(row) => Some(row),
+            Split::Start | Split::End => None,
+        }
+    }
+
+    /// Every place a split may stand, ends included, by depth.
+    pub fn all(table: &LayerTable) -> impl Iterator<Item = Split> + Clone {
+        let inner = table.splits().map(Split::After);
+        std::iter::once(Split::Start)
+            .chain(inner.collect::<Vec<_>>())
+            .chain(std::iter::once(Split::End))
+    }
 }
 
 /// An exit of a plan.
@@ -68,23 +104,141 @@ pub struct PlannedExit {
     pub layer: usize,
     /// Name of that layer.
     pub after: String,
-    /// Its part.
-    pub part: Part,
+    /// The tier in whose part the exit stands.
+    #[serde(alias = "part")]
+    pub tier: Tier,
     /// Leave when the confidence is larger.
     pub threshold: f64,
 }
 
-/// Split, exits and thresholds: what runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Splits, exits and thresholds: what runs. Every question of which tier something lies in is
+/// answered here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "stored::Plan")]
 pub struct Plan {
-    /// Where the network is cut.
-    pub split: Split,
-    /// Name of the layer before the cut, if there is one.
-    pub split_after: Option<String>,
+    /// One between each tier and the next, none before the one in front of it.
+    pub splits: Vec<Split>,
+    /// For each split the name of the layer before it, if there is one.
+    pub split_layers: Vec<Option<String>>,
     /// In order of depth.
     pub exits: Vec<PlannedExit>,
-    /// What the user should know: the share asked for and reached, dropped targets, an unstable cut.
-    pub notes: Vec<String>,
+    /// What the user should know of how it was made.
+    pub remarks: Vec<Remark>,
+}
+
+impl Plan {
+    /// A plan without exits, cut at `splits`, which must not descend.
+    pub fn cut(table: &LayerTable, splits: Vec<Split>) -> Plan {
+        let name = |split: &Split| Some(table.layers.get(split.row()?)?.name.clone());
+        Plan {
+            split_layers: splits.iter().map(name).collect(),
+            splits,
+            exits: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// The unmodified network, whole and without exits, on one tier of a chain of `tiers`.
+    pub fn unmodified(tier: Tier, tiers: usize) -> Plan {
+        let before = tier.index().min(tiers.saturating_sub(1));
+        let split = |hop: usize| {
+            if hop < before {
+                Split::Start
+            } else {
+                Split::End
+            }
+        };
+        let splits: Vec<Split> = (1..tiers).map(|hop| split(hop - 1)).collect();
+        Plan {
+            split_layers: vec![None; splits.len()],
+            splits,
+            exits: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// How many tiers the plan runs over, those with nothing to do included.
+    pub fn tiers(&self) -> usize {
+        self.splits.len() + 1
+    }
+
+    /// The tiers, in order.
+    pub fn chain(&self) -> impl DoubleEndedIterator<Item = Tier> + Clone {
+        Tier::chain(self.tiers())
+    }
+
+    /// The split between a tier and the next; `None` behind the last.
+    pub fn split_behind(&self, tier: Tier) -> Option<Split> {
+        self.splits.get(tier.index()).copied()
+    }
+
+    /// The tier that runs a row of the layer table.
+    pub fn tier_of(&self, row: usize) -> Tier {
+        let behind = |split: &&Split| **split < Split::After(row);
+        let index = self.splits.iter().take_while(behind).count();
+        Tier::at(index).unwrap_or(Tier::Fourth)
+    }
+
+    /// The rows that a tier runs, of a network of `rows`.
+    pub fn rows(&self, tier: Tier, rows: usize) -> Range<usize> {
+        let before = |index: usize| self.splits.get(index).map(|s| s.rows_before(rows));
+        let from = tier.index().checked_sub(1).and_then(before).unwrap_or(0);
+        from..before(tier.index()).unwrap_or(rows).max(from)
+    }
+
+    /// The last tier with something to run, whose part ends in the final classifier.
+    pub fn last_tier(&self) -> Tier {
+        let to_the_end = self.splits.iter().position(|s| *s == Split::End);
+        let index = to_the_end.unwrap_or(self.splits.len());
+        Tier::at(index).unwrap_or(Tier::Fourth)
+    }
+
+    /// The first tier with something to run.
+    pub fn first_tier(&self) -> Tier {
+        let from_the_start = self.splits.iter().take_while(|s| **s == Split::Start);
+        Tier::at(from_the_start.count()).unwrap_or(Tier::Fourth)
+    }
+
+    /// Whether a sample can leave the tier it begins in: whether any link is used.
+    pub fn offloads(&self) -> bool {
+        self.last_tier() != Tier::First
+    }
+
+    /// The exits that stand in a tier's part, in order of depth.
+    pub fn exits_in(&self, tier: Tier) -> impl Iterator<Item = &PlannedExit> + Clone {
+        self.exits.iter().filter(move |e| e.tier == tier)
+    }
+
+    /// Where it is cut, in a few words: the layers before each split, or the one tier that runs all.
+    pub fn place(&self, names: &TierNames) -> String {
+        let inside = self.splits.iter().zip(&self.split_layers);
+        let inside: Vec<&str> = inside
+            .filter_map(|(split, name)| split.row().and(name.as_deref()))
+            .collect();
+        if inside.is_empty() {
+            format!("{} only", names.name(self.last_tier()))
+        } else {
+            inside.join(", ")
+        }
+    }
+
+    /// With one more exit, in the tier that runs its layer.
+    pub fn with_exit(&self, layer: usize, after: &str, threshold: f64) -> Plan {
+        let mut plan = self.clone();
+        plan.exits.push(PlannedExit {
+            layer,
+            after: after.to_string(),
+            tier: self.tier_of(layer),
+            threshold,
+        });
+        plan.exits.sort_by_key(|e| e.layer);
+        plan
+    }
+
+    /// Whether two plans run the same: splits, exits and thresholds.
+    pub fn runs_as(&self, other: &Plan) -> bool {
+        self.splits == other.splits && self.exits == other.exits
+    }
 }
 
 /// Why there is no plan.
@@ -93,6 +247,14 @@ pub enum PlanError {
     /// Not between 0 and 1.
     #[error("a share lies between 0 and 1, not {0}")]
     Share(f64),
+    /// Rules for another number of hops than the chain has.
+    #[error("{found} split rules for {tiers} tiers; one is needed between each tier and the next")]
+    Hops {
+        /// Rules given.
+        found: usize,
+        /// Tiers there are.
+        tiers: usize,
+    },
     /// Not between 0 and 1.
     #[error("a threshold lies between 0 and 1, not {0}")]
     Threshold(f64),
@@ -119,19 +281,19 @@ pub enum PlanError {
         why: String,
     },
     /// The latency rule reads measured times.
-    #[error("the latency rule needs both devices' profiles; run `edgelesspart profile` first")]
+    #[error("the latency rule needs a profile of every tier; run `edgelesspart profile` first")]
     NoProfiles,
     /// A profile with other layers.
     #[error("the {part} profile is of another network than `{network}`; profile it anew")]
     OtherProfile {
-        /// `edge` or `cloud`.
+        /// What the tier is called.
         part: String,
         /// The network.
         network: String,
     },
-    /// `Fastest` and `Cheapest` compare predictions.
-    #[error("{0} needs predictions of every split; there are none without profiles and a table")]
-    NoScore(&'static str),
+    /// Every place is ruled out.
+    #[error("no split is left to choose from; `edgelesspart layers` marks where one may stand")]
+    NoSplit,
 }
 
 /// The most exits a part may have.
@@ -144,7 +306,7 @@ pub struct ExitRule {
     pub placement: Placement,
     /// How many a part, at most [`MAX_PER_PART`].
     pub per_part: usize,
-    /// One of the edge part's stands at the split.
+    /// One of those of each part that offloads stands at its split.
     pub at_split: bool,
     /// Threshold of every exit that has none of its own.
     pub threshold: f64,
@@ -152,115 +314,62 @@ pub struct ExitRule {
     pub thresholds: Vec<(String, f64)>,
 }
 
-/// What predicts a plan: smaller is better, `None` where it can't be predicted.
-pub type Score<'a> = &'a dyn Fn(&Plan) -> Option<f64>;
+impl ExitRule {
+    /// The threshold of the exit behind a layer: its own, else the common one.
+    pub fn threshold_of(&self, after: &str) -> f64 {
+        let own = self.thresholds.iter().find(|(name, _)| name == after);
+        own.map_or(self.threshold, |(_, threshold)| *threshold)
+    }
 
-/// The plan by the user's rules. `profiles` are the edge's and the cloud's, needed by the latency
-/// rule; `score` is needed by `Fastest` and `Cheapest`, which try every split.
-///
-/// # Errors
-/// Where a setting is out of range, a split illegal, or what the rule reads is not there.
-pub fn plan(
-    table: &LayerTable,
-    points: &[ExitPoint],
-    rule: &SplitRule,
-    exits: &ExitRule,
-    profiles: Option<(&Profile, &Profile)>,
-    score: Option<Score>,
-) -> Result<Plan, PlanError> {
-    if exits.per_part > MAX_PER_PART {
-        return Err(PlanError::TooManyExits(exits.per_part));
-    }
-    let common = std::iter::once(exits.threshold);
-    let thresholds = common.chain(exits.thresholds.iter().map(|t| t.1));
-    for t in thresholds {
-        if !(0.0..=1.0).contains(&t) {
-            return Err(PlanError::Threshold(t));
+    /// Refuses counts and thresholds out of range, and thresholds of layers that aren't there.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self, table: &LayerTable) -> Result<(), PlanError> {
+        if self.per_part > MAX_PER_PART {
+            return Err(PlanError::TooManyExits(self.per_part));
         }
-    }
-    for (name, _) in &exits.thresholds {
-        table.find(name)?;
-    }
-    let outcome = match rule {
-        SplitRule::Memory { share } => split::memory(table, *share)?,
-        SplitRule::Layers { share } => split::layers(table, *share)?,
-        SplitRule::After(name) => split::after(table, name)?,
-        SplitRule::Latency => {
-            let (edge, cloud) = profiles.ok_or(PlanError::NoProfiles)?;
-            split::latency(table, edge, cloud)?
+        let common = std::iter::once(self.threshold);
+        let thresholds = common.chain(self.thresholds.iter().map(|t| t.1));
+        for t in thresholds {
+            if !(0.0..=1.0).contains(&t) {
+                return Err(PlanError::Threshold(t));
+            }
         }
-        SplitRule::Fastest => return best(table, points, exits, score, "Fastest"),
-        SplitRule::Cheapest => return best(table, points, exits, score, "Cheapest"),
-    };
-    Ok(plan_at(
-        table,
-        points,
-        outcome.split,
-        exits,
-        vec![outcome.sentence],
-    ))
+        for (name, _) in &self.thresholds {
+            table.find(name)?;
+        }
+        Ok(())
+    }
 }
 
-/// The plan with the exits placed around a given split.
+/// A user's rules for a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// One per hop.
+    pub splits: Vec<SplitRule>,
+    /// How exits are spread, and at which thresholds they are left.
+    pub exits: ExitRule,
+    /// The layers behind which exits stand, in place of the spread.
+    pub at: Option<Vec<String>>,
+}
+
+/// The plan with its exits spread around given splits, which must not descend.
 pub fn plan_at(
     table: &LayerTable,
     points: &[ExitPoint],
-    split: Split,
+    splits: Vec<Split>,
     exits: &ExitRule,
-    mut notes: Vec<String>,
 ) -> Plan {
-    let layer = match split {
-        Split::After(i) => table.layers.get(i),
-        Split::EdgeOnly | Split::CloudOnly => None,
-    };
-    let before = layer.map_or(0, |l| l.prefix_macs);
-    let (placement, n) = (exits.placement, exits.per_part);
-    let placed = place::place(
-        points,
-        &split,
-        before,
-        table.macs,
-        placement,
-        n,
-        exits.at_split,
-    );
-    notes.extend(placed.notes);
-    let threshold = |name: &str| {
-        let own = exits.thresholds.iter().find(|(n, _)| n == name);
-        own.map_or(exits.threshold, |t| t.1)
-    };
-    let exit = |(i, part): (usize, Part)| PlannedExit {
+    let mut plan = Plan::cut(table, splits);
+    let placed = place::place(points, &plan, table, exits);
+    let exit = |(i, tier): (usize, Tier)| PlannedExit {
         layer: points[i].layer,
         after: points[i].after.clone(),
-        part,
-        threshold: threshold(&points[i].after),
+        tier,
+        threshold: exits.threshold_of(&points[i].after),
     };
-    Plan {
-        split_after: layer.map(|l| l.name.clone()),
-        exits: placed.exits.into_iter().map(exit).collect(),
-        split,
-        notes,
-    }
-}
-
-/// Every split tried, the ends included; of equal ones the earliest.
-fn best(
-    table: &LayerTable,
-    points: &[ExitPoint],
-    exits: &ExitRule,
-    score: Option<Score>,
-    rule: &'static str,
-) -> Result<Plan, PlanError> {
-    let score = score.ok_or(PlanError::NoScore(rule))?;
-    let inner = table.splits().map(Split::After);
-    let all = std::iter::once(Split::CloudOnly).chain(inner);
-    let plans = all
-        .chain(std::iter::once(Split::EdgeOnly))
-        .map(|split| plan_at(table, points, split, exits, vec![]));
-    let scored = plans.filter_map(|p| score(&p).filter(|s| s.is_finite()).map(|s| (s, p)));
-    let best = scored.min_by(|a, b| a.0.total_cmp(&b.0));
-    let (_, mut plan) = best.ok_or(PlanError::NoScore(rule))?;
-    plan.notes
-        .insert(0, format!("{rule}: best predicted of all legal splits"));
-    Ok(plan)
+    plan.exits = placed.exits.into_iter().map(exit).collect();
+    plan.remarks = placed.remarks;
+    plan
 }

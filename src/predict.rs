@@ -5,6 +5,8 @@ follow a key held down.
 */
 
 pub mod billing;
+pub mod evidence;
+pub mod head_cost;
 pub mod measured;
 pub mod outcome;
 pub mod policy;
@@ -12,11 +14,14 @@ pub mod replay;
 pub mod table;
 
 pub use billing::{Billing, Clock};
+pub use evidence::{Answers, Evidence, Missing, Terms};
 pub use measured::{Run, measured};
-pub use outcome::{Bytes, Cost, ExitOutcome, Kind, Latency, Outcome, Record};
+pub use outcome::{
+    Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome,
+};
 pub use replay::{
-    Assembled, Baselines, Codec, Difference, Equality, HeadKey, HeadPays, Prepared, ReplayError,
-    WireTable, World, baselines, replay,
+    Assembled, Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError,
+    WireTable, baselines, replay,
 };
 
 use crate::data::Set;

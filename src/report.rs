@@ -14,17 +14,17 @@ pub mod json;
 mod number;
 pub mod text;
 
-pub use figures::{BaselineFigures, Bill, Figures, PlacementReport, PredictionError, Ratios};
+pub use figures::{
+    BaselineFigures, Bill, ExitFigures, Figures, PaysFigures, PlacementReport, PredictionError,
+    Ratios,
+};
 
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
 use crate::model::layers::LayerTable;
-use crate::plan::Part;
 use crate::plan::{Link, Wire};
-use crate::plan::{Placement, Plan, Split};
-use crate::predict::{
-    Baselines, Billing, Clock, Difference, Equality, ExitOutcome, HeadPays, Kind, Outcome,
-};
+use crate::plan::{Placement, Plan, Split, TierNames};
+use crate::predict::{Baselines, Billing, Clock, Difference, Equality, HeadPays, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form.
@@ -86,11 +86,11 @@ pub struct Subject {
 /// The plan, for the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
-    /// The layer before the split, `edge only` or `cloud only`.
+    /// The layers before the splits, or the one tier that runs all (`edge only`, `cloud only`).
     pub split: String,
-    /// Share of the network's split memory before the split, 0 to 1.
+    /// Share of the network's split memory before the first split, 0 to 1.
     pub memory_share: f64,
-    /// Share of its multiply-accumulates before the split, 0 to 1.
+    /// Share of its multiply-accumulates before the first split, 0 to 1.
     pub macs_share: f64,
     /// In order of depth.
     pub exits: Vec<ExitReport>,
@@ -103,8 +103,8 @@ pub struct PlanReport {
 pub struct ExitReport {
     /// Layer behind which it stands.
     pub after: String,
-    /// Its part.
-    pub part: Part,
+    /// What the tier is called in whose part it stands.
+    pub part: String,
     /// Leave when the confidence is larger.
     pub threshold: f64,
     /// Share of the network's multiply-accumulates before it, 0 to 1.
@@ -225,6 +225,8 @@ pub struct Report {
     /// What it is of.
     #[serde(flatten)]
     pub subject: Subject,
+    /// What the tiers are called, in order.
+    pub tiers: Vec<String>,
     /// The plan.
     pub plan: PlanReport,
     /// Sentences to be read with the numbers.
@@ -244,7 +246,7 @@ pub struct Report {
     /// At each threshold, predicted on calibration.
     pub sweep: Vec<Figures>,
     /// In order of depth, the final classifier (`after` null) last.
-    pub exits: Vec<ExitOutcome>,
+    pub exits: Vec<ExitFigures>,
     /// Where the numbers of `exits` come from.
     pub exits_origin: Option<Origin>,
     /// What the plan is compared with.
@@ -253,47 +255,44 @@ pub struct Report {
     /// confidence table, 0 to 1.
     pub unmodified_accuracy: Option<f64>,
     /// Which heads are worth their time, predicted on calibration.
-    pub head_pays: Vec<HeadPays>,
+    pub head_pays: Vec<PaysFigures>,
     /// Linear and Pareto placement beside each other, predicted on calibration.
     pub placements: Vec<PlacementReport>,
 }
 
 impl Report {
     /// A report of a plan, without numbers yet.
-    pub fn new(subject: Subject, plan: &Plan, layers: &LayerTable) -> Report {
+    pub fn new(subject: Subject, plan: &Plan, layers: &LayerTable, names: &TierNames) -> Report {
         let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
         let depth = |row: usize| {
             let macs = layers.layers.get(row).map_or(0, |l| l.prefix_macs);
             share(macs, layers.macs)
         };
-        let (split, memory_share, macs_share) = match plan.split {
-            Split::EdgeOnly => ("edge only".to_string(), 1.0, 1.0),
-            Split::CloudOnly => ("cloud only".to_string(), 0.0, 0.0),
-            Split::After(at) => {
-                let row = layers.layers.get(at);
+        // Of the first split: what the first tier keeps.
+        let (memory_share, macs_share) = match plan.splits.first() {
+            Some(Split::After(at)) => {
+                let row = layers.layers.get(*at);
                 let bytes = row.map_or(0, |l| l.prefix_memory_bytes) as u64;
-                let name = row.map(|l| l.name.clone()).or(plan.split_after.clone());
-                (
-                    name.unwrap_or_default(),
-                    share(bytes, layers.memory_bytes as u64),
-                    depth(at),
-                )
+                (share(bytes, layers.memory_bytes as u64), depth(*at))
             }
+            Some(Split::Start) => (0.0, 0.0),
+            Some(Split::End) | None => (1.0, 1.0),
         };
         let exit = |e: &crate::plan::PlannedExit| ExitReport {
             after: e.after.clone(),
-            part: e.part,
+            part: names.name(e.tier).to_string(),
             threshold: e.threshold,
             depth: depth(e.layer),
         };
         let mut report = Report {
             version: VERSION,
+            tiers: names.all().into_iter().map(str::to_string).collect(),
             plan: PlanReport {
-                split,
+                split: plan.place(names),
                 memory_share,
                 macs_share,
                 exits: plan.exits.iter().map(exit).collect(),
-                notes: plan.notes.clone(),
+                notes: plan.remarks.iter().map(|r| r.text(names)).collect(),
             },
             caveats: Vec::new(),
             conditions: None,
@@ -315,6 +314,10 @@ impl Report {
             report.say(sentence);
         }
         report
+    }
+
+    fn names(&self) -> TierNames {
+        TierNames::new(self.tiers.iter().cloned())
     }
 
     /// Adds a sentence to be read with the numbers, once.
@@ -382,7 +385,9 @@ impl Report {
         }
         self.predicted_on_calibration = Some(plan.into());
         self.sweep = sweep.iter().map(Figures::from).collect();
-        self.head_pays = heads;
+        let names = self.names();
+        let figures = heads.iter().map(|pays| PaysFigures::new(pays, &names));
+        self.head_pays = figures.collect();
         if self.measured.is_none() {
             self.predicted = Some(plan.into());
             self.exits_of(plan);
@@ -470,7 +475,9 @@ impl Report {
     }
 
     fn exits_of(&mut self, outcome: &Outcome) {
-        self.exits = outcome.exits.clone();
+        let names = self.names();
+        let figures = outcome.exits.iter();
+        self.exits = figures.map(|exit| ExitFigures::new(exit, &names)).collect();
         self.exits_origin = Some(Origin {
             kind: outcome.kind,
             set: outcome.set,

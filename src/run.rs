@@ -31,7 +31,7 @@ pub use source::ExitSource;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::message::Progress;
 use crate::report::Report;
@@ -186,7 +186,7 @@ pub enum Event {
     /// A target's state changed, in words ("connected", "reconnecting in 2 s").
     Target {
         /// Its side.
-        part: Part,
+        part: Tier,
         /// Its number among the side's targets.
         index: usize,
         /// In words.
@@ -195,7 +195,7 @@ pub enum Event {
     /// What a target's sensors say.
     Vitals {
         /// Its side.
-        part: Part,
+        part: Tier,
         /// Its number among the side's targets.
         index: usize,
         /// Now.
@@ -215,7 +215,7 @@ pub enum Event {
     /// The layers of a side are timed, or were before.
     Profiled {
         /// Its side.
-        part: Part,
+        part: Tier,
         /// Of its first target.
         profile: Box<Profile>,
     },

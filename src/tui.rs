@@ -16,7 +16,6 @@ mod command;
 mod config;
 mod effects;
 mod input;
-mod replay;
 mod state;
 mod term;
 #[cfg(test)]
@@ -26,12 +25,9 @@ mod views;
 mod widgets;
 mod work;
 
-pub use replay::Replay;
 pub use state::explore::Explored;
 pub use term::color::ColorChoice;
-pub use work::{
-    Goal, Going, HeadFacts, Job, Measured, Network, Orders, Predict, Question, Results, Work,
-};
+pub use work::{Goal, Going, HeadFacts, Job, Measured, Network, Orders, Results, Work};
 
 use effects::{Effect, Runner, Source};
 use state::State;
@@ -52,6 +48,9 @@ pub struct Options {
     pub theme: Option<String>,
     /// Plays the session's last run, so many times as fast as it was.
     pub replay: Option<f64>,
+    /// Called once the terminal is taken, for tests of what becomes of it in a panic.
+    #[doc(hidden)]
+    pub once_taken: Option<fn()>,
 }
 
 /// Why the workbench couldn't start or go on.
@@ -68,16 +67,11 @@ pub enum TuiError {
     Session(#[from] crate::session::SessionError),
 }
 
-/// Opens the workbench and runs it until the user leaves; `work` carries out its jobs and `predict`
-/// answers its questions.
+/// Opens the workbench and runs it until the user leaves; `work` carries out its jobs.
 ///
 /// # Errors
 /// The terminal is none or goes wrong, or the configuration is wrong.
-pub fn run(
-    options: &Options,
-    work: Arc<dyn Work>,
-    predict: Arc<dyn Predict>,
-) -> Result<(), TuiError> {
+pub fn run(options: &Options, work: Arc<dyn Work>) -> Result<(), TuiError> {
     let folder = config::folder();
     let config = match &folder {
         Some(folder) => config::read(folder).map_err(TuiError::Config)?,
@@ -90,7 +84,7 @@ pub fn run(
 
     let demo = include_str!("../sessions/demo.ron");
     let demo = crate::session::Session::parse(demo, std::path::Path::new("demo.ron"))?;
-    let mut state = State::new(demo, theme, keymap, predict);
+    let mut state = State::new(demo, theme, keymap);
     state.ascii = options.ascii || config.ascii;
     state.theme_name = name;
     state.replay_at = options.replay;
@@ -101,6 +95,9 @@ pub fn run(
     let mut runner = Runner::new(tell.clone(), work)?;
     let mut terminal = term::Terminal::take(depth, &tell)?;
     term::watch(&tell)?;
+    if let Some(once_taken) = options.once_taken {
+        once_taken();
+    }
     input::start(tell)?;
     let first = vec![Effect::Open(source)];
     let ended = app::run(&mut state, &mut terminal, &messages, &mut runner, first);

@@ -14,7 +14,6 @@ use edgelesspart::model::export::to_onnx;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::onnx::import_bytes;
-use edgelesspart::plan::Part;
 use edgelesspart::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
@@ -48,7 +47,7 @@ impl School {
         let heads = points.iter().step_by(points.len() / 3).take(3);
         School {
             heads: heads
-                .map(|p| exits::head(SOURCE, p, Part::Edge, p.index as u64).unwrap())
+                .map(|p| exits::head(SOURCE, p, "edge", p.index as u64).unwrap())
                 .collect(),
             data: network.data,
             backbone,

@@ -9,7 +9,6 @@ use edgelesspart::data::{
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;
 use edgelesspart::model::{LayerTable, fuse};
-use edgelesspart::plan::Part;
 use edgelesspart::run::samples::{Images, accuracy};
 use edgelesspart::session::ModelSource;
 use edgelesspart::train::{CacheLimits, HeadSpec, Hyper, Samples, Task, train_heads};
@@ -52,7 +51,7 @@ fn exits_get_better_with_depth() {
     let replica = exits::replica(&fused).unwrap();
     let heads: Vec<_> = points
         .iter()
-        .map(|p| exits::head(&replica, p, Part::Edge, 1).unwrap())
+        .map(|p| exits::head(&replica, p, "edge", 1).unwrap())
         .collect();
     let specs: Vec<HeadSpec> = heads.iter().map(HeadSpec::from).collect();
     let train = Images::new(&data, Set::Train, &pixels).unwrap();

@@ -8,7 +8,7 @@ mod serving;
 
 use candle_onnx::onnx::{self, attribute_proto, tensor_proto, tensor_shape_proto, type_proto};
 use edgelesspart::model::onnx::import_bytes;
-use edgelesspart::plan::Part;
+use edgelesspart::plan::Tier;
 use edgelesspart::protocol::message::{HeadToProfile, JobRequest, Refusal};
 use edgelesspart::protocol::{Believed, Client};
 use edgelesspart::runtime::parts::{PartBundle, PartSpec, Segment};
@@ -166,7 +166,7 @@ fn grown_weights() -> Vec<u8> {
 fn bundle(onnx: &[u8]) -> Vec<u8> {
     let graph = import_bytes(onnx, "hungry").unwrap();
     let spec = PartSpec {
-        part: Part::Cloud,
+        tier: Tier::Second,
         network: "hungry".to_string(),
         segments: vec![Segment { graph, exit: None }],
         classes: 3,

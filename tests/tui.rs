@@ -6,8 +6,7 @@
 #[path = "tui/terminal.rs"]
 mod terminal;
 
-use edgelesspart::predict::Outcome;
-use edgelesspart::tui::{self, Job, Orders, Predict, Question, Results, Work};
+use edgelesspart::tui::{self, Job, Orders, Results, Work};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::termios::BaudRate;
 use std::path::Path;
@@ -201,12 +200,6 @@ fn on_a_slow_line_frames_do_not_pile_up_and_keys_count() {
 /// A room below that breaks.
 struct Broken;
 
-impl Predict for Broken {
-    fn predict(&self, _: Question<'_>) -> Result<Outcome, String> {
-        panic!("a prediction broke");
-    }
-}
-
 impl Work for Broken {
     fn run(
         &self,
@@ -222,7 +215,11 @@ impl Work for Broken {
 #[test]
 #[ignore = "run by the test of a panic, on a terminal of its own"]
 fn a_workbench_that_breaks() {
-    let _ = tui::run(&tui::Options::default(), Arc::new(Broken), Arc::new(Broken));
+    let options = tui::Options {
+        once_taken: Some(|| panic!("the workbench broke")),
+        ..tui::Options::default()
+    };
+    let _ = tui::run(&options, Arc::new(Broken));
 }
 
 #[test]
@@ -253,7 +250,7 @@ fn a_panic_gives_the_terminal_back_and_leaves_a_report() {
     assert!(!terminal.parser.screen().alternate_screen());
     assert!(!terminal.parser.screen().hide_cursor());
     assert!(
-        terminal.contents().contains("a prediction broke"),
+        terminal.contents().contains("the workbench broke"),
         "{}",
         terminal.contents()
     );
@@ -263,7 +260,7 @@ fn a_panic_gives_the_terminal_back_and_leaves_a_report() {
     let report = names.find(|f| f.to_string_lossy().contains("edgelesspart-panic-"));
     let report = std::fs::read_to_string(report.unwrap()).unwrap();
     assert!(
-        report.contains("a prediction broke") && report.contains("tests/tui.rs"),
+        report.contains("the workbench broke") && report.contains("tests/tui.rs"),
         "{report}"
     );
 }

@@ -68,7 +68,7 @@ fn read(
     } else {
         let graph = import_reader(&mut file, length, name).map_err(|e| e.to_string())?;
         PartSpec {
-            part: crate::plan::Part::Cloud,
+            tier: crate::plan::Tier::Second,
             network: name.to_string(),
             classes: 0,
             // Its output is taken as it is, scores or not.

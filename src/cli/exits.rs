@@ -9,6 +9,7 @@ mod write;
 use super::network::{self, BUILT_IN, InputShape, Network, SEED, Sizes};
 use super::{CliError, error::Context};
 use crate::exits::{self, ExitPoint};
+use crate::plan::TierNames;
 use crate::session::Session;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +69,8 @@ struct Place {
     network: Network,
     points: Vec<ExitPoint>,
     seed: u64,
+    /// What the tiers are called: a source may make other heads for each.
+    tiers: TierNames,
     /// Its paths resolved.
     session: Option<Session>,
 }
@@ -111,6 +114,9 @@ impl PlaceArgs {
                 network,
                 points,
                 seed,
+                tiers: session
+                    .as_ref()
+                    .map_or_else(TierNames::default, Session::tier_names),
                 session,
             }),
         }

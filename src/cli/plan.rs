@@ -4,7 +4,6 @@ use super::run::go;
 use super::session::SessionArgs;
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
-use crate::plan::Part;
 use crate::plan::{Plan, Split};
 use crate::run::Stage;
 use crate::session::{Results, Session};
@@ -28,7 +27,7 @@ struct Document<'a> {
     network: &'a str,
     split: SplitRow<'a>,
     exits: Vec<ExitRow<'a>>,
-    notes: &'a [String],
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -47,7 +46,7 @@ struct SplitRow<'a> {
 #[derive(Serialize)]
 struct ExitRow<'a> {
     after: &'a str,
-    part: Part,
+    part: String,
     threshold: f64,
     macs_share: f64,
 }
@@ -76,21 +75,25 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
 fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Document<'a> {
     let table = &results.layers;
     let macs = |row: usize| table.layers[row].prefix_macs as f64 / table.macs.max(1) as f64;
-    let (kind, memory_share, macs_share, layers, bytes) = match plan.split {
-        Split::After(row) => {
-            let layer = &table.layers[row];
-            let memory = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
-            ("after", memory, macs(row), row + 1, layer.activation_bytes)
-        }
-        Split::EdgeOnly => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
-        Split::CloudOnly => ("cloud_only", 0.0, 0.0, 0, 0),
+    let names = session.tier_names();
+    let of_row = |row: usize| {
+        let layer = &table.layers[row];
+        let memory = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
+        ("after", memory, macs(row), row + 1, layer.activation_bytes)
+    };
+    // Of the first split: what the first tier keeps and sends on.
+    let first = plan.splits.first().copied().unwrap_or(Split::End);
+    let (kind, memory_share, macs_share, layers, bytes) = match first {
+        Split::After(row) => of_row(row),
+        Split::End => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
+        Split::Start => ("cloud_only", 0.0, 0.0, 0, 0),
     };
     Document {
         network: &table.network,
         split: SplitRow {
             rule: format!("{:?}", session.split),
             kind,
-            after: plan.split_after.as_deref(),
+            after: plan.split_layers.first().and_then(Option::as_deref),
             memory_share,
             macs_share,
             layers,
@@ -101,12 +104,12 @@ fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Docu
             .iter()
             .map(|exit| ExitRow {
                 after: &exit.after,
-                part: exit.part,
+                part: names.name(exit.tier).to_string(),
                 threshold: exit.threshold,
                 macs_share: macs(exit.layer),
             })
             .collect(),
-        notes: &plan.notes,
+        notes: plan.remarks.iter().map(|r| r.text(&names)).collect(),
     }
 }
 
@@ -126,19 +129,16 @@ fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
         None => writeln!(out, "split: {}", split.kind.replace('_', " "))?,
     }
     for exit in &document.exits {
-        let part = match exit.part {
-            Part::Edge => "edge",
-            Part::Cloud => "cloud",
-        };
         writeln!(
             out,
-            "exit on the {part:<5} after {:<24} threshold {:.2}, {:>3.0} % of the MACs before it",
+            "exit on the {:<5} after {:<24} threshold {:.2}, {:>3.0} % of the MACs before it",
+            exit.part,
             exit.after,
             exit.threshold,
             100.0 * exit.macs_share
         )?;
     }
-    for note in document.notes {
+    for note in &document.notes {
         writeln!(out, "- {note}")?;
     }
     Ok(())

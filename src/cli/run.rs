@@ -4,7 +4,7 @@ use super::progress::Stage as Bar;
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
-use crate::plan::Part;
+use crate::plan::TierNames;
 use crate::report;
 use crate::run::{self, Event, Options, RunError, Stage};
 use std::io::{self, Write};
@@ -156,10 +156,11 @@ fn attempt(
         program: None,
     };
     let mut bar: Option<Bar> = None;
+    let names = chosen.session.tier_names();
     run::run(
         &chosen.session,
         &options,
-        &mut |event| show(&mut bar, event),
+        &mut |event| show(&mut bar, &names, event),
         cancel,
     )
 }
@@ -184,7 +185,7 @@ fn label(stage: Stage) -> &'static str {
     }
 }
 
-fn show(bar: &mut Option<Bar>, event: Event) {
+fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
     match event {
         Event::Started(stage) => *bar = Some(Bar::start(label(stage), 0)),
         Event::Progress {
@@ -199,10 +200,7 @@ fn show(bar: &mut Option<Bar>, event: Event) {
             None => eprintln!("{}: {text}", label(stage)),
         },
         Event::Target { part, index, state } => {
-            let side = match part {
-                Part::Edge => "edge",
-                Part::Cloud => "cloud",
-            };
+            let side = names.name(part);
             if let Some(bar) = bar {
                 bar.say(&format!("{side} {index}: {state}"));
             }

@@ -6,7 +6,7 @@ use super::{CliError, error::Context};
 use crate::explore;
 use crate::explore::sweep;
 use crate::explore::{Candidate, Limits};
-use crate::plan::Split;
+use crate::plan::{Tier, TierNames};
 use crate::predict::Outcome;
 use crate::report;
 use crate::report::Figures;
@@ -106,8 +106,12 @@ pub fn run(args: &SweepArgs) -> Result<(), CliError> {
     let session = with_results(&args.session.load()?)?;
     let thresholds = args.range.thresholds(&session)?;
     let replayed = Replayed::of(&session)?;
-    let world = replayed.world();
-    let outcomes = sweep(&replayed.calibration, replayed.plan, &world, &thresholds)?;
+    let outcomes = sweep(
+        &replayed.evidence,
+        &replayed.terms,
+        replayed.plan,
+        &thresholds,
+    )?;
     let figures: Vec<Figures> = outcomes.iter().map(Figures::from).collect();
     let mut out = io::stdout().lock();
     let written = if args.json {
@@ -144,21 +148,14 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
     session.sweep.step = session.sweep.step.min(0.05);
     let thresholds = args.range.thresholds(&session)?;
     let replayed = Replayed::of(&session)?;
-    let results = session.results.as_deref();
-    let results = results.ok_or_else(|| CliError::failed("the session holds no results"))?;
     let limits = Limits {
         edge_memory_bytes: args.memory,
         latency_ms: args.latency,
         accuracy: args.accuracy,
     };
-    let found = explore::search(
-        &replayed.calibration,
-        &results.layers,
-        &results.points,
-        &replayed.level_world(),
-        &thresholds,
-        &limits,
-    )?;
+    let fair = replayed.evidence.without_parts();
+    let names = &fair.tiers;
+    let found = explore::search(&fair, &replayed.terms, &thresholds, &limits)?;
     let front = explore::front(&found);
     if front.is_empty() {
         return Err(CliError::failed(
@@ -167,19 +164,19 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
     }
     let mut out = io::stdout().lock();
     let written = if args.json {
-        let rows: Vec<Row> = front.iter().map(|c| described(c)).collect();
+        let rows: Vec<Row> = front.iter().map(|c| described(c, names)).collect();
         serde_json::to_writer_pretty(&mut out, &rows)
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        human(&mut out, found.len(), &front)
+        human(&mut out, found.len(), &front, names)
     };
     quiet(written)
 }
 
-fn described(candidate: &Candidate) -> Row<'_> {
+fn described<'a>(candidate: &'a Candidate, names: &TierNames) -> Row<'a> {
     Row {
-        split: split(candidate),
+        split: candidate.plan.place(names),
         placement: format!("{:?}", candidate.placement),
         threshold: candidate.outcome.threshold,
         exits: candidate
@@ -192,15 +189,12 @@ fn described(candidate: &Candidate) -> Row<'_> {
     }
 }
 
-fn split(candidate: &Candidate) -> String {
-    match (&candidate.plan.split, &candidate.plan.split_after) {
-        (Split::After(_), Some(after)) => after.clone(),
-        (Split::CloudOnly, _) => "cloud only".to_owned(),
-        _ => "edge only".to_owned(),
-    }
-}
-
-fn human(out: &mut impl Write, tried: usize, front: &[&Candidate]) -> io::Result<()> {
+fn human(
+    out: &mut impl Write,
+    tried: usize,
+    front: &[&Candidate],
+    names: &TierNames,
+) -> io::Result<()> {
     writeln!(
         out,
         "{tried} plans tried, {} that no other beats; predicted on the calibration set",
@@ -208,7 +202,7 @@ fn human(out: &mut impl Write, tried: usize, front: &[&Candidate]) -> io::Result
     )?;
     header(out, "split after")?;
     for candidate in front {
-        row(out, &split(candidate), &candidate.outcome)?;
+        row(out, &candidate.plan.place(names), &candidate.outcome)?;
         let exits: Vec<&str> = candidate
             .plan
             .exits
@@ -243,8 +237,8 @@ fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
         out,
         "{first:<24} {:>7.1} % {:>8.1} % {mean:>10.2} {p95:>10.2} {:>10.2} {:>10.3}",
         100.0 * outcome.accuracy,
-        100.0 * outcome.offloaded,
-        outcome.edge_memory_bytes as f64 / 1e6,
+        100.0 * outcome.offloaded(),
+        outcome.memory_bytes(Tier::First) as f64 / 1e6,
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
     )
 }

@@ -3,7 +3,7 @@
 mod work;
 
 use super::CliError;
-use crate::tui::{self, ColorChoice, Replay};
+use crate::tui::{self, ColorChoice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,10 +66,7 @@ fn open(session: Option<PathBuf>, look: &Look, replay: Option<f64>) -> Result<()
         ascii: look.ascii,
         theme: look.theme.clone(),
         replay,
+        once_taken: None,
     };
-    Ok(tui::run(
-        &options,
-        Arc::new(work::Processes),
-        Arc::new(Replay),
-    )?)
+    Ok(tui::run(&options, Arc::new(work::Processes))?)
 }

@@ -8,7 +8,7 @@ mod tags;
 use super::diagnostic::{Finding, nearest};
 use super::library::stem;
 use super::template::BLOCKS;
-use super::{ExitPoint, Library, Part};
+use super::{ExitPoint, Library};
 use marks::Origin;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use std::collections::BTreeMap;
@@ -127,12 +127,8 @@ fn with_templates<'a>(templates: BTreeMap<String, String>) -> Environment<'a> {
     env
 }
 
-fn values(point: &ExitPoint, part: Part) -> Value {
+fn values(point: &ExitPoint, part: &str) -> Value {
     let [channels, height, width] = extents(point);
-    let part = match part {
-        Part::Edge => "edge",
-        Part::Cloud => "cloud",
-    };
     context! {
         channels, height, width, part, classes => point.classes, index => point.index,
         count => point.count, depth => point.depth, macs => point.macs,
@@ -174,7 +170,7 @@ fn origins(source: &str, values: &Value, library: &Library, text: &str) -> Optio
 pub(super) fn render(
     source: &str,
     point: &ExitPoint,
-    part: Part,
+    part: &str,
     library: &Library,
 ) -> Result<Rendered, Vec<Finding>> {
     if source.len() > MAX_TEXT {

@@ -87,7 +87,7 @@ fn findings_stand_in_the_users_own_source(
     #[case] column: usize,
     #[case] message: &str,
 ) {
-    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    let error = head(source, &point(&[16, 8, 8]), "edge", 0).unwrap_err();
     let first = &error.diagnostics[0];
     assert!(first.message.starts_with(message), "{error}");
     if !message.starts_with("in the template") {
@@ -98,7 +98,7 @@ fn findings_stand_in_the_users_own_source(
 #[test]
 fn several_findings_come_at_once_each_with_a_caret() {
     let source = "[\n    Rellu,\n    Conv2d(out: x),\n    Linear(classes, bais: true),\n]";
-    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    let error = head(source, &point(&[16, 8, 8]), "edge", 0).unwrap_err();
     assert_eq!(error.diagnostics.len(), 3, "{error}");
     let text = error.text();
     assert!(
@@ -114,12 +114,12 @@ fn one_source_grows_early_heads_and_its_canonical_text_is_hashed() {
         .find(|t| t.name == "gap-mlp")
         .unwrap()
         .source;
-    let early = head(gap, &point(&[16, 8, 8]), Part::Edge, 0).unwrap();
+    let early = head(gap, &point(&[16, 8, 8]), "edge", 0).unwrap();
     let text = "[\n    GlobalAvgPool,\n    Linear(32),\n    Relu,\n    Dropout(0.1),\n    Linear(10),\n]\n";
     assert_eq!(early.rendered, text);
     assert_eq!(early.params, 16 * 32 + 32 + 32 * 10 + 10);
     assert_eq!(early.dropout.len(), 1);
-    let same = head(text, &point(&[16, 8, 8]), Part::Cloud, 0).unwrap();
+    let same = head(text, &point(&[16, 8, 8]), "cloud", 0).unwrap();
     assert_eq!(same.hash, early.hash);
 }
 
@@ -127,9 +127,23 @@ fn one_source_grows_early_heads_and_its_canonical_text_is_hashed() {
 fn a_source_that_tells_parts_apart_gives_two_heads() {
     let source =
         "[GlobalAvgPool, {% if part == 'cloud' %}Linear(20), Relu,{% endif %} Linear(classes)]";
-    let both = heads(source, &point(&[16, 8, 8]), 0).unwrap();
+    let both = heads_with(
+        source,
+        &point(&[16, 8, 8]),
+        &["edge", "cloud"],
+        0,
+        &Library::new(),
+    )
+    .unwrap();
     assert_eq!(both.len(), 2);
-    let one = heads("[GlobalAvgPool, Linear(classes)]", &point(&[16, 8, 8]), 0).unwrap();
+    let one = heads_with(
+        "[GlobalAvgPool, Linear(classes)]",
+        &point(&[16, 8, 8]),
+        &["edge", "cloud"],
+        0,
+        &Library::new(),
+    )
+    .unwrap();
     assert_eq!(one.len(), 1);
 }
 
@@ -141,7 +155,7 @@ fn a_source_that_tells_parts_apart_gives_two_heads() {
 #[case(&[128])]
 fn every_template_builds_and_runs_at_any_point(#[case] sample: &[usize]) {
     for template in TEMPLATES {
-        let head = head(template.source, &point(sample), Part::Edge, 7).unwrap();
+        let head = head(template.source, &point(sample), "edge", 7).unwrap();
         let graph = head.graph;
         assert_eq!(graph.value(graph.outputs[0]).shape, Shape::batched(&[10]));
         let engine = Engine::new(graph, &Options::default()).unwrap();
@@ -157,7 +171,7 @@ fn weights_are_replaced_by_name_and_shape() {
     let head = head(
         "[GlobalAvgPool, Linear(classes)]",
         &point(&[16, 8, 8]),
-        Part::Edge,
+        "edge",
         1,
     )
     .unwrap();
@@ -176,7 +190,7 @@ fn weights_are_replaced_by_name_and_shape() {
 #[test]
 fn a_template_without_end_is_stopped() {
     let source = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
-    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    let error = head(source, &point(&[16, 8, 8]), "edge", 0).unwrap_err();
     assert!(error.diagnostics[0].help.is_some(), "{error}");
 }
 
@@ -199,6 +213,6 @@ fn resnets_own_classifier_is_found() {
     let points = points(&table, &graph);
     assert!(points.len() >= 9, "{}", points.len());
     for point in &points {
-        head(&source, point, Part::Edge, 0).unwrap();
+        head(&source, point, "edge", 0).unwrap();
     }
 }

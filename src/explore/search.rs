@@ -2,10 +2,9 @@
 
 use super::{Limits, latency};
 use crate::data::Set;
-use crate::exits::ExitPoint;
-use crate::model::LayerTable;
-use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, plan_at};
-use crate::predict::{ConfidenceTable, Outcome, Prepared, ReplayError, World};
+use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, Tier, plan_at};
+use crate::predict::{Evidence, Outcome, Policy, PreparedPlan, ReplayError, Terms};
+use std::collections::HashSet;
 
 /// A plan and what it gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,34 +24,34 @@ fn objectives(candidate: &Candidate) -> [f64; 4] {
         -outcome.accuracy,
         latency(outcome),
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
-        outcome.edge_memory_bytes as f64,
+        outcome.memory_bytes(Tier::First) as f64,
     ]
 }
 
-/// Replays every split (all on one side too) with 0 to 3 exits a part, spread linearly and by
-/// Pareto, with and without one at the split, at each of the thresholds. Keeps what holds the limits.
+/// Replays every way to split (all on one tier too) with 0 to 3 exits a part, spread linearly and by
+/// Pareto, with and without one at each split, at each of the thresholds, which is every exit's,
+/// whatever the policy names. Keeps what holds the limits.
 ///
 /// # Errors
-/// Where the table is not the calibration set's, or the world can't be replayed at all.
+/// Where nothing can be predicted at all.
 pub fn search(
-    table: &ConfidenceTable,
-    layers: &LayerTable,
-    points: &[ExitPoint],
-    world: &World,
+    evidence: &Evidence,
+    terms: &Terms,
     thresholds: &[f64],
     limits: &Limits,
-) -> Result<Vec<Candidate>, super::sweep::SweepError> {
-    if table.set != Set::Calibration {
-        return Err(super::sweep::SweepError::Set(table.set));
-    }
-    let inner = layers.splits().map(Split::After);
-    let splits: Vec<Split> = std::iter::once(Split::CloudOnly)
-        .chain(inner)
-        .chain(std::iter::once(Split::EdgeOnly))
-        .collect();
-    let mut seen: Vec<(Split, Vec<usize>)> = Vec::new();
+) -> Result<Vec<Candidate>, ReplayError> {
+    let terms = Terms {
+        policy: Policy {
+            exits: Vec::new(),
+            ..terms.policy.clone()
+        },
+        ..terms.clone()
+    };
+    let hops = evidence.tiers.count().saturating_sub(1);
+    let everywhere = vec![Split::all(&evidence.layers).collect::<Vec<_>>(); hops];
+    let mut seen: HashSet<(Vec<Split>, Vec<usize>)> = HashSet::new();
     let mut found = Vec::new();
-    for split in splits {
+    for splits in super::planner::combinations(&everywhere) {
         for (placement, per_part, at_split) in spreads() {
             let rule = ExitRule {
                 placement,
@@ -61,20 +60,19 @@ pub fn search(
                 threshold: 0.0,
                 thresholds: Vec::new(),
             };
-            let plan = plan_at(layers, points, split.clone(), &rule, Vec::new());
+            let plan = plan_at(&evidence.layers, &evidence.points, splits.clone(), &rule);
             let exits: Vec<usize> = plan.exits.iter().map(|e| e.layer).collect();
-            let key = (plan.split.clone(), exits);
-            if seen.contains(&key) {
+            if !seen.insert((splits.clone(), exits)) {
                 continue;
             }
-            let prepared = match Prepared::new(table, &plan, world) {
+            let prepared = match PreparedPlan::new(evidence, &terms, Set::Calibration, &plan) {
                 Ok(prepared) => prepared,
                 // An exit whose head was never trained or timed; the others can be compared.
                 Err(ReplayError::Table(_) | ReplayError::HeadNotTimed { .. }) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             let without = [1.0];
-            let at = if key.1.is_empty() {
+            let at = if plan.exits.is_empty() {
                 &without[..]
             } else {
                 thresholds
@@ -91,7 +89,6 @@ pub fn search(
                     });
                 }
             }
-            seen.push(key);
         }
     }
     Ok(found)
@@ -129,37 +126,14 @@ pub fn front(candidates: &[Candidate]) -> Vec<&Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::replay::tests::{LAYERS, setting};
+    use crate::predict::replay::tests::setting;
     use proptest::prelude::*;
-
-    fn points() -> Vec<ExitPoint> {
-        let point = |layer: usize| ExitPoint {
-            layer,
-            after: format!("l{layer}"),
-            value: format!("v{layer}"),
-            index: layer,
-            count: LAYERS - 1,
-            depth: 0.0,
-            macs: 100 * (layer as u64 + 1),
-            sample: vec![1],
-            classes: 10,
-        };
-        (0..LAYERS - 1).map(point).collect()
-    }
 
     #[test]
     fn the_front_holds_all_that_is_not_beaten() {
         let s = setting(80, 9);
         let thresholds = [0.3, 0.6, 0.9];
-        let all = search(
-            &s.table,
-            &s.layers,
-            &points(),
-            &s.world(),
-            &thresholds,
-            &Limits::default(),
-        )
-        .unwrap();
+        let all = search(&s.evidence, &s.terms, &thresholds, &Limits::default()).unwrap();
         assert!(all.len() > 50, "{}", all.len());
         let front = front(&all);
         for candidate in &all {
@@ -188,7 +162,7 @@ mod tests {
                 latency_ms: Some(latency),
                 ..Limits::default()
             };
-            let found = search(&s.table, &s.layers, &points(), &s.world(), &[0.5], &limits).unwrap();
+            let found = search(&s.evidence, &s.terms, &[0.5], &limits).unwrap();
             for c in found {
                 prop_assert!(c.outcome.accuracy >= accuracy);
                 prop_assert!(c.outcome.latency_ms.unwrap().mean <= latency);

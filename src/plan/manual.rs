@@ -1,11 +1,11 @@
 /*! Exits where the user put them, in place of a spread. */
 
-use super::{MAX_PER_PART, Plan, PlanError, PlannedExit, Split};
+use super::{ExitRule, MAX_PER_PART, Plan, PlanError, PlannedExit};
 use crate::exits::ExitPoint;
 use crate::model::LayerTable;
-use crate::plan::Part;
 
-/// The same plan with its exits exactly behind these layers; `threshold` gives each one's.
+/// The same plan with its exits exactly behind these layers, in the part that runs each; one at a
+/// split decides before the tensor is sent. The spread of `rule` plays no part.
 ///
 /// # Errors
 /// Where there is no such layer, no exit may stand behind it, or a part would have too many.
@@ -14,7 +14,7 @@ pub fn with_exits_at(
     table: &LayerTable,
     points: &[ExitPoint],
     names: &[String],
-    threshold: impl Fn(&str) -> f64,
+    rule: &ExitRule,
 ) -> Result<Plan, PlanError> {
     let mut rows = Vec::with_capacity(names.len());
     for name in names {
@@ -30,14 +30,11 @@ pub fn with_exits_at(
     }
     rows.sort_unstable();
     rows.dedup();
-    let part = |row: usize| match plan.split {
-        // One at the split itself decides before the tensor is sent.
-        Split::After(split) if row <= split => Part::Edge,
-        Split::EdgeOnly => Part::Edge,
-        Split::After(_) | Split::CloudOnly => Part::Cloud,
-    };
-    for side in [Part::Edge, Part::Cloud] {
-        let count = rows.iter().filter(|&&row| part(row) == side).count();
+    for tier in plan.chain() {
+        let count = rows
+            .iter()
+            .filter(|&&row| plan.tier_of(row) == tier)
+            .count();
         if count > MAX_PER_PART {
             return Err(PlanError::TooManyExits(count));
         }
@@ -48,20 +45,20 @@ pub fn with_exits_at(
             let after = table.layers[row].name.clone();
             PlannedExit {
                 layer: row,
-                part: part(row),
-                threshold: threshold(&after),
+                tier: plan.tier_of(row),
+                threshold: rule.threshold_of(&after),
                 after,
             }
         })
         .collect();
     // What the spread said of its own exits is no longer so.
-    plan.notes.retain(|note| !note.contains(" placed: "));
+    plan.remarks.retain(|remark| !remark.is_of_spread());
     Ok(plan)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ExitRule, Placement, plan_at};
+    use super::super::{Placement, Split, Tier, plan_at};
     use super::*;
     use crate::exits::points;
     use crate::model::{fuse, zoo::ZooModel};
@@ -76,25 +73,25 @@ mod tests {
             placement: Placement::Linear,
             per_part: 3,
             at_split: false,
-            threshold: 0.7,
+            threshold: 0.5,
             thresholds: vec![],
         };
         let split = table.splits().nth(3).unwrap();
-        let plan = plan_at(&table, &points, Split::After(split), &rule, vec![]);
+        let plan = plan_at(&table, &points, vec![Split::After(split)], &rule);
         let name = |i: usize| points[i].after.clone();
-        let at = |names: &[String]| with_exits_at(plan.clone(), &table, &points, names, |_| 0.5);
+        let at = |names: &[String]| with_exits_at(plan.clone(), &table, &points, names, &rule);
         let two = at(&[name(5), name(0)]).unwrap();
-        let places: Vec<_> = two.exits.iter().map(|e| (e.layer, e.part)).collect();
+        let places: Vec<_> = two.exits.iter().map(|e| (e.layer, e.tier)).collect();
         assert_eq!(
             places,
             [
-                (points[0].layer, Part::Edge),
-                (points[5].layer, Part::Cloud)
+                (points[0].layer, Tier::First),
+                (points[5].layer, Tier::Second)
             ]
         );
         assert!(two.exits.iter().all(|e| e.threshold == 0.5));
         let own = table.layers[split].name.clone();
-        assert_eq!(at(&[own]).unwrap().exits[0].part, Part::Edge);
+        assert_eq!(at(&[own]).unwrap().exits[0].tier, Tier::First);
         assert!(at(&["nowhere".into()]).is_err());
         let inner = table.layers.iter().find(|l| !l.exit_legal).unwrap();
         let refused = at(std::slice::from_ref(&inner.name))

@@ -1,17 +1,18 @@
 /*! Exits inside each part: targets as shares of the part's MACs, each at the nearest free legal
-point, never across the split. */
+point, never across a split. */
 
-use super::{Placement, Split};
+use super::remark::Fewer;
+use super::{ExitRule, Placement, Plan, Remark, Tier};
 use crate::exits::ExitPoint;
-use crate::plan::Part;
+use crate::model::layers::LayerTable;
 
 /// Where exits stand, and what the user should know of it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Placed {
-    /// Indices into the points given, ascending, with their part.
-    pub exits: Vec<(usize, Part)>,
-    /// A sentence for each part that got fewer than were asked for.
-    pub notes: Vec<String>,
+    /// Indices into the points given, ascending, with their tier.
+    pub exits: Vec<(usize, Tier)>,
+    /// One for each part that got fewer than were asked for.
+    pub remarks: Vec<Remark>,
 }
 
 /// The targets, as shares of a part's MACs.
@@ -24,79 +25,87 @@ pub fn targets(placement: Placement, count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Places `per_part` exits in each part. `split_macs` is the number of MACs before the split,
-/// `total_macs` that of the whole. With `at_split`, one of the edge part's stands at the split.
-pub fn place(
-    points: &[ExitPoint],
-    split: &Split,
-    split_macs: u64,
-    total_macs: u64,
-    placement: Placement,
-    per_part: usize,
-    at_split: bool,
-) -> Placed {
-    let edge_end = match split {
-        Split::After(_) => split_macs,
-        Split::EdgeOnly => total_macs,
-        Split::CloudOnly => 0,
-    };
+/// Places `rule.per_part` exits in each part of a plan, whose own exits play no part. A part that
+/// offloads has one of its exits at the split where the rule says so.
+pub fn place(points: &[ExitPoint], plan: &Plan, table: &LayerTable, rule: &ExitRule) -> Placed {
     let mut placed = Placed::default();
-    for part in [Part::Edge, Part::Cloud] {
-        let (from, to) = match part {
-            Part::Edge => (0, edge_end),
-            Part::Cloud => (edge_end, total_macs),
-        };
-        if from == to {
+    for tier in plan.chain() {
+        let rows = plan.rows(tier, table.layers.len());
+        if rows.is_empty() {
             continue;
         }
-        let inside = |p: &ExitPoint| match (split, part) {
-            (Split::After(s), Part::Edge) => p.layer < *s,
-            (Split::After(s), Part::Cloud) => p.layer > *s,
-            (Split::EdgeOnly, Part::Edge) | (Split::CloudOnly, Part::Cloud) => true,
-            _ => false,
-        };
-        let legal: Vec<usize> = (0..points.len()).filter(|&i| inside(&points[i])).collect();
-        let mut taken: Vec<usize> = Vec::new();
-        let at = points
-            .iter()
-            .position(|p| matches!(split, Split::After(s) if *s == p.layer));
-        let mut wanted = per_part;
-        let mut available = legal.len();
-        if let (true, Part::Edge, Some(at)) = (at_split && per_part > 0, part, at) {
-            taken.push(at);
-            wanted -= 1;
-            available += 1;
-        }
-        for share in targets(placement, wanted) {
-            let target = from as f64 + share * (to - from) as f64;
-            let distance = |i: &usize| (points[*i].macs as f64 - target).abs();
-            // `min_by` keeps the first of equal ones: ties go to the earlier point.
-            let nearest = legal
-                .iter()
-                .copied()
-                .min_by(|a, b| distance(a).total_cmp(&distance(b)));
-            if let Some(point) = nearest.filter(|p| !taken.contains(p)) {
-                taken.push(point);
-            }
-        }
-        if taken.len() < per_part {
-            let name = match part {
-                Part::Edge => "edge",
-                Part::Cloud => "cloud",
+        let split = plan.split_behind(tier).and_then(|split| split.row());
+        let taken = in_part(points, table, rule, rows, split);
+        let (count, asked) = (taken.exits.len(), rule.per_part);
+        if count < asked {
+            let why = if taken.available < asked {
+                Fewer::LegalPoints(taken.available)
+            } else {
+                Fewer::Taken
             };
-            let why = match available {
-                0 => "no legal point".to_string(),
-                1 => "only 1 legal point".to_string(),
-                n if n < per_part => format!("only {n} legal points"),
-                _ => "the others' nearest points were taken".to_string(),
-            };
-            let got = taken.len();
-            placed
-                .notes
-                .push(format!("{name}: {got} of {per_part} placed: {why}"));
+            placed.remarks.push(Remark::FewerExits {
+                tier,
+                placed: count,
+                asked,
+                why,
+            });
         }
-        taken.sort_unstable();
-        placed.exits.extend(taken.into_iter().map(|i| (i, part)));
+        placed
+            .exits
+            .extend(taken.exits.into_iter().map(|i| (i, tier)));
     }
     placed
+}
+
+/// The exits of one part, and how many legal points it has for them.
+struct Taken {
+    /// Indices into the points, ascending.
+    exits: Vec<usize>,
+    available: usize,
+}
+
+fn in_part(
+    points: &[ExitPoint],
+    table: &LayerTable,
+    rule: &ExitRule,
+    rows: std::ops::Range<usize>,
+    split: Option<usize>,
+) -> Taken {
+    let macs_before = |rows: usize| {
+        let last = rows.checked_sub(1).and_then(|i| table.layers.get(i));
+        last.map_or(0, |layer| layer.prefix_macs)
+    };
+    let from = macs_before(rows.start);
+    let to = if rows.end == table.layers.len() {
+        table.macs
+    } else {
+        macs_before(rows.end)
+    };
+    let place = |i: &usize| points[*i].layer;
+    let legal: Vec<usize> = (0..points.len())
+        .filter(|i| rows.contains(&place(i)) && Some(place(i)) != split)
+        .collect();
+    let mut exits: Vec<usize> = Vec::new();
+    let mut wanted = rule.per_part;
+    let mut available = legal.len();
+    let at_split = (0..points.len()).find(|i| Some(place(i)) == split);
+    if let (true, Some(at)) = (rule.at_split && wanted > 0, at_split) {
+        exits.push(at);
+        wanted -= 1;
+        available += 1;
+    }
+    for share in targets(rule.placement, wanted) {
+        let target = from as f64 + share * (to - from) as f64;
+        let distance = |i: &usize| (points[*i].macs as f64 - target).abs();
+        // `min_by` keeps the first of equal ones: ties go to the earlier point.
+        let nearest = legal
+            .iter()
+            .copied()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        if let Some(point) = nearest.filter(|p| !exits.contains(p)) {
+            exits.push(point);
+        }
+    }
+    exits.sort_unstable();
+    Taken { exits, available }
 }

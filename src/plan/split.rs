@@ -1,6 +1,7 @@
-/*! The split rules. Each reads the layer table (and profiles) and says what it did in a sentence. */
+/*! The split rules. Each reads the layer table (and profiles) and says what it did in a remark. */
 
-use super::{PlanError, Split};
+use super::remark::Share;
+use super::{PlanError, Remark, Split, Tier, TierNames};
 use crate::device::Profile;
 use crate::model::layers::LayerTable;
 
@@ -14,87 +15,88 @@ pub struct SplitOutcome {
     pub split: Split,
     /// What was asked for: a share (0 to 1), or milliseconds for the latency rule.
     pub target: f64,
-    /// What the split reaches, in the target's unit; 0 for `CloudOnly`.
+    /// What the split reaches, in the target's unit; 0 where it stands at the start.
     pub reached: f64,
     /// Whether it lies within 5 % of a measured bound.
     pub unstable: bool,
-    /// For the user.
-    pub sentence: String,
+    /// What was asked for and reached.
+    pub remark: Remark,
 }
 
-/// The last legal cut whose prefix needs at most `share` of the whole network's split memory.
-pub fn memory(table: &LayerTable, share: f64) -> Result<SplitOutcome, PlanError> {
+/// The last legal cut whose prefix needs at most `share` of the whole network's split memory, behind
+/// which the tier after `tier` goes on.
+///
+/// # Errors
+/// A share that isn't between 0 and 1.
+pub fn memory(table: &LayerTable, tier: Tier, share: f64) -> Result<SplitOutcome, PlanError> {
     let whole = table.memory_bytes.max(1) as f64;
     let prefix = |i: usize| table.layers[i].prefix_memory_bytes as f64 / whole;
-    by_share(table, share, "memory", &prefix)
+    by_share(table, tier, share, Share::Memory, &prefix)
 }
 
 /// The last legal cut whose prefix has at most `share` of the layers.
-pub fn layers(table: &LayerTable, share: f64) -> Result<SplitOutcome, PlanError> {
+///
+/// # Errors
+/// A share that isn't between 0 and 1.
+pub fn layers(table: &LayerTable, tier: Tier, share: f64) -> Result<SplitOutcome, PlanError> {
     let whole = table.layers.len().max(1) as f64;
-    by_share(table, share, "layers", &|i| (i + 1) as f64 / whole)
+    by_share(table, tier, share, Share::Layers, &|i| {
+        (i + 1) as f64 / whole
+    })
 }
 
 fn by_share(
     table: &LayerTable,
-    share: f64,
-    what: &str,
+    tier: Tier,
+    asked: f64,
+    share: Share,
     prefix: &dyn Fn(usize) -> f64,
 ) -> Result<SplitOutcome, PlanError> {
-    if !(0.0..=1.0).contains(&share) {
-        return Err(PlanError::Share(share));
+    if !(0.0..=1.0).contains(&asked) {
+        return Err(PlanError::Share(asked));
     }
-    let percent = 100.0 * share;
-    if share >= 1.0 {
-        return Ok(SplitOutcome {
-            split: Split::EdgeOnly,
-            target: share,
-            reached: 1.0,
-            unstable: false,
-            sentence: format!(
-                "the whole network is within {percent:.0} % of its {what}: edge only"
-            ),
-        });
+    let outcome = |split, reached, remark| SplitOutcome {
+        split,
+        target: asked,
+        reached,
+        unstable: false,
+        remark,
+    };
+    if asked >= 1.0 {
+        let remark = Remark::AllWithinShare { tier, share, asked };
+        return Ok(outcome(Split::End, 1.0, remark));
     }
-    let cut = table.splits().filter(|&i| prefix(i) <= share).last();
-    Ok(match cut {
-        Some(i) => {
-            let (name, reached) = (&table.layers[i].name, prefix(i));
-            let next = table.splits().find(|&j| j > i).map(prefix);
-            let next = next.map_or(String::new(), |n| {
-                format!("; the next cut has {:.0} %", 100.0 * n)
-            });
-            let got = 100.0 * reached;
-            SplitOutcome {
-                split: Split::After(i),
-                target: share,
-                reached,
-                unstable: false,
-                sentence: format!(
-                    "after `{name}`: {what} {percent:.0} % asked, {got:.0} % reached{next}"
-                ),
-            }
-        }
-        None => SplitOutcome {
-            split: Split::CloudOnly,
-            target: share,
-            reached: 0.0,
-            unstable: false,
-            sentence: format!(
-                "no legal cut needs at most {percent:.0} % of the {what}: cloud only"
-            ),
-        },
-    })
+    let cut = table.splits().filter(|&i| prefix(i) <= asked).last();
+    let Some(i) = cut else {
+        let remark = Remark::NoneWithinShare { tier, share, asked };
+        return Ok(outcome(Split::Start, 0.0, remark));
+    };
+    let reached = prefix(i);
+    let remark = Remark::WithinShare {
+        tier,
+        share,
+        asked,
+        after: table.layers[i].name.clone(),
+        reached,
+        next: table.splits().find(|&j| j > i).map(prefix),
+    };
+    Ok(outcome(Split::After(i), reached, remark))
 }
 
-/// The last legal cut whose prefix takes the edge no more time than the whole network takes the
-/// cloud, by the medians of the stored profiles.
+/// The last legal cut whose prefix takes `tier` no more time than the whole network takes the one
+/// behind it, by the medians of the stored profiles of both.
+///
+/// # Errors
+/// A profile with other layers.
 pub fn latency(
     table: &LayerTable,
-    edge: &Profile,
-    cloud: &Profile,
+    tier: Tier,
+    near: &Profile,
+    far: &Profile,
+    names: &TierNames,
 ) -> Result<SplitOutcome, PlanError> {
-    for (part, profile) in [("edge", edge), ("cloud", cloud)] {
+    let behind = Tier::at(tier.index() + 1).unwrap_or(Tier::Fourth);
+    for (tier, profile) in [(tier, near), (behind, far)] {
         let fits = profile.layers.len() == table.layers.len()
             && profile
                 .layers
@@ -103,14 +105,14 @@ pub fn latency(
                 .all(|(p, l)| p.name == l.name);
         if !fits {
             return Err(PlanError::OtherProfile {
-                part: part.to_string(),
+                part: names.name(tier).to_string(),
                 network: table.network.clone(),
             });
         }
     }
-    let bound = cloud.total_ms.median;
+    let bound_ms = far.total_ms.median;
     let mut sum = 0.0;
-    let prefix: Vec<f64> = edge
+    let prefix: Vec<f64> = near
         .layers
         .iter()
         .map(|l| {
@@ -118,47 +120,53 @@ pub fn latency(
             sum
         })
         .collect();
-    let near = |ms: f64| (ms - bound).abs() <= UNSTABLE * bound;
-    let outcome = |split, reached: f64, unstable, sentence: String| SplitOutcome {
+    let is_near = |ms: f64| (ms - bound_ms).abs() <= UNSTABLE * bound_ms;
+    let outcome = |split, reached: f64, unstable, remark| SplitOutcome {
         split,
-        target: bound,
+        target: bound_ms,
         reached,
         unstable,
-        sentence: if unstable {
-            format!("{sentence}; within 5 % of the bound, so a new profile may move it")
-        } else {
-            sentence
-        },
+        remark,
     };
-    if sum <= bound {
-        let sentence = format!(
-            "the whole network takes the edge {sum:.2} ms, no more than the cloud's {bound:.2} ms: edge only"
-        );
-        return Ok(outcome(Split::EdgeOnly, sum, near(sum), sentence));
+    if sum <= bound_ms {
+        let (ms, unstable) = (sum, is_near(sum));
+        let remark = Remark::AllWithinTime {
+            tier,
+            ms,
+            bound_ms,
+            unstable,
+        };
+        return Ok(outcome(Split::End, ms, unstable, remark));
     }
-    let cut = table.splits().filter(|&i| prefix[i] <= bound).last();
-    Ok(match cut {
-        Some(i) => {
-            // The cut moves where its own time, or that of the next one, may cross the bound.
-            let next = table.splits().find(|&j| j > i).map_or(sum, |j| prefix[j]);
-            let (name, ms) = (&table.layers[i].name, prefix[i]);
-            let sentence = format!(
-                "after `{name}`: {ms:.2} ms at the edge, the whole takes the cloud {bound:.2} ms"
-            );
-            outcome(Split::After(i), ms, near(ms) || near(next), sentence)
-        }
-        None => {
-            let first = table.splits().next().map(|i| prefix[i]);
-            let sentence = format!(
-                "no legal cut takes the edge at most the cloud's {bound:.2} ms: cloud only"
-            );
-            outcome(Split::CloudOnly, 0.0, first.is_some_and(near), sentence)
-        }
-    })
+    let cut = table.splits().filter(|&i| prefix[i] <= bound_ms).last();
+    let Some(i) = cut else {
+        let first = table.splits().next().map(|i| prefix[i]);
+        let unstable = first.is_some_and(is_near);
+        let remark = Remark::NoneWithinTime {
+            tier,
+            bound_ms,
+            unstable,
+        };
+        return Ok(outcome(Split::Start, 0.0, unstable, remark));
+    };
+    // The cut moves where its own time, or that of the next one, may cross the bound.
+    let next = table.splits().find(|&j| j > i).map_or(sum, |j| prefix[j]);
+    let (ms, unstable) = (prefix[i], is_near(prefix[i]) || is_near(next));
+    let remark = Remark::WithinTime {
+        tier,
+        after: table.layers[i].name.clone(),
+        ms,
+        bound_ms,
+        unstable,
+    };
+    Ok(outcome(Split::After(i), ms, unstable, remark))
 }
 
-/// After the layer the user names.
-pub fn after(table: &LayerTable, name: &str) -> Result<SplitOutcome, PlanError> {
+/// Behind the layer the user names.
+///
+/// # Errors
+/// No such layer, or no split may stand there.
+pub fn after(table: &LayerTable, tier: Tier, name: &str) -> Result<SplitOutcome, PlanError> {
     let at = table.find(name)?;
     let layer = &table.layers[at];
     if !layer.split_legal {
@@ -168,16 +176,16 @@ pub fn after(table: &LayerTable, name: &str) -> Result<SplitOutcome, PlanError> 
             why: why.unwrap_or_else(|| "more than one live tensor crosses it".to_string()),
         });
     }
-    let reached = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
+    let memory = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
     Ok(SplitOutcome {
         split: Split::After(at),
-        target: reached,
-        reached,
+        target: memory,
+        reached: memory,
         unstable: false,
-        sentence: format!(
-            "after `{}`: {:.0} % of the memory",
-            layer.name,
-            100.0 * reached
-        ),
+        remark: Remark::Named {
+            tier,
+            after: layer.name.clone(),
+            memory,
+        },
     })
 }

@@ -1,7 +1,8 @@
 /*! The rules worked by table, on resnet20's numbers. */
 
+use super::remark::{Fewer, Share};
 use super::*;
-use crate::device::{LayerProfile, Stats};
+use crate::device::{LayerProfile, Profile, Stats};
 use crate::model::layers::Layer;
 use crate::model::{Shape, ValueId};
 use pretty_assertions::assert_eq;
@@ -94,45 +95,55 @@ fn profile(each: f64, total: f64) -> Profile {
 #[case(0.53, Split::After(7), 0.53)]
 #[case(0.52, Split::After(6), 0.36)]
 #[case(0.99, Split::After(8), 0.77)]
-#[case(0.05, Split::CloudOnly, 0.0)]
-#[case(1.0, Split::EdgeOnly, 1.0)]
+#[case(0.05, Split::Start, 0.0)]
+#[case(1.0, Split::End, 1.0)]
 fn memory_takes_the_last_cut_within_the_share(
     #[case] share: f64,
     #[case] expected: Split,
     #[case] reached: f64,
 ) {
-    let outcome = split::memory(&table(), share).unwrap();
+    let outcome = split::memory(&table(), Tier::First, share).unwrap();
     assert_eq!((outcome.split, outcome.reached), (expected, reached));
 }
 
 #[test]
 fn memory_says_what_was_asked_and_reached() {
-    let sentence = split::memory(&table(), 0.7).unwrap().sentence;
-    let expected = "after `b7`: memory 70 % asked, 53 % reached; the next cut has 77 %";
-    assert_eq!(sentence, expected);
+    let remark = split::memory(&table(), Tier::First, 0.7).unwrap().remark;
+    let expected = Remark::WithinShare {
+        tier: Tier::First,
+        share: Share::Memory,
+        asked: 0.7,
+        after: "b7".into(),
+        reached: 0.53,
+        next: Some(0.77),
+    };
+    assert_eq!(remark, expected);
+    let sentence = "after `b7`: memory 70 % asked, 53 % reached; the next cut has 77 %";
+    assert_eq!(remark.text(&TierNames::default()), sentence);
 }
 
 #[test]
 fn layers_counts_rows() {
-    let outcome = split::layers(&table(), 0.5).unwrap();
+    let outcome = split::layers(&table(), Tier::First, 0.5).unwrap();
     assert_eq!(outcome.split, Split::After(4));
-    assert!(split::layers(&table(), 1.5).is_err());
+    assert!(split::layers(&table(), Tier::First, 1.5).is_err());
 }
 
 #[rstest]
 #[case(4.5, Split::After(3), false)]
 #[case(4.1, Split::After(3), true)]
 #[case(4.9, Split::After(3), true)]
-#[case(0.5, Split::CloudOnly, false)]
-#[case(20.0, Split::EdgeOnly, false)]
-#[case(10.2, Split::EdgeOnly, true)]
+#[case(0.5, Split::Start, false)]
+#[case(20.0, Split::End, false)]
+#[case(10.2, Split::End, true)]
 fn latency_compares_the_prefix_with_the_whole_cloud(
     #[case] cloud_ms: f64,
     #[case] expected: Split,
     #[case] unstable: bool,
 ) {
     let (edge, cloud) = (profile(1.0, 10.0), profile(0.1, cloud_ms));
-    let outcome = split::latency(&table(), &edge, &cloud).unwrap();
+    let outcome =
+        split::latency(&table(), Tier::First, &edge, &cloud, &TierNames::default()).unwrap();
     assert_eq!((outcome.split, outcome.unstable), (expected, unstable));
 }
 
@@ -140,36 +151,70 @@ fn latency_compares_the_prefix_with_the_whole_cloud(
 fn a_profile_of_another_network_is_refused() {
     let mut edge = profile(1.0, 10.0);
     edge.layers.pop();
-    let error = split::latency(&table(), &edge, &profile(1.0, 4.0)).unwrap_err();
+    let error = split::latency(
+        &table(),
+        Tier::First,
+        &edge,
+        &profile(1.0, 4.0),
+        &TierNames::default(),
+    )
+    .unwrap_err();
     assert!(matches!(error, PlanError::OtherProfile { .. }));
 }
 
 #[test]
 fn an_illegal_place_is_refused_with_its_reason() {
-    let error = split::after(&table(), "b9").unwrap_err().to_string();
+    let error = split::after(&table(), Tier::First, "b9")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the end of the network"), "{error}");
 }
 
-fn placed(split: Split, layers: &[usize], placement: Placement, at_split: bool) -> place::Placed {
-    let macs = match split {
-        Split::After(i) => MACS[i],
-        _ => 0,
-    };
-    place::place(&points(layers), &split, macs, 100, placement, 3, at_split)
+fn linear(per_part: usize) -> ExitRule {
+    ExitRule {
+        placement: Placement::Linear,
+        per_part,
+        at_split: false,
+        threshold: 0.7,
+        thresholds: vec![],
+    }
+}
+
+fn placed(splits: &[Split], layers: &[usize], rule: &ExitRule) -> place::Placed {
+    let plan = Plan::cut(&table(), splits.to_vec());
+    place::place(&points(layers), &plan, &table(), rule)
+}
+
+fn fewer(tier: Tier, placed: usize, points: usize) -> Remark {
+    Remark::FewerExits {
+        tier,
+        placed,
+        asked: 3,
+        why: Fewer::LegalPoints(points),
+    }
 }
 
 #[test]
 fn exits_stand_nearest_their_targets_and_not_across_the_split() {
     let all: Vec<usize> = (0..9).collect();
     // Edge part 77: targets 19.25, 38.5, 57.75. Cloud part 77..100: only one point, at 88.
-    let got = placed(Split::After(7), &all, Placement::Linear, false);
-    let edge = [(2, Part::Edge), (3, Part::Edge), (5, Part::Edge)];
+    let got = placed(&[Split::After(7)], &all, &linear(3));
+    let edge = [(2, Tier::First), (3, Tier::First), (5, Tier::First)];
     assert_eq!(got.exits[..3], edge);
-    assert_eq!(got.exits[3..], [(8, Part::Cloud)]);
-    assert_eq!(got.notes, ["cloud: 1 of 3 placed: only 1 legal point"]);
+    assert_eq!(got.exits[3..], [(8, Tier::Second)]);
+    assert_eq!(got.remarks, [fewer(Tier::Second, 1, 1)]);
+    let sentence = "cloud: 1 of 3 placed: only 1 legal point";
+    assert_eq!(got.remarks[0].text(&TierNames::default()), sentence);
     // Pareto, 0.2, 0.36, 0.488 of 77: 15.4, 27.7, 37.6.
-    let got = placed(Split::After(7), &all, Placement::Pareto, false);
-    let edge = [(1, Part::Edge), (2, Part::Edge), (3, Part::Edge)];
+    let got = placed(
+        &[Split::After(7)],
+        &all,
+        &ExitRule {
+            placement: Placement::Pareto,
+            ..linear(3)
+        },
+    );
+    let edge = [(1, Tier::First), (2, Tier::First), (3, Tier::First)];
     assert_eq!(got.exits[..3], edge);
 }
 
@@ -177,40 +222,86 @@ fn exits_stand_nearest_their_targets_and_not_across_the_split() {
 fn an_exit_at_the_split_counts_towards_the_three() {
     let all: Vec<usize> = (0..9).collect();
     // Two targets remain: 77/3 and 154/3.
-    let got = placed(Split::After(7), &all, Placement::Linear, true);
-    let edge = [(2, Part::Edge), (5, Part::Edge), (7, Part::Edge)];
+    let got = placed(
+        &[Split::After(7)],
+        &all,
+        &ExitRule {
+            at_split: true,
+            ..linear(3)
+        },
+    );
+    let edge = [(2, Tier::First), (5, Tier::First), (7, Tier::First)];
     assert_eq!(got.exits[..3], edge);
 }
 
 #[test]
 fn ties_go_to_the_earlier_point_and_taken_targets_are_dropped() {
-    // Target 1/2 of 2..: points at 24 and 36 lie equally far from 30.
-    let ends = points(&[2, 3]);
-    let got = place::place(&ends, &Split::CloudOnly, 0, 60, Placement::Linear, 1, false);
-    assert_eq!(got.exits, [(0, Part::Cloud)]);
-    let got = place::place(&ends, &Split::CloudOnly, 0, 60, Placement::Linear, 3, false);
-    assert_eq!(got.exits, [(0, Part::Cloud), (1, Part::Cloud)]);
-    assert_eq!(got.notes, ["cloud: 2 of 3 placed: only 2 legal points"]);
+    // Target 1/2 of 60: points at 24 and 36 lie equally far from 30.
+    let mut table = table();
+    table.macs = 60;
+    table
+        .layers
+        .iter_mut()
+        .for_each(|l| l.prefix_macs = l.prefix_macs.min(60));
+    let place = |rule| {
+        let plan = Plan::cut(&table, vec![Split::Start]);
+        place::place(&points(&[2, 3]), &plan, &table, &rule)
+    };
+    assert_eq!(place(linear(1)).exits, [(0, Tier::Second)]);
+    let got = place(linear(3));
+    assert_eq!(got.exits, [(0, Tier::Second), (1, Tier::Second)]);
+    assert_eq!(got.remarks, [fewer(Tier::Second, 2, 2)]);
 }
 
 #[test]
-fn the_best_scored_split_is_taken() {
-    let rule = ExitRule {
-        placement: Placement::Linear,
-        per_part: 1,
-        at_split: false,
-        threshold: 0.7,
-        thresholds: vec![("b3".into(), 0.9)],
-    };
-    let (table, points) = (table(), points(&[0, 1, 2, 3, 4, 5, 6, 7, 8]));
-    let score = |p: &Plan| match p.split {
-        Split::After(i) => Some((i as f64 - 4.0).abs()),
-        _ => None,
-    };
-    let fastest = SplitRule::Fastest;
-    let plan = plan(&table, &points, &fastest, &rule, None, Some(&score)).unwrap();
-    assert_eq!(plan.split, Split::After(4));
-    assert_eq!(plan.split_after.as_deref(), Some("b4"));
-    let without = super::plan(&table, &points, &fastest, &rule, None, None);
-    assert_eq!(without.unwrap_err(), PlanError::NoScore("Fastest"));
+fn every_tier_of_a_longer_chain_gets_its_exits() {
+    let all: Vec<usize> = (0..9).collect();
+    let splits = [Split::After(3), Split::After(6)];
+    let got = placed(&splits, &all, &linear(2));
+    // 36 MACs: targets 12, 24. 36 to 68: 46.7, 57.3. 68 to 100: 78.7, 89.3.
+    let expected = [
+        (1, Tier::First),
+        (2, Tier::First),
+        (4, Tier::Second),
+        (5, Tier::Second),
+        (7, Tier::Third),
+        (8, Tier::Third),
+    ];
+    assert_eq!(got.exits, expected);
+    assert_eq!(got.remarks, []);
+    // A tier with nothing to run gets none.
+    let got = placed(&[Split::After(3), Split::After(3)], &all, &linear(1));
+    let tiers: Vec<Tier> = got.exits.iter().map(|(_, tier)| *tier).collect();
+    assert_eq!(tiers, [Tier::First, Tier::Third]);
+}
+
+#[rstest]
+#[case(&[Split::After(3)], &[0..4, 4..10])]
+#[case(&[Split::Start], &[0..0, 0..10])]
+#[case(&[Split::End], &[0..10, 10..10])]
+#[case(&[Split::After(2), Split::After(2)], &[0..3, 3..3, 3..10])]
+#[case(&[Split::Start, Split::After(4), Split::End], &[0..0, 0..5, 5..10, 10..10])]
+fn a_row_lies_in_the_tier_whose_rows_hold_it(
+    #[case] splits: &[Split],
+    #[case] rows: &[std::ops::Range<usize>],
+) {
+    let plan = Plan::cut(&table(), splits.to_vec());
+    let of_tiers: Vec<_> = plan.chain().map(|tier| plan.rows(tier, 10)).collect();
+    assert_eq!(of_tiers, rows);
+    for row in 0..10 {
+        assert!(plan.rows(plan.tier_of(row), 10).contains(&row), "{row}");
+    }
+    assert!(plan.rows(plan.last_tier(), 10).contains(&9));
+    assert!(plan.rows(plan.first_tier(), 10).contains(&0));
+}
+
+#[rstest]
+#[case(Tier::First, &[Split::End, Split::End])]
+#[case(Tier::Second, &[Split::Start, Split::End])]
+#[case(Tier::Third, &[Split::Start, Split::Start])]
+fn an_unmodified_plan_runs_all_on_one_tier(#[case] tier: Tier, #[case] splits: &[Split]) {
+    let plan = Plan::unmodified(tier, 3);
+    assert_eq!(plan.splits, splits);
+    assert_eq!((plan.first_tier(), plan.last_tier()), (tier, tier));
+    assert_eq!(plan.offloads(), tier != Tier::First);
 }

@@ -100,7 +100,7 @@ const GB: f64 = (1_u64 << 30) as f64;
 
 /// What is rented, and its prices.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tier {
+pub struct MemoryTier {
     /// Memory in MB.
     pub mb: usize,
     /// GHz where the provider says, else how many CPUs.
@@ -146,7 +146,7 @@ impl Billing {
     ///
     /// # Errors
     /// Where none does, or the price tier doesn't exist.
-    pub fn tier(&self, resident_bytes: usize) -> Result<Tier, BillingError> {
+    pub fn tier(&self, resident_bytes: usize) -> Result<MemoryTier, BillingError> {
         let needed_mb = resident_bytes.div_ceil(MB);
         let too_large = |largest_mb| BillingError::TooLarge {
             needed_mb,
@@ -166,7 +166,7 @@ impl Billing {
                     other => return Err(BillingError::PriceTier(other)),
                 };
                 let (mb, ghz) = smallest(&FUNCTIONS)?;
-                Tier {
+                MemoryTier {
                     mb,
                     speed: Speed::Ghz(ghz),
                     second: gb_second * gb(mb) + ghz_second * ghz,
@@ -177,7 +177,7 @@ impl Billing {
             }
             Billing::CloudRun => {
                 let (mb, cpus) = smallest(&RUN)?;
-                Tier {
+                MemoryTier {
                     mb,
                     speed: Speed::Cpus(cpus),
                     second: 2.4e-5 * cpus + 2.5e-6 * gb(mb),
@@ -192,7 +192,7 @@ impl Billing {
                     return Err(too_large(LAMBDA_LARGEST_MB));
                 }
                 let gb_second = if arm { 1.333_34e-5 } else { 1.666_67e-5 };
-                Tier {
+                MemoryTier {
                     mb,
                     speed: Speed::Cpus(mb as f64 / LAMBDA_CPU_MB),
                     second: gb_second * gb(mb),
@@ -205,7 +205,7 @@ impl Billing {
     }
 }
 
-impl Tier {
+impl MemoryTier {
     /// How many times longer the tier takes than the machine measured on, at least 1; `None` where
     /// that machine's clock isn't known. A tier of whole or part CPUs is taken to have the clock of
     /// the machine at hand.
@@ -221,7 +221,7 @@ impl Tier {
     /// The bill for a million inferences, of which `offload_ms` holds the measured durations of
     /// those that reach the cloud, out of `samples`, each sending `returned_bytes` back.
     ///
-    /// Where the clock isn't known the scaled bill is the unscaled one; [`Tier::scale`] tells.
+    /// Where the clock isn't known the scaled bill is the unscaled one; [`MemoryTier::scale`] tells.
     pub fn per_million(
         &self,
         offload_ms: impl IntoIterator<Item = f64>,

@@ -1,10 +1,9 @@
 /*! What a run noted of its samples, folded into the form a replay has. */
 
 use super::billing::{Billing, BillingError, Clock};
-use super::outcome::{ExitOutcome, Kind, Latency, Outcome, Record};
+use super::outcome::{ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
 use crate::data::Set;
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
+use crate::plan::Plan;
 
 /// A run of a plan over a set, or of a baseline (whose plan has no split, or no exits).
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +20,8 @@ pub struct Run<'a> {
     pub threshold: f64,
     /// Whether a device or the link was emulated.
     pub emulated: bool,
-    /// Peak resident memory of the edge's process; 0 without one.
-    pub edge_resident_bytes: usize,
-    /// Peak resident memory of the cloud's process; 0 where no cloud was asked.
-    pub cloud_resident_bytes: usize,
+    /// Peak resident memory of each tier's process, in order; 0 where none was asked.
+    pub resident_bytes: &'a [usize],
     /// Whose prices.
     pub billing: Billing,
     /// The machine the cloud's durations were measured on.
@@ -92,13 +89,15 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
     let samples = run.records.len();
     let n = samples as f64;
     let mut latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
-    let cost = if plan.split == Split::EdgeOnly || run.cloud_resident_bytes == 0 {
+    let behind = run.resident_bytes.iter().skip(1);
+    let behind = behind.copied().max().unwrap_or(0);
+    let cost = if !plan.offloads() || behind == 0 {
         None
     } else {
         let billed = run.records.iter().filter(|r| r.offloaded && !r.degraded);
         let durations = billed.map(|r| f64::from(r.cloud_ms));
         let durations = durations.filter(|ms| ms.is_finite());
-        let tier = run.billing.tier(run.cloud_resident_bytes)?;
+        let tier = run.billing.tier(behind)?;
         Some(tier.per_million(durations, samples, run.cloud_clock, run.answer_bytes))
     };
     Ok(Outcome {
@@ -110,29 +109,30 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
         threshold: run.threshold,
         accuracy: right.iter().sum::<usize>() as f64 / n,
         exits: exits(plan, &left, &right, n),
-        offloaded: offloaded as f64 / n,
+        tiers: run
+            .resident_bytes
+            .iter()
+            .map(|&memory_bytes| TierOutcome { memory_bytes })
+            .collect(),
+        hops: vec![HopOutcome {
+            share: offloaded as f64 / n,
+            bytes_sent: bytes as f64 / n,
+        }],
         degraded,
         latency_ms: Latency::of(&mut latencies),
-        edge_memory_bytes: run.edge_resident_bytes,
-        cloud_memory_bytes: run.cloud_resident_bytes,
-        bytes_sent: bytes as f64 / n,
         cost_per_million: cost,
     })
 }
 
 fn exits(plan: &Plan, left: &[usize], right: &[usize], samples: f64) -> Vec<ExitOutcome> {
-    let last = match plan.split {
-        Split::EdgeOnly => Part::Edge,
-        Split::After(_) | Split::CloudOnly => Part::Cloud,
-    };
     let exits = plan.exits.iter();
-    let exits = exits.map(|e| (Some(e.after.clone()), e.part, e.threshold));
-    let all = exits.chain([(None, last, 0.0)]);
+    let exits = exits.map(|e| (Some(e.after.clone()), e.tier, e.threshold));
+    let all = exits.chain([(None, plan.last_tier(), 0.0)]);
     let counts = left.iter().zip(right);
     all.zip(counts)
-        .map(|((after, part, threshold), (&left, &right))| ExitOutcome {
+        .map(|((after, tier, threshold), (&left, &right))| ExitOutcome {
             after,
-            part,
+            tier,
             threshold,
             share: left as f64 / samples,
             accuracy: (left > 0).then(|| right as f64 / left as f64),
@@ -144,6 +144,7 @@ fn exits(plan: &Plan, left: &[usize], right: &[usize], samples: f64) -> Vec<Exit
 mod tests {
     use super::super::replay::tests::plan;
     use super::*;
+    use crate::plan::{Split, Tier};
     use pretty_assertions::assert_eq;
 
     fn record(sample: u32, exit: u16, prediction: u16, latency_ms: f32) -> Record {
@@ -172,8 +173,7 @@ mod tests {
             plan,
             threshold: 0.7,
             emulated: false,
-            edge_resident_bytes: 10 << 20,
-            cloud_resident_bytes: 512 << 20,
+            resident_bytes: &[10 << 20, 512 << 20],
             billing: Billing::default(),
             cloud_clock: Clock {
                 ghz: Some(0.8),
@@ -194,7 +194,7 @@ mod tests {
         ];
         let outcome = measured(&run(&records, &plan)).unwrap();
         assert_eq!((outcome.samples, outcome.accuracy), (4, 0.75));
-        assert_eq!((outcome.offloaded, outcome.bytes_sent), (0.5, 500.0));
+        assert_eq!((outcome.offloaded(), outcome.bytes_sent()), (0.5, 500.0));
         let exits: Vec<_> = outcome
             .exits
             .iter()
@@ -215,7 +215,7 @@ mod tests {
         records[1].degraded = true;
         records[1].exit = 0;
         let outcome = measured(&run(&records, &plan)).unwrap();
-        assert_eq!((outcome.degraded, outcome.offloaded), (1, 1.0));
+        assert_eq!((outcome.degraded, outcome.offloaded()), (1, 1.0));
         assert_eq!(outcome.latency_ms, None);
         let cost = outcome.cost_per_million.unwrap();
         assert!((cost.rounded - 3.175 / 2.0).abs() < 1e-9);
@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn an_edge_alone_has_no_bill() {
-        let plan = plan(Split::EdgeOnly, &[], 0.7);
+        let plan = plan(Split::End, &[], 0.7);
         let records = [record(0, 0, 0, 10.0)];
         let outcome = measured(&run(&records, &plan)).unwrap();
         assert_eq!(outcome.cost_per_million, None);
-        assert_eq!(outcome.exits[0].part, Part::Edge);
+        assert_eq!(outcome.exits[0].tier, Tier::First);
     }
 
     #[test]

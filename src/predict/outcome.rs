@@ -4,6 +4,7 @@ measured by a run; and what a run notes of each sample.
 */
 
 use crate::data::Set;
+use crate::plan::Tier;
 use serde::{Deserialize, Serialize};
 
 /// A count of bytes; a mean over samples where it has a fraction.
@@ -101,8 +102,9 @@ impl Latency {
 pub struct ExitOutcome {
     /// Layer behind which the exit stands; `None` for the final classifier.
     pub after: Option<String>,
-    /// Its part.
-    pub part: crate::plan::Part,
+    /// The tier in whose part it stands.
+    #[serde(alias = "part")]
+    pub tier: Tier,
     /// Its threshold; 0 for the final classifier, which lets everything out.
     pub threshold: f64,
     /// Share of all samples that leave here, 0 to 1.
@@ -124,8 +126,26 @@ pub struct Cost {
     pub tier_mb: usize,
 }
 
+/// What a tier takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TierOutcome {
+    /// Predicted, packed weights, arena and heads of the tier's part; measured, peak resident memory
+    /// of its process. 0 for a tier that runs nothing.
+    pub memory_bytes: usize,
+}
+
+/// What crosses the link between a tier and the next.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct HopOutcome {
+    /// Share of all samples sent on, 0 to 1.
+    pub share: f64,
+    /// Mean bytes sent per sample, over all samples.
+    pub bytes_sent: Bytes,
+}
+
 /// What a plan gives over a set of samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "stored::Outcome")]
 pub struct Outcome {
     /// Predicted or measured.
     pub kind: Kind,
@@ -143,20 +163,98 @@ pub struct Outcome {
     pub accuracy: f64,
     /// In order of depth, the final classifier last.
     pub exits: Vec<ExitOutcome>,
-    /// Share sent to the cloud.
-    pub offloaded: f64,
-    /// Samples the last edge exit had to answer.
+    /// One per tier, in order.
+    pub tiers: Vec<TierOutcome>,
+    /// One per hop, in order.
+    pub hops: Vec<HopOutcome>,
+    /// Samples the last exit before a link had to answer because nobody was behind it.
     pub degraded: usize,
     /// `None` where it wasn't measured.
     pub latency_ms: Option<Latency>,
-    /// Edge side: predicted, its packed weights, arena and heads; measured, peak resident memory.
-    pub edge_memory_bytes: usize,
-    /// Cloud side, likewise.
-    pub cloud_memory_bytes: usize,
-    /// Mean bytes sent to the cloud a sample.
-    pub bytes_sent: Bytes,
-    /// The cloud's bill for a million inferences; `None` without a cloud side to bill.
+    /// The bill of all tiers behind the first for a million inferences; `None` without one to bill.
     pub cost_per_million: Option<Cost>,
+}
+
+impl Outcome {
+    /// Memory of a tier; 0 for one the plan doesn't have.
+    pub fn memory_bytes(&self, tier: Tier) -> usize {
+        self.tiers.get(tier.index()).map_or(0, |t| t.memory_bytes)
+    }
+
+    /// Share of samples that leave the first tier.
+    pub fn offloaded(&self) -> f64 {
+        self.hops.first().map_or(0.0, |hop| hop.share)
+    }
+
+    /// Mean bytes sent per sample, over all links.
+    pub fn bytes_sent(&self) -> Bytes {
+        self.hops.iter().map(|hop| hop.bytes_sent).sum()
+    }
+}
+
+mod stored {
+    /*! Outcomes as files hold them: those of version 1 knew an edge and a cloud. */
+
+    use super::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Set, TierOutcome};
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    pub(super) struct Outcome {
+        kind: Kind,
+        emulated: bool,
+        as_f32: bool,
+        set: Set,
+        samples: usize,
+        threshold: f64,
+        accuracy: f64,
+        exits: Vec<ExitOutcome>,
+        #[serde(default)]
+        tiers: Vec<TierOutcome>,
+        #[serde(default)]
+        hops: Vec<HopOutcome>,
+        degraded: usize,
+        latency_ms: Option<Latency>,
+        cost_per_million: Option<Cost>,
+        #[serde(default)]
+        offloaded: f64,
+        #[serde(default)]
+        bytes_sent: f64,
+        #[serde(default)]
+        edge_memory_bytes: usize,
+        #[serde(default)]
+        cloud_memory_bytes: usize,
+    }
+
+    impl From<Outcome> for super::Outcome {
+        fn from(stored: Outcome) -> super::Outcome {
+            let (mut tiers, mut hops) = (stored.tiers, stored.hops);
+            if tiers.is_empty() {
+                let memory = [stored.edge_memory_bytes, stored.cloud_memory_bytes];
+                tiers = memory
+                    .map(|memory_bytes| TierOutcome { memory_bytes })
+                    .into();
+                hops = vec![HopOutcome {
+                    share: stored.offloaded,
+                    bytes_sent: stored.bytes_sent,
+                }];
+            }
+            super::Outcome {
+                kind: stored.kind,
+                emulated: stored.emulated,
+                as_f32: stored.as_f32,
+                set: stored.set,
+                samples: stored.samples,
+                threshold: stored.threshold,
+                accuracy: stored.accuracy,
+                exits: stored.exits,
+                tiers,
+                hops,
+                degraded: stored.degraded,
+                latency_ms: stored.latency_ms,
+                cost_per_million: stored.cost_per_million,
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,14 @@
 A plan replayed over a confidence table and the devices' profiles: what a run would give, without
 running anything.
 
-[`World`] is all that a prediction rests on besides the plan; [`Prepared`] is a plan laid over it
-once, its columns borrowed, its times summed, its random draws made. Asking it at another threshold
+[`Evidence`] is all that a prediction rests on besides the plan and its [`Terms`]; [`PreparedPlan`] is
+a plan laid over it once, its columns borrowed, its times summed, its random draws made. Asking it at another threshold
 then takes a walk over the samples and no more, fast enough to follow a key held down. Everything
 is a pure function of its arguments, the seed among them.
 
 How latency is predicted. The mean is made of means: the share of samples that reaches a segment times
-the mean time of the segment and its head, and for what is offloaded encoding, a round trip on a warm
-link, and decoding. Percentiles are made of single samples: each draws one of the recorded runs of the
-whole network on either device, and all its segments there take longer or shorter in that proportion.
+the mean time of the segment and its head, and for what is sent on a round trip on a warm link. Percentiles are made of single samples: each draws one of the recorded runs of the
+whole network on each device, and all its segments there take longer or shorter in that proportion.
 One draw a device, not one a segment, since what slows a run down (a clock, an interrupt) slows all of
 it.
 */
@@ -25,15 +24,14 @@ mod times;
 pub use baselines::{Baselines, baselines};
 pub use chain::{Difference, Equality, WITHIN};
 
-use super::billing::{BillingError, Clock, Tier};
-use super::outcome::{Cost, ExitOutcome, Kind, Latency, Outcome, Record};
+use super::ConfidenceTable;
+use super::billing::{BillingError, Clock, MemoryTier};
+use super::evidence::{Evidence, Missing, Terms};
+use super::outcome::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
 use super::table::TableError;
-use super::{Billing, ConfidenceTable, Policy};
-use crate::device::{LinkProfile, PartProfile, Profile};
-use crate::model::layers::LayerTable;
-use crate::plan::Part;
-use crate::plan::{Element, Wire};
-use crate::plan::{Plan, Split};
+use crate::data::Set;
+use crate::device::PartProfile;
+use crate::plan::{Element, Plan, Split, Tier};
 use chain::Chain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,6 +45,9 @@ pub const ANSWER_BYTES: f64 = 64.0;
 /// Why a plan can't be replayed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReplayError {
+    /// Something was never measured or computed.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A column is missing.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -55,13 +56,13 @@ pub enum ReplayError {
     Empty(crate::data::Set),
     /// Several heads stand after one layer, and nothing says which is meant.
     #[error(
-        "{count} heads were trained after `{after}`; name the one of the {part:?} part by its hash"
+        "{count} heads were trained after `{after}`; name the one of the {tier:?} tier by its hash"
     )]
     Ambiguous {
         /// The layer.
         after: String,
-        /// The part its exit stands in.
-        part: Part,
+        /// The tier in whose part the exit stands.
+        tier: Tier,
         /// How many.
         count: usize,
     },
@@ -112,8 +113,9 @@ pub enum ReplayError {
 pub struct HeadKey {
     /// The layer.
     pub after: String,
-    /// The part its exit stands in.
-    pub part: Part,
+    /// The tier in whose part its exit stands.
+    #[serde(alias = "part")]
+    pub tier: Tier,
     /// Hash of the rendered head.
     pub hash: String,
 }
@@ -131,109 +133,35 @@ pub struct WireTable {
 }
 
 /// The measured parts of one plan. They go before sums of layers wherever that plan is replayed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Assembled {
     /// Where it is cut.
-    pub split: Split,
-    /// Layer and part of each exit.
-    pub exits: Vec<(usize, Part)>,
-    /// The edge part, if it was measured.
-    pub edge: Option<PartProfile>,
-    /// The cloud part, if it was measured.
-    pub cloud: Option<PartProfile>,
+    pub splits: Vec<Split>,
+    /// Layer and tier of each exit.
+    pub exits: Vec<(usize, Tier)>,
+    /// The parts that were measured, by tier.
+    pub parts: Vec<(Tier, PartProfile)>,
 }
 
 impl Assembled {
     /// What was measured of this plan's parts.
-    pub fn new(plan: &Plan, edge: Option<PartProfile>, cloud: Option<PartProfile>) -> Assembled {
+    pub fn new(plan: &Plan, parts: Vec<(Tier, PartProfile)>) -> Assembled {
         Assembled {
-            split: plan.split.clone(),
-            exits: plan.exits.iter().map(|e| (e.layer, e.part)).collect(),
-            edge,
-            cloud,
+            splits: plan.splits.clone(),
+            exits: plan.exits.iter().map(|e| (e.layer, e.tier)).collect(),
+            parts,
         }
     }
 
     fn is_of(&self, plan: &Plan) -> bool {
-        let exits = plan.exits.iter().map(|e| (e.layer, e.part));
-        self.split == plan.split && self.exits.iter().copied().eq(exits)
+        let exits = plan.exits.iter().map(|e| (e.layer, e.tier));
+        self.splits == plan.splits && self.exits.iter().copied().eq(exits)
     }
-}
 
-/// What encoding the split tensor takes, and how far compression takes it, where measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Codec {
-    /// On the edge, milliseconds.
-    pub encode_ms: f64,
-    /// In the cloud, milliseconds.
-    pub decode_ms: f64,
-    /// Compressed bytes as a share of the uncompressed; 1 without compression.
-    pub compressed: f64,
-}
-
-impl Default for Codec {
-    fn default() -> Self {
-        Codec {
-            encode_ms: 0.0,
-            decode_ms: 0.0,
-            compressed: 1.0,
-        }
-    }
-}
-
-/// All that a prediction rests on, besides the table and the plan.
-#[derive(Debug, Clone, Copy)]
-pub struct World<'a> {
-    /// The network.
-    pub layers: &'a LayerTable,
-    /// What was measured on the edge.
-    pub edge: &'a Profile,
-    /// And in the cloud.
-    pub cloud: &'a Profile,
-    /// Between them.
-    pub link: &'a LinkProfile,
-    /// Measure of confidence, common threshold, and the exits with one of their own.
-    pub policy: &'a Policy,
-    /// How the split tensor travels.
-    pub wire: Wire,
-    /// Whose prices.
-    pub billing: Billing,
-    /// What encoding takes.
-    pub codec: Codec,
-    /// Which head stands where; needed only where several were trained after one layer.
-    pub heads: &'a [HeadKey],
-    /// Measured parts of any plans.
-    pub assembled: &'a [Assembled],
-    /// Columns for other element types than F32, of any splits.
-    pub wire_tables: &'a [WireTable],
-    /// Of the draws behind the percentiles.
-    pub seed: u64,
-}
-
-impl<'a> World<'a> {
-    /// With the default wire and prices, nothing measured but layers, and seed 0; set the other
-    /// fields as needed.
-    pub fn new(
-        layers: &'a LayerTable,
-        edge: &'a Profile,
-        cloud: &'a Profile,
-        link: &'a LinkProfile,
-        policy: &'a Policy,
-    ) -> World<'a> {
-        World {
-            layers,
-            edge,
-            cloud,
-            link,
-            policy,
-            wire: Wire::default(),
-            billing: Billing::default(),
-            codec: Codec::default(),
-            heads: &[],
-            assembled: &[],
-            wire_tables: &[],
-            seed: 0,
-        }
+    /// What was measured of a tier's part.
+    fn part(&self, tier: Tier) -> Option<&PartProfile> {
+        let found = self.parts.iter().find(|(of, _)| *of == tier);
+        found.map(|(_, part)| part)
     }
 }
 
@@ -242,8 +170,9 @@ impl<'a> World<'a> {
 pub struct HeadPays {
     /// Layer behind which it stands.
     pub after: String,
-    /// Its part.
-    pub part: Part,
+    /// The tier in whose part it stands.
+    #[serde(alias = "part")]
+    pub tier: Tier,
     /// Whether the mean latency would be higher without it.
     pub pays: bool,
     /// Mean latency of the plan, milliseconds.
@@ -256,76 +185,89 @@ pub struct HeadPays {
     pub accuracy_without: f64,
 }
 
-/// A plan over its world, ready to be asked at any threshold.
+/// A plan over its evidence, ready to be asked at any threshold.
 #[derive(Debug, Clone)]
-pub struct Prepared<'a> {
+pub struct PreparedPlan<'a> {
     chain: Chain<'a>,
     times: Times,
-    /// For each sample, how its times on the edge and in the cloud compare with the usual ones.
-    pace: Vec<(f32, f32)>,
+    /// For each sample, how its times on each tier compare with the usual ones.
+    jitter: Vec<[f32; 4]>,
     common: f64,
     emulated: bool,
-    edge_emulated: bool,
-    edge_bytes: usize,
-    cloud_bytes: usize,
-    /// What is rented and on which clock was measured; `None` without a cloud side.
-    tier: Option<(Tier, Clock)>,
+    /// Whether the first tier alone is.
+    first_emulated: bool,
+    /// One per tier.
+    memory_bytes: Vec<usize>,
+    /// What is rented for a tier and on which clock was measured, for tiers behind the first that
+    /// run something.
+    rented: Vec<(Tier, MemoryTier, Clock)>,
 }
 
-/// What a plan gives over a table, at the plan's own thresholds.
+/// What a plan gives over a set, at the plan's own thresholds.
 ///
 /// # Errors
-/// As [`Prepared::new`].
-pub fn replay(table: &ConfidenceTable, plan: &Plan, world: &World) -> Result<Outcome, ReplayError> {
-    Ok(Prepared::new(table, plan, world)?.outcome())
+/// As [`PreparedPlan::new`].
+pub fn replay(
+    evidence: &Evidence,
+    terms: &Terms,
+    set: Set,
+    plan: &Plan,
+) -> Result<Outcome, ReplayError> {
+    Ok(PreparedPlan::new(evidence, terms, set, plan)?.outcome())
 }
 
-impl<'a> Prepared<'a> {
-    /// Lays a plan over a table and its world.
+impl<'a> PreparedPlan<'a> {
+    /// Lays a plan over the answers of a set and the profiles of the tiers it uses.
     ///
     /// # Errors
     /// Where the plan, the profiles and the network don't belong together, a head has no column or
-    /// no time, the link was never measured though the plan offloads, or no tier is large enough.
+    /// no time, a link that the plan uses was never measured, or no memory tier is large enough.
     pub fn new(
-        table: &'a ConfidenceTable,
+        evidence: &'a Evidence,
+        terms: &Terms,
+        set: Set,
         plan: &Plan,
-        world: &World<'a>,
-    ) -> Result<Prepared<'a>, ReplayError> {
-        let chain = Chain::new(table, plan, world)?;
-        let times = Times::new(&chain, plan, world)?;
-        let [edge_bytes, cloud_bytes] = memory::predicted(&chain, plan, world)?;
-        let offloads = plan.split != Split::EdgeOnly;
-        let tier = if offloads {
+    ) -> Result<PreparedPlan<'a>, ReplayError> {
+        let answers = evidence.answers(set)?;
+        let chain = Chain::new(evidence, terms, answers, plan)?;
+        let times = Times::new(&chain, plan, evidence, terms)?;
+        let memory_bytes = memory::predicted(&chain, plan, evidence)?;
+        let mut rented = Vec::new();
+        let mut emulated = false;
+        for tier in plan.chain() {
+            let rows = plan.rows(tier, evidence.layers.layers.len());
+            if rows.is_empty() {
+                continue;
+            }
+            let profile = evidence.profile(tier)?;
+            emulated |= profile.slowdown != 1.0;
+            if tier == Tier::First {
+                continue;
+            }
             // The process that measured held the whole network; one that holds the part has as
             // much more or less to hold.
-            let whole = world.cloud.weight_bytes + world.cloud.arena_bytes;
-            let resident = world.cloud.resident_bytes.saturating_sub(whole) + cloud_bytes;
+            let whole = profile.weight_bytes + profile.arena_bytes;
+            let part = memory_bytes[tier.index()];
+            let resident = profile.resident_bytes.saturating_sub(whole) + part;
             let clock = Clock {
-                ghz: world.cloud.ghz,
-                threads: world.cloud.threads,
+                ghz: profile.ghz,
+                threads: profile.threads,
             };
-            Some((world.billing.tier(resident)?, clock))
-        } else {
-            None
-        };
-        let emulated = match plan.split {
-            Split::EdgeOnly => world.edge.slowdown != 1.0,
-            Split::CloudOnly => world.cloud.slowdown != 1.0 || world.link.emulated,
-            Split::After(_) => {
-                let slowed = [world.edge, world.cloud].iter().any(|p| p.slowdown != 1.0);
-                slowed || world.link.emulated
-            }
-        };
-        Ok(Prepared {
-            pace: paces(world, table.labels.len()),
-            common: world.policy.threshold,
+            rented.push((tier, terms.billing.tier(resident)?, clock));
+        }
+        for tier in Tier::chain(plan.last_tier().index()) {
+            emulated |= evidence.link(tier)?.emulated;
+        }
+        let first = evidence.profile(Tier::First);
+        Ok(PreparedPlan {
+            jitter: jitters(evidence, terms.seed, answers.table.labels.len()),
+            common: terms.policy.threshold,
             chain,
             times,
             emulated,
-            edge_emulated: world.edge.slowdown != 1.0,
-            edge_bytes,
-            cloud_bytes,
-            tier,
+            first_emulated: first.is_ok_and(|p| p.slowdown != 1.0),
+            memory_bytes,
+            rented,
         })
     }
 
@@ -354,18 +296,15 @@ impl<'a> Prepared<'a> {
         self.pays(self.chain.planned())
     }
 
-    /// Likewise at a common threshold, as [`Prepared::at`].
-    pub fn head_pays_at(&self, threshold: f64) -> Vec<HeadPays> {
-        self.pays(self.chain.common(threshold))
-    }
-
-    /// The edge part alone, its last exit always answering; `None` where the edge part can't
-    /// answer. An edge part that is the whole network answers by its final classifier.
+    /// The first tier's part alone, its last exit always answering; `None` where that part can't
+    /// answer. A part that is the whole network answers by its final classifier.
     pub fn edge_only(&self) -> Option<Outcome> {
-        if self.chain.first_cloud == self.chain.stages.len() {
+        let here = self.chain.stages.iter();
+        let here = here.take_while(|s| s.tier == Tier::First).count();
+        if here == self.chain.stages.len() {
             return Some(self.outcome());
         }
-        let last = self.chain.first_cloud.checked_sub(1)?;
+        let last = here.checked_sub(1)?;
         let mut thresholds = self.chain.planned();
         thresholds[last] = f64::NEG_INFINITY;
         let mut outcome = self.answer(&thresholds, None, self.common);
@@ -373,8 +312,10 @@ impl<'a> Prepared<'a> {
         if let Some(exit) = outcome.exits.last_mut() {
             exit.threshold = 0.0;
         }
-        outcome.emulated = self.edge_emulated;
-        outcome.cloud_memory_bytes = 0;
+        outcome.emulated = self.first_emulated;
+        for tier in outcome.tiers.iter_mut().skip(1) {
+            tier.memory_bytes = 0;
+        }
         outcome.cost_per_million = None;
         outcome.as_f32 = false;
         Some(outcome)
@@ -388,22 +329,6 @@ impl<'a> Prepared<'a> {
         self.chain.equality(records)
     }
 
-    /// Bytes an offloaded sample sends.
-    pub fn payload_bytes(&self) -> f64 {
-        self.times.payload
-    }
-
-    /// Whether both sides' times are of measured parts rather than of sums over layers.
-    pub fn from_parts(&self) -> bool {
-        self.times.from_parts
-    }
-
-    /// Factor by which billed time is longer than measured; `None` without a cloud side or where its
-    /// clock isn't known.
-    pub fn billing_scale(&self) -> Option<f64> {
-        self.tier.and_then(|(tier, clock)| tier.scale(clock))
-    }
-
     fn pays(&self, thresholds: Vec<f64>) -> Vec<HeadPays> {
         let with = self.answer(&thresholds, None, self.common);
         let mean = |o: &Outcome| o.latency_ms.map_or(f64::NAN, |l| l.mean);
@@ -413,7 +338,7 @@ impl<'a> Prepared<'a> {
                 let without = self.answer(&thresholds, Some(k), self.common);
                 HeadPays {
                     after: stage.after.clone().unwrap_or_default(),
-                    part: stage.part,
+                    tier: stage.tier,
                     pays: mean(&without) > mean(&with),
                     latency_ms: mean(&with),
                     latency_without_ms: mean(&without),
@@ -431,29 +356,34 @@ impl<'a> Prepared<'a> {
         let mut left = vec![0_usize; stages.len()];
         let mut right = vec![0_usize; stages.len()];
         let mut latencies = Vec::with_capacity(samples);
-        let mut cloud_ms = Vec::with_capacity(samples);
+        let mut billed_ms: Vec<Vec<f64>> = vec![Vec::new(); self.rented.len()];
         let mut open = thresholds.to_vec();
         if let Some(k) = without {
             open[k] = f64::INFINITY;
         }
-        for (i, (&label, &(edge, cloud))) in self.chain.labels.iter().zip(&self.pace).enumerate() {
+        for (i, (&label, jitter)) in self.chain.labels.iter().zip(&self.jitter).enumerate() {
             let at = self.chain.leaves_at(i, &open);
             left[at] += 1;
             right[at] += usize::from(stages[at].prediction[i] == label);
-            let time = &times[at];
-            let in_cloud = time.cloud.median * f64::from(cloud);
-            if at >= self.chain.first_cloud {
-                cloud_ms.push(in_cloud + self.times.decode);
+            let spent = &times[at];
+            let ms = |tier: Tier| {
+                let index = tier.index();
+                spent.tiers[index].median * f64::from(jitter[index])
+            };
+            for ((tier, ..), billed) in self.rented.iter().zip(&mut billed_ms) {
+                if *tier <= stages[at].tier {
+                    billed.push(ms(*tier));
+                }
             }
-            let on_edge = time.edge.median * f64::from(edge);
-            latencies.push((on_edge + time.fixed + in_cloud) as f32);
+            let computed: f64 = Tier::ALL.into_iter().map(ms).sum();
+            latencies.push((computed + spent.links) as f32);
         }
         let n = samples as f64;
         let mean = left.iter().zip(&times);
         let mean = mean
-            .map(|(&count, t)| count as f64 / n * (t.edge.mean + t.fixed + t.cloud.mean))
+            .map(|(&count, spent)| count as f64 / n * spent.mean())
             .sum();
-        let offloaded = left[self.chain.first_cloud..].iter().sum::<usize>() as f64 / n;
+        let memory = self.memory_bytes.iter();
         Outcome {
             kind: Kind::Predicted,
             emulated: self.emulated,
@@ -463,19 +393,45 @@ impl<'a> Prepared<'a> {
             threshold: common,
             accuracy: right.iter().sum::<usize>() as f64 / n,
             exits: self.exits(&left, &right, thresholds),
-            offloaded,
+            tiers: memory
+                .map(|&memory_bytes| TierOutcome { memory_bytes })
+                .collect(),
+            hops: self.hops(&left),
             degraded: 0,
             latency_ms: Some(Latency::with_mean(mean, &mut latencies)),
-            edge_memory_bytes: self.edge_bytes,
-            cloud_memory_bytes: self.cloud_bytes,
-            bytes_sent: offloaded * self.times.payload,
-            cost_per_million: self.bill(&cloud_ms, samples),
+            cost_per_million: self.bill(&billed_ms, samples),
         }
     }
 
-    fn bill(&self, cloud_ms: &[f64], samples: usize) -> Option<Cost> {
-        let (tier, clock) = self.tier?;
-        Some(tier.per_million(cloud_ms.iter().copied(), samples, clock, ANSWER_BYTES))
+    /// What crosses each link: all that leave behind it.
+    fn hops(&self, left: &[usize]) -> Vec<HopOutcome> {
+        let samples = self.chain.labels.len() as f64;
+        let links = Tier::chain(self.times.payload.len()).zip(&self.times.payload);
+        links
+            .map(|(before, payload)| {
+                let stages = self.chain.stages.iter().zip(left);
+                let behind = stages.filter(|(stage, _)| stage.tier > before);
+                let share = behind.map(|(_, &count)| count).sum::<usize>() as f64 / samples;
+                HopOutcome {
+                    share,
+                    bytes_sent: share * payload,
+                }
+            })
+            .collect()
+    }
+
+    fn bill(&self, billed_ms: &[Vec<f64>], samples: usize) -> Option<Cost> {
+        let rented = self.rented.iter().zip(billed_ms);
+        rented
+            .map(|((_, memory, clock), ms)| {
+                memory.per_million(ms.iter().copied(), samples, *clock, ANSWER_BYTES)
+            })
+            .reduce(|a, b| Cost {
+                rounded: a.rounded + b.rounded,
+                unrounded: a.unrounded + b.unrounded,
+                unscaled: a.unscaled + b.unscaled,
+                tier_mb: a.tier_mb.max(b.tier_mb),
+            })
     }
 
     fn exits(&self, left: &[usize], right: &[usize], thresholds: &[f64]) -> Vec<ExitOutcome> {
@@ -484,7 +440,7 @@ impl<'a> Prepared<'a> {
         stages
             .map(|(k, stage)| ExitOutcome {
                 after: stage.after.clone(),
-                part: stage.part,
+                tier: stage.tier,
                 threshold: thresholds.get(k).copied().unwrap_or(0.0),
                 share: left[k] as f64 / samples,
                 accuracy: (left[k] > 0).then(|| right[k] as f64 / left[k] as f64),
@@ -493,20 +449,18 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// For each sample a recorded run of the whole network on either device, as a share of their median.
-fn paces(world: &World, samples: usize) -> Vec<(f32, f32)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(world.seed);
-    let mut draw = |profile: &Profile| {
+/// For each sample a recorded run of the whole network on each tier, as a share of their median.
+fn jitters(evidence: &Evidence, seed: u64, samples: usize) -> Vec<[f32; 4]> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = |tier: Tier| {
+        let Ok(profile) = evidence.profile(tier) else {
+            return 1.0;
+        };
         let (runs, usual) = (&profile.samples_ms, profile.total_ms.median);
         if runs.is_empty() || usual <= 0.0 {
             return 1.0;
         }
         (runs[rng.random_range(0..runs.len())] / usual) as f32
     };
-    (0..samples)
-        .map(|_| {
-            let edge = draw(world.edge);
-            (edge, draw(world.cloud))
-        })
-        .collect()
+    (0..samples).map(|_| Tier::ALL.map(&mut draw)).collect()
 }

@@ -67,7 +67,7 @@ pub fn exits(report: &Report) -> Result<String, ReportError> {
     for exit in &report.exits {
         writer.write_record([
             exit.after.clone().unwrap_or_default(),
-            lower(&exit.part),
+            exit.part.clone(),
             exit.threshold.to_string(),
             exit.share.to_string(),
             exit.accuracy.map_or(String::new(), |a| a.to_string()),

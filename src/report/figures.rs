@@ -2,7 +2,10 @@
 
 use crate::data::Set;
 use crate::plan::Placement;
-use crate::predict::{Bytes, Cost, Kind, Latency, Outcome};
+use crate::plan::{Tier, TierNames};
+use crate::predict::{
+    Bytes, Cost, ExitOutcome, HeadPays, HopOutcome, Kind, Latency, Outcome, TierOutcome,
+};
 use serde::{Deserialize, Serialize};
 
 /// What a plan or a baseline gives over a set.
@@ -28,12 +31,18 @@ pub struct Figures {
     pub degraded: usize,
     /// Null where it wasn't measured.
     pub latency_ms: Option<Latency>,
-    /// Edge side.
+    /// Memory of the first tier.
     pub edge_memory_bytes: usize,
-    /// Cloud side.
+    /// Memory of the last tier of a chain of several.
     pub cloud_memory_bytes: usize,
-    /// Mean bytes sent to the cloud a sample.
+    /// Mean bytes sent per sample, over all links.
     pub bytes_sent: Bytes,
+    /// One per tier, in order.
+    #[serde(default)]
+    pub tiers: Vec<TierOutcome>,
+    /// One per hop, in order.
+    #[serde(default)]
+    pub hops: Vec<HopOutcome>,
     /// The cloud's bill as the provider rounds; 0 where no cloud is asked.
     pub cost_per_million_usd: f64,
     /// The bill in its three readings; null where no cloud is asked.
@@ -74,14 +83,81 @@ impl From<&Outcome> for Figures {
             samples: o.samples,
             threshold: o.threshold,
             accuracy: o.accuracy,
-            offloaded: o.offloaded,
+            offloaded: o.offloaded(),
             degraded: o.degraded,
             latency_ms: o.latency_ms,
-            edge_memory_bytes: o.edge_memory_bytes,
-            cloud_memory_bytes: o.cloud_memory_bytes,
-            bytes_sent: o.bytes_sent,
+            edge_memory_bytes: o.memory_bytes(Tier::First),
+            cloud_memory_bytes: o
+                .tiers
+                .iter()
+                .skip(1)
+                .next_back()
+                .map_or(0, |t| t.memory_bytes),
+            bytes_sent: o.bytes_sent(),
+            tiers: o.tiers.clone(),
+            hops: o.hops.clone(),
             cost_per_million_usd: o.cost_per_million.map_or(0.0, |c| c.rounded),
             bill_usd: o.cost_per_million.map(Bill::from),
+        }
+    }
+}
+
+/// What leaves at one exit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExitFigures {
+    /// Layer behind which the exit stands; null for the final classifier.
+    pub after: Option<String>,
+    /// What the tier is called in whose part it stands.
+    pub part: String,
+    /// Its threshold; 0 for the final classifier, which lets everything out.
+    pub threshold: f64,
+    /// Share of all samples that leave here, 0 to 1.
+    pub share: f64,
+    /// Share of those that are right; null where nobody leaves.
+    pub accuracy: Option<f64>,
+}
+
+impl ExitFigures {
+    pub(super) fn new(exit: &ExitOutcome, names: &TierNames) -> ExitFigures {
+        ExitFigures {
+            after: exit.after.clone(),
+            part: names.name(exit.tier).to_string(),
+            threshold: exit.threshold,
+            share: exit.share,
+            accuracy: exit.accuracy,
+        }
+    }
+}
+
+/// Whether a head is worth its time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PaysFigures {
+    /// Layer behind which it stands.
+    pub after: String,
+    /// What the tier is called in whose part it stands.
+    pub part: String,
+    /// Whether the mean latency would be higher without it.
+    pub pays: bool,
+    /// Mean latency of the plan, milliseconds.
+    pub latency_ms: f64,
+    /// Mean latency without this exit, at the same thresholds, milliseconds.
+    pub latency_without_ms: f64,
+    /// Accuracy of the plan, 0 to 1.
+    pub accuracy: f64,
+    /// Accuracy without this exit, 0 to 1.
+    pub accuracy_without: f64,
+}
+
+impl PaysFigures {
+    pub(super) fn new(pays: &HeadPays, names: &TierNames) -> PaysFigures {
+        PaysFigures {
+            after: pays.after.clone(),
+            part: names.name(pays.tier).to_string(),
+            pays: pays.pays,
+            latency_ms: pays.latency_ms,
+            latency_without_ms: pays.latency_without_ms,
+            accuracy: pays.accuracy,
+            accuracy_without: pays.accuracy_without,
         }
     }
 }
@@ -115,7 +191,7 @@ impl PredictionError {
         let latency = predicted.latency_ms.zip(measured.latency_ms);
         PredictionError {
             accuracy: predicted.accuracy - measured.accuracy,
-            offloaded: predicted.offloaded - measured.offloaded,
+            offloaded: predicted.offloaded() - measured.offloaded(),
             latency: latency.map(|(p, m)| Latency {
                 mean: off(p.mean, m.mean),
                 p50: off(p.p50, m.p50),

@@ -164,16 +164,16 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
 }
 
 fn exits(report: &Report) -> Vec<Vec<String>> {
-    let row = |exit: &super::ExitOutcome| {
+    let row = |exit: &super::ExitFigures| {
         let name = exit.after.as_deref();
         let pays = name.and_then(|n| {
             let mut all = report.head_pays.iter();
             all.find(|p| p.after == n && p.part == exit.part)
         });
-        let cell = |text: &dyn Fn(&super::HeadPays) -> String| pays.map_or(NONE.into(), text);
+        let cell = |text: &dyn Fn(&super::PaysFigures) -> String| pays.map_or(NONE.into(), text);
         vec![
             name.unwrap_or("final classifier").to_string(),
-            format!("{:?}", exit.part).to_lowercase(),
+            exit.part.clone(),
             name.map_or(NONE.to_string(), |_| threshold(exit.threshold)),
             percent(exit.share),
             exit.accuracy.map_or(NONE.to_string(), percent),

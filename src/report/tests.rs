@@ -1,19 +1,27 @@
 use super::*;
 use crate::explore::sweep;
-use crate::predict::replay::tests::{plan, setting, table};
-use crate::predict::replay::{Prepared, baselines};
+use crate::plan::Tier;
+use crate::predict::replay::tests::{Setting, plan, setting, table};
+use crate::predict::{Answers, Evidence, baselines, replay};
 use pretty_assertions::assert_eq;
+use std::sync::Arc;
 
 /// A whole report: predicted, "measured" by a second replay, compared, placed.
 pub(crate) fn report(hostile: bool) -> Report {
     let mut s = setting(300, 11);
     if hostile {
-        s.layers.layers[3].name = "<script>alert(1)</script>".into();
-        s.edge.layers[3].name = s.layers.layers[3].name.clone();
-        s.cloud.layers[3].name = s.layers.layers[3].name.clone();
+        let name = "<script>alert(1)</script>";
+        Arc::make_mut(&mut s.evidence.layers).layers[3].name = name.into();
+        s.profile_mut(Tier::First).layers[3].name = name.into();
+        s.profile_mut(Tier::Second).layers[3].name = name.into();
     }
-    let world = s.world();
-    let chosen = plan(Split::After(3), &[1, 2, 4], 0.7);
+    s.evidence.test = Some(Arc::new(Answers {
+        table: table(Set::Test, 200, 12),
+        wires: vec![],
+    }));
+    let Setting { evidence, terms } = &s;
+    let mut chosen = plan(Split::After(3), &[1, 2, 4], 0.7);
+    chosen.split_layers = vec![Some(evidence.layers.layers[3].name.clone())];
     let subject = Subject {
         name: "demo".into(),
         network: "net".into(),
@@ -29,25 +37,24 @@ pub(crate) fn report(hostile: bool) -> Report {
             of: 10_000,
         },
     };
-    let mut report = Report::new(subject, &chosen, &s.layers);
+    let mut report = Report::new(subject, &chosen, &evidence.layers, &evidence.tiers);
     report.under(&Conditions {
-        edge: &s.edge,
-        cloud: &s.cloud,
+        edge: s.profile(Tier::First),
+        cloud: s.profile(Tier::Second),
         link: Link::Emulated {
             mbit: 40.0,
             rtt_ms: 12.0,
         },
-        link_profile: &s.link,
-        wire: world.wire,
-        billing: world.billing,
+        link_profile: evidence.link(Tier::First).unwrap(),
+        wire: terms.wire,
+        billing: terms.billing,
         one_machine: true,
     });
-    let prepared = Prepared::new(&s.table, &chosen, &world).unwrap();
+    let prepared = s.prepared(&chosen);
     let thresholds = [0.3, 0.5, 0.7, 0.9];
-    let swept = sweep(&s.table, &chosen, &world, &thresholds).unwrap();
+    let swept = sweep(evidence, terms, &chosen, &thresholds).unwrap();
     report.predict(&prepared.outcome(), &swept, prepared.head_pays());
-    let test = table(Set::Test, 200, 12);
-    let on_test = Prepared::new(&test, &chosen, &world).unwrap().outcome();
+    let on_test = replay(evidence, terms, Set::Test, &chosen).unwrap();
     let mut measured = on_test.clone();
     measured.kind = Kind::Measured;
     measured.accuracy -= 0.01;
@@ -61,15 +68,15 @@ pub(crate) fn report(hostile: bool) -> Report {
         largest_difference: 2e-7,
     };
     report.measure(&measured, Some(&on_test), Some(&equality));
-    let base = baselines(&s.table, &chosen, &world).unwrap();
+    let base = baselines(evidence, terms, Set::Calibration, &chosen).unwrap();
     report.compare(&base);
     for (placement, exits) in [
         (Placement::Linear, [1, 2, 4]),
         (Placement::Pareto, [0, 1, 4]),
     ] {
         let placed = plan(Split::After(3), &exits, 0.7);
-        let swept = sweep(&s.table, &placed, &world, &thresholds).unwrap();
-        let outcome = Prepared::new(&s.table, &placed, &world).unwrap().outcome();
+        let swept = sweep(evidence, terms, &placed, &thresholds).unwrap();
+        let outcome = s.prepared(&placed).outcome();
         report.place(placement, &placed, &outcome, &swept, &base.cloud_only);
     }
     report
@@ -121,8 +128,9 @@ fn json_has_its_keys() {
 fn without_a_measurement_the_prediction_is_on_calibration() {
     let s = setting(50, 1);
     let chosen = plan(Split::After(3), &[1], 0.7);
-    let mut report = Report::new(Subject::default(), &chosen, &s.layers);
-    let prepared = Prepared::new(&s.table, &chosen, &s.world()).unwrap();
+    let Evidence { layers, tiers, .. } = &s.evidence;
+    let mut report = Report::new(Subject::default(), &chosen, layers, tiers);
+    let prepared = s.prepared(&chosen);
     report.predict(&prepared.outcome(), &[], vec![]);
     assert_eq!(report.predicted.as_ref().unwrap().set, Set::Calibration);
     assert_eq!(report.chief(), report.predicted.as_ref());

@@ -2,7 +2,6 @@
 
 use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
 use super::{Figures, Report};
-use crate::plan::Part;
 use crate::predict::{Kind, Latency};
 use std::fmt::Write;
 
@@ -191,13 +190,6 @@ pub(super) fn origin(f: &Figures) -> String {
     format!("{} on {:?}", kind(f.kind), f.set).to_lowercase()
 }
 
-fn part(part: Part) -> &'static str {
-    match part {
-        Part::Edge => "edge",
-        Part::Cloud => "cloud",
-    }
-}
-
 fn exits(out: &mut String, report: &Report) {
     let Some(origin) = report.exits_origin else {
         return;
@@ -232,7 +224,7 @@ fn exits(out: &mut String, report: &Report) {
             format!(
                 "{:<28}{:>7}{limit:>11}{:>10}{right:>10}{pays:>14}",
                 fit(name.unwrap_or("final classifier"), 27),
-                part(exit.part),
+                exit.part,
                 percent(exit.share),
             ),
         );

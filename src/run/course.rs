@@ -13,17 +13,16 @@ use super::{Done, Event, Network, Options, RunError, Stage, summary};
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::engine::Cancel;
 use crate::exits::{ExitPoint, Head};
-use crate::explore;
-use crate::explore::{Goal, Limits};
-use crate::plan::Part;
-use crate::plan::manual::with_exits_at;
-use crate::plan::{ExitRule, Plan, SplitRule, plan};
+use crate::explore::Planner;
+use crate::plan::Tier;
+use crate::plan::{Plan, SplitRule};
 use crate::predict::ConfidenceTable;
 use crate::report::Report;
 use crate::session::stages::Stages;
 use crate::session::{Results, Session};
 use crate::train::Training;
 use journal::Due;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// All that a run knows so far.
@@ -35,7 +34,7 @@ struct Course<'a> {
     cancel: &'a Cancel,
     network: Network,
     data: Option<LoadedData>,
-    heads: Vec<(Part, Head, f32)>,
+    heads: Vec<(Tier, Head, f32)>,
     /// What each of them was trained from and with.
     head_keys: Vec<String>,
     tables: Option<(ConfidenceTable, ConfidenceTable)>,
@@ -133,7 +132,7 @@ impl Course<'_> {
         let until = self.options.until;
         let untrained = self.untrained_heads(on)?;
         let with_heads = |point: &&ExitPoint| {
-            let here = |(_, h): &(Part, Head)| h.point.layer == point.layer;
+            let here = |(_, h): &(Tier, Head)| h.point.layer == point.layer;
             untrained.iter().any(here)
         };
         let points: Vec<ExitPoint> = self
@@ -179,13 +178,13 @@ impl Course<'_> {
                     _ => {}
                 }
                 let plan = self.plan(on, &points)?;
-                let chosen: Vec<(Part, Head)> = plan
+                let chosen: Vec<(Tier, Head)> = plan
                     .exits
                     .iter()
                     .filter_map(|e| {
                         let here = untrained.iter().filter(|(_, h)| h.point.layer == e.layer);
                         here.clone()
-                            .find(|(p, _)| *p == e.part)
+                            .find(|(tier, _)| *tier == e.tier)
                             .or(here.clone().next())
                     })
                     .cloned()
@@ -201,7 +200,7 @@ impl Course<'_> {
         self.distribute(on, &plan)
     }
 
-    fn untrained_heads(&mut self, on: Listener) -> Result<Vec<(Part, Head)>, RunError> {
+    fn untrained_heads(&mut self, on: Listener) -> Result<Vec<(Tier, Head)>, RunError> {
         let mut teller = Teller {
             stage: Stage::Data,
             on,
@@ -244,45 +243,28 @@ impl Course<'_> {
         Ok(())
     }
 
+    /// The plan by the session's rules, over the points at which a head can stand.
     fn plan(&mut self, on: Listener, points: &[ExitPoint]) -> Result<Plan, RunError> {
         let session = self.session;
-        let rule = ExitRule {
-            placement: session.exits.placement,
-            per_part: session.exits.per_part,
-            at_split: session.exits.at_split,
-            threshold: session.policy.threshold,
-            thresholds: session.policy.exits.clone(),
+        let (rules, terms) = (session.rules(), session.terms());
+        let mut evidence = self.results.evidence(session.tier_names())?;
+        evidence.points = Arc::new(points.to_vec());
+        let planner = Planner {
+            rules: &rules,
+            terms: &terms,
         };
-        let made = {
-            let results = &self.results;
-            let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-            let keys = self.results.head_keys();
-            let goal = match session.split {
-                SplitRule::Fastest => Some(Goal::Fastest),
-                SplitRule::Cheapest => Some(Goal::Cheapest),
-                _ => None,
-            };
-            let world = profiles
-                .zip(results.link.as_ref())
-                .map(|((edge, cloud), link)| {
-                    summary::world(session, &results.layers, edge, cloud, link, &keys)
-                });
-            let scored = goal.zip(world).zip(self.tables.as_ref());
-            let score = scored.map(|((goal, world), (calibration, _))| {
-                explore::score(calibration, world, goal, Limits::default())
-            });
-            let score = score.as_ref().map(|s| s as &dyn Fn(&Plan) -> Option<f64>);
-            let table = &self.network.table;
-            told(on, Stage::Plan, summary::plan, |teller| {
-                let mut made = plan(table, points, &session.split, &rule, profiles, score)?;
-                if let Some(names) = &session.exits.at {
-                    let own = |name: &str| session.policy.threshold_of(name);
-                    made = with_exits_at(made, table, points, names, own)?;
-                }
-                made.notes.iter().for_each(|note| teller.say(note));
+        let names = evidence.tiers.clone();
+        let made = told(
+            on,
+            Stage::Plan,
+            |plan| summary::plan(plan, &names),
+            |teller| {
+                let made = planner.plan(&evidence)?;
+                let remarks = made.remarks.iter();
+                remarks.for_each(|remark| teller.say(remark.text(&evidence.tiers)));
                 Ok(made)
-            })?
-        };
+            },
+        )?;
         self.results.plan = Some(made.clone());
         Ok(made)
     }

@@ -6,8 +6,8 @@ use super::{Event, Network, RunError, Vitals};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::exits::Head;
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
+use crate::plan::Plan;
+use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::message::{
     CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
@@ -36,21 +36,18 @@ pub(super) struct Packed {
 
 /// The parts of a plan, as they travel.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Parts {
-    pub edge: Option<Packed>,
-    pub cloud: Option<Packed>,
-}
+pub(super) struct Parts(Vec<Packed>);
 
 impl Parts {
     /// Cuts the network as planned. Thresholds go with each run, so that the same parts serve all.
     pub fn of(
         network: &Network,
         plan: &Plan,
-        heads: &[(Part, Head, f32)],
+        heads: &[(Tier, Head, f32)],
     ) -> Result<Parts, RunError> {
         let mut open = plan.clone();
         open.exits.iter_mut().for_each(|e| e.threshold = 1.0);
-        let head = |after: &str, part: Part| head_at(heads, after, part).map(|(_, h, t)| (h, *t));
+        let head = |after: &str, part: Tier| head_at(heads, after, part).map(|(_, h, t)| (h, *t));
         let mut made = Parts::default();
         for spec in parts(&network.fused, &network.table, &open, &head)? {
             let bundle = PartBundle {
@@ -63,29 +60,33 @@ impl Parts {
                 spec: bundle.spec,
                 bytes,
             };
-            match packed.spec.part {
-                Part::Edge => made.edge = Some(packed),
-                Part::Cloud => made.cloud = Some(packed),
-            }
+            made.0.push(packed);
         }
         Ok(made)
     }
 
-    /// The part of one side.
-    pub fn side(&self, part: Part) -> Option<&Packed> {
-        match part {
-            Part::Edge => self.edge.as_ref(),
-            Part::Cloud => self.cloud.as_ref(),
-        }
+    /// The part of a tier, if it has something to run.
+    pub fn on(&self, tier: Tier) -> Option<&Packed> {
+        self.0.iter().find(|packed| packed.spec.tier == tier)
+    }
+
+    /// The part of a tier alone.
+    pub fn only(&self, tier: Tier) -> Parts {
+        Parts(self.on(tier).cloned().into_iter().collect())
+    }
+
+    /// All parts, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Packed> {
+        self.0.iter()
     }
 }
 
 /// The head of an exit: the one trained for its part, or the one that serves both.
 fn head_at<'a>(
-    heads: &'a [(Part, Head, f32)],
+    heads: &'a [(Tier, Head, f32)],
     after: &str,
-    part: Part,
-) -> Option<&'a (Part, Head, f32)> {
+    part: Tier,
+) -> Option<&'a (Tier, Head, f32)> {
     let mut here = heads.iter().filter(|(_, h, _)| h.point.after == after);
     let first = here.clone().next();
     here.find(|(p, _, _)| *p == part).or(first)
@@ -151,16 +152,6 @@ pub(super) struct Ground<'a> {
     pub samples: usize,
 }
 
-/// A plan without a split and without exits: the unmodified network on one side.
-pub(super) fn unmodified(split: Split) -> Plan {
-    Plan {
-        split,
-        split_after: None,
-        exits: Vec::new(),
-        notes: Vec::new(),
-    }
-}
-
 impl Ground<'_> {
     /// Times the assembled parts, each on the first target of its side.
     pub fn time_parts(
@@ -168,12 +159,10 @@ impl Ground<'_> {
         teller: &mut Teller,
         fleet: &mut Fleet,
         parts: &Parts,
-    ) -> Result<Vec<(Part, PartProfile)>, RunError> {
+    ) -> Result<Vec<(Tier, PartProfile)>, RunError> {
         let mut profiles = Vec::new();
-        for side in [Part::Edge, Part::Cloud] {
-            let Some(packed) = parts.side(side) else {
-                continue;
-            };
+        for packed in parts.all() {
+            let side = packed.spec.tier;
             let lead = fleet.lead(teller, side)?;
             let part = fleet.put(teller, side, lead, &packed.bytes)?;
             let request = JobRequest::ProfilePart { part, runs: RUNS };
@@ -198,14 +187,14 @@ impl Ground<'_> {
         let session = self.session;
         let samples = self.chosen(what);
         let mut edges = match what {
-            What::Plan => fleet.answering(teller, Part::Edge)?,
-            _ => vec![fleet.lead(teller, Part::Edge)?],
+            What::Plan => fleet.answering(teller, Tier::First)?,
+            _ => vec![fleet.lead(teller, Tier::First)?],
         };
         edges.truncate(samples.len().max(1));
         let thresholds: Vec<f64> = plan
             .exits
             .iter()
-            .filter(|e| what != What::EdgeOnly || e.part == Part::Edge)
+            .filter(|e| what != What::EdgeOnly || e.tier == Tier::First)
             .map(|e| e.threshold)
             .collect();
         let reached = self.clouds(teller, fleet, what, parts)?;
@@ -217,17 +206,17 @@ impl Ground<'_> {
             let first = index % clouds.len().max(1);
             clouds.rotate_left(first);
             let put = mode(teller, fleet, parts, index, clouds).and_then(|mode| {
-                let data = fleet.put(teller, Part::Edge, index, self.test)?;
+                let data = fleet.put(teller, Tier::First, index, self.test)?;
                 Ok((index, mode, data))
             });
             match put {
                 Ok(one) => ready.push(one),
-                Err(error) => fleet.lose(teller, Part::Edge, index, error, edges.len() > 1)?,
+                Err(error) => fleet.lose(teller, Tier::First, index, error, edges.len() > 1)?,
             }
         }
         let edges = ready.len();
         if edges == 0 {
-            return Err(fleet.nobody(Part::Edge, None));
+            return Err(fleet.nobody(Tier::First, None));
         }
         let mut shards = Vec::new();
         for (turn, (index, mode, data)) in ready.into_iter().enumerate() {
@@ -256,7 +245,7 @@ impl Ground<'_> {
                     done[index] = progress.done;
                     if let Some(told) = progress.telemetry.take() {
                         teller.event(Event::Vitals {
-                            part: Part::Edge,
+                            part: Tier::First,
                             index,
                             vitals: Vitals::from(&*told),
                         });
@@ -300,7 +289,7 @@ impl Ground<'_> {
         what: What,
         parts: &Parts,
     ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
-        match parts.side(Part::Cloud) {
+        match parts.on(Tier::Second) {
             Some(packed) if what != What::EdgeOnly => {
                 let probabilities = packed.spec.final_is_probabilities;
                 let plans = (what == What::Plan).then_some(probabilities);
@@ -331,11 +320,11 @@ fn mode(
     edge: usize,
     clouds: Vec<CloudTarget>,
 ) -> Result<Mode, RunError> {
-    let part = match parts.side(Part::Edge) {
-        Some(packed) => Some(fleet.put(teller, Part::Edge, edge, &packed.bytes)?),
+    let part = match parts.on(Tier::First) {
+        Some(packed) => Some(fleet.put(teller, Tier::First, edge, &packed.bytes)?),
         None => None,
     };
-    let cloud_part = parts.side(Part::Cloud).filter(|_| !clouds.is_empty());
+    let cloud_part = parts.on(Tier::Second).filter(|_| !clouds.is_empty());
     let cloud_part = cloud_part.map(|packed| packed.address.clone());
     Ok(match (part, cloud_part) {
         (Some(part), None) => Mode::EdgeOnly { part },

@@ -84,7 +84,9 @@ pub enum RunError {
     #[error(transparent)]
     Replay(#[from] crate::predict::replay::ReplayError),
     #[error(transparent)]
-    Sweep(#[from] crate::explore::sweep::SweepError),
+    Planner(#[from] crate::explore::PlannerError),
+    #[error(transparent)]
+    Missing(#[from] crate::predict::Missing),
     #[error(transparent)]
     Measured(#[from] crate::predict::measured::MeasuredError),
     #[error(transparent)]

@@ -14,7 +14,7 @@ use crate::exits::Head;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
@@ -33,7 +33,7 @@ const SHORT: usize = 32;
 
 /// Heads that learnt, and the network they belong to where it learnt too.
 pub(super) struct Learnt {
-    pub heads: Vec<(Part, Head)>,
+    pub heads: Vec<(Tier, Head)>,
     /// Hashes of all that each head depends on; empty where the network learnt too.
     pub keys: Vec<String>,
     pub network: Option<Network>,
@@ -72,7 +72,7 @@ pub(super) fn key(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Part, Head)],
+    heads: &[(Tier, Head)],
 ) -> String {
     let mut inputs = inputs(session, network, data);
     if !session.exits.recipe.is_usual() {
@@ -87,10 +87,10 @@ pub(super) fn key(
 
 impl Lesson<'_> {
     /// The hash of all that each head depends on by itself, whatever the others are.
-    fn keys(&self, heads: &[(Part, Head)]) -> Vec<String> {
+    fn keys(&self, heads: &[(Tier, Head)]) -> Vec<String> {
         let inputs = inputs(self.session, self.network, self.data);
         let recipe = &self.session.exits.recipe;
-        let key = |(_, head): &(Part, Head)| {
+        let key = |(_, head): &(Tier, Head)| {
             let after = &head.point.after;
             inputs
                 .clone()
@@ -116,9 +116,9 @@ impl Lesson<'_> {
         }
     }
 
-    fn specs<'h>(&self, heads: &[&'h (Part, Head)]) -> Vec<HeadSpec<'h>> {
+    fn specs<'h>(&self, heads: &[&'h (Tier, Head)]) -> Vec<HeadSpec<'h>> {
         let recipe = &self.session.exits.recipe;
-        let spec = |(_, head): &&'h (Part, Head)| HeadSpec {
+        let spec = |(_, head): &&'h (Tier, Head)| HeadSpec {
             recipe: recipe.of(&head.point.after),
             ..HeadSpec::from(head)
         };
@@ -130,7 +130,7 @@ impl Lesson<'_> {
     pub fn frozen(
         &self,
         on: Listener,
-        heads: &[(Part, Head)],
+        heads: &[(Tier, Head)],
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
@@ -156,7 +156,7 @@ impl Lesson<'_> {
                         heads.len()
                     ));
                 }
-                let wanted: Vec<&(Part, Head)> = missing.iter().map(|i| of(i).0).collect();
+                let wanted: Vec<&(Tier, Head)> = missing.iter().map(|i| of(i).0).collect();
                 let trained = self.train_frozen(teller, &wanted, epochs, fleet)?;
                 let packed = pack(&wanted, trained)?;
                 for (i, mut head) in missing.into_iter().zip(packed) {
@@ -185,7 +185,7 @@ impl Lesson<'_> {
     fn kept_head(
         &self,
         shelf: &Stages,
-        (part, head): &(Part, Head),
+        (part, head): &(Tier, Head),
         key: &str,
     ) -> Option<TrainedHead> {
         if self.keep.fresh {
@@ -199,7 +199,7 @@ impl Lesson<'_> {
         };
         let found: TrainedHead = here.or_else(brought)?;
         Some(TrainedHead {
-            part: *part,
+            tier: *part,
             point: head.point.clone(),
             ..found
         })
@@ -208,7 +208,7 @@ impl Lesson<'_> {
     fn train_frozen(
         &self,
         teller: &mut Teller,
-        heads: &[&(Part, Head)],
+        heads: &[&(Tier, Head)],
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Vec<Graph>, RunError> {
@@ -262,7 +262,7 @@ impl Lesson<'_> {
     }
 
     /// Trains the network, and `heads` with it.
-    pub fn together(&self, on: Listener, heads: &[(Part, Head)]) -> Result<Learnt, RunError> {
+    pub fn together(&self, on: Listener, heads: &[(Tier, Head)]) -> Result<Learnt, RunError> {
         self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
         let outcome =
@@ -279,7 +279,7 @@ impl Lesson<'_> {
             }
             _ => told(on, Stage::Heads, outcome, |teller| {
                 let (graph, trained) = self.train_together(teller, heads)?;
-                let all: Vec<&(Part, Head)> = heads.iter().collect();
+                let all: Vec<&(Tier, Head)> = heads.iter().collect();
                 let kept = (pack(&all, trained)?, to_onnx(&graph)?);
                 self.keep.stages.store_bytes("backbone", &key, &kept.1)?;
                 self.keep.stages.store("heads", &key, &kept.0)?;
@@ -297,12 +297,12 @@ impl Lesson<'_> {
     fn train_together(
         &self,
         teller: &mut Teller,
-        heads: &[(Part, Head)],
+        heads: &[(Tier, Head)],
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
         let samples = self.samples(Set::Train)?;
         let judge = self.judge()?;
-        let all: Vec<&(Part, Head)> = heads.iter().collect();
+        let all: Vec<&(Tier, Head)> = heads.iter().collect();
         let specs = self.specs(&all).into_iter();
         let branches: Vec<Branch> = specs
             .map(|head| Branch {
@@ -377,7 +377,7 @@ fn described(heads: &[TrainedHead], how: &str) -> String {
     format!("{} exit{s} trained {how}, {params} parameters", heads.len())
 }
 
-fn pack(heads: &[&(Part, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
+fn pack(heads: &[&(Tier, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
     let pairs = heads.iter().zip(trained);
     pairs
         .map(|((part, head), graph)| {
@@ -391,8 +391,8 @@ fn pack(heads: &[&(Part, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>
         .collect()
 }
 
-fn unpack(heads: &[TrainedHead]) -> Result<Vec<(Part, Head)>, RunError> {
-    heads.iter().map(|h| Ok((h.part, h.unpack()?))).collect()
+fn unpack(heads: &[TrainedHead]) -> Result<Vec<(Tier, Head)>, RunError> {
+    heads.iter().map(|h| Ok((h.tier, h.unpack()?))).collect()
 }
 
 #[cfg(test)]

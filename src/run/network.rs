@@ -9,7 +9,7 @@ use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::runtime::parts::address;
 use crate::session::{ModelSource, Session};
 
@@ -93,14 +93,12 @@ impl Network {
         &self,
         session: &Session,
         teller: &mut Teller,
-    ) -> Result<Vec<(Part, Head)>, RunError> {
+    ) -> Result<Vec<(Tier, Head)>, RunError> {
         let source = ExitSource::of(&session.exits, &self.fused)?;
         let mut heads = Vec::new();
         let mut refused = None;
         for point in &self.points {
-            let made =
-                source.with_library(|l| exits::heads_with(&source.text, point, session.seed, l));
-            match made {
+            match source.heads(point, &session.tier_names(), session.seed) {
                 Ok(found) => heads.extend(found),
                 Err(error) => {
                     let first = error.diagnostics.first();

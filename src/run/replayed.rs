@@ -3,29 +3,18 @@ The results of a session, unpacked: everything a replay reads. A session file th
 enough; neither network nor images nor agents are needed.
 */
 
-use super::{RunError, summary};
-use crate::device::{LinkProfile, Profile};
-use crate::plan::Part;
+use super::RunError;
 use crate::plan::Plan;
-use crate::predict::{Assembled, ConfidenceTable, HeadKey, WireTable, World};
+use crate::predict::{Evidence, Missing, Terms};
 use crate::session::{Results, Session};
 
-/// What replays of a session rest on.
+/// What replays of a session that ran rest on.
 #[derive(Debug, Clone)]
 pub struct Replayed<'a> {
-    session: &'a Session,
-    results: &'a Results,
-    edge: &'a Profile,
-    cloud: &'a Profile,
-    link: &'a LinkProfile,
-    heads: Vec<HeadKey>,
-    assembled: Vec<Assembled>,
-    /// For the calibration table, for the test table.
-    wires: [Vec<WireTable>; 2],
-    /// What thresholds are tuned on.
-    pub calibration: ConfidenceTable,
-    /// What is measured on.
-    pub test: ConfidenceTable,
+    /// Unpacked from the session's results.
+    pub evidence: Evidence,
+    /// The session's settings.
+    pub terms: Terms,
     /// The plan that ran last.
     pub plan: &'a Plan,
 }
@@ -44,83 +33,23 @@ impl<'a> Replayed<'a> {
         session: &'a Session,
         results: &'a Results,
     ) -> Result<Replayed<'a>, RunError> {
-        let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-        let (Some((edge, cloud)), Some(link), Some(plan), Some((calibration, test))) = (
-            profiles,
-            results.link.as_ref(),
-            results.plan.as_ref(),
-            results.tables()?,
-        ) else {
+        let plan = results.plan.as_ref().ok_or(RunError::NoResults)?;
+        let evidence = results.evidence(session.tier_names())?;
+        let whole = || -> Result<(), Missing> {
+            for tier in evidence.tiers.tiers() {
+                evidence.profile(tier)?;
+            }
+            evidence.answers(crate::data::Set::Calibration)?;
+            evidence.answers(crate::data::Set::Test)?;
+            Ok(())
+        };
+        if whole().is_err() || evidence.links.iter().any(Option::is_none) {
             return Err(RunError::NoResults);
-        };
-        let part = |side: Part| {
-            let found = results.parts.iter().find(|(part, _)| *part == side);
-            found.map(|(_, profile)| profile.clone())
-        };
-        let assembled = Assembled::new(plan, part(Part::Edge), part(Part::Cloud));
+        }
         Ok(Replayed {
-            heads: results.head_keys(),
-            assembled: vec![assembled],
-            wires: [wires(results, true)?, wires(results, false)?],
-            session,
-            results,
-            edge,
-            cloud,
-            link,
-            calibration,
-            test,
+            evidence,
+            terms: session.terms(),
             plan,
         })
     }
-
-    /// What a replay of the calibration table rests on.
-    pub fn world(&self) -> World<'_> {
-        World {
-            wire_tables: &self.wires[0],
-            ..self.bare(&self.assembled)
-        }
-    }
-
-    /// What a replay of the test table rests on.
-    pub fn test_world(&self) -> World<'_> {
-        World {
-            wire_tables: &self.wires[1],
-            ..self.bare(&self.assembled)
-        }
-    }
-
-    /// As [`Replayed::world`], but without the measured parts of the plan that ran: plans that are
-    /// compared with one another are all predicted from their layers.
-    pub fn level_world(&self) -> World<'_> {
-        World {
-            wire_tables: &self.wires[0],
-            ..self.bare(&[])
-        }
-    }
-
-    fn bare<'b>(&'b self, assembled: &'b [Assembled]) -> World<'b> {
-        World {
-            assembled,
-            ..summary::world(
-                self.session,
-                &self.results.layers,
-                self.edge,
-                self.cloud,
-                self.link,
-                &self.heads,
-            )
-        }
-    }
-}
-
-fn wires(results: &Results, calibrating: bool) -> Result<Vec<WireTable>, RunError> {
-    let tables = results.wires.iter().map(|w| {
-        let packed = if calibrating { &w.calibration } else { &w.test };
-        Ok(WireTable {
-            split_after: w.split_after.clone(),
-            element: w.wire.tensor,
-            table: packed.unpack()?,
-        })
-    });
-    tables.collect()
 }

@@ -3,13 +3,10 @@
 use super::RunError;
 use super::distribute::{Ran, What};
 use super::replayed::Replayed;
-use super::targets::side_name;
 use crate::data::{Calibration, LoadedData, Set, Source};
-use crate::exits::ExitPoint;
 use crate::explore::sweep;
-use crate::plan::Element;
-use crate::plan::{ExitRule, Placement, plan_at};
-use crate::predict::{Baselines, Outcome, Prepared, baselines};
+use crate::plan::{Element, Placement, plan_at};
+use crate::predict::{Baselines, Outcome, PreparedPlan, baselines};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -20,7 +17,6 @@ pub(super) struct Findings<'a> {
     pub name: &'a str,
     pub data: &'a LoadedData,
     pub results: &'a Results,
-    pub points: &'a [ExitPoint],
     pub ran: &'a Ran,
     pub measured: &'a Outcome,
     pub baselines: &'a [(What, Outcome)],
@@ -34,9 +30,13 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     else {
         return Err(RunError::NoResults);
     };
-    let (plan, calibration, test) = (replayed.plan, &replayed.calibration, &replayed.test);
-    let (on_calibration, on_test) = (replayed.world(), replayed.test_world());
-    let mut report = Report::new(subject(found), plan, &results.layers);
+    let Replayed {
+        evidence,
+        terms,
+        plan,
+    } = &replayed;
+    let (calibration, test) = (Set::Calibration, Set::Test);
+    let mut report = Report::new(subject(found), plan, &results.layers, &evidence.tiers);
     report.under(&Conditions {
         edge,
         cloud,
@@ -49,13 +49,13 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     say_more(&mut report, session, &replayed);
     say_of_targets(&mut report, found.ran);
     let thresholds = session.sweep.thresholds();
-    let prepared = Prepared::new(calibration, plan, &on_calibration)?;
+    let prepared = PreparedPlan::new(evidence, terms, calibration, plan)?;
     report.predict(
         &prepared.outcome(),
-        &sweep(calibration, plan, &on_calibration, &thresholds)?,
+        &sweep(evidence, terms, plan, &thresholds)?,
         prepared.head_pays(),
     );
-    let tested = Prepared::new(test, plan, &on_test)?;
+    let tested = PreparedPlan::new(evidence, terms, test, plan)?;
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
     let of = |what| {
@@ -72,32 +72,30 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
             edge_only: of(What::EdgeOnly),
         });
     }
-    report.unmodified(test.final_column()?.accuracy(&test.labels));
+    let answers = &evidence.answers(test)?.table;
+    report.unmodified(answers.final_column()?.accuracy(&answers.labels));
     // Both placements are predicted from sums of layers alike: only one of them was assembled.
-    let fair = replayed.level_world();
-    let cloud_only = baselines(calibration, plan, &fair)?.cloud_only;
+    let fair = evidence.without_parts();
+    let cloud_only = baselines(&fair, terms, calibration, plan)?.cloud_only;
     // Together with the network only this plan's exits were trained.
     let both = matches!(session.exits.training, Training::Frozen { .. });
     for placement in [Placement::Linear, Placement::Pareto] {
-        let other = match placement == session.exits.placement {
-            true => plan.clone(),
-            false if both => plan_at(
-                &results.layers,
-                found.points,
-                plan.split.clone(),
-                &ExitRule {
-                    placement,
-                    per_part: session.exits.per_part,
-                    at_split: session.exits.at_split,
-                    threshold: session.policy.threshold,
-                    thresholds: session.policy.exits.clone(),
-                },
-                Vec::new(),
-            ),
-            false => continue,
+        let other = if placement == session.exits.placement {
+            (*plan).clone()
+        } else if both {
+            let mut rules = session.rules();
+            rules.exits.placement = placement;
+            plan_at(
+                &fair.layers,
+                &fair.points,
+                plan.splits.clone(),
+                &rules.exits,
+            )
+        } else {
+            continue;
         };
-        let prepared = Prepared::new(calibration, &other, &fair)?;
-        let swept = sweep(calibration, &other, &fair, &thresholds)?;
+        let prepared = PreparedPlan::new(&fair, terms, calibration, &other)?;
+        let swept = sweep(&fair, terms, &other, &thresholds)?;
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
     Ok(report)
@@ -160,7 +158,10 @@ fn subject(found: &Findings) -> Subject {
         },
         training: match session.train_on.side() {
             None => training,
-            Some(side) => format!("{training}, trained on the {} target", side_name(side)),
+            Some(side) => format!(
+                "{training}, trained on the {} target",
+                session.tier_names().name(side)
+            ),
         },
         train: used(Set::Train),
         calibration: used(Set::Calibration),
@@ -170,9 +171,10 @@ fn subject(found: &Findings) -> Subject {
 
 /// What must be read with the numbers, besides what the report says by itself.
 fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
-    let (calibration, test) = (&replayed.calibration, &replayed.test);
+    let table = |set| replayed.evidence.answers(set).map(|answers| &answers.table);
     // The whole of the test images tells what the network does, whoever tunes on a part of them.
     if let Calibration::FromTest(n) = session.calibration
+        && let (Ok(calibration), Ok(test)) = (table(Set::Calibration), table(Set::Test))
         && let (Ok(a), Ok(b)) = (calibration.final_column(), test.final_column())
     {
         let (na, nb) = (calibration.labels.len() as f64, test.labels.len() as f64);

@@ -5,8 +5,9 @@ run, the commands, the workbench) reads them here, so that all see the same.
 */
 
 use super::RunError;
-use crate::exits::{self, Classifier, Library};
+use crate::exits::{self, Classifier, ExitError, ExitPoint, Head, Library};
 use crate::model::Graph;
+use crate::plan::{Tier, TierNames};
 use crate::session::ExitSettings;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -107,6 +108,27 @@ impl ExitSource {
         // Folders come in any order; which of two files of one name wins must not.
         self.templates.sort();
         Ok(self)
+    }
+
+    /// The heads to train at a point: one for the first tier, which stands for all the others but
+    /// those for which the source makes another.
+    ///
+    /// # Errors
+    /// Where the source fits the point in no tier or not in all.
+    pub fn heads(
+        &self,
+        point: &ExitPoint,
+        tiers: &TierNames,
+        seed: u64,
+    ) -> Result<Vec<(Tier, Head)>, ExitError> {
+        let names = tiers.all();
+        let heads = self
+            .with_library(|library| exits::heads_with(&self.text, point, &names, seed, library))?;
+        let tiers: Vec<Tier> = tiers.tiers().collect();
+        Ok(heads
+            .into_iter()
+            .map(|(i, head)| (tiers[i], head))
+            .collect())
     }
 
     /// Does something with the library that heads of this source are made with.

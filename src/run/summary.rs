@@ -5,12 +5,11 @@ use super::distribute::{Parts, Ran};
 use crate::data::Set;
 use crate::device::machine::Machine;
 use crate::device::{LinkProfile, Profile};
-use crate::model::layers::LayerTable;
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
+use crate::plan::Tier;
+use crate::plan::{Plan, TierNames};
 use crate::predict;
 use crate::predict::replay::ANSWER_BYTES;
-use crate::predict::{Clock, HeadKey, Outcome, World};
+use crate::predict::{Clock, Outcome};
 use crate::session::stages::Inputs;
 use crate::session::{Results, Session};
 use std::path::Path;
@@ -50,13 +49,14 @@ pub(super) fn link(link: &LinkProfile) -> String {
     format!("round trip {}{emulated}", at(&link.warm))
 }
 
-pub(super) fn plan(plan: &Plan) -> String {
+pub(super) fn plan(plan: &Plan, names: &TierNames) -> String {
     let exits = plan.exits.len();
     let s = if exits == 1 { "" } else { "s" };
-    match (&plan.split, &plan.split_after) {
-        (Split::After(_), Some(after)) => format!("split after {after}, {exits} exit{s}"),
-        (Split::CloudOnly, _) => format!("all in the cloud, {exits} exit{s}"),
-        _ => format!("all on the edge, {exits} exit{s}"),
+    let place = plan.place(names);
+    if plan.splits.iter().any(|split| split.row().is_some()) {
+        format!("split after {place}, {exits} exit{s}")
+    } else {
+        format!("{place}, {exits} exit{s}")
     }
 }
 
@@ -88,11 +88,11 @@ pub(super) fn run_key<'a>(
     test: &'a str,
 ) -> impl Fn(&str, &[f64]) -> String + 'a {
     move |what, thresholds| {
-        let address = |part| parts.side(part).map_or("", |p| p.address.as_str());
+        let address = |tier| parts.on(tier).map_or("", |p| p.address.as_str());
         Inputs::new()
             .with("what", what)
-            .with("edge", address(Part::Edge))
-            .with("cloud", address(Part::Cloud))
+            .with("edge", address(Tier::First))
+            .with("cloud", address(Tier::Second))
             .with("test", test)
             .with("pixels", format!("{:?}", session.preprocessing))
             .with("thresholds", format!("{thresholds:?}"))
@@ -133,28 +133,12 @@ pub(super) fn measured(
         plan,
         threshold: session.policy.threshold,
         emulated: ran.found.emulated,
-        edge_resident_bytes: ran.found.edge_resident_bytes,
-        cloud_resident_bytes: ran.found.cloud_resident_bytes,
+        resident_bytes: &[
+            ran.found.edge_resident_bytes,
+            ran.found.cloud_resident_bytes,
+        ],
         billing: session.billing,
         cloud_clock,
         answer_bytes: ANSWER_BYTES,
     })?)
-}
-
-/// What a replay of this session rests on, without measured parts and wires.
-pub(super) fn world<'a>(
-    session: &'a Session,
-    layers: &'a LayerTable,
-    edge: &'a Profile,
-    cloud: &'a Profile,
-    link: &'a LinkProfile,
-    heads: &'a [HeadKey],
-) -> World<'a> {
-    World {
-        wire: session.wire,
-        billing: session.billing,
-        heads,
-        seed: session.seed,
-        ..World::new(layers, edge, cloud, link, &session.policy)
-    }
 }

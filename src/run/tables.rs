@@ -10,9 +10,9 @@ use crate::data::{LoadedData, Set};
 use crate::engine::{Cancel, Engine, Options};
 use crate::exits::Head;
 use crate::model::Graph;
-use crate::plan::Part;
+use crate::plan::Plan;
+use crate::plan::Tier;
 use crate::plan::Wire;
-use crate::plan::{Plan, Split};
 use crate::predict::policy::Output;
 use crate::predict::{Column, ConfidenceTable};
 use crate::protocol::wire;
@@ -37,7 +37,7 @@ pub(super) fn make(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Part, Head)],
+    heads: &[(Tier, Head)],
     cancel: &Cancel,
 ) -> Result<Tables, RunError> {
     let total = data.len(Set::Calibration) + data.len(Set::Test);
@@ -80,7 +80,7 @@ pub(super) fn make(
 /// distributed run has it.
 fn through(
     graph: &Graph,
-    heads: &[(Part, Head)],
+    heads: &[(Tier, Head)],
     samples: &dyn Samples,
     cancel: &Cancel,
     progress: &mut dyn FnMut(usize),
@@ -94,7 +94,7 @@ fn through(
 
 fn columns(
     network: &Network,
-    heads: &[(Part, Head)],
+    heads: &[(Tier, Head)],
     temperatures: &[f32],
     scores: &[Vec<f32>],
     set: Set,
@@ -178,24 +178,27 @@ pub(super) fn over_the_wire(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Part, Head, f32)],
+    heads: &[(Tier, Head, f32)],
     plan: &Plan,
     cancel: &Cancel,
 ) -> Result<Option<WireTables>, RunError> {
-    let (Split::After(at), Some(after)) = (&plan.split, &plan.split_after) else {
+    // Only of the first split: what crosses several is encoded several times.
+    let at = plan.splits.first().and_then(|split| split.row());
+    let after = plan.split_layers.first().and_then(Option::as_ref);
+    let (Some(at), Some(after)) = (at, after) else {
         return Ok(None);
     };
     let fused = &network.fused;
-    let layer = &network.table.layers[*at];
+    let layer = &network.table.layers[at];
     let cut = fused.find(&layer.value)?;
     let prefix = fused.subgraph(&fused.inputs, &[cut])?;
     let suffix = fused.subgraph(&[cut], &fused.outputs)?;
-    let behind: Vec<&(Part, Head, f32)> = heads
+    let behind: Vec<&(Tier, Head, f32)> = heads
         .iter()
-        .filter(|(_, h, _)| h.point.layer > *at)
+        .filter(|(_, h, _)| h.point.layer > at)
         .collect();
     let temperatures: Vec<f32> = behind.iter().map(|(_, _, t)| *t).collect();
-    let behind: Vec<(Part, Head)> = behind.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+    let behind: Vec<(Tier, Head)> = behind.iter().map(|(p, h, _)| (*p, h.clone())).collect();
     let shape = layer.shape.at(1);
     let [calibration, test] = [Set::Calibration, Set::Test].map(|set| {
         let samples = Delivered {

@@ -33,7 +33,7 @@ use super::keep::Teller;
 use super::pause::Pause;
 use super::{Event, Options, RunError};
 use crate::engine::Cancel;
-use crate::plan::Part;
+use crate::plan::{Tier, TierNames};
 use crate::predict::Record;
 use crate::protocol::Believed;
 use crate::protocol::client::{Client, ClientError};
@@ -67,12 +67,13 @@ pub(super) struct Fleet<'a> {
     runtime: Runtime,
     session: &'a Session,
     program: Option<PathBuf>,
-    edge: Vec<Option<Reached>>,
-    cloud: Vec<Option<Reached>>,
+    /// The targets of each tier, in the session's order.
+    tiers: Vec<Vec<Option<Reached>>>,
+    names: TierNames,
     /// Those that couldn't be reached: since when, and what to tell of it.
-    away: HashMap<(Part, usize), (Instant, RunError)>,
+    away: HashMap<(Tier, usize), (Instant, RunError)>,
     /// The one of a side that profiles and single jobs are for, if it still answers.
-    lead: HashMap<Part, usize>,
+    lead: HashMap<Tier, usize>,
     left: Option<Left>,
     /// For the report.
     notes: Vec<String>,
@@ -85,13 +86,6 @@ pub(super) struct Fleet<'a> {
 pub(super) struct Delivery {
     pub result: JobResult,
     pub records: Vec<Record>,
-}
-
-pub(super) fn side_name(part: Part) -> &'static str {
-    match part {
-        Part::Edge => "edge",
-        Part::Cloud => "cloud",
-    }
 }
 
 fn is_away(error: &RunError) -> bool {
@@ -114,8 +108,12 @@ impl<'a> Fleet<'a> {
             runtime,
             session,
             program,
-            edge: session.edge.iter().map(|_| None).collect(),
-            cloud: session.cloud.iter().map(|_| None).collect(),
+            tiers: session
+                .tier_names()
+                .tiers()
+                .map(|tier| session.targets(tier).iter().map(|_| None).collect())
+                .collect(),
+            names: session.tier_names(),
             away: HashMap::new(),
             lead: HashMap::new(),
             left: None,
@@ -141,25 +139,21 @@ impl<'a> Fleet<'a> {
         std::mem::take(&mut self.notes)
     }
 
-    fn targets(&self, part: Part) -> &'a [Target] {
-        match part {
-            Part::Edge => &self.session.edge,
-            Part::Cloud => &self.session.cloud,
-        }
+    fn targets(&self, part: Tier) -> &'a [Target] {
+        self.session.targets(part)
     }
 
-    fn side(&mut self, part: Part) -> &mut Vec<Option<Reached>> {
-        match part {
-            Part::Edge => &mut self.edge,
-            Part::Cloud => &mut self.cloud,
-        }
+    fn side(&mut self, part: Tier) -> &mut Vec<Option<Reached>> {
+        let beyond = self.tiers.len().max(part.index() + 1);
+        self.tiers.resize_with(beyond, Vec::new);
+        &mut self.tiers[part.index()]
     }
 
     /// Starts or reaches a target, unless it was before.
     fn reach(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
     ) -> Result<&Reached, RunError> {
         let targets = self.targets(part);
@@ -197,11 +191,11 @@ impl<'a> Fleet<'a> {
     fn open(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
         target: &Target,
     ) -> Result<Reached, RunError> {
-        let side = side_name(part);
+        let side = self.names.name(part).to_string();
         match target {
             Target::Local {
                 cores,
@@ -258,10 +252,10 @@ impl<'a> Fleet<'a> {
     fn child(
         &mut self,
         teller: &mut Teller,
-        (part, index): (Part, usize),
+        (part, index): (Tier, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
-        let side = side_name(part);
+        let side = self.names.name(part).to_string();
         let left = &mut self.left;
         self.runtime.block_on(async {
             let rejoined = match left {
@@ -299,7 +293,7 @@ impl<'a> Fleet<'a> {
     pub fn put(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
         bytes: &[u8],
     ) -> Result<Address, RunError> {

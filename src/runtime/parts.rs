@@ -10,8 +10,8 @@ use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::import_reader;
 use crate::model::{DType, Graph, Shape, ends_in_softmax};
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
+use crate::plan::Plan;
+use crate::plan::Tier;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -78,12 +78,12 @@ pub struct Segment {
     pub exit: Option<SegmentExit>,
 }
 
-/// A part, ready to run: each segment's output is the next one's input. The edge part's last output
-/// is the tensor that is offloaded; the cloud part's (or an edge-only part's) the final classifier's.
+/// A part, ready to run: each segment's output is the next one's input. The last output is the tensor
+/// that is sent on, or, of the last part, the final classifier's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartSpec {
-    /// Which part.
-    pub part: Part,
+    /// The tier that runs it.
+    pub tier: Tier,
     /// Name of the network.
     pub network: String,
     /// In order; empty only for a side that has nothing to do.
@@ -99,7 +99,7 @@ pub struct PartSpec {
 /// A trained head and its temperature.
 pub type TrainedHead<'a> = (&'a Head, f32);
 
-/// The parts of a plan, edge first; a side that has nothing to do is left out. `head` gives the
+/// The parts of a plan, in order of tiers; a tier that has nothing to do is left out. `head` gives the
 /// trained head of an exit, by layer name and part.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub fn parts<'a>(
     fused: &Graph,
     table: &LayerTable,
     plan: &Plan,
-    head: &dyn Fn(&str, Part) -> Option<TrainedHead<'a>>,
+    head: &dyn Fn(&str, Tier) -> Option<TrainedHead<'a>>,
 ) -> Result<Vec<PartSpec>, PartError> {
     let value = |layer: usize| {
         let row = table
@@ -123,25 +123,27 @@ pub fn parts<'a>(
         return Err(PartError::OtherNetwork("0".to_string()));
     };
     let (first, last) = (name(input), name(output));
-    let sides = match plan.split {
-        Split::After(at) => {
-            let cut = value(at)?;
-            vec![
-                (Part::Edge, first, cut.clone()),
-                (Part::Cloud, cut, last.clone()),
-            ]
+    let mut sides = Vec::new();
+    let mut start = first;
+    for tier in plan.chain() {
+        if plan.rows(tier, table.layers.len()).is_empty() {
+            continue;
         }
-        Split::EdgeOnly => vec![(Part::Edge, first, last.clone())],
-        Split::CloudOnly => vec![(Part::Cloud, first, last.clone())],
-    };
+        let end = match plan.split_behind(tier).and_then(|split| split.row()) {
+            Some(at) => value(at)?,
+            None => last.clone(),
+        };
+        sides.push((tier, start, end.clone()));
+        start = end;
+    }
     let mut specs = Vec::new();
-    for (part, start, end) in sides {
+    for (tier, start, end) in sides {
         let mut from = start;
         let mut segments = Vec::new();
-        for exit in plan.exits.iter().filter(|e| e.part == part) {
+        for exit in plan.exits_in(tier) {
             let to = value(exit.layer)?;
             let (head, temperature) =
-                head(&exit.after, part).ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
+                head(&exit.after, tier).ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
             let exit = SegmentExit {
                 after: exit.after.clone(),
                 layer: exit.layer,
@@ -164,7 +166,7 @@ pub fn parts<'a>(
         }
         let ends_network = end == last;
         specs.push(PartSpec {
-            part,
+            tier,
             network: fused.name.clone(),
             segments,
             classes: table.classes,
@@ -221,7 +223,7 @@ pub struct ExitManifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct PartManifest {
-    pub part: Part,
+    pub tier: Tier,
     pub network: String,
     pub classes: usize,
     pub ends_network: bool,
@@ -292,7 +294,7 @@ impl PartBundle {
             });
         }
         let manifest = PartManifest {
-            part: self.spec.part,
+            tier: self.spec.tier,
             network: self.spec.network.clone(),
             classes: self.spec.classes,
             ends_network: self.spec.ends_network,
@@ -397,7 +399,7 @@ impl PartBundle {
         }
         Ok(PartBundle {
             spec: PartSpec {
-                part: manifest.part,
+                tier: manifest.tier,
                 network: manifest.network,
                 segments,
                 classes: manifest.classes,

@@ -5,7 +5,7 @@ use crate::engine::{Cancel, Engine, Options};
 use crate::exits;
 use crate::model::layers::LayerTable;
 use crate::model::{Activation, Builder, Graph, Shape, fuse};
-use crate::plan::{ExitRule, Part, Placement, SplitRule, plan};
+use crate::plan::{ExitRule, Placement, Split, plan_at};
 use pretty_assertions::assert_eq;
 
 fn network() -> Graph {
@@ -39,12 +39,12 @@ fn specs() -> (Graph, Vec<PartSpec>) {
         threshold: 0.5,
         thresholds: vec![],
     };
-    let after = SplitRule::After("c".into());
-    let plan = plan(&table, &points, &after, &rule, None, None).unwrap();
+    let split = table.find("c").unwrap();
+    let plan = plan_at(&table, &points, vec![Split::After(split)], &rule);
     assert_eq!(plan.exits.len(), 2, "{plan:?}");
     let heads: Vec<exits::Head> = points
         .iter()
-        .map(|p| exits::head("[GlobalAvgPool, Linear(classes)]", p, Part::Edge, 1).unwrap())
+        .map(|p| exits::head("[GlobalAvgPool, Linear(classes)]", p, "edge", 1).unwrap())
         .collect();
     let head = |name: &str, _| {
         let head = heads.iter().find(|h| h.point.after == name);

@@ -11,15 +11,16 @@ use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::import_bytes;
-use crate::plan::Part;
 use crate::plan::Plan;
 use crate::plan::Wire;
-use crate::predict::{ConfidenceTable, HeadKey, Outcome};
+use crate::plan::{Tier, TierNames};
+use crate::predict::{Answers, Assembled, ConfidenceTable, Evidence, HeadKey, Outcome, WireTable};
 use crate::run::Event;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The most that is unpacked of one string, so that nothing unpacks without end.
@@ -67,7 +68,7 @@ pub struct Results {
     pub plan: Option<Plan>,
     /// Its parts, timed as they are assembled: edge, cloud.
     #[serde(default)]
-    pub parts: Vec<(Part, PartProfile)>,
+    pub parts: Vec<(Tier, PartProfile)>,
     /// What the runs gave.
     #[serde(default)]
     pub measured: Vec<Measured>,
@@ -109,8 +110,9 @@ pub struct WireTables {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainedHead {
-    /// The part it was trained for, where its source tells them apart; else `Edge`.
-    pub part: Part,
+    /// The tier it was trained for, where its source tells them apart; else the first.
+    #[serde(alias = "part")]
+    pub tier: Tier,
     /// Where it stands.
     pub point: ExitPoint,
     /// The rendered source.
@@ -167,14 +169,14 @@ impl TrainedHead {
     ///
     /// # Errors
     /// Where the graph can't be written as ONNX.
-    pub fn pack(part: Part, head: &Head, temperature: f32) -> Result<TrainedHead, HeadError> {
+    pub fn pack(tier: Tier, head: &Head, temperature: f32) -> Result<TrainedHead, HeadError> {
         let fail = |what: String| HeadError {
             after: head.point.after.clone(),
             what,
         };
         let bytes = to_onnx(&fuse(&head.graph)).map_err(|e| fail(e.to_string()))?;
         Ok(TrainedHead {
-            part,
+            tier,
             point: head.point.clone(),
             rendered: head.rendered.clone(),
             hash: head.hash.clone(),
@@ -234,6 +236,15 @@ impl Results {
         }
     }
 
+    /// Keeps what was measured of a tier.
+    pub fn set_profile(&mut self, tier: Tier, profile: Profile) {
+        match tier {
+            Tier::First => self.edge = Some(profile),
+            Tier::Second => self.cloud = Some(profile),
+            Tier::Third | Tier::Fourth => {}
+        }
+    }
+
     /// Both confidence tables, calibration first, if they are there.
     ///
     /// # Errors
@@ -278,22 +289,72 @@ impl Results {
         serde_json::from_slice(&text).map_err(|e| JournalError(e.to_string()))
     }
 
-    /// Which head stands where: the one trained for a part, or the one that serves both.
-    pub fn head_keys(&self) -> Vec<HeadKey> {
+    /// Which head stands where on a chain of tiers: the one trained for a tier, or the one that serves
+    /// all that have none of their own.
+    pub fn head_keys(&self, tiers: &TierNames) -> Vec<HeadKey> {
         let mut keys = Vec::new();
         for point in &self.points {
             let here = || self.heads.iter().filter(|h| h.point.layer == point.layer);
-            for part in [Part::Edge, Part::Cloud] {
-                if let Some(head) = here().find(|h| h.part == part).or(here().next()) {
+            for tier in tiers.tiers() {
+                if let Some(head) = here().find(|h| h.tier == tier).or(here().next()) {
                     keys.push(HeadKey {
                         after: point.after.clone(),
-                        part,
+                        tier,
                         hash: head.hash.clone(),
                     });
                 }
             }
         }
         keys
+    }
+
+    /// The points at which a trained head stands; all of them while there is none.
+    fn points_with_heads(&self) -> Vec<ExitPoint> {
+        let has_head = |p: &&ExitPoint| self.heads.iter().any(|h| h.point.layer == p.layer);
+        if self.heads.is_empty() {
+            return self.points.clone();
+        }
+        self.points.iter().filter(has_head).cloned().collect()
+    }
+
+    /// All of it that predictions read, unpacked.
+    ///
+    /// # Errors
+    /// A table is damaged.
+    pub fn evidence(&self, tiers: TierNames) -> Result<Evidence, PackError> {
+        let wires = |packed: fn(&WireTables) -> &PackedTable| {
+            let tables = self.wires.iter().map(|w| {
+                Ok(WireTable {
+                    split_after: w.split_after.clone(),
+                    element: w.wire.tensor,
+                    table: packed(w).unpack()?,
+                })
+            });
+            tables.collect::<Result<Vec<_>, PackError>>()
+        };
+        let answers = |table: &Option<PackedTable>, wires: Vec<WireTable>| {
+            let table = table.as_ref().map(PackedTable::unpack).transpose()?;
+            Ok(table.map(|table| Arc::new(Answers { table, wires })))
+        };
+        let layers = Arc::new(self.layers.clone());
+        let points = Arc::new(self.points_with_heads());
+        let mut evidence = Evidence {
+            heads: self.head_keys(&tiers),
+            ..Evidence::new(layers, points, tiers)
+        };
+        let profiles = [&self.edge, &self.cloud];
+        for (own, profile) in evidence.profiles.iter_mut().zip(profiles) {
+            *own = profile.clone().map(Arc::new);
+        }
+        for (own, link) in evidence.links.iter_mut().zip([&self.link]) {
+            *own = link.clone().map(Arc::new);
+        }
+        if let Some(plan) = &self.plan {
+            evidence.assembled = vec![Assembled::new(plan, self.parts.clone())];
+        }
+        evidence.calibration = answers(&self.calibration, wires(|w| &w.calibration)?)?;
+        evidence.test = answers(&self.test, wires(|w| &w.test)?)?;
+        Ok(evidence)
     }
 
     /// What the last run of `what` gave.
@@ -333,9 +394,9 @@ mod tests {
         let layers = LayerTable::new(&fused).unwrap();
         let point = &points(&layers, &fused)[1];
         let source = "[Conv2d(6), BatchNorm2d, Relu, GlobalAvgPool, Linear(classes)]";
-        let mut before = head(source, point, Part::Edge, 3).unwrap();
+        let mut before = head(source, point, "edge", 3).unwrap();
         before.graph = fuse(&before.graph);
-        let packed = TrainedHead::pack(Part::Edge, &before, 1.5).unwrap();
+        let packed = TrainedHead::pack(Tier::First, &before, 1.5).unwrap();
         let after = packed.unpack().unwrap();
         let size: usize = point.sample.iter().product();
         let x: Vec<f32> = (0..size).map(|i| (i as f32 * 0.37).sin()).collect();

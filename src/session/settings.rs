@@ -3,9 +3,10 @@
 use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
-use crate::plan::Part;
+use crate::plan::{ExitRule, Rules, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
+use crate::predict::Terms;
 use crate::predict::{Billing, Confidence, Policy};
 use crate::train::{Recipe, Training};
 use serde::{Deserialize, Serialize};
@@ -205,11 +206,11 @@ pub enum TrainOn {
 
 impl TrainOn {
     /// The side whose target trains; none for the workbench itself.
-    pub fn side(self) -> Option<Part> {
+    pub fn side(self) -> Option<Tier> {
         match self {
             TrainOn::Here => None,
-            TrainOn::Edge => Some(Part::Edge),
-            TrainOn::Cloud => Some(Part::Cloud),
+            TrainOn::Edge => Some(Tier::First),
+            TrainOn::Cloud => Some(Tier::Second),
         }
     }
 }
@@ -275,6 +276,45 @@ impl Default for BatchSizes {
 }
 
 impl Session {
+    /// What the tiers are called, in order.
+    pub fn tier_names(&self) -> TierNames {
+        TierNames::default()
+    }
+
+    /// The targets of a tier, in order; none for a tier the session doesn't have.
+    pub fn targets(&self, tier: Tier) -> &[Target] {
+        match tier {
+            Tier::First => &self.edge,
+            Tier::Second => &self.cloud,
+            Tier::Third | Tier::Fourth => &[],
+        }
+    }
+
+    /// The rules by which its plan is made.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            splits: vec![self.split.clone()],
+            exits: ExitRule {
+                placement: self.exits.placement,
+                per_part: self.exits.per_part,
+                at_split: self.exits.at_split,
+                threshold: self.policy.threshold,
+                thresholds: self.policy.exits.clone(),
+            },
+            at: self.exits.at.clone(),
+        }
+    }
+
+    /// What predictions are asked under.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            policy: self.policy.clone(),
+            wire: self.wire,
+            billing: self.billing,
+            seed: self.seed,
+        }
+    }
+
     /// The same with every relative path joined to `folder`, the one of the session file.
     pub fn resolved(&self, folder: &Path) -> Session {
         let mut session = self.clone();

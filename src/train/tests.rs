@@ -6,7 +6,6 @@ use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::zoo::ZooModel;
 use crate::model::{Activation, Builder, Constant, Op, Shape};
-use crate::plan::Part;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 

@@ -65,7 +65,7 @@ fn with_network(state: &State) -> Result<(), String> {
 fn with_plan(state: &State) -> Result<(), String> {
     with_network(state)?;
     match &state.derived.problem {
-        Some(problem) if state.derived.plan.is_none() => Err(problem.clone()),
+        Some(problem) if state.derived.plan.is_none() => Err(problem.to_string()),
         _ => Ok(()),
     }
 }

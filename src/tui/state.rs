@@ -22,7 +22,8 @@ pub use message::{Hit, Msg, Panel, Severity, Shipped};
 use super::command::Keymap;
 use super::effects::{Effect, Source, Timer};
 use super::theme::Theme;
-use super::work::{Network, Predict, Results};
+use super::work::{Network, Results};
+use crate::predict::Evidence;
 use crate::session::Session;
 use crossterm::event::{KeyCode, KeyEvent};
 use document::Document;
@@ -51,7 +52,8 @@ pub struct State {
     /// Why there is no network.
     pub network_problem: Option<String>,
     pub results: Arc<Results>,
-    pub predict: Arc<dyn Predict>,
+    /// What predictions rest on, made of network, results and heads; absent without a network.
+    pub evidence: Option<Arc<Evidence>>,
     pub derived: Derived,
     pub layers: Layers,
     pub editor: Editor,
@@ -78,7 +80,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(session: Session, theme: Theme, keymap: Keymap, predict: Arc<dyn Predict>) -> State {
+    pub fn new(session: Session, theme: Theme, keymap: Keymap) -> State {
         State {
             size: (80, 24),
             focus: Panel::Layers,
@@ -91,7 +93,7 @@ impl State {
             network: None,
             network_problem: None,
             results: Arc::default(),
-            predict,
+            evidence: None,
             derived: Derived::default(),
             layers: Layers::default(),
             editor: Editor::default(),

@@ -4,6 +4,7 @@ others come from the configuration folder. A role that a theme leaves out looks 
 no meaning is in colour alone: marks, letters and attributes say the same.
 */
 
+use crate::plan::Tier;
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 
@@ -92,6 +93,15 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Theme {
+    /// How a tier is shown: the first apart from all that lie behind a link.
+    pub fn tier(&self, tier: Tier) -> Style {
+        if tier == Tier::First {
+            self.edge
+        } else {
+            self.cloud
+        }
+    }
+
     /// A theme that ships.
     ///
     /// # Errors

@@ -9,11 +9,17 @@ pub mod curve;
 pub mod number;
 pub mod strip;
 
+use crate::plan::Tier;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, BorderType, Widget as _};
+
+/// The mark of an exit: filled in the first tier's part, hollow in those behind a link.
+pub fn exit_mark(tier: Tier) -> &'static str {
+    if tier == Tier::First { "◆" } else { "◇" }
+}
 
 /// One line of text in a row of an area; outside of it nothing is drawn.
 pub fn line<'a>(buf: &mut Buffer, area: Rect, row: u16, text: impl Into<Line<'a>>) {

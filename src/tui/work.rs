@@ -1,19 +1,18 @@
 /*!
-What the workbench hands out and gets back: the questions it asks the rooms below, and the work that
-takes longer than a frame. The workbench computes none of it.
+What the workbench knows of a network and of what was measured, and the work that takes longer than a
+frame, which others carry out.
 */
 
-use super::state::explore::Explored;
 use crate::device::{LinkProfile, Profile};
 use crate::engine::Cancel;
 use crate::exits::{Diagnostic, ExitPoint};
-use crate::explore::Limits;
 use crate::model::LayerTable;
-use crate::plan::Part;
 use crate::plan::Plan;
-use crate::predict::replay::{Assembled, WireTable};
-use crate::predict::{ConfidenceTable, Outcome};
+use crate::plan::{Tier, TierNames};
+use crate::predict::head_cost::{HeadWork, head_ms};
+use crate::predict::{Answers, Assembled, Evidence, HeadKey, Kind, Outcome};
 use crate::run::Event;
+use crate::session::tables::PackError;
 use crate::session::{self, Session};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     /// Its layers.
-    pub table: LayerTable,
+    pub table: Arc<LayerTable>,
     /// Where exits may stand.
-    pub points: Vec<ExitPoint>,
+    pub points: Arc<Vec<ExitPoint>>,
     /// Its own classifier as an exit source, or why there is none.
     pub replica: Result<String, String>,
 }
@@ -35,15 +34,13 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Results {
     /// Of the edge target.
-    pub edge: Option<Profile>,
+    pub edge: Option<Arc<Profile>>,
     /// Of the cloud target.
-    pub cloud: Option<Profile>,
+    pub cloud: Option<Arc<Profile>>,
     /// Between them.
-    pub link: Option<LinkProfile>,
+    pub link: Option<Arc<LinkProfile>>,
     /// What thresholds are tuned on.
-    pub calibration: Option<ConfidenceTable>,
-    /// Cloud-side columns as the wire delivers them, of splits that ran.
-    pub wire_tables: Vec<WireTable>,
+    pub calibration: Option<Arc<Answers>>,
     /// Measured parts of plans that ran.
     pub assembled: Vec<Assembled>,
     /// The plan that ran, with what it gave and the baselines measured beside it.
@@ -53,38 +50,21 @@ pub struct Results {
 }
 
 impl Results {
-    /// What a run left in its session.
+    /// What a run left in its session, which has tiers of these names.
     ///
     /// # Errors
     /// A table is damaged.
-    pub fn of(kept: &session::Results) -> Result<Results, String> {
-        let unpack = |t: &session::tables::PackedTable| t.unpack().map_err(|e| e.to_string());
-        let wire = |w: &session::results::WireTables| {
-            Ok::<_, String>(WireTable {
-                split_after: w.split_after.clone(),
-                element: w.wire.tensor,
-                table: unpack(&w.calibration)?,
-            })
-        };
-        let part = |side: Part| {
-            let mut parts = kept.parts.iter();
-            parts
-                .find(|(part, _)| *part == side)
-                .map(|(_, p)| p.clone())
-        };
+    pub fn of(kept: &session::Results, names: TierNames) -> Result<Results, PackError> {
+        let evidence = kept.evidence(names)?;
         let baseline = |what: &str| kept.last(what).map(|m| m.outcome.clone());
         let ran = kept.last("plan");
+        let mut profiles = evidence.profiles.into_iter();
         Ok(Results {
-            edge: kept.edge.clone(),
-            cloud: kept.cloud.clone(),
-            link: kept.link.clone(),
-            calibration: kept.calibration.as_ref().map(unpack).transpose()?,
-            wire_tables: kept.wires.iter().map(wire).collect::<Result<_, _>>()?,
-            assembled: kept
-                .plan
-                .iter()
-                .map(|plan| Assembled::new(plan, part(Part::Edge), part(Part::Cloud)))
-                .collect(),
+            edge: profiles.next().flatten(),
+            cloud: profiles.next().flatten(),
+            link: evidence.links.into_iter().next().flatten(),
+            calibration: evidence.calibration,
+            assembled: evidence.assembled,
             measured: ran.and_then(|m| {
                 Some(Measured {
                     plan: m.plan.clone()?,
@@ -96,6 +76,43 @@ impl Results {
             }),
             kept: Some(Arc::new(kept.clone())),
         })
+    }
+
+    /// All that predictions for `network` with these heads read. Exits stand where a head does; while
+    /// no head is known, at every legal point.
+    pub fn evidence(&self, network: &Network, heads: &[HeadFacts], names: TierNames) -> Evidence {
+        let has_head = |p: &&ExitPoint| heads.iter().any(|h| h.layer == p.layer);
+        let points = if heads.is_empty() || heads.len() == network.points.len() {
+            network.points.clone()
+        } else {
+            Arc::new(network.points.iter().filter(has_head).cloned().collect())
+        };
+        let layers = &network.table.layers;
+        let keys = heads.iter().flat_map(|head| {
+            let after = layers.get(head.layer).map(|l| l.name.clone());
+            let keys = names.tiers().filter_map(move |tier| {
+                Some(HeadKey {
+                    after: after.clone()?,
+                    tier,
+                    hash: head.hash_on(tier).to_string(),
+                })
+            });
+            keys.collect::<Vec<_>>()
+        });
+        let mut evidence = Evidence {
+            heads: keys.collect(),
+            assembled: self.assembled.clone(),
+            calibration: self.calibration.clone(),
+            ..Evidence::new(network.table.clone(), points, names)
+        };
+        let profiles = [&self.edge, &self.cloud];
+        for (own, profile) in evidence.profiles.iter_mut().zip(profiles) {
+            own.clone_from(profile);
+        }
+        for (own, link) in evidence.links.iter_mut().zip([&self.link]) {
+            own.clone_from(link);
+        }
+        evidence
     }
 
     /// Takes over what the newer ones have.
@@ -114,9 +131,6 @@ impl Results {
             (Some(old), Some(new)) => Some(Arc::new(merged(&old, &new))),
             (old, new) => new.or(old),
         };
-        if !newer.wire_tables.is_empty() {
-            self.wire_tables = newer.wire_tables;
-        }
         if !newer.assembled.is_empty() {
             self.assembled = newer.assembled;
         }
@@ -168,10 +182,10 @@ pub struct Measured {
 pub struct HeadFacts {
     /// Row of the layer table behind which it stands.
     pub layer: usize,
-    /// Its table key where it stands in the edge part.
+    /// Its table key.
     pub hash: String,
-    /// And in the cloud part; another only where the source tells the parts apart.
-    pub cloud_hash: String,
+    /// The keys of the tiers for which the source makes another head.
+    pub others: Vec<(Tier, String)>,
     /// Its rendered source.
     pub rendered: String,
     /// Its layers in a line each: what goes in and out.
@@ -180,88 +194,23 @@ pub struct HeadFacts {
     pub params: usize,
     /// Multiply-accumulates a sample.
     pub macs: u64,
+    /// What its time is predicted from; `None` where its layers aren't at hand.
+    pub work: Option<HeadWork>,
     /// What is no error and yet worth knowing, placed in the source.
     pub warnings: Vec<Diagnostic>,
 }
 
 impl HeadFacts {
-    /// Milliseconds it takes where a profile is of, and whether they were measured: one that wasn't
-    /// timed is predicted by its MACs, at the pace the network's layers have there.
-    pub fn ms(&self, table: &LayerTable, profile: &Profile) -> Option<(f64, bool)> {
+    /// The table key of the head where it stands in a tier's part.
+    pub fn hash_on(&self, tier: Tier) -> &str {
+        let own = self.others.iter().find(|(other, _)| *other == tier);
+        own.map_or(&self.hash, |(_, hash)| hash)
+    }
+
+    /// Milliseconds that the head takes on the device of a profile, and whether they were measured.
+    pub fn ms(&self, table: &LayerTable, profile: &Profile) -> Option<(f64, Kind)> {
         let after = &table.layers.get(self.layer)?.name;
-        let mut timed = profile.heads.iter();
-        let own = timed.find(|h| h.after == *after && h.hash == self.hash);
-        if let Some(own) = own {
-            return Some((own.ms.median, true));
-        }
-        let all: f64 = profile.layers.iter().map(|l| l.ms.median).sum();
-        (table.macs > 0).then(|| (all * self.macs as f64 / table.macs as f64, false))
-    }
-}
-
-/// Everything a prediction reads.
-#[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    /// The network.
-    pub network: &'a Network,
-    /// Profiles, link and tables.
-    pub results: &'a Results,
-    /// Policy, wire, billing.
-    pub session: &'a Session,
-    /// One a point, of the source that is in force.
-    pub heads: &'a [HeadFacts],
-    /// The plan asked about.
-    pub plan: &'a Plan,
-}
-
-/// Predicts what a plan gives on the calibration set. Pure and fast: it is asked within a frame.
-pub trait Predict: Send + Sync {
-    /// The outcome.
-    ///
-    /// # Errors
-    /// What is missing, in a few words ("no edge profile").
-    fn predict(&self, question: Question<'_>) -> Result<Outcome, String>;
-
-    /// The outcomes with every exit at each of these thresholds, or, with `exit`, only that exit of
-    /// the plan. Asked in the background.
-    ///
-    /// # Errors
-    /// As [`Predict::predict`].
-    fn sweep(
-        &self,
-        question: Question<'_>,
-        exit: Option<usize>,
-        thresholds: &[f64],
-    ) -> Result<Vec<Outcome>, String> {
-        let mut plan = question.plan.clone();
-        thresholds
-            .iter()
-            .map(|&threshold| {
-                for (i, planned) in plan.exits.iter_mut().enumerate() {
-                    if exit.is_none_or(|e| e == i) {
-                        planned.threshold = threshold;
-                    }
-                }
-                self.predict(Question {
-                    plan: &plan,
-                    ..question
-                })
-            })
-            .collect()
-    }
-
-    /// The plans that no other beats within the limits, at these thresholds. Asked in the background;
-    /// the question's own plan plays no part.
-    ///
-    /// # Errors
-    /// As [`Predict::predict`].
-    fn explore(
-        &self,
-        _question: Question<'_>,
-        _thresholds: &[f64],
-        _limits: &Limits,
-    ) -> Result<Explored, String> {
-        Err("plans can't be compared here".into())
+        head_ms(profile, table, (after, &self.hash), self.work)
     }
 }
 

@@ -9,8 +9,8 @@ use edgelesspart::model::Graph;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
-use edgelesspart::plan::Part;
-use edgelesspart::plan::{ExitRule, Placement, Plan, Split, SplitRule, plan};
+use edgelesspart::plan::Tier;
+use edgelesspart::plan::{ExitRule, Placement, Plan, plan_at, split};
 use edgelesspart::predict::policy::{Output, decide};
 use edgelesspart::protocol::message::DataSet;
 use edgelesspart::runtime::parts::{PartBundle, PartSpec, parts};
@@ -40,14 +40,14 @@ impl Network {
             threshold: 0.5,
             thresholds: vec![],
         };
-        let split = SplitRule::Layers { share: 0.5 };
-        let plan = plan(&table, &points, &split, &rule, None, None).unwrap();
+        let split = split::layers(&table, Tier::First, 0.5).unwrap().split;
+        let plan = plan_at(&table, &points, vec![split], &rule);
         let source = exits::replica(&graph).unwrap();
         let heads: Vec<Head> = points
             .iter()
-            .map(|p| exits::head(&source, p, Part::Edge, p.index as u64).unwrap())
+            .map(|p| exits::head(&source, p, "edge", p.index as u64).unwrap())
             .collect();
-        let head = |after: &str, _: Part| {
+        let head = |after: &str, _: Tier| {
             let head = heads.iter().find(|h| h.point.after == after)?;
             Some((head, 1.5))
         };
@@ -85,12 +85,7 @@ impl Network {
 
     /// The network as it is, as a part for either side.
     pub fn whole_bundle(&self) -> Vec<u8> {
-        let plan = Plan {
-            split: Split::CloudOnly,
-            split_after: None,
-            exits: vec![],
-            notes: vec![],
-        };
+        let plan = Plan::unmodified(Tier::Second, 2);
         let whole = parts(&self.graph, &self.table, &plan, &|_, _| None).unwrap();
         pack(whole.into_iter().next().unwrap())
     }

@@ -3,8 +3,8 @@
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
-use crate::exits::{Diagnostic, ExitPoint, Head, heads_with};
-use crate::plan::Part;
+use crate::exits::{Diagnostic, ExitPoint, Head};
+use crate::plan::{Tier, TierNames};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -39,7 +39,7 @@ struct Row<'a> {
 
 #[derive(Serialize)]
 struct HeadRow<'a> {
-    part: Part,
+    part: &'a str,
     hash: &'a str,
     parameters: usize,
     macs: u64,
@@ -55,7 +55,7 @@ struct Found<'a> {
 
 type Checked<'a> = (
     &'a ExitPoint,
-    Result<Vec<(Part, Head, Cost)>, Vec<Diagnostic>>,
+    Result<Vec<(Tier, Head, Cost)>, Vec<Diagnostic>>,
 );
 
 /// Runs the command.
@@ -65,10 +65,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     let pricer = Pricer::of(&place);
     let mut checked: Vec<Checked> = Vec::with_capacity(place.points.len());
     for point in &place.points {
-        let heads = source
-            .source
-            .with_library(|l| heads_with(&source.source.text, point, place.seed, l));
-        let heads = match heads {
+        let heads = match source.source.heads(point, &place.tiers, place.seed) {
             Ok(heads) => {
                 let priced = heads.into_iter().map(|(part, head)| {
                     let cost = pricer.cost(&head)?;
@@ -87,13 +84,19 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
             let document = Document {
                 source: &source.name,
                 network: &place.network.fused.name,
-                points: checked.iter().map(row).collect(),
+                points: checked.iter().map(|c| row(c, &place.tiers)).collect(),
             };
             serde_json::to_writer_pretty(&mut out, &document)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))
         }
-        false => human(&mut out, &source.name, &source.source.text, &checked),
+        false => human(
+            &mut out,
+            &source.name,
+            &source.source.text,
+            &checked,
+            &place.tiers,
+        ),
     };
     written.context("writing the findings")?;
     match failed {
@@ -106,10 +109,10 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     }
 }
 
-fn row<'a>((point, heads): &'a Checked) -> Row<'a> {
+fn row<'a>((point, heads): &'a Checked, tiers: &'a TierNames) -> Row<'a> {
     let made = heads.as_deref().unwrap_or_default();
-    let head = |(part, head, cost): &'a (Part, Head, Cost)| HeadRow {
-        part: *part,
+    let head = |(part, head, cost): &'a (Tier, Head, Cost)| HeadRow {
+        part: tiers.name(*part),
         hash: &head.hash,
         parameters: head.params,
         macs: head.macs,
@@ -124,7 +127,13 @@ fn row<'a>((point, heads): &'a Checked) -> Row<'a> {
     }
 }
 
-fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> io::Result<()> {
+fn human(
+    out: &mut impl Write,
+    name: &str,
+    text: &str,
+    checked: &[Checked],
+    tiers: &TierNames,
+) -> io::Result<()> {
     let errors = collect(checked, |(_, made)| {
         made.as_ref().err().into_iter().flatten()
     });
@@ -144,12 +153,12 @@ fn human(out: &mut impl Write, name: &str, text: &str, checked: &[Checked]) -> i
         }
     }
     for (point, made) in checked {
-        for (part, head, cost) in made.as_deref().unwrap_or_default() {
-            let both = made.as_ref().is_ok_and(|m| m.len() > 1);
-            let part = match (both, part) {
-                (false, _) => "",
-                (true, Part::Edge) => " on the edge",
-                (true, Part::Cloud) => " in the cloud",
+        for (tier, head, cost) in made.as_deref().unwrap_or_default() {
+            let apart = made.as_ref().is_ok_and(|m| m.len() > 1);
+            let part = if apart {
+                format!(" for {}", tiers.name(*tier))
+            } else {
+                String::new()
             };
             writeln!(
                 out,

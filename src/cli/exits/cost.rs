@@ -4,8 +4,8 @@ use super::Place;
 use crate::cli::CliError;
 use crate::device::Stats;
 use crate::exits::Head;
-use crate::plan::Part;
-use crate::run::head_cost::{self, Costs, Kind, OnTarget, Worth};
+use crate::predict::Kind;
+use crate::run::head_cost::{self, Costs, OnTarget, Worth};
 use serde::Serialize;
 
 /// What is known of one head.
@@ -59,15 +59,16 @@ impl Cost {
                 Kind::Predicted => "predicted from the layers there",
             };
             let emulated = if target.emulated { ", emulated" } else { "" };
-            let side = side(target.part);
+            let side = &target.part;
             first += &format!("; {side} {} ms ({kind}{emulated})", ms(target.ms));
         }
         let mut lines = vec![first];
         match &self.worth {
             Some(worth) => {
-                let place = match (worth.in_plan, worth.part) {
-                    (true, _) => "in the plan that ran".to_string(),
-                    (false, part) => format!("if it were added to the plan's {} part", side(part)),
+                let place = if worth.in_plan {
+                    "in the plan that ran".to_string()
+                } else {
+                    format!("if it were added to the plan's {} part", worth.part)
                 };
                 lines.push(format!(
                     "{}: {} ms a sample with it, {} without; accuracy {:.2} % and {:.2} % (predicted on \
@@ -85,13 +86,6 @@ impl Cost {
             None => {}
         }
         lines
-    }
-}
-
-fn side(part: Part) -> &'static str {
-    match part {
-        Part::Edge => "edge",
-        Part::Cloud => "cloud",
     }
 }
 

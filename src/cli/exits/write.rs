@@ -3,9 +3,9 @@
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
 use crate::cli::{CliError, error::Context};
-use crate::exits::{ExitPoint, Head, Line, heads_with};
+use crate::exits::{ExitPoint, Head, Line};
 use crate::model::export::write_file;
-use crate::plan::Part;
+use crate::plan::Tier;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -24,24 +24,19 @@ pub struct RenderArgs {
     /// Print PyTorch source that builds the same module; needs --at.
     #[arg(long, requires = "at", conflicts_with = "json")]
     pytorch: bool,
-    /// The head for this part, where the source tells parts apart.
-    #[arg(long, value_enum)]
-    part: Option<Side>,
+    /// The head for the part of this tier (`edge` or `cloud` where a session names no others), for
+    /// a source that tells them apart.
+    #[arg(long, value_name = "TIER")]
+    part: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Side {
-    Edge,
-    Cloud,
-}
-
 #[derive(Serialize)]
 struct Row<'a> {
     point: &'a ExitPoint,
-    part: Part,
+    part: &'a str,
     rendered: &'a str,
     hash: &'a str,
     parameters: usize,
@@ -51,35 +46,57 @@ struct Row<'a> {
     layers: &'a [Line],
 }
 
+/// A head of the source at one point.
+struct Made {
+    /// What the tier it is made for is called.
+    tier: String,
+    head: Head,
+    /// Whether the source makes others for other tiers.
+    apart: bool,
+    /// Whether it was asked for.
+    wanted: bool,
+}
+
 /// Runs the command.
 pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
     let text = source.source.text.as_str();
-    let mut heads: Vec<(Part, Head, bool)> = Vec::new();
+    let mut heads: Vec<Made> = Vec::new();
+    let wanted = match &args.part {
+        None => None,
+        Some(name) => Some(place.tiers.find(name).ok_or_else(|| {
+            let names = place.tiers.all().join(", ");
+            CliError::usage(format!(
+                "--part: there is no tier `{name}`; there are {names}"
+            ))
+        })?),
+    };
     for point in &place.points {
-        let made = source
-            .source
-            .with_library(|l| heads_with(text, point, place.seed, l))?;
-        let both = made.len() > 1;
-        let wanted = made.into_iter().filter(|(part, _)| match args.part {
-            Some(side) if both => matches!(
-                (side, part),
-                (Side::Edge, Part::Edge) | (Side::Cloud, Part::Cloud)
-            ),
-            _ => true,
+        let made = source.source.heads(point, &place.tiers, place.seed)?;
+        let apart = made.len() > 1;
+        let own = |tier: Tier| made.iter().any(|(other, _)| *other == tier);
+        // A tier without a head of its own has the first one's.
+        let wanted = wanted.map(|tier| if own(tier) { tier } else { Tier::First });
+        let made = made.into_iter().map(|(tier, head)| Made {
+            tier: place.tiers.name(tier).to_string(),
+            head,
+            apart,
+            wanted: wanted.is_none_or(|wanted| wanted == tier),
         });
-        heads.extend(wanted.map(|(part, head)| (part, head, both)));
+        heads.extend(made.filter(|made| made.wanted));
     }
-    for warning in heads.iter().flat_map(|(_, head, _)| &head.warnings) {
+    for warning in heads.iter().flat_map(|made| &made.head.warnings) {
         eprintln!("warning: {}:{}", source.name, warning.text(text));
     }
     let mut out = io::stdout().lock();
     if args.onnx.is_some() || args.pytorch {
-        let [(_, head, _)] = heads.as_slice() else {
-            return Err(CliError::usage(
-                "the source makes two heads here; say which with --part edge or --part cloud",
-            ));
+        let [Made { head, .. }] = heads.as_slice() else {
+            return Err(CliError::usage(format!(
+                "the source makes {} heads here; say which with --part: {}",
+                heads.len(),
+                place.tiers.all().join(", ")
+            )));
         };
         if let Some(path) = &args.onnx {
             write_file(&head.graph, path)?;
@@ -105,7 +122,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         false => {
             let mut written = Ok(());
             for head in &heads {
-                let cost = pricer.cost(&head.1)?;
+                let cost = pricer.cost(&head.head)?;
                 written = written.and_then(|()| human(&mut out, head, &cost));
             }
             written
@@ -117,13 +134,11 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     }
 }
 
-fn row<'a>(
-    (part, head, _): &'a (Part, Head, bool),
-    pricer: &Pricer<'_>,
-) -> Result<Row<'a>, CliError> {
+fn row<'a>(made: &'a Made, pricer: &Pricer<'_>) -> Result<Row<'a>, CliError> {
+    let head = &made.head;
     Ok(Row {
         point: &head.point,
-        part: *part,
+        part: &made.tier,
         rendered: &head.rendered,
         hash: &head.hash,
         parameters: head.params,
@@ -134,15 +149,12 @@ fn row<'a>(
     })
 }
 
-fn human(
-    out: &mut impl Write,
-    (part, head, both): &(Part, Head, bool),
-    cost: &Cost,
-) -> io::Result<()> {
-    let part = match (both, part) {
-        (false, _) => "",
-        (true, Part::Edge) => ", on the edge",
-        (true, Part::Cloud) => ", in the cloud",
+fn human(out: &mut impl Write, made: &Made, cost: &Cost) -> io::Result<()> {
+    let Made { tier, head, .. } = made;
+    let part = if made.apart {
+        format!(", for {tier}")
+    } else {
+        String::new()
     };
     let text = |line: &Line| format!("{}{}", "  ".repeat(line.depth + 1), line.text);
     let widths = head.lines.iter().map(|l| text(l).chars().count());

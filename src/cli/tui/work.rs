@@ -254,7 +254,9 @@ impl Processes {
         }
         let kept = Session::read(&left(out, job.goal)).map_err(|e| e.to_string())?;
         match &kept.results {
-            Some(results) => Results::of(results),
+            Some(results) => {
+                Results::of(results, job.session.tier_names()).map_err(|e| e.to_string())
+            }
             None => Ok(Results::default()),
         }
     }
@@ -300,7 +302,8 @@ impl Work for Processes {
         for file in files {
             let kept = Session::read(&file).ok();
             let kept = kept.filter(|k| same_ground(k, &session));
-            let results = kept.and_then(|k| Results::of(k.results.as_deref()?).ok());
+            let results =
+                kept.and_then(|k| Results::of(k.results.as_deref()?, session.tier_names()).ok());
             if let Some(results) = results {
                 all.absorb(results);
             }

@@ -4,7 +4,6 @@ use super::support::{learns, noise, point, run, sound};
 use crate::exits::{Diagnostic, Library, head_with};
 use crate::model::export::to_onnx;
 use crate::model::{Activation, Builder, Constant, Op, Shape, zoo::ZooModel};
-use crate::plan::Part;
 use pretty_assertions::assert_eq;
 
 /// A small network with a softmax: convolution, batch norm, pool, linear.
@@ -62,7 +61,7 @@ fn a_network_from_a_file_is_a_head_with_its_weights() {
     };
     let library = Library::new().with_files(&files);
     let at = point(&[4, 6, 6]);
-    let make = |source: &str| head_with(source, &at, Part::Edge, 3, &library);
+    let make = |source: &str| head_with(source, &at, "edge", 3, &library);
     let trained = make("[Onnx(\"own.onnx\")]").unwrap();
     let softmax = |d: &&Diagnostic| {
         d.message
@@ -92,7 +91,7 @@ fn a_network_from_a_file_is_a_head_with_its_weights() {
     let wrong = head_with(
         "[Onnx(\"own.onnx\")]",
         &point(&[4, 5, 5]),
-        Part::Edge,
+        "edge",
         0,
         &library,
     );
@@ -117,7 +116,7 @@ fn other_weights_in_the_file_make_another_head() {
         let files = move |_: &str| Ok(bytes.clone());
         let library = Library::new().with_files(&files);
         let at = point(&[3, 32, 32]);
-        head_with("[Onnx(\"a.onnx\")]", &at, Part::Edge, 0, &library)
+        head_with("[Onnx(\"a.onnx\")]", &at, "edge", 0, &library)
             .unwrap()
             .hash
     };

@@ -7,7 +7,6 @@ use crate::exits::{Head, TEMPLATES, head, points, replica};
 use crate::model::export::to_onnx;
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
-use crate::plan::Part;
 use rstest::rstest;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -79,7 +78,7 @@ fn every_template_stands_at_every_exit_point(#[case] network: ZooModel, #[case] 
     let mut tried = Vec::new();
     for (name, source) in shipped.chain([("replica", replica.as_str())]) {
         for point in points(&table, &fused) {
-            let head = head(source, &point, Part::Edge, 7).unwrap();
+            let head = head(source, &point, "edge", 7).unwrap();
             // Points of one shape give one head, which need be tried only once.
             if seen.insert((point.sample.clone(), head.hash.clone())) {
                 let place = format!("{name} after {}", point.after);

@@ -10,7 +10,6 @@ use super::support::{learns, point, sound};
 use crate::exits::layer::{LAYERS, Takes};
 use crate::exits::{BLOCKS, ExitError, Library, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;
-use crate::plan::Part;
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -63,7 +62,7 @@ fn files(name: &str) -> Result<Vec<u8>, String> {
     match name {
         "own" => Ok(network()),
         "features" => {
-            let made = head(source, &point(&[10]), Part::Edge, 2).map_err(|e| e.to_string())?;
+            let made = head(source, &point(&[10]), "edge", 2).map_err(|e| e.to_string())?;
             to_onnx(&made.graph).map_err(|e| e.to_string())
         }
         _ => Err("no such file".into()),
@@ -107,7 +106,7 @@ fn placed(source: &str, error: &ExitError) -> Result<(), TestCaseError> {
 
 fn holds(source: &str, sample: &[usize]) -> Result<(), TestCaseError> {
     let library = Library::new().with_files(&files);
-    match head_with(source, &point(sample), Part::Edge, 5, &library) {
+    match head_with(source, &point(sample), "edge", 5, &library) {
         Ok(head) => {
             // Norms of nothing but one value can turn rounding into anything.
             sound(&head, 0.1).map_err(TestCaseError::fail)?;
@@ -273,7 +272,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(source in "[\\[\\](){}#%,:a-zA-Z0-9 \n.é'\"-]{0,60}") {
-        if let Err(error) = head_with(&source, &point(&[4, 6, 6]), Part::Edge, 0, &Library::new()) {
+        if let Err(error) = head_with(&source, &point(&[4, 6, 6]), "edge", 0, &Library::new()) {
             placed(&source, &error)?;
         }
     }
@@ -285,7 +284,7 @@ proptest! {
         sample in prop::sample::select(&SAMPLES[..]),
     ) {
         let source = edited(source, &edits);
-        if let Err(error) = head_with(&source, &point(sample), Part::Edge, 0, &Library::new()) {
+        if let Err(error) = head_with(&source, &point(sample), "edge", 0, &Library::new()) {
             placed(&source, &error)?;
         }
     }

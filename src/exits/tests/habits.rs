@@ -54,7 +54,7 @@ use rstest::rstest;
 )]
 #[case("{% for i in [1] %}[{% if i %}{% endif %}", "end it by `{% endfor %}`")]
 fn a_habit_is_one_finding_with_a_way_out(#[case] source: &str, #[case] help: &str) {
-    let error = head(source, &point(&[16, 8, 8]), Part::Edge, 0).unwrap_err();
+    let error = head(source, &point(&[16, 8, 8]), "edge", 0).unwrap_err();
     assert_eq!(error.diagnostics.len(), 1, "{error}");
     let told = error.diagnostics[0].help.as_deref().unwrap_or_default();
     assert!(told.contains(help), "{error}");

@@ -3,16 +3,15 @@
 use super::support::{learns, point, sound};
 use crate::exits::{Head, Library, head, head_with, points, reference};
 use crate::model::{LayerTable, fuse, zoo::ZooModel};
-use crate::plan::Part;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
 fn made(source: &str, sample: &[usize]) -> Head {
-    head(source, &point(sample), Part::Edge, 3).unwrap()
+    head(source, &point(sample), "edge", 3).unwrap()
 }
 
 fn refused(source: &str, sample: &[usize]) -> Vec<(usize, usize, String)> {
-    let error = head(source, &point(sample), Part::Edge, 3).unwrap_err();
+    let error = head(source, &point(sample), "edge", 3).unwrap_err();
     let all = error.diagnostics.into_iter();
     all.map(|d| (d.line, d.column, d.message)).collect()
 }
@@ -173,7 +172,7 @@ fn own_templates_go_before_those_that_ship_and_findings_in_them_name_them() {
     let source = "{# mine #}\n{% include \"gap-mlp\" %}";
     let library =
         Library::new().with_template("gap-mlp.ron.j2", "[\n  GlobalAvgPool,\n  Linear(7),\n]");
-    let error = head_with(source, &point(&[4, 4, 4]), Part::Edge, 0, &library).unwrap_err();
+    let error = head_with(source, &point(&[4, 4, 4]), "edge", 0, &library).unwrap_err();
     let d = &error.diagnostics[0];
     assert_eq!((d.line, d.column), (2, 1), "{error}");
     assert!(
@@ -187,14 +186,7 @@ fn own_templates_go_before_those_that_ship_and_findings_in_them_name_them() {
         (2, "there is no template `gap-mpl` to include")
     );
     let library = Library::new().with_template("mine", "[\n{{ nothing }}\n]");
-    let error = head_with(
-        "\n{% include 'mine' %}",
-        &point(&[4]),
-        Part::Edge,
-        0,
-        &library,
-    )
-    .unwrap_err();
+    let error = head_with("\n{% include 'mine' %}", &point(&[4]), "edge", 0, &library).unwrap_err();
     let d = &error.diagnostics[0];
     assert!(d.message.starts_with("in `mine`, line 2"), "{error}");
     assert_eq!(d.line, 2, "{error}");
@@ -203,7 +195,7 @@ fn own_templates_go_before_those_that_ship_and_findings_in_them_name_them() {
 #[test]
 fn a_template_that_includes_itself_is_stopped() {
     let library = Library::new().with_template("a", "{% include 'a' %}");
-    let error = head_with("{% include 'a' %}", &point(&[4]), Part::Edge, 0, &library).unwrap_err();
+    let error = head_with("{% include 'a' %}", &point(&[4]), "edge", 0, &library).unwrap_err();
     assert!(
         error.diagnostics[0].message.contains("recursion"),
         "{error}"
@@ -231,7 +223,7 @@ fn a_head_heavier_than_the_network_before_it_is_warned_of() {
     let mut at = point(&[16, 8, 8]);
     at.macs = 100_000;
     let source = "[\n  Conv2d(32),\n  GlobalAvgPool,\n  Linear(classes),\n]";
-    let heavy = head(source, &at, Part::Edge, 0).unwrap();
+    let heavy = head(source, &at, "edge", 0).unwrap();
     assert_eq!(heavy.warnings.len(), 1);
     let warning = &heavy.warnings[0];
     assert_eq!((warning.line, warning.column), (2, 3), "{warning:?}");
@@ -240,7 +232,7 @@ fn a_head_heavier_than_the_network_before_it_is_warned_of() {
         "{warning:?}"
     );
     at.macs = 1_000_000;
-    assert_eq!(head(source, &at, Part::Edge, 0).unwrap().warnings, []);
+    assert_eq!(head(source, &at, "edge", 0).unwrap().warnings, []);
 }
 
 #[test]
@@ -290,7 +282,7 @@ fn lines_tell_shapes_and_costs() {
 fn garbage_in_the_file_is_a_finding() {
     let files = |_: &str| Ok(vec![7; 100]);
     let library = Library::new().with_files(&files);
-    let error = head_with("[Onnx(\"a.onnx\")]", &point(&[4]), Part::Edge, 0, &library).unwrap_err();
+    let error = head_with("[Onnx(\"a.onnx\")]", &point(&[4]), "edge", 0, &library).unwrap_err();
     assert_eq!(error.diagnostics[0].column, 2, "{error}");
 }
 
@@ -310,7 +302,7 @@ fn every_point_of_a_network_gets_the_shape_it_has() {
     let fused = fuse(&network.build((3, 32, 32), 10, 1).unwrap());
     let table = LayerTable::new(&fused).unwrap();
     for point in points(&table, &fused) {
-        let head = head("[GlobalAvgPool, Linear(classes)]", &point, Part::Edge, 0).unwrap();
+        let head = head("[GlobalAvgPool, Linear(classes)]", &point, "edge", 0).unwrap();
         assert_eq!(head.lines[0].input, point.sample);
     }
 }

@@ -5,7 +5,6 @@ use super::support::{difference, noise, point, run};
 use crate::exits::{Head, Library, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;
 use crate::model::zoo::ZooModel;
-use crate::plan::Part;
 use serde_json::json;
 use std::process::Command;
 
@@ -46,7 +45,7 @@ fn heads() -> Vec<Head> {
     let image = [9, 8, 8];
     let mut heads = Vec::new();
     let mut add = |source: &str, sample: &[usize]| {
-        heads.push(head(source, &point(sample), Part::Edge, 5).unwrap());
+        heads.push(head(source, &point(sample), "edge", 5).unwrap());
     };
     SOURCES.iter().for_each(|s| add(s, &image));
     TOKENS.iter().for_each(|s| add(s, &[7, 6]));
@@ -69,12 +68,7 @@ fn from_files() -> Vec<Head> {
         "own" => Ok(network()),
         "resnet" => Ok(zoo(ZooModel::ResNet { depth: 8, width: 4 }, 16)),
         "mobilenet" => Ok(zoo(ZooModel::MobileNetV2 { width: 0.25 }, 32)),
-        "pools" => Ok(to_onnx(
-            &head(POOLS, &point(&[4, 9, 9]), Part::Edge, 4)
-                .unwrap()
-                .graph,
-        )
-        .unwrap()),
+        "pools" => Ok(to_onnx(&head(POOLS, &point(&[4, 9, 9]), "edge", 4).unwrap().graph).unwrap()),
         _ => Err("no such file".to_string()),
     };
     let library = Library::new().with_files(&files);
@@ -92,7 +86,7 @@ fn from_files() -> Vec<Head> {
         ("[Onnx(\"pools\", trainable: false)]", &[4, 9, 9]),
     ];
     let make = |(source, sample): &(&str, &[usize])| {
-        head_with(source, &point(sample), Part::Edge, 5, &library).unwrap()
+        head_with(source, &point(sample), "edge", 5, &library).unwrap()
     };
     cases.iter().map(make).collect()
 }

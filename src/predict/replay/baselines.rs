@@ -1,44 +1,39 @@
 /*! What a plan is compared with: the unmodified network on either side, and the edge part alone. */
 
-use super::super::ConfidenceTable;
 use super::super::outcome::Outcome;
-use super::{Prepared, ReplayError, World, replay};
-use crate::plan::{Plan, Split};
+use super::super::{Evidence, Terms};
+use super::{PreparedPlan, ReplayError, replay};
+use crate::data::Set;
+use crate::plan::{Plan, Tier};
 use serde::{Deserialize, Serialize};
 
 /// The baselines, all predicted or all measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
-    /// The unmodified network on the edge.
+    /// The unmodified network on the first tier.
     pub original: Outcome,
-    /// The unmodified network in the cloud, its input sent as pixels and preprocessed there.
+    /// The unmodified network on the last tier, its input sent as pixels and preprocessed there.
     pub cloud_only: Outcome,
-    /// The edge part, its last exit always answering; `None` where it has none.
+    /// The first tier's part, its last exit always answering; `None` where it has none.
     pub edge_only: Option<Outcome>,
 }
 
-/// A plan without a split and without exits.
-fn unmodified(split: Split) -> Plan {
-    Plan {
-        split,
-        split_after: None,
-        exits: Vec::new(),
-        notes: Vec::new(),
-    }
-}
-
-/// The baselines of a plan, predicted.
+/// The baselines of a plan, predicted on a set.
 ///
 /// # Errors
-/// As [`Prepared::new`].
+/// As [`PreparedPlan::new`].
 pub fn baselines(
-    table: &ConfidenceTable,
+    evidence: &Evidence,
+    terms: &Terms,
+    set: Set,
     plan: &Plan,
-    world: &World,
 ) -> Result<Baselines, ReplayError> {
+    let tiers = evidence.tiers.count();
+    let last = evidence.tiers.tiers().next_back().unwrap_or(Tier::First);
+    let on = |tier| replay(evidence, terms, set, &Plan::unmodified(tier, tiers));
     Ok(Baselines {
-        original: replay(table, &unmodified(Split::EdgeOnly), world)?,
-        cloud_only: replay(table, &unmodified(Split::CloudOnly), world)?,
-        edge_only: Prepared::new(table, plan, world)?.edge_only(),
+        original: on(Tier::First)?,
+        cloud_only: on(last)?,
+        edge_only: PreparedPlan::new(evidence, terms, set, plan)?.edge_only(),
     })
 }

@@ -1,15 +1,14 @@
 /*! The classifiers a sample meets on its way, in order, with their columns and thresholds; and the
 comparison of a run with them. */
 
+use super::super::evidence::{Answers, Evidence, Terms};
 use super::super::outcome::Record;
 use super::super::policy::leaves;
 use super::super::table::TableError;
 use super::super::{Column, ConfidenceTable};
-use super::{ReplayError, World};
+use super::ReplayError;
 use crate::data::Set;
-use crate::plan::Element;
-use crate::plan::Part;
-use crate::plan::{Plan, PlannedExit, Split};
+use crate::plan::{Element, Plan, PlannedExit, Tier};
 use serde::{Deserialize, Serialize};
 
 /// Confidences this near to a threshold may fall on either side of it.
@@ -20,7 +19,7 @@ pub const WITHIN: f64 = 1e-5;
 pub(super) struct Stage<'a> {
     /// `None` for the final classifier.
     pub after: Option<String>,
-    pub part: Part,
+    pub tier: Tier,
     /// Hash of its head.
     pub hash: &'a str,
     threshold: f64,
@@ -36,9 +35,7 @@ pub(super) struct Chain<'a> {
     pub set: Set,
     pub labels: &'a [u16],
     pub stages: Vec<Stage<'a>>,
-    /// The first stage in the cloud; the count of stages if there is none.
-    pub first_cloud: usize,
-    /// Whether some cloud column is of F32 tensors though the wire carries another type.
+    /// Whether some column behind a split is of F32 tensors though the wire carries another type.
     pub as_f32: bool,
 }
 
@@ -84,60 +81,55 @@ impl Equality {
 
 impl<'a> Chain<'a> {
     pub fn new(
-        table: &'a ConfidenceTable,
+        evidence: &'a Evidence,
+        terms: &Terms,
+        answers: &'a Answers,
         plan: &Plan,
-        world: &World<'a>,
     ) -> Result<Chain<'a>, ReplayError> {
-        fits(plan, world)?;
+        fits(plan, evidence)?;
+        let table = &answers.table;
         if table.labels.is_empty() {
             return Err(ReplayError::Empty(table.set));
         }
-        let wire = wire_table(table, plan, world)?;
-        let travels_as_f32 = match plan.split {
-            Split::After(_) => world.wire.tensor == Element::F32,
-            // Pixels travel as they are.
-            Split::EdgeOnly | Split::CloudOnly => true,
+        let wires = Wires {
+            evidence,
+            answers,
+            plan,
+            element: terms.wire.tensor,
         };
         let mut as_f32 = false;
-        let measure = world.policy.confidence;
+        let measure = terms.policy.confidence;
         let mut stages = Vec::with_capacity(plan.exits.len() + 1);
         for exit in &plan.exits {
-            let mut column = head_column(table, exit, world)?;
-            if exit.part == Part::Cloud && !travels_as_f32 {
-                match wire.and_then(|w| w.column(&exit.after, Some(&column.head)).ok()) {
-                    Some(over_the_wire) => column = over_the_wire,
-                    None => as_f32 = true,
+            let mut column = head_column(table, exit, evidence)?;
+            match wires.before(exit.tier)? {
+                Carried::AsIs => {}
+                Carried::Otherwise(wire) => {
+                    let found = wire.and_then(|w| w.column(&exit.after, Some(&column.head)).ok());
+                    as_f32 |= found.is_none();
+                    column = found.unwrap_or(column);
                 }
             }
-            let named = world
-                .policy
-                .exits
-                .iter()
-                .any(|(name, _)| *name == exit.after);
+            let mut own = terms.policy.exits.iter();
             stages.push(Stage {
                 after: Some(exit.after.clone()),
-                part: exit.part,
+                tier: exit.tier,
                 hash: &column.head,
                 threshold: exit.threshold,
-                named,
+                named: own.any(|(name, _)| *name == exit.after),
                 prediction: &column.prediction,
                 confidence: column.confidence(measure),
             });
         }
         let mut last = table.final_column()?;
-        if !travels_as_f32 {
-            match wire.and_then(|w| w.final_column().ok()) {
-                Some(over_the_wire) => last = over_the_wire,
-                None => as_f32 = true,
-            }
+        if let Carried::Otherwise(wire) = wires.before(plan.last_tier())? {
+            let found = wire.and_then(|w| w.final_column().ok());
+            as_f32 |= found.is_none();
+            last = found.unwrap_or(last);
         }
-        let part = match plan.split {
-            Split::EdgeOnly => Part::Edge,
-            Split::After(_) | Split::CloudOnly => Part::Cloud,
-        };
         stages.push(Stage {
             after: None,
-            part,
+            tier: plan.last_tier(),
             hash: "",
             threshold: 0.0,
             named: false,
@@ -155,7 +147,6 @@ impl<'a> Chain<'a> {
         Ok(Chain {
             set: table.set,
             labels: &table.labels,
-            first_cloud: stages.iter().take_while(|s| s.part == Part::Edge).count(),
             stages,
             as_f32,
         })
@@ -237,19 +228,27 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// A plan whose layers the network has, exits in order of depth and on their side of the split.
-fn fits(plan: &Plan, world: &World) -> Result<(), ReplayError> {
+/// A plan whose layers the network has, splits and exits in order of depth, exits on their side.
+fn fits(plan: &Plan, evidence: &Evidence) -> Result<(), ReplayError> {
+    let network = &evidence.layers;
     let refuse = |what: String| {
         Err(ReplayError::OtherPlan {
-            network: world.layers.network.clone(),
+            network: network.network.clone(),
             what,
         })
     };
-    let layers = &world.layers.layers;
-    if let Split::After(at) = plan.split
-        && at + 1 >= layers.len()
-    {
-        return refuse(format!("there is nothing behind row {at} to split off"));
+    let (found, expected) = (plan.tiers(), evidence.tiers.count());
+    if found != expected {
+        return refuse(format!("it has {found} tiers, the session {expected}"));
+    }
+    let layers = &network.layers;
+    for at in plan.splits.iter().filter_map(|split| split.row()) {
+        if at + 1 >= layers.len() {
+            return refuse(format!("there is nothing behind row {at} to split off"));
+        }
+    }
+    if !plan.splits.is_sorted() {
+        return refuse("its splits are out of order".into());
     }
     let mut last = None;
     for exit in &plan.exits {
@@ -261,13 +260,7 @@ fn fits(plan: &Plan, world: &World) -> Result<(), ReplayError> {
             return refuse(format!("the exit after `{name}` is out of order"));
         }
         last = Some(exit.layer);
-        let on_its_side = match (&plan.split, exit.part) {
-            (Split::After(at), Part::Edge) => exit.layer <= *at,
-            (Split::After(at), Part::Cloud) => exit.layer > *at,
-            (Split::EdgeOnly, part) => part == Part::Edge,
-            (Split::CloudOnly, part) => part == Part::Cloud,
-        };
-        if !on_its_side {
+        if plan.tier_of(exit.layer) != exit.tier {
             return refuse(format!("the exit after `{name}` is across the split"));
         }
     }
@@ -277,10 +270,10 @@ fn fits(plan: &Plan, world: &World) -> Result<(), ReplayError> {
 fn head_column<'a>(
     table: &'a ConfidenceTable,
     exit: &PlannedExit,
-    world: &World,
+    evidence: &Evidence,
 ) -> Result<&'a Column, ReplayError> {
-    let mut keys = world.heads.iter();
-    if let Some(key) = keys.find(|k| k.after == exit.after && k.part == exit.part) {
+    let mut keys = evidence.heads.iter();
+    if let Some(key) = keys.find(|k| k.after == exit.after && k.tier == exit.tier) {
         return Ok(table.column(&exit.after, Some(&key.hash))?);
     }
     let same = |c: &&Column| c.after.as_deref() == Some(exit.after.as_str());
@@ -288,34 +281,56 @@ fn head_column<'a>(
     if count > 1 {
         return Err(ReplayError::Ambiguous {
             after: exit.after.clone(),
-            part: exit.part,
+            tier: exit.tier,
             count,
         });
     }
     Ok(table.column(&exit.after, None)?)
 }
 
-fn wire_table<'a>(
-    table: &ConfidenceTable,
-    plan: &Plan,
-    world: &World<'a>,
-) -> Result<Option<&'a ConfidenceTable>, ReplayError> {
-    let Split::After(at) = plan.split else {
-        return Ok(None);
-    };
-    let split = &world.layers.layers[at].name;
-    let found = world.wire_tables.iter().find(|w| {
-        w.split_after == *split && w.element == world.wire.tensor && w.table.set == table.set
-    });
-    let Some(found) = found else {
-        return Ok(None);
-    };
-    if found.table.labels != table.labels {
-        return Err(ReplayError::Table(TableError::Length {
-            after: split.clone(),
-            found: found.table.labels.len(),
-            expected: table.labels.len(),
-        }));
+/// The tables of what crossed a wire.
+struct Wires<'a, 'b> {
+    evidence: &'a Evidence,
+    answers: &'a Answers,
+    plan: &'b Plan,
+    element: Element,
+}
+
+/// How the tensor that a tier works on came to it.
+enum Carried<'a> {
+    /// As it was computed: over no wire, or over one that changes nothing.
+    AsIs,
+    /// As another element type; with the columns that were computed of it, if they were.
+    Otherwise(Option<&'a ConfidenceTable>),
+}
+
+impl<'a> Wires<'a, '_> {
+    fn before(&self, tier: Tier) -> Result<Carried<'a>, ReplayError> {
+        // Pixels travel as they are, and so does what is split off at neither end.
+        let crossed = self.plan.splits.iter().take(tier.index());
+        let mut crossed: Vec<usize> = crossed.filter_map(|split| split.row()).collect();
+        crossed.dedup();
+        if crossed.is_empty() || self.element == Element::F32 {
+            return Ok(Carried::AsIs);
+        }
+        // Columns are computed of a tensor that was encoded once.
+        let &[at] = crossed.as_slice() else {
+            return Ok(Carried::Otherwise(None));
+        };
+        let table = &self.answers.table;
+        let split = &self.evidence.layers.layers[at].name;
+        let found = self.answers.wires.iter().find(|w| {
+            w.split_after == *split && w.element == self.element && w.table.set == table.set
+        });
+        match found {
+            Some(found) if found.table.labels != table.labels => {
+                Err(ReplayError::Table(TableError::Length {
+                    after: split.clone(),
+                    found: found.table.labels.len(),
+                    expected: table.labels.len(),
+                }))
+            }
+            found => Ok(Carried::Otherwise(found.map(|found| &found.table))),
+        }
     }
-    Ok(Some(&found.table))
 }

@@ -1,49 +1,47 @@
 /*!
-Memory of either side, predicted: packed weights, arena and heads.
+Memory of each tier, predicted: packed weights, arena and heads.
 
 Where the part was measured these are its own. Else they are apportioned from the profile of the whole
-network. Packed weights: by the share of the network's parameters that lies on the side. The arena: by
-the side's largest set of live activations as a share of the network's. For the edge that is known from
-the layer table; for the cloud it is the network's where the peak lies behind the split, and else
-that of its largest layer, input and output together.
+network. Packed weights: by the share of the network's parameters that lies in the part. The arena: by
+the part's largest set of live activations as a share of the network's. For a part that begins at the
+input that is known from the layer table; for others it is the network's where the peak lies behind
+the split, and else that of its largest layer, input and output together.
 */
 
 use super::chain::Chain;
-use super::times::{head, measured_part, ranges};
-use super::{ReplayError, World};
+use super::times::head;
+use super::{Evidence, ReplayError};
 use crate::device::Profile;
 use crate::model::layers::LayerTable;
-use crate::plan::Part;
 use crate::plan::Plan;
 use std::ops::Range;
 
-/// Bytes at the edge and in the cloud.
+/// Bytes of each tier's part, in order; 0 for a tier that runs nothing.
 pub(super) fn predicted(
     chain: &Chain,
     plan: &Plan,
-    world: &World,
-) -> Result<[usize; 2], ReplayError> {
-    let measured = world.assembled.iter().find(|a| a.is_of(plan));
-    let [edge, cloud] = ranges(plan, world.layers);
-    let side = |part: Part, profile: &Profile, rows: Range<usize>| -> Result<usize, ReplayError> {
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        if let Some(part) = measured_part(measured, part) {
-            return Ok(part.weight_bytes + part.arena_bytes);
-        }
-        let mut bytes = apportioned(profile, world.layers, rows);
-        for (exit, stage) in plan.exits.iter().zip(&chain.stages) {
-            if exit.part == part {
-                bytes += head(profile, &exit.after, stage.hash)?.bytes;
+    evidence: &Evidence,
+) -> Result<Vec<usize>, ReplayError> {
+    let measured = evidence.assembled.iter().find(|a| a.is_of(plan));
+    plan.chain()
+        .map(|tier| {
+            let rows = plan.rows(tier, evidence.layers.layers.len());
+            if rows.is_empty() {
+                return Ok(0);
             }
-        }
-        Ok(bytes)
-    };
-    Ok([
-        side(Part::Edge, world.edge, edge)?,
-        side(Part::Cloud, world.cloud, cloud)?,
-    ])
+            if let Some(part) = measured.and_then(|m| m.part(tier)) {
+                return Ok(part.weight_bytes + part.arena_bytes);
+            }
+            let profile = evidence.profile(tier)?;
+            let mut bytes = apportioned(profile, &evidence.layers, rows);
+            for (exit, stage) in plan.exits.iter().zip(&chain.stages) {
+                if exit.tier == tier {
+                    bytes += head(profile, &exit.after, stage.hash)?.bytes;
+                }
+            }
+            Ok(bytes)
+        })
+        .collect()
 }
 
 fn apportioned(profile: &Profile, table: &LayerTable, rows: Range<usize>) -> usize {

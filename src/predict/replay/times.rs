@@ -1,12 +1,10 @@
 /*! How long a sample takes to each classifier, in the mean and usually; and what it sends. */
 
 use super::chain::Chain;
-use super::{Assembled, ReplayError, World};
-use crate::device::{LinkProfile, PartProfile, Profile, Stats};
+use super::{Assembled, Evidence, ReplayError, Terms};
+use crate::device::{HeadProfile, LinkProfile, Profile, Stats};
 use crate::model::layers::LayerTable;
-use crate::plan::Part;
-use crate::plan::{Element, Wire};
-use crate::plan::{Plan, Split};
+use crate::plan::{Element, Plan, Split, Tier, Wire};
 
 /// Milliseconds of something that runs. A mean answers for means; a median, paced by recorded runs
 /// of the whole network, for percentiles: one disturbed run in a hundred moves a mean, and would move
@@ -42,91 +40,97 @@ struct Segment {
 
 /// What a sample has spent when a classifier has answered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Spent {
-    pub edge: Time,
-    /// Encoding, link, decoding.
-    pub fixed: f64,
-    pub cloud: Time,
+pub(super) struct Elapsed {
+    /// Computing, by tier.
+    pub tiers: [Time; 4],
+    /// On links, milliseconds.
+    pub links: f64,
+}
+
+impl Elapsed {
+    /// Milliseconds in the mean.
+    pub fn mean(&self) -> f64 {
+        let computing: f64 = self.tiers.iter().map(|time| time.mean).sum();
+        computing + self.links
+    }
 }
 
 /// The times of a plan.
 #[derive(Debug, Clone)]
 pub(super) struct Times {
-    /// One a stage of the chain.
-    segments: Vec<Segment>,
-    /// Stages before this one end at the edge.
-    first_cloud: usize,
-    /// Time of the edge between its last exit and the split.
-    to_split: Time,
-    /// Encoding, link and decoding of what is offloaded.
-    offload: f64,
-    pub decode: f64,
-    pub payload: f64,
-    pub from_parts: bool,
+    /// One per stage of the chain, with its tier.
+    segments: Vec<(Tier, Segment)>,
+    /// Time of each tier between its last exit and the split behind it.
+    to_split: [Time; 4],
+    /// One per hop: the round trip of what is sent on, milliseconds.
+    round_trip: Vec<f64>,
+    /// One per hop: bytes that a sample sends.
+    pub payload: Vec<f64>,
 }
 
 impl Times {
-    pub fn new(chain: &Chain, plan: &Plan, world: &World) -> Result<Times, ReplayError> {
-        for profile in [world.edge, world.cloud] {
-            belongs(profile, world.layers)?;
-        }
-        let measured = world.assembled.iter().find(|a| a.is_of(plan));
-        let [edge_layers, cloud_layers] = ranges(plan, world.layers);
-        let (edge, edge_part) = side(
-            chain,
-            plan,
-            world,
-            measured,
-            Part::Edge,
-            edge_layers.clone(),
-        )?;
-        let (cloud, cloud_part) = side(chain, plan, world, measured, Part::Cloud, cloud_layers)?;
-        let mut segments = edge;
-        // At the edge, a trailing segment leads to the split and no classifier.
-        let to_split = match plan.split {
-            Split::EdgeOnly => Time::default(),
-            _ => segments.pop().map_or_else(Time::default, |s| s.body),
+    pub fn new(
+        chain: &Chain,
+        plan: &Plan,
+        evidence: &Evidence,
+        terms: &Terms,
+    ) -> Result<Times, ReplayError> {
+        let measured = evidence.assembled.iter().find(|a| a.is_of(plan));
+        let mut times = Times {
+            segments: Vec::with_capacity(chain.stages.len()),
+            to_split: [Time::default(); 4],
+            round_trip: Vec::new(),
+            payload: Vec::new(),
         };
-        segments.extend(cloud);
-        let payload = match plan.split {
-            Split::EdgeOnly => 0.0,
-            Split::CloudOnly => pixels(world.layers),
-            Split::After(at) => tensor(world.layers, at, world.wire, world.codec.compressed),
-        };
-        let (mut offload, mut decode) = (0.0, 0.0);
-        if plan.split != Split::EdgeOnly {
-            decode = world.codec.decode_ms;
-            offload = world.codec.encode_ms + decode;
-            offload += round_trip(world.link, payload).ok_or(ReplayError::NoLink)?;
+        let last = plan.last_tier();
+        for tier in plan.chain() {
+            let rows = plan.rows(tier, evidence.layers.layers.len());
+            if rows.is_empty() {
+                continue;
+            }
+            let mut segments = part(chain, plan, evidence, measured, tier, rows)?;
+            // Before a link, a trailing segment leads to the split and to no classifier.
+            if tier != last
+                && let Some(trailing) = segments.pop()
+            {
+                times.to_split[tier.index()] = trailing.body;
+            }
+            times
+                .segments
+                .extend(segments.into_iter().map(|s| (tier, s)));
         }
-        Ok(Times {
-            segments,
-            first_cloud: chain.first_cloud,
-            to_split,
-            offload,
-            decode,
-            payload,
-            from_parts: edge_part && cloud_part,
-        })
+        for (tier, split) in plan.chain().zip(&plan.splits) {
+            let payload = match split {
+                Split::End => 0.0,
+                Split::Start => pixels(&evidence.layers),
+                Split::After(at) => tensor(&evidence.layers, *at, terms.wire),
+            };
+            let used = tier < last;
+            times.payload.push(payload);
+            times.round_trip.push(if used {
+                round_trip(evidence.link(tier)?, payload).ok_or(ReplayError::NoLink)?
+            } else {
+                0.0
+            });
+        }
+        Ok(times)
     }
 
     /// What is spent at each stage, with the head of one stage left out if so asked.
-    pub fn reaching(&self, without: Option<usize>) -> Vec<Spent> {
-        let mut spent = Spent::default();
+    pub fn reaching(&self, without: Option<usize>) -> Vec<Elapsed> {
+        let mut spent = Elapsed::default();
+        let mut at = 0;
         let stages = self.segments.iter().enumerate();
         stages
-            .map(|(k, segment)| {
-                if k == self.first_cloud {
-                    spent.edge += self.to_split;
-                    spent.fixed += self.offload;
+            .map(|(k, (tier, segment))| {
+                while at < tier.index() {
+                    spent.tiers[at] += self.to_split[at];
+                    spent.links += self.round_trip.get(at).copied().unwrap_or(0.0);
+                    at += 1;
                 }
-                let side = match k < self.first_cloud {
-                    true => &mut spent.edge,
-                    false => &mut spent.cloud,
-                };
-                *side += segment.body;
+                spent.tiers[at] += segment.body;
                 if without != Some(k) {
-                    *side += segment.head;
+                    spent.tiers[at] += segment.head;
                 }
                 spent
             })
@@ -147,47 +151,22 @@ fn belongs(profile: &Profile, layers: &LayerTable) -> Result<(), ReplayError> {
     })
 }
 
-/// Rows of the layer table on either side.
-pub(super) fn ranges(plan: &Plan, layers: &LayerTable) -> [std::ops::Range<usize>; 2] {
-    let end = layers.layers.len();
-    let split = match plan.split {
-        Split::After(at) => at + 1,
-        Split::EdgeOnly => end,
-        Split::CloudOnly => 0,
-    };
-    [0..split, split..end]
-}
-
-/// The part's measured times, if they are there and have the plan's segments.
-pub(super) fn measured_part(measured: Option<&Assembled>, part: Part) -> Option<&PartProfile> {
-    match part {
-        Part::Edge => measured?.edge.as_ref(),
-        Part::Cloud => measured?.cloud.as_ref(),
-    }
-}
-
-/// The segments of one side: one an exit and one behind the last, which may be nothing. Says whether
-/// they come from the measured part.
-fn side(
+/// The segments of one tier's part: one per exit and one behind the last, which may be nothing.
+fn part(
     chain: &Chain,
     plan: &Plan,
-    world: &World,
+    evidence: &Evidence,
     measured: Option<&Assembled>,
-    part: Part,
+    tier: Tier,
     rows: std::ops::Range<usize>,
-) -> Result<(Vec<Segment>, bool), ReplayError> {
-    if rows.is_empty() {
-        return Ok((Vec::new(), true));
-    }
-    let profile = match part {
-        Part::Edge => world.edge,
-        Part::Cloud => world.cloud,
-    };
+) -> Result<Vec<Segment>, ReplayError> {
+    let profile = evidence.profile(tier)?;
+    belongs(profile, &evidence.layers)?;
     let exits = plan.exits.iter().zip(&chain.stages);
-    let exits: Vec<_> = exits.filter(|(e, _)| e.part == part).collect();
+    let exits: Vec<_> = exits.filter(|(e, _)| e.tier == tier).collect();
     let trailing = exits.last().is_none_or(|(e, _)| e.layer + 1 < rows.end);
     let count = exits.len() + usize::from(trailing);
-    if let Some(part) = measured_part(measured, part)
+    if let Some(part) = measured.and_then(|m| m.part(tier))
         && part.segments.len() == count
         && part.heads.len() == count
     {
@@ -201,7 +180,7 @@ fn side(
         if !trailing {
             segments.push(Segment::default());
         }
-        return Ok((segments, true));
+        return Ok(segments);
     }
     if exits.is_empty() && rows.len() == profile.layers.len() {
         // The whole network was measured as a whole: no need to sum.
@@ -209,7 +188,7 @@ fn side(
             body: profile.total_ms.into(),
             head: Time::default(),
         };
-        return Ok((vec![whole], false));
+        return Ok(vec![whole]);
     }
     let sum = |rows: std::ops::Range<usize>| {
         let mut sum = Time::default();
@@ -232,7 +211,7 @@ fn side(
         body: sum(from..rows.end),
         head: Time::default(),
     });
-    Ok((segments, false))
+    Ok(segments)
 }
 
 /// What was measured of a head.
@@ -240,7 +219,7 @@ pub(super) fn head<'a>(
     profile: &'a Profile,
     after: &str,
     hash: &str,
-) -> Result<&'a crate::device::HeadProfile, ReplayError> {
+) -> Result<&'a HeadProfile, ReplayError> {
     let mut heads = profile.heads.iter();
     let found = heads.find(|h| h.after == after && h.hash == hash);
     found.ok_or_else(|| ReplayError::HeadNotTimed {
@@ -256,7 +235,7 @@ fn header(rank: usize) -> f64 {
 }
 
 /// Bytes of the split tensor of one sample.
-fn tensor(layers: &LayerTable, at: usize, wire: Wire, compressed: f64) -> f64 {
+fn tensor(layers: &LayerTable, at: usize, wire: Wire) -> f64 {
     let layer = &layers.layers[at];
     let elements = (layer.activation_bytes / 4) as f64;
     let body = match wire.tensor {
@@ -265,7 +244,7 @@ fn tensor(layers: &LayerTable, at: usize, wire: Wire, compressed: f64) -> f64 {
         // Scale and zero point.
         Element::U8 => elements + 8.0,
     };
-    header(layer.shape.rank()) + body * compressed
+    header(layer.shape.rank()) + body
 }
 
 /// Bytes of an image sent as pixels.

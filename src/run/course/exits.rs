@@ -3,7 +3,7 @@
 use super::Course;
 use crate::data::Set;
 use crate::exits::Head;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::keep::Listener;
 use crate::run::learn::{self, Lesson};
 use crate::run::{Event, RunError, Stage, tables};
@@ -14,7 +14,7 @@ impl Course<'_> {
     pub(super) fn learn(
         &mut self,
         on: Listener,
-        heads: &[(Part, Head)],
+        heads: &[(Tier, Head)],
         frozen: Option<usize>,
     ) -> Result<(), RunError> {
         let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
@@ -59,7 +59,7 @@ impl Course<'_> {
             .with("test", data.hash(Set::Test))
             .key();
         let (session, network, cancel) = (self.session, &self.network, self.cancel);
-        let heads: Vec<(Part, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+        let heads: Vec<(Tier, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
         if let Some(results) = session.results.as_deref()
             && results.tables_key == key
             && let (Some(calibration), Some(test)) = (&results.calibration, &results.test)

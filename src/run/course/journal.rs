@@ -1,6 +1,6 @@
 /*! What of a run's events its journal keeps. */
 
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::{Event, Stage};
 
 /// Which events a journal wants: of a stage's progress five a second, and the last; of a target's
@@ -8,7 +8,7 @@ use crate::run::{Event, Stage};
 #[derive(Default)]
 pub(super) struct Due {
     progress: Option<(Stage, f64)>,
-    vitals: Vec<((Part, usize), f64)>,
+    vitals: Vec<((Tier, usize), f64)>,
 }
 
 impl Due {
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(kept.collect::<Vec<u64>>(), [1, 206, 411, 616, 821, 1000]);
         assert!(due.is(&Event::Started(Stage::Plan), 0.0));
         let vitals = |index| Event::Vitals {
-            part: Part::Edge,
+            part: Tier::First,
             index,
             vitals: Vitals::default(),
         };

@@ -4,10 +4,10 @@ use super::Course;
 use crate::data::Set;
 use crate::device::PartProfile;
 use crate::plan::Element;
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
+use crate::plan::Plan;
+use crate::plan::Tier;
 use crate::report::Report;
-use crate::run::distribute::{Ground, Parts, Ran, What, test_set, unmodified};
+use crate::run::distribute::{Ground, Parts, Ran, What, test_set};
 use crate::run::keep::{Listener, told};
 use crate::run::{Event, RunError, Stage, report, summary, tables};
 use crate::session::results::WireTables;
@@ -34,10 +34,10 @@ impl Course<'_> {
         let timed = keep.stage(
             on,
             (Stage::Plan, "parts", &key("parts", &[])),
-            |timed: &Vec<(Part, PartProfile)>| format!("{} assembled parts timed", timed.len()),
+            |timed: &Vec<(Tier, PartProfile)>| format!("{} assembled parts timed", timed.len()),
             |teller| ground.time_parts(teller, fleet, &parts),
         )?;
-        if session.wire.tensor != Element::F32 && parts.edge.is_some() && parts.cloud.is_some() {
+        if session.wire.tensor != Element::F32 && parts.all().count() > 1 {
             let tables_key = format!("{} {}", self.results.tables_key, key("wire", &[]));
             let (network, heads, cancel) = (&self.network, &self.heads, self.cancel);
             let over = keep.stage(
@@ -71,28 +71,21 @@ impl Course<'_> {
         self.results
             .note(What::Plan.name(), Some(plan), measured.clone());
         let mut baselines = Vec::new();
-        let edge_exits = plan.exits.iter().any(|e| e.part == Part::Edge);
+        // Alone, the first tier's part needs an exit to answer, and something to leave out.
+        let can_be_alone = plan.offloads() && plan.exits_in(Tier::First).next().is_some();
+        let last = plan.chain().next_back().unwrap_or(Tier::First);
         for what in [What::Original, What::CloudOnly, What::EdgeOnly] {
             let alone = match what {
-                What::Original => unmodified(Split::EdgeOnly),
-                What::CloudOnly => unmodified(Split::CloudOnly),
-                _ if !edge_exits || plan.split == Split::EdgeOnly => continue,
+                What::Original => Plan::unmodified(Tier::First, plan.tiers()),
+                What::CloudOnly => Plan::unmodified(last, plan.tiers()),
+                _ if !can_be_alone => continue,
                 _ => Plan {
-                    split: Split::EdgeOnly,
-                    exits: plan
-                        .exits
-                        .iter()
-                        .filter(|e| e.part == Part::Edge)
-                        .cloned()
-                        .collect(),
-                    ..plan.clone()
+                    exits: plan.exits_in(Tier::First).cloned().collect(),
+                    ..Plan::unmodified(Tier::First, plan.tiers())
                 },
             };
             let own = match what {
-                What::EdgeOnly => Parts {
-                    cloud: None,
-                    ..parts.clone()
-                },
+                What::EdgeOnly => parts.only(Tier::First),
                 _ => Parts::of(&self.network, &alone, &self.heads)?,
             };
             let key = summary::run_key(session, &own, &test_hash);
@@ -117,7 +110,6 @@ impl Course<'_> {
                     name: &self.options.name,
                     data,
                     results: &self.results,
-                    points: &self.network.points,
                     ran: &ran,
                     measured: &measured,
                     baselines: &baselines,

@@ -5,7 +5,7 @@ use crate::device::{LinkProfile, Profile};
 use crate::exits::Head;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::{HeadToProfile, JobRequest, JobResult};
 use crate::run::distribute::RUNS;
 use crate::run::keep::{Listener, Teller};
@@ -18,7 +18,7 @@ impl Course<'_> {
     fn first(
         &mut self,
         on: Listener,
-        part: Part,
+        part: Tier,
         file: &str,
         keys: &[String],
     ) -> Result<usize, RunError> {
@@ -40,11 +40,13 @@ impl Course<'_> {
     }
 
     /// The layers of both sides, and the link between them.
-    pub(super) fn profile(&mut self, on: Listener, heads: &[(Part, Head)]) -> Result<(), RunError> {
+    pub(super) fn profile(&mut self, on: Listener, heads: &[(Tier, Head)]) -> Result<(), RunError> {
         let session = self.session;
         let target = |t: &Target| format!("{t:?} {}", summary::machine());
         let mut targets = Vec::new();
-        for (part, all) in [(Part::Edge, &session.edge), (Part::Cloud, &session.cloud)] {
+        let names = session.tier_names();
+        for part in names.tiers() {
+            let all = session.targets(part);
             let keys: Vec<String> = all
                 .iter()
                 .map(|of| {
@@ -58,10 +60,8 @@ impl Course<'_> {
                     inputs.key()
                 })
                 .collect();
-            let (file, side) = match part {
-                Part::Edge => ("profile-edge", "edge"),
-                Part::Cloud => ("profile-cloud", "cloud"),
-            };
+            let side = names.name(part);
+            let file = &format!("profile-{side}");
             let index = self.first(on, part, file, &keys)?;
             targets.push(target(&all[index]));
             let (fleet, network) = (&mut self.fleet, &self.network);
@@ -97,10 +97,7 @@ impl Course<'_> {
                 part,
                 profile: Box::new(profile.clone()),
             });
-            match part {
-                Part::Edge => self.results.edge = Some(profile),
-                Part::Cloud => self.results.cloud = Some(profile),
-            }
+            self.results.set_profile(part, profile);
         }
         let key = Inputs::new()
             .with("edge", &targets[0])
@@ -112,11 +109,11 @@ impl Course<'_> {
             (Stage::Link, "link", &key.key()),
             summary::link,
             |teller| {
-                let lead = fleet.lead(teller, Part::Cloud)?;
+                let lead = fleet.lead(teller, Tier::Second)?;
                 let cloud = fleet.cloud_target(teller, lead, Some(false))?;
                 let link = session.link;
                 let request = JobRequest::MeasureLink { cloud, link };
-                match fleet.job(teller, Part::Edge, request)? {
+                match fleet.job(teller, Tier::First, request)? {
                     JobResult::Link(link) => Ok::<LinkProfile, _>(link),
                     _ => Err(RunError::OtherAnswer),
                 }

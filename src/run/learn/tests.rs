@@ -20,7 +20,7 @@ struct Bench {
 struct Did {
     learnt: Vec<String>,
     backbone: bool,
-    heads: Vec<(Part, Head)>,
+    heads: Vec<(Tier, Head)>,
     keys: Vec<String>,
     said: Vec<String>,
 }

@@ -3,8 +3,8 @@ Targets that aren't there: of several on a side, one that can't be reached is do
 said so once, named in the report, and asked again later.
 */
 
-use super::{Fleet, is_away, side_name};
-use crate::plan::Part;
+use super::{Fleet, is_away};
+use crate::plan::Tier;
 use crate::run::keep::Teller;
 use crate::run::{Event, RunError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ impl Fleet<'_> {
     pub(in crate::run) fn answering(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
     ) -> Result<Vec<usize>, RunError> {
         let all = self.targets(part).len();
         let mut there = Vec::new();
@@ -31,7 +31,7 @@ impl Fleet<'_> {
             match self.reach(teller, part, index) {
                 Ok(_) => {
                     if self.away.remove(&(part, index)).is_some() {
-                        let side = side_name(part);
+                        let side = self.names.name(part).to_string();
                         teller.say(format!("{side} {index} answers now"));
                     }
                     there.push(index);
@@ -49,13 +49,13 @@ impl Fleet<'_> {
     }
 
     /// Whether a target that couldn't be reached is not to be asked yet.
-    pub(super) fn left_alone(&self, part: Part, index: usize) -> bool {
+    pub(super) fn left_alone(&self, part: Tier, index: usize) -> bool {
         let away = self.away.get(&(part, index));
         away.is_some_and(|(since, _)| since.elapsed() < BREAK)
     }
 
     /// What to tell where nobody on a side answers: of this one, or of the first.
-    pub(in crate::run) fn nobody(&mut self, part: Part, index: Option<usize>) -> RunError {
+    pub(in crate::run) fn nobody(&mut self, part: Tier, index: Option<usize>) -> RunError {
         let all = self.targets(part).len();
         let mut of = |index| self.away.remove(&(part, index)).map(|(_, error)| error);
         let told = index.and_then(&mut of);
@@ -70,7 +70,7 @@ impl Fleet<'_> {
     pub(in crate::run) fn lose(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
         error: RunError,
         others: bool,
@@ -86,11 +86,11 @@ impl Fleet<'_> {
     pub(in crate::run) fn miss(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
         error: RunError,
     ) {
-        let side = side_name(part);
+        let side = self.names.name(part).to_string();
         self.side(part)[index] = None;
         let place = (part, index);
         if !self.away.contains_key(&place) {
@@ -106,7 +106,7 @@ impl Fleet<'_> {
     }
 
     /// Says which one of a side single jobs are for.
-    pub(in crate::run) fn prefer(&mut self, part: Part, index: usize) {
+    pub(in crate::run) fn prefer(&mut self, part: Tier, index: usize) {
         self.lead.insert(part, index);
     }
 
@@ -114,7 +114,7 @@ impl Fleet<'_> {
     pub(in crate::run) fn lead(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
     ) -> Result<usize, RunError> {
         if self.targets(part).len() < 2 {
             return Ok(0);

@@ -2,7 +2,7 @@
 
 use super::secrets::is_private;
 use super::{Fleet, is_away};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::{CloudTarget, V2Model};
 use crate::run::RunError;
 use crate::run::keep::Teller;
@@ -32,7 +32,7 @@ impl Fleet<'_> {
                 ..CloudTarget::new(url)
             });
         }
-        let reached = self.reach(teller, Part::Cloud, index)?;
+        let reached = self.reach(teller, Tier::Second, index)?;
         let target = CloudTarget {
             token: reached.token.clone(),
             believed: reached.believed.clone(),
@@ -84,20 +84,20 @@ impl Fleet<'_> {
                 self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
             let put = match served {
                 true => Ok(()),
-                false if self.left_alone(Part::Cloud, index) => continue,
-                false => self.put(teller, Part::Cloud, index, bytes).map(drop),
+                false if self.left_alone(Tier::Second, index) => continue,
+                false => self.put(teller, Tier::Second, index, bytes).map(drop),
             };
             match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
                 Ok(target) => targets.push((index, target)),
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(teller, Part::Cloud, index, error);
+                    self.miss(teller, Tier::Second, index, error);
                     failed = Some(index);
                 }
                 Err(error) => return Err(error),
             }
         }
         match targets.is_empty() {
-            true => Err(self.nobody(Part::Cloud, failed)),
+            true => Err(self.nobody(Tier::Second, failed)),
             false => Ok(targets),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::LAST_WORDS;
 use super::watch;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::protocol::message::JobEvent;
 use crate::run::Event;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const RENEW: Duration = Duration::from_secs(5);
 
 /// Tells of a connection to a job that is lost, or there again.
-pub(super) fn connection(teller: &mut Teller, part: Part, index: usize, event: &JobEvent) {
+pub(super) fn connection(teller: &mut Teller, part: Tier, index: usize, event: &JobEvent) {
     let state = match event {
         JobEvent::Lost { error, again_ms } => {
             watch::reconnecting(Duration::from_millis(*again_ms), error)

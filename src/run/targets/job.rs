@@ -2,7 +2,7 @@
 
 use super::holding::{Holding, connection};
 use super::{Fleet, LAST_WORDS, LOOK};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{JobEvent, JobRequest, JobResult};
 use crate::run::RunError;
@@ -14,7 +14,7 @@ impl Fleet<'_> {
     pub(in crate::run) fn job(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         request: JobRequest,
     ) -> Result<JobResult, RunError> {
         let index = self.lead(teller, part)?;
@@ -30,7 +30,7 @@ impl Fleet<'_> {
     pub(super) fn job_at(
         &mut self,
         teller: &mut Teller,
-        part: Part,
+        part: Tier,
         index: usize,
         request: &JobRequest,
         on: &mut dyn FnMut(&mut Teller, JobEvent),
@@ -95,7 +95,7 @@ impl Fleet<'_> {
         if !matches!(error, RunError::Client(ClientError::Unreachable { .. })) {
             return error;
         }
-        for reached in self.edge.iter_mut().chain(&mut self.cloud).flatten() {
+        for reached in self.tiers.iter_mut().flatten().flatten() {
             if let Some(local) = &mut reached.local
                 && let Some(words) = local.died()
             {

@@ -4,7 +4,7 @@ run to their end. The next run of the session finds both by a file in the out fo
 them. No token stands there: each of these targets keeps its own, in its own folder.
 */
 
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::JobRequest;
 use crate::protocol::tls;
 use crate::run::RunError;
@@ -25,7 +25,7 @@ struct Written {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
-    part: Part,
+    part: Tier,
     index: usize,
     /// Another session may want others.
     options: String,
@@ -77,7 +77,7 @@ impl Left {
     /// The target that an earlier run left at this place, if it answers and is what is wanted now.
     pub(super) async fn rejoin(
         &mut self,
-        part: Part,
+        part: Tier,
         index: usize,
         options: &LocalOptions,
     ) -> Option<LocalAgent> {
@@ -97,7 +97,7 @@ impl Left {
     /// Writes down a target, so that it can be found.
     pub(super) fn note(
         &mut self,
-        part: Part,
+        part: Tier,
         index: usize,
         options: &LocalOptions,
         agent: &LocalAgent,

@@ -6,7 +6,7 @@ over. A record that was fetched stays, and its sample isn't run again: nothing c
 
 use super::holding::{Holding, connection};
 use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
@@ -162,17 +162,19 @@ impl Fleet<'_> {
         let several = shards.len() > 1;
         let mut clients = Vec::new();
         for shard in &shards {
-            let client = self.reach(teller, Part::Edge, shard.index)?.client.clone();
+            let client = self.reach(teller, Tier::First, shard.index)?.client.clone();
             clients.push(match several {
                 true => client.patience(PATIENCE),
                 false => client,
             });
         }
-        let (cancel, edge, left) = (self.cancel, &mut self.edge, self.left.as_ref());
+        let cancel = self.cancel;
+        let edge = self.tiers[Tier::First.index()].as_mut_slice();
+        let left = self.left.as_ref();
         let watch = &mut self.watch;
         let mut holding = Holding::new(&self.pause);
         for shard in &shards {
-            watch.leave_alone((Part::Edge, shard.index), true);
+            watch.leave_alone((Tier::First, shard.index), true);
         }
         let done = self.runtime.block_on(async {
             let (events, mut inbox) = mpsc::unbounded_channel();
@@ -233,7 +235,7 @@ impl Fleet<'_> {
                                 JobEvent::Progress(last[at].clone())
                             }
                             other => {
-                                connection(teller, Part::Edge, index, &other);
+                                connection(teller, Tier::First, index, &other);
                                 other
                             }
                         };
@@ -307,7 +309,7 @@ impl Fleet<'_> {
                         lost.insert(over.index, text.clone());
                         teller.say(text);
                         let state = "lost; its samples go to the others".to_string();
-                        let (part, index) = (Part::Edge, over.index);
+                        let (part, index) = (Tier::First, over.index);
                         teller.event(Event::Target { part, index, state });
                         for (turn, &at) in alive.iter().enumerate() {
                             let mine = left.iter().skip(turn).step_by(alive.len()).copied();
@@ -334,12 +336,12 @@ impl Fleet<'_> {
         });
         drop(holding);
         for shard in &shards {
-            self.watch.leave_alone((Part::Edge, shard.index), false);
+            self.watch.leave_alone((Tier::First, shard.index), false);
         }
         let (done, lost) = done.map_err(|error| self.explain(error))?;
         for (index, text) in lost {
             // Whoever needs it again has to find out whether it is back.
-            self.edge[index] = None;
+            self.tiers[Tier::First.index()][index] = None;
             self.notes.push(format!("Of the run: {text}."));
         }
         Ok(done)

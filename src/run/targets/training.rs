@@ -5,7 +5,7 @@ use crate::data::{LoadedData, Set};
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
@@ -29,7 +29,7 @@ impl Fleet<'_> {
     pub fn train(
         &mut self,
         teller: &mut Teller,
-        on: Part,
+        on: Tier,
         away: &Away,
     ) -> Result<Vec<Graph>, RunError> {
         // All are as they were trained before: nobody needs to be asked.
@@ -82,7 +82,7 @@ impl Fleet<'_> {
     fn lessons(
         &mut self,
         teller: &mut Teller,
-        (on, index): (Part, usize),
+        (on, index): (Tier, usize),
         data: &LoadedData,
         set: Set,
     ) -> Result<Lessons, RunError> {

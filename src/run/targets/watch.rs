@@ -3,7 +3,7 @@ An eye on every target: whether it answers, and what its sensors say. A target w
 followed is left alone, since the job tells both, and nothing else should take its time.
 */
 
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::run::keep::Teller;
 use crate::run::{Event, Vitals};
@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The longest pause before one that is lost is asked again.
 const LONGEST: Duration = Duration::from_secs(16);
 
-type Place = (Part, usize);
+type Place = (Tier, usize);
 
 /// What was seen of a target.
 enum Sight {

@@ -54,7 +54,7 @@ fn replica_heads_score_like_the_parts_of_a_residual_network() {
     let source = replica(&fused).unwrap();
     let heads: Vec<Head> = points(&table, &fused)
         .iter()
-        .map(|p| exits::head(&source, p, Part::Edge, 1).unwrap())
+        .map(|p| exits::head(&source, p, "edge", 1).unwrap())
         .collect();
     assert!(heads.len() >= 3);
     let pairs: Vec<_> = heads

@@ -7,6 +7,7 @@ use crate::session::Session;
 use crate::tui::state::Msg;
 use crate::tui::work::{Network, Results, Work};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 /// A session as it was opened.
@@ -108,10 +109,11 @@ fn kept(opened: &Opened, work: &dyn Work) -> Msg {
     if newer {
         return Msg::Kept(Box::new(here));
     }
-    match (Results::of(results).map(Box::new), ships) {
+    let names = opened.session.tier_names();
+    match (Results::of(results, names).map(Box::new), ships) {
         (Ok(results), true) => Msg::Shipped(results),
         (Ok(results), false) => Msg::Kept(results),
-        (Err(problem), _) => Msg::Failed(problem),
+        (Err(problem), _) => Msg::Failed(problem.to_string()),
     }
 }
 
@@ -174,8 +176,8 @@ fn network(opened: &Opened) -> Result<Network, String> {
         (Ok(graph), _) => graph,
         (Err(problem), Some(kept)) => {
             return Ok(Network {
-                table: kept.layers.clone(),
-                points: kept.points.clone(),
+                table: Arc::new(kept.layers.clone()),
+                points: Arc::new(kept.points.clone()),
                 replica: Err(format!("without the network's file: {problem}")),
             });
         }
@@ -184,9 +186,9 @@ fn network(opened: &Opened) -> Result<Network, String> {
     let fused = fuse(&graph);
     let table = LayerTable::new(&fused).map_err(|e| e.to_string())?;
     Ok(Network {
-        points: exits::points(&table, &fused),
+        points: Arc::new(exits::points(&table, &fused)),
         replica: exits::replica(&fused).map_err(|e| e.to_string()),
-        table,
+        table: Arc::new(table),
     })
 }
 

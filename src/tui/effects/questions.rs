@@ -1,16 +1,17 @@
 /*! Questions that take longer than a frame, and the threads that answer the latest of each. */
 
+use crate::data::Set;
 use crate::exits;
 use crate::exits::ExitPoint;
-use crate::explore::Limits;
+use crate::explore::{Limits, front, search};
 use crate::model::{LayerTable, fuse};
-use crate::plan::Part;
-use crate::plan::{Plan, Split};
-use crate::predict::Outcome;
+use crate::plan::{Plan, TierNames};
+use crate::predict::head_cost::HeadWork;
+use crate::predict::{Evidence, Outcome, PreparedPlan, ReplayError, Terms};
 use crate::run::ExitSource;
-use crate::session::{ExitSettings, Session};
+use crate::session::ExitSettings;
 use crate::tui::state::explore::Explored;
-use crate::tui::work::{HeadFacts, Network, Predict, Question, Results};
+use crate::tui::work::{HeadFacts, Network};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A source to make heads of.
@@ -22,80 +23,68 @@ pub struct HeadsRequest {
     pub settings: Box<ExitSettings>,
     pub network: Arc<Network>,
     pub seed: u64,
+    /// A source may make other heads for other tiers.
+    pub tiers: TierNames,
     /// The point whose findings are told first.
     pub first: usize,
 }
 
 /// Thresholds to predict.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct CurvesRequest {
     pub generation: u64,
-    pub network: Arc<Network>,
-    pub results: Arc<Results>,
-    pub session: Session,
-    pub heads: Arc<Vec<HeadFacts>>,
+    pub evidence: Arc<Evidence>,
+    pub terms: Terms,
     pub plan: Plan,
+    /// The exit whose threshold varies; all of them if absent.
     pub exit: Option<usize>,
     pub thresholds: Vec<f64>,
-    pub predict: Arc<dyn Predict>,
-}
-
-impl std::fmt::Debug for CurvesRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CurvesRequest({})", self.generation)
-    }
 }
 
 impl CurvesRequest {
-    /// The outcomes.
-    pub fn answer(&self) -> Result<Vec<Outcome>, String> {
-        let question = Question {
-            network: &self.network,
-            results: &self.results,
-            session: &self.session,
-            heads: &self.heads,
-            plan: &self.plan,
+    /// The outcomes, in the order of the thresholds.
+    ///
+    /// # Errors
+    /// Where the plan can't be predicted.
+    pub fn answer(&self) -> Result<Vec<Outcome>, ReplayError> {
+        let set = Set::Calibration;
+        let prepared = PreparedPlan::new(&self.evidence, &self.terms, set, &self.plan)?;
+        let mut own: Vec<f64> = self.plan.exits.iter().map(|e| e.threshold).collect();
+        let at = |&threshold: &f64| match self.exit {
+            None => prepared.at(threshold),
+            Some(exit) => {
+                if let Some(one) = own.get_mut(exit) {
+                    *one = threshold;
+                }
+                prepared.with_thresholds(&own)
+            }
         };
-        self.predict.sweep(question, self.exit, &self.thresholds)
+        Ok(self.thresholds.iter().map(at).collect())
     }
 }
 
 /// Limits to search within.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ExploreRequest {
     pub generation: u64,
-    pub network: Arc<Network>,
-    pub results: Arc<Results>,
-    pub session: Session,
-    pub heads: Arc<Vec<HeadFacts>>,
+    pub evidence: Arc<Evidence>,
+    pub terms: Terms,
     pub thresholds: Vec<f64>,
     pub limits: Limits,
-    pub predict: Arc<dyn Predict>,
-}
-
-impl std::fmt::Debug for ExploreRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ExploreRequest({})", self.generation)
-    }
 }
 
 impl ExploreRequest {
-    /// The plans.
-    pub fn answer(&self) -> Result<Explored, String> {
-        let question = Question {
-            network: &self.network,
-            results: &self.results,
-            session: &self.session,
-            heads: &self.heads,
-            plan: &Plan {
-                split: Split::CloudOnly,
-                split_after: None,
-                exits: Vec::new(),
-                notes: Vec::new(),
-            },
-        };
-        self.predict
-            .explore(question, &self.thresholds, &self.limits)
+    /// The plans that no other beats, all predicted from their layers.
+    ///
+    /// # Errors
+    /// Where nothing can be predicted.
+    pub fn answer(&self) -> Result<Explored, ReplayError> {
+        let fair = self.evidence.without_parts();
+        let found = search(&fair, &self.terms, &self.thresholds, &self.limits)?;
+        Ok(Explored {
+            tried: found.len(),
+            front: front(&found).into_iter().cloned().collect(),
+        })
     }
 }
 
@@ -145,7 +134,7 @@ pub fn make_heads(request: &HeadsRequest) -> Result<Vec<HeadFacts>, Box<exits::E
     let order = points.get(request.first).map(|_| request.first);
     let mut made: Vec<HeadFacts> = Vec::with_capacity(points.len());
     for i in order.into_iter().chain(rest) {
-        made.push(facts(&source, &points[i], request.seed)?);
+        made.push(facts(&source, &points[i], &request.tiers, request.seed)?);
     }
     made.sort_by_key(|h| h.layer);
     Ok(made)
@@ -154,28 +143,35 @@ pub fn make_heads(request: &HeadsRequest) -> Result<Vec<HeadFacts>, Box<exits::E
 fn facts(
     source: &ExitSource,
     point: &ExitPoint,
+    tiers: &TierNames,
     seed: u64,
 ) -> Result<HeadFacts, Box<exits::ExitError>> {
-    let heads = source.with_library(|l| exits::heads_with(&source.text, point, seed, l))?;
-    let cloud_hash = heads.last().map_or(String::new(), |(_, h)| h.hash.clone());
-    // There always is one of the edge.
-    let Some((_, head)) = heads.into_iter().find(|(part, _)| *part == Part::Edge) else {
+    let heads = source.heads(point, tiers, seed)?;
+    let others = heads
+        .iter()
+        .skip(1)
+        .map(|(tier, h)| (*tier, h.hash.clone()));
+    let others = others.collect();
+    // There always is one of the first tier.
+    let Some((_, head)) = heads.into_iter().next() else {
         return Err(Box::new(exits::ExitError {
             after: Some(point.after.clone()),
             source_text: source.text.clone(),
             diagnostics: Vec::new(),
         }));
     };
-    let rows = LayerTable::new(&fuse(&head.graph)).map(|t| t.layers);
+    let fused = fuse(&head.graph);
+    let rows = LayerTable::new(&fused).map(|t| t.layers);
     let line = |l: &crate::model::Layer| format!("{} → {}", l.op, l.shape);
     Ok(HeadFacts {
         layer: point.layer,
         hash: head.hash,
-        cloud_hash,
+        others,
         rendered: head.rendered,
         shapes: rows.unwrap_or_default().iter().map(line).collect(),
         params: head.params,
         macs: head.macs,
+        work: HeadWork::of(&fused),
         warnings: head.warnings,
     })
 }

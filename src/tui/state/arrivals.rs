@@ -50,11 +50,8 @@ impl State {
         let mut effects = self.recompute();
         // The first look falls on what matters.
         if let Some(plan) = &self.derived.plan {
-            let first = match plan.split {
-                crate::plan::Split::After(i) => i,
-                _ => 0,
-            };
-            self.layers.cursor = first;
+            let first = plan.splits.first().and_then(|split| split.row());
+            self.layers.cursor = first.unwrap_or(0);
         }
         effects.extend(self.ask_heads());
         effects

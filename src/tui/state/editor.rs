@@ -6,7 +6,7 @@ at every point becomes the session's; until then the working heads stay.
 use super::document::EditKind;
 use super::{Panel, State};
 use crate::exits::{Classifier, Diagnostic, ExitError, TEMPLATES};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::tui::effects::{Effect, HeadsRequest, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -106,16 +106,17 @@ impl State {
         let mut heads: Vec<HeadFacts> = Vec::new();
         for head in &kept.heads {
             match heads.iter_mut().find(|h| h.layer == head.point.layer) {
-                Some(known) if head.part == Part::Cloud => known.cloud_hash = head.hash.clone(),
-                Some(known) => known.hash = head.hash.clone(),
+                Some(known) if head.tier == Tier::First => known.hash = head.hash.clone(),
+                Some(known) => known.others.push((head.tier, head.hash.clone())),
                 None => heads.push(HeadFacts {
                     layer: head.point.layer,
                     hash: head.hash.clone(),
-                    cloud_hash: head.hash.clone(),
+                    others: Vec::new(),
                     rendered: head.rendered.clone(),
                     shapes: Vec::new(),
                     params: head.params,
                     macs: head.macs,
+                    work: None,
                     warnings: Vec::new(),
                 }),
             }
@@ -175,6 +176,7 @@ impl State {
             settings: Box::new(self.document.session.resolved(&self.document.folder).exits),
             network,
             seed: self.document.session.seed,
+            tiers: self.document.session.tier_names(),
             first: first.unwrap_or(0),
         })]
     }

@@ -3,7 +3,8 @@
 use super::document::EditKind;
 use super::{Panel, State};
 use crate::explore::{Candidate, Limits};
-use crate::plan::{Plan, Split, SplitRule};
+use crate::plan::{Plan, Split, SplitRule, Tier};
+use crate::predict::ReplayError;
 use crate::tui::effects::{Effect, ExploreRequest, Timer};
 
 /// What a search found.
@@ -50,7 +51,7 @@ impl By {
             By::Latency => o.latency_ms.map_or(f64::INFINITY, |l| l.mean),
             By::Accuracy => -o.accuracy,
             By::Cost => o.cost_per_million.map_or(0.0, |c| c.rounded),
-            By::Memory => o.edge_memory_bytes as f64,
+            By::Memory => o.memory_bytes(Tier::First) as f64,
         }
     }
 }
@@ -61,7 +62,7 @@ pub struct Explore {
     pub limits: Limits,
     pub found: Option<Explored>,
     /// What a search lacks.
-    pub lacking: Option<String>,
+    pub lacking: Option<ReplayError>,
     pub selected: usize,
     pub by: By,
     /// A search is under way.
@@ -80,7 +81,7 @@ impl Explore {
         }
     }
 
-    pub fn got(&mut self, generation: u64, found: Result<Explored, String>) {
+    pub fn got(&mut self, generation: u64, found: Result<Explored, ReplayError>) {
         if generation != self.generation {
             return;
         }
@@ -118,7 +119,7 @@ impl State {
 
     /// Searches, if what was found is out of date.
     pub fn ask_explore(&mut self) -> Vec<Effect> {
-        let (Some(network), true) = (&self.network, self.explore.stale) else {
+        let (Some(evidence), true) = (&self.evidence, self.explore.stale) else {
             return Vec::new();
         };
         self.explore.stale = false;
@@ -129,13 +130,10 @@ impl State {
         sweep.step = sweep.step.min(0.05);
         vec![Effect::Explore(Box::new(ExploreRequest {
             generation: self.explore.generation,
-            network: network.clone(),
-            results: self.results.clone(),
-            session: self.document.session.clone(),
-            heads: self.editor.heads.clone(),
+            evidence: evidence.clone(),
+            terms: self.document.session.terms(),
             thresholds: sweep.thresholds(),
             limits: self.explore.limits,
-            predict: self.predict.clone(),
         }))]
     }
 
@@ -158,9 +156,8 @@ impl State {
 
     /// Whether a plan is the one of the session.
     pub fn is_taken(&self, plan: &Plan) -> bool {
-        let place = |p: &Plan| (p.split.clone(), p.exits.clone());
         let own = self.derived.plan.as_ref();
-        own.is_some_and(|own| place(own) == place(plan))
+        own.is_some_and(|own| own.runs_as(plan))
     }
 
     /// Makes the selected plan the session's.
@@ -170,14 +167,16 @@ impl State {
             return Vec::new();
         };
         let plan = candidate.plan;
-        let split = match (&plan.split, &plan.split_after) {
-            (Split::After(_), Some(after)) => SplitRule::After(after.clone()),
-            (Split::EdgeOnly, _) => SplitRule::Memory { share: 1.0 },
+        let first = plan.splits.first().copied().unwrap_or(Split::End);
+        let name = plan.split_layers.first().and_then(Option::clone);
+        let split = match (first, name) {
+            (Split::After(at), Some(name)) => {
+                self.layers.cursor = at;
+                SplitRule::After(name)
+            }
+            (Split::End, _) => SplitRule::Memory { share: 1.0 },
             _ => SplitRule::Memory { share: 0.0 },
         };
-        if let Split::After(at) = plan.split {
-            self.layers.cursor = at;
-        }
         let names = plan.exits.iter().map(|e| e.after.clone()).collect();
         let threshold = plan.exits.first().map(|e| e.threshold);
         let effects = self.edit(EditKind::Single, |s| {

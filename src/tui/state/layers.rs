@@ -46,7 +46,7 @@ pub struct Layers {
     pub sort: Sort,
     pub log: bool,
     pub folded: bool,
-    /// Part of a name or an op; empty shows all.
+    /// Tier of a name or an op; empty shows all.
     pub filter: String,
 }
 
@@ -121,7 +121,10 @@ pub fn rows(state: &State) -> Vec<Row> {
             _ => ranges.push(i..i + 1),
         }
     }
-    let (edge, cloud) = (state.results.edge.as_ref(), state.results.cloud.as_ref());
+    let (edge, cloud) = (
+        state.results.edge.as_deref(),
+        state.results.cloud.as_deref(),
+    );
     let needle = view.filter.to_lowercase();
     let wanted = |r: &Row| {
         let hit = |text: &str| text.to_lowercase().contains(&needle);

@@ -3,6 +3,7 @@
 use super::explore::Explored;
 use crate::exits::ExitError;
 use crate::predict::Outcome;
+use crate::predict::ReplayError;
 use crate::run::Event;
 use crate::session::Session;
 use crate::tui::effects::{Opened, Timer};
@@ -39,8 +40,8 @@ pub enum Msg {
     Said(String),
     Failed(String),
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
-    Curves(u64, Result<Vec<Outcome>, String>),
-    Explored(u64, Result<Explored, String>),
+    Curves(u64, Result<Vec<Outcome>, ReplayError>),
+    Explored(u64, Result<Explored, ReplayError>),
     Mouse(MouseEvent),
     /// What the mouse means where it is.
     Hit(Hit),

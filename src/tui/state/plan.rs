@@ -2,125 +2,66 @@
 
 use super::State;
 use super::document::EditKind;
-use crate::plan;
-use crate::plan::manual::with_exits_at;
-use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, SplitRule};
-use crate::predict::Outcome;
-use crate::session::Session;
+use crate::data::Set;
+use crate::explore::{Planner, PlannerError};
+use crate::plan::{MAX_PER_PART, Placement, Plan, Split, SplitRule, Tier};
+use crate::predict::{Outcome, ReplayError, replay};
 use crate::tui::effects::{Effect, Timer};
-use crate::tui::work::{Network, Question};
+use std::sync::Arc;
 
 /// What follows from the session and the results.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Derived {
     pub plan: Option<Plan>,
     /// Why there is no plan.
-    pub problem: Option<String>,
+    pub problem: Option<PlannerError>,
     /// What the plan gives on the calibration set.
     pub predicted: Option<Outcome>,
-    /// The unmodified network in the cloud, predicted likewise.
+    /// The unmodified network on the last tier, predicted likewise.
     pub cloud_only: Option<Outcome>,
     /// What a prediction lacks.
-    pub lacking: Option<String>,
-}
-
-/// The session's rules for exits.
-pub fn exit_rule(session: &Session) -> ExitRule {
-    ExitRule {
-        placement: session.exits.placement,
-        per_part: session.exits.per_part,
-        at_split: session.exits.at_split,
-        threshold: session.policy.threshold,
-        thresholds: session.policy.exits.clone(),
-    }
-}
-
-/// The plan of a session.
-///
-/// # Errors
-/// In the words of the partition rules.
-fn plan_of(
-    session: &Session,
-    network: &Network,
-    profiles: Option<(&crate::device::Profile, &crate::device::Profile)>,
-    score: plan::Score,
-) -> Result<Plan, String> {
-    let (table, points) = (&network.table, &network.points[..]);
-    let rule = exit_rule(session);
-    // A threshold of a layer that has no exit any more is nothing to fail over.
-    let rule = ExitRule {
-        thresholds: rule
-            .thresholds
-            .iter()
-            .filter(|(name, _)| table.find(name).is_ok())
-            .cloned()
-            .collect(),
-        ..rule
-    };
-    let plan = plan::plan(table, points, &session.split, &rule, profiles, Some(score))
-        .map_err(|e| e.to_string())?;
-    match &session.exits.at {
-        None => Ok(plan),
-        Some(names) => {
-            let threshold = |name: &str| session.policy.threshold_of(name);
-            with_exits_at(plan, table, points, names, threshold).map_err(|e| e.to_string())
-        }
-    }
+    pub lacking: Option<ReplayError>,
 }
 
 impl State {
-    fn ask(&self, network: &Network, plan: &Plan) -> Result<Outcome, String> {
-        self.predict.predict(Question {
-            network,
-            results: &self.results,
-            session: &self.document.session,
-            heads: &self.editor.heads,
-            plan,
-        })
-    }
-
     /// Derives plan and predictions anew, and asks for curves soon.
     pub fn recompute(&mut self) -> Vec<Effect> {
         let Some(network) = self.network.clone() else {
             self.derived = Derived::default();
+            self.evidence = None;
             return Vec::new();
         };
         let session = &self.document.session;
-        let results = self.results.clone();
-        let profiles = results.edge.as_ref().zip(results.cloud.as_ref());
-        let cheapest = session.split == SplitRule::Cheapest;
-        let score = |plan: &Plan| {
-            let outcome = self.ask(&network, plan).ok()?;
-            if cheapest {
-                // Without a cloud side there is no bill.
-                Some(outcome.cost_per_million.map_or(0.0, |c| c.unrounded))
-            } else {
-                outcome.latency_ms.map(|l| l.mean)
-            }
+        let names = session.tier_names();
+        let evidence = self.results.evidence(&network, &self.editor.heads, names);
+        let evidence = Arc::new(evidence);
+        let (rules, terms) = (session.rules(), session.terms());
+        let planner = Planner {
+            rules: &rules,
+            terms: &terms,
         };
-        self.derived = match plan_of(session, &network, profiles, &score) {
+        let ask = |plan: &Plan| replay(&evidence, &terms, Set::Calibration, plan);
+        self.derived = match planner.plan(&evidence) {
             Err(problem) => Derived {
                 problem: Some(problem),
                 ..Derived::default()
             },
             Ok(plan) => {
-                let bare = Plan {
-                    split: Split::CloudOnly,
-                    split_after: None,
-                    exits: Vec::new(),
-                    notes: Vec::new(),
+                let last = plan.chain().next_back().unwrap_or(Tier::First);
+                let (predicted, lacking) = match ask(&plan) {
+                    Ok(outcome) => (Some(outcome), None),
+                    Err(error) => (None, Some(error)),
                 };
-                let predicted = self.ask(&network, &plan);
-                let lacking = predicted.as_ref().err().cloned();
                 Derived {
+                    cloud_only: ask(&Plan::unmodified(last, plan.tiers())).ok(),
                     plan: Some(plan),
                     problem: None,
-                    predicted: predicted.ok(),
-                    cloud_only: self.ask(&network, &bare).ok(),
+                    predicted,
                     lacking,
                 }
             }
         };
+        self.evidence = Some(evidence);
         let exits = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());
         self.tuning.selected = self.tuning.selected.min(exits);
         vec![Effect::Later {
@@ -131,9 +72,8 @@ impl State {
 
     /// Whether the last measured outcome is of the plan on screen.
     pub fn measured_is_current(&self) -> bool {
-        let place = |p: &Plan| (p.split.clone(), p.exits.clone());
         match (&self.results.measured, &self.derived.plan) {
-            (Some(measured), Some(plan)) => place(&measured.plan) == place(plan),
+            (Some(measured), Some(plan)) => measured.plan.runs_as(plan),
             _ => false,
         }
     }
@@ -162,21 +102,26 @@ impl State {
             return Vec::new();
         };
         let table = &network.table;
-        let next = match (&plan.split, forward) {
-            (Split::After(at), true) => table.splits().find(|i| i > at),
-            (Split::After(at), false) => table.splits().filter(|i| i < at).last(),
-            (Split::CloudOnly, true) => table.splits().next(),
-            (Split::EdgeOnly, false) => table.splits().last(),
-            (Split::CloudOnly, false) | (Split::EdgeOnly, true) => return Vec::new(),
+        let Some(&here) = plan.splits.first() else {
+            return Vec::new();
         };
-        let rule = match (next, forward) {
-            (Some(i), _) => SplitRule::After(table.layers[i].name.clone()),
-            (None, true) => SplitRule::Memory { share: 1.0 },
-            (None, false) => SplitRule::Memory { share: 0.0 },
+        let mut all = Split::all(table);
+        let next = if forward {
+            all.find(|split| *split > here)
+        } else {
+            all.filter(|split| *split < here).last()
         };
-        if let Some(i) = next {
-            self.layers.cursor = i;
-        }
+        let Some(next) = next else {
+            return Vec::new();
+        };
+        let rule = match next {
+            Split::After(i) => {
+                self.layers.cursor = i;
+                SplitRule::After(table.layers[i].name.clone())
+            }
+            Split::End => SplitRule::Memory { share: 1.0 },
+            Split::Start => SplitRule::Memory { share: 0.0 },
+        };
         self.edit(EditKind::Single, |s| s.split = rule)
     }
 
@@ -219,13 +164,7 @@ impl State {
         let Some(plan) = &self.derived.plan else {
             return 0;
         };
-        let edge = |i: usize| match plan.split {
-            Split::After(split) => i <= split,
-            Split::EdgeOnly => true,
-            Split::CloudOnly => false,
-        };
-        let same = plan.exits.iter().filter(|e| edge(e.layer) == edge(row));
-        same.count()
+        plan.exits_in(plan.tier_of(row)).count()
     }
 
     /// Moves the exit under the cursor, or the nearest to it, to the next free point.
@@ -296,7 +235,7 @@ impl State {
             .derived
             .plan
             .as_ref()
-            .and_then(|p| p.split_after.clone());
+            .and_then(|p| p.split_layers.first().cloned().flatten());
         let next = match &self.document.session.split {
             SplitRule::Memory { share } => SplitRule::Layers { share: *share },
             SplitRule::Layers { .. } => SplitRule::Latency,

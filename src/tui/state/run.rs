@@ -4,8 +4,8 @@ mod target;
 
 pub use target::{Connection, Log, Target};
 
-use crate::plan::Part;
 use crate::plan::Plan;
+use crate::plan::Tier;
 use crate::run::{Event, Stage};
 use crate::tui::work::{Goal, Measured};
 use target::about;
@@ -125,7 +125,7 @@ impl Run {
         self.state == RunState::Running
     }
 
-    fn target(&mut self, part: Part, index: usize) -> &mut Target {
+    fn target(&mut self, part: Tier, index: usize) -> &mut Target {
         let place = |t: &Target| (t.part, t.index);
         let at = self.targets.binary_search_by_key(&(part, index), place);
         let at = at.unwrap_or_else(|at| {
@@ -136,7 +136,7 @@ impl Run {
     }
 
     /// The targets of a side.
-    pub fn side(&self, part: Part) -> impl Iterator<Item = &Target> {
+    pub fn side(&self, part: Tier) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(move |t| t.part == part)
     }
 
@@ -232,18 +232,18 @@ impl Run {
             }
             Event::Evaluating { index, progress } => {
                 let (cloud_ms, clouds) = (progress.mean_cloud_ms, progress.clouds.len());
-                let edge = self.target(Part::Edge, index);
+                let edge = self.target(Tier::First, index);
                 edge.done(at, progress.done);
                 edge.took(progress.mean_latency_ms);
                 edge.progress = progress;
                 for cloud in 0..clouds {
                     let shares = self
-                        .side(Part::Edge)
+                        .side(Tier::First)
                         .filter_map(|e| e.progress.clouds.get(cloud));
                     let answered = shares.fold((0, 0), |(answered, failed), share| {
                         (answered + share.answered, failed + share.failed)
                     });
-                    let target = self.target(Part::Cloud, cloud);
+                    let target = self.target(Tier::Second, cloud);
                     if answered.0 > target.answered.0 {
                         target.took(cloud_ms);
                     }
@@ -286,7 +286,7 @@ impl Run {
 
     /// Done, total, over all edge targets.
     pub fn evaluated(&self) -> (u64, u64) {
-        let sides = self.side(Part::Edge);
+        let sides = self.side(Tier::First);
         let sides = sides.map(|e| (e.progress.done, e.progress.total));
         sides.fold((0, 0), |sum, e| (sum.0 + e.0, sum.1 + e.1))
     }
@@ -294,7 +294,7 @@ impl Run {
     /// Samples that left at each exit so far, over all edge targets.
     pub fn exits(&self) -> Vec<u64> {
         let mut sum: Vec<u64> = Vec::new();
-        for side in self.side(Part::Edge) {
+        for side in self.side(Tier::First) {
             for (i, n) in side.progress.exits.iter().enumerate() {
                 if i == sum.len() {
                     sum.push(0);
@@ -306,11 +306,11 @@ impl Run {
     }
 
     pub fn offloaded(&self) -> u64 {
-        self.side(Part::Edge).map(|e| e.progress.offloaded).sum()
+        self.side(Tier::First).map(|e| e.progress.offloaded).sum()
     }
 
     pub fn bytes_sent(&self) -> u64 {
-        self.side(Part::Edge).map(|e| e.progress.bytes_sent).sum()
+        self.side(Tier::First).map(|e| e.progress.bytes_sent).sum()
     }
 
     /// The stage that is under way, or the last.
@@ -320,11 +320,8 @@ impl Run {
     }
 }
 
-pub fn side_name(part: Part) -> &'static str {
-    match part {
-        Part::Edge => "edge",
-        Part::Cloud => "cloud",
-    }
+pub fn side_name(part: Tier) -> &'static str {
+    part.usual_name(2)
 }
 
 pub fn stage_name(stage: Stage) -> &'static str {

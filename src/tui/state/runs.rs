@@ -3,10 +3,11 @@
 use super::State;
 use super::playback::millis;
 pub use super::run::{Connection, Log, Origin, Run, RunState, Target, side_name, stage_name};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::Event;
 use crate::tui::effects::Effect;
 use crate::tui::work::{Goal, Going, Job, Results};
+use std::sync::Arc;
 
 impl State {
     /// The run whose panels are shown.
@@ -21,10 +22,9 @@ impl State {
             return Vec::new();
         }
         if let (Goal::Run, Some(problem)) = (goal, &self.derived.problem) {
-            let problem = problem.clone();
             // Rules that read profiles can only be settled by the run itself.
-            let settles = problem.contains("profile") || problem.contains("prediction");
-            if !settles {
+            if !problem.lacks_evidence() {
+                let problem = problem.to_string();
                 self.complain(problem);
                 return Vec::new();
             }
@@ -144,20 +144,16 @@ impl State {
         let ours = run.session == self.opened;
         let results = match &event {
             Event::Profiled { part, profile } if ours => {
-                let own = Some((**profile).clone());
-                Some(match part {
-                    Part::Edge => Results {
-                        edge: own,
-                        ..Results::default()
-                    },
-                    Part::Cloud => Results {
-                        cloud: own,
-                        ..Results::default()
-                    },
-                })
+                let own = Some(Arc::new((**profile).clone()));
+                let mut results = Results::default();
+                match part {
+                    Tier::First => results.edge = own,
+                    Tier::Second | Tier::Third | Tier::Fourth => results.cloud = own,
+                }
+                Some(results)
             }
             Event::Linked(link) if ours => Some(Results {
-                link: Some(link.clone()),
+                link: Some(Arc::new(link.clone())),
                 ..Results::default()
             }),
             _ => None,

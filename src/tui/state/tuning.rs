@@ -3,6 +3,7 @@
 use super::State;
 use super::document::EditKind;
 use crate::predict::Outcome;
+use crate::predict::ReplayError;
 use crate::tui::effects::{CurvesRequest, Effect};
 
 /// The slider's steps, and the curves' points.
@@ -22,7 +23,7 @@ pub struct Tuning {
     pub selected: usize,
     pub curves: Option<Curves>,
     /// What the curves lack.
-    pub lacking: Option<String>,
+    pub lacking: Option<ReplayError>,
     /// The curves shown are older than the plan.
     pub stale: bool,
     generation: u64,
@@ -33,7 +34,7 @@ fn thresholds() -> Vec<f64> {
 }
 
 impl Tuning {
-    pub fn got(&mut self, generation: u64, curves: Result<Vec<Outcome>, String>) {
+    pub fn got(&mut self, generation: u64, curves: Result<Vec<Outcome>, ReplayError>) {
         if generation != self.generation {
             return;
         }
@@ -58,7 +59,7 @@ impl Tuning {
 impl State {
     /// Asks for the curves of the plan on screen.
     pub fn ask_curves(&mut self) -> Vec<Effect> {
-        let (Some(network), Some(plan)) = (&self.network, &self.derived.plan) else {
+        let (Some(evidence), Some(plan)) = (&self.evidence, &self.derived.plan) else {
             self.tuning.curves = None;
             return Vec::new();
         };
@@ -66,14 +67,11 @@ impl State {
         self.tuning.stale = true;
         let request = CurvesRequest {
             generation: self.tuning.generation,
-            network: network.clone(),
-            results: self.results.clone(),
-            session: self.document.session.clone(),
-            heads: self.editor.heads.clone(),
+            evidence: evidence.clone(),
+            terms: self.document.session.terms(),
             plan: plan.clone(),
             exit: self.tuning.selected.checked_sub(1),
             thresholds: thresholds(),
-            predict: self.predict.clone(),
         };
         vec![Effect::Curves(Box::new(request))]
     }
@@ -141,6 +139,7 @@ impl State {
         }
         let Some(curves) = &self.tuning.curves else {
             let why = self.tuning.lacking.clone();
+            let why = why.map(|why| why.to_string());
             self.complain(why.unwrap_or_else(|| "there are no curves yet".into()));
             return Vec::new();
         };

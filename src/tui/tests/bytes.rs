@@ -2,7 +2,7 @@
 //! of it.
 
 use super::driver::Bench;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::{CloudShare, Progress};
 use crate::run::{Event, Stage, Vitals};
 use crate::tui::term::color::Depth;
@@ -72,7 +72,7 @@ fn a_progress_frame_is_small() {
         bench.press("4r");
         let id = bench.jobs[0].0;
         let mut line = Line::new(columns, rows);
-        for part in [Part::Edge, Part::Cloud] {
+        for part in [Tier::First, Tier::Second] {
             bench.run_event(
                 id,
                 0,
@@ -107,7 +107,7 @@ fn a_progress_frame_is_small() {
                 cpu: Some(step as f64 / 100.0),
                 ..Vitals::default()
             };
-            for part in [Part::Edge, Part::Cloud] {
+            for part in [Tier::First, Tier::Second] {
                 let index = 0;
                 bench.run_event(
                     id,

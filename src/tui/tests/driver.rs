@@ -5,13 +5,14 @@ use crate::data::Set;
 use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
+use crate::plan::TierNames;
+use crate::predict::Answers;
 use crate::predict::policy::Output;
 use crate::predict::{Column, ConfidenceTable};
 use crate::run::Event;
 use crate::session::Session;
 use crate::tui::command::Keymap;
 use crate::tui::effects::{Effect, HeadsRequest, Timer, make_heads};
-use crate::tui::replay::Replay;
 use crate::tui::state::{Msg, State};
 use crate::tui::theme::Theme;
 use crate::tui::work::{Job, Network, Results};
@@ -59,9 +60,9 @@ pub fn network() -> Network {
         let fused = fuse(&model.build((3, 32, 32), 10, 1).unwrap());
         let table = LayerTable::new(&fused).unwrap();
         Network {
-            points: exits::points(&table, &fused),
+            points: Arc::new(exits::points(&table, &fused)),
             replica: exits::replica(&fused).map_err(|e| e.to_string()),
-            table,
+            table: Arc::new(table),
         }
     };
     NETWORK.get_or_init(make).clone()
@@ -146,18 +147,22 @@ pub fn results() -> Results {
             source: network.replica.clone().unwrap(),
             network: Arc::new(network.clone()),
             seed: 7,
+            tiers: TierNames::default(),
             first: 0,
         })
         .unwrap();
         Results {
-            edge: Some(profile(&network, 6.0, &heads)),
-            cloud: Some(profile(&network, 1.0, &heads)),
-            link: Some(LinkProfile {
+            edge: Some(Arc::new(profile(&network, 6.0, &heads))),
+            cloud: Some(Arc::new(profile(&network, 1.0, &heads))),
+            link: Some(Arc::new(LinkProfile {
                 idle: vec![(1_000, 1.5), (1_000_000, 40.0)],
                 warm: vec![(1_000, 0.4), (1_000_000, 20.0)],
                 emulated: false,
-            }),
-            calibration: Some(table(&network, &heads)),
+            })),
+            calibration: Some(Arc::new(Answers {
+                table: table(&network, &heads),
+                wires: vec![],
+            })),
             ..Results::default()
         }
     };
@@ -170,7 +175,7 @@ impl Bench {
         let keymap = Keymap::new(&BTreeMap::new()).unwrap();
         let theme = Theme::shipped("default").unwrap();
         let mut bench = Bench {
-            state: State::new(session(), theme, keymap, Arc::new(Replay)),
+            state: State::new(session(), theme, keymap),
             effects: Vec::new(),
             jobs: Vec::new(),
             quit: false,

@@ -1,5 +1,6 @@
 //! Plans that no other beats; the mouse; keys that come faster than frames.
 
+use crate::predict::Answers;
 use super::driver::{Bench, network, results};
 use super::loops::{Counter, Idle};
 use crate::data::Set;
@@ -31,8 +32,8 @@ fn the_front_is_listed_and_taken_over() {
     let chosen = &front[2];
     let plan = bench.state.derived.plan.clone().unwrap();
     assert_eq!(
-        (&plan.split, &plan.exits),
-        (&chosen.plan.split, &chosen.plan.exits)
+        (&plan.splits, &plan.exits),
+        (&chosen.plan.splits, &chosen.plan.exits)
     );
     let outcome = bench.state.derived.predicted.clone().unwrap();
     assert_eq!(outcome.accuracy, chosen.outcome.accuracy);
@@ -132,7 +133,7 @@ fn the_mouse_is_the_terminals_until_it_is_asked_for() {
 /// 10,000 samples, seven classifiers.
 fn large() -> Results {
     let small = results();
-    let table = small.calibration.clone().unwrap();
+    let table = &small.calibration.as_ref().unwrap().table;
     let labels: Vec<u16> = (0..10_000).map(|i| (i % 10) as u16).collect();
     let mut large = ConfidenceTable::new(Set::Calibration, labels.clone());
     let last = table.columns.len() - 1;
@@ -150,7 +151,10 @@ fn large() -> Results {
         large.push(wide).unwrap();
     }
     Results {
-        calibration: Some(large),
+        calibration: Some(Arc::new(Answers {
+            table: large,
+            wires: vec![],
+        })),
         ..small
     }
 }

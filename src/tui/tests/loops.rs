@@ -1,7 +1,7 @@
 //! The loop: how many frames, and when none.
 
 use super::driver::Bench;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::Progress;
 use crate::run::{Event, Vitals};
 use crate::tui::app::{self, Display};
@@ -144,7 +144,7 @@ fn progress_has_at_most_five_frames_a_second() {
             let event = match done % 2 {
                 0 => Event::Evaluating { index: 0, progress },
                 _ => Event::Vitals {
-                    part: Part::Edge,
+                    part: Tier::First,
                     index: 0,
                     vitals: Vitals {
                         celsius: Some(done as f64),

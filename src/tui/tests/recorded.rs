@@ -1,7 +1,7 @@
 //! Runs that were recorded, run elsewhere, wait, or are left behind.
 
 use super::driver::{Bench, network, results};
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::{Event, Stage};
 use crate::session;
 use crate::tui::effects::{Effect, Timer};
@@ -29,7 +29,7 @@ fn epoch(epoch: usize, accuracy: f64) -> Event {
 /// Twenty seconds of a run, as a session keeps them.
 fn recorded() -> Results {
     let network = network();
-    let mut kept = session::Results::new(network.table, network.points);
+    let mut kept = session::Results::new((*network.table).clone(), (*network.points).clone());
     kept.keep_journal(&[
         (0.0, Event::Started(Stage::Heads)),
         (1.0, epoch(1, 0.41)),
@@ -166,10 +166,10 @@ fn shipped_numbers_are_told_apart_until_this_machine_is_profiled() {
     let shown = bench.state.focus;
     let faster = crate::device::Profile {
         device: "this one".into(),
-        ..results().edge.unwrap()
+        ..(*results().edge.unwrap()).clone()
     };
     let before = bench.state.results.edge.clone();
-    for part in [Part::Edge, Part::Cloud] {
+    for part in [Tier::First, Tier::Second] {
         let profile = Box::new(faster.clone());
         bench.run_event(id, 100, Event::Profiled { part, profile });
     }
@@ -201,8 +201,8 @@ fn bars_fill_in_while_a_profile_goes_on() {
     let mut bench = Bench::bare(80, 24);
     bench.press("p");
     assert!(bench.screen().contains("edge –"));
-    let profile = Box::new(results().edge.unwrap());
-    let part = Part::Edge;
+    let profile = Box::new((*results().edge.unwrap()).clone());
+    let part = Tier::First;
     bench.run_event(1, 10, Event::Profiled { part, profile });
     assert!(!bench.screen().contains("edge –"), "{}", bench.screen());
     assert!(bench.screen().contains("cloud –"));
@@ -213,8 +213,8 @@ fn results_of_another_session_stay_out_of_this_one() {
     let mut bench = Bench::bare(120, 40);
     bench.press("p");
     bench.state.opened += 1;
-    let profile = Box::new(results().edge.unwrap());
-    let part = Part::Edge;
+    let profile = Box::new((*results().edge.unwrap()).clone());
+    let part = Tier::First;
     bench.run_event(1, 10, Event::Profiled { part, profile });
     bench.tell(Msg::RunEnded(1, 20, false, Ok(Box::new(results()))));
     assert_eq!(bench.state.results.edge, None);
@@ -226,7 +226,7 @@ fn a_job_that_went_less_far_takes_nothing_from_what_is_kept() {
     let mut bench = Bench::bare(80, 24);
     bench.tell(Msg::Kept(Box::new(recorded())));
     let network = network();
-    let less = session::Results::new(network.table, network.points);
+    let less = session::Results::new((*network.table).clone(), (*network.points).clone());
     let less = Results {
         kept: Some(Arc::new(less)),
         ..Results::default()

@@ -1,7 +1,7 @@
 //! A run on screen while it goes on, and as it ends.
 
 use super::driver::Bench;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::predict::Kind;
 use crate::protocol::message::{CloudShare, Progress};
 use crate::run::{Event, Stage, Vitals};
@@ -56,8 +56,8 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         index: 0,
         state: "connected: a board".into(),
     };
-    bench.run_event(id, 10, target(Part::Edge));
-    bench.run_event(id, 20, target(Part::Cloud));
+    bench.run_event(id, 10, target(Tier::First));
+    bench.run_event(id, 20, target(Tier::Second));
     let vitals = Vitals {
         celsius: Some(46.2),
         watts: Some(5.2),
@@ -67,7 +67,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         id,
         25,
         Event::Vitals {
-            part: Part::Edge,
+            part: Tier::First,
             index: 0,
             vitals,
         },
@@ -103,7 +103,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         id,
         3100,
         Event::Target {
-            part: Part::Cloud,
+            part: Tier::Second,
             index: 0,
             state: "reconnecting in 2 s: no route".into(),
         },
@@ -125,7 +125,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         },
     );
     assert!(bench.screen().contains("edge ● paused"));
-    bench.run_event(id, 3300, target(Part::Cloud));
+    bench.run_event(id, 3300, target(Tier::Second));
     bench.press("1");
 
     let outcome = crate::predict::Outcome {

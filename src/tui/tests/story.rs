@@ -2,7 +2,7 @@
 
 use super::driver::{Bench, results};
 use crate::exits::Classifier;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::plan::{Placement, Split, SplitRule};
 use crate::predict::Kind;
 use crate::tui::command::{COMMANDS, readme_table};
@@ -67,14 +67,14 @@ fn the_split_walks_from_cloud_only_to_edge_only() {
     let mut bench = Bench::new(80, 24);
     let cuts = bench.state.network.as_ref().unwrap().table.splits().count();
     bench.press(&"[".repeat(cuts + 2));
-    let split = |b: &Bench| b.state.derived.plan.as_ref().unwrap().split.clone();
-    assert_eq!(split(&bench), Split::CloudOnly);
+    let split = |b: &Bench| b.state.derived.plan.as_ref().unwrap().splits[0];
+    assert_eq!(split(&bench), Split::Start);
     for _ in 0..cuts {
         bench.press("]");
         assert!(matches!(split(&bench), Split::After(_)));
     }
     bench.press("]");
-    assert_eq!(split(&bench), Split::EdgeOnly);
+    assert_eq!(split(&bench), Split::End);
     assert!(bench.state.derived.predicted.is_some());
 }
 
@@ -116,7 +116,7 @@ fn exits_are_set_removed_and_moved_by_hand() {
     // No fourth in one part.
     let edge = |b: &Bench| {
         let plan = b.state.derived.plan.clone().unwrap();
-        plan.exits.iter().filter(|e| e.part == Part::Edge).count()
+        plan.exits.iter().filter(|e| e.tier == Tier::First).count()
     };
     bench.press("2E");
     for point in points.iter().filter(|p| **p < spread[spread.len() - 1]) {
@@ -201,7 +201,7 @@ fn the_threshold_moves_numbers_and_points_but_not_curves() {
     bench.press("<right><right>");
     assert!((bench.state.threshold() - 0.72).abs() < 1e-9);
     let after = bench.state.derived.predicted.clone().unwrap();
-    assert!(after.offloaded >= before.offloaded);
+    assert!(after.offloaded() >= before.offloaded());
     assert_eq!(curves.unwrap().outcomes[72].accuracy, after.accuracy);
     assert_eq!(after.kind, Kind::Predicted);
     // Moves in a row are one step back.
@@ -210,7 +210,7 @@ fn the_threshold_moves_numbers_and_points_but_not_curves() {
     bench.press(&"<right>".repeat(80));
     assert_eq!(bench.state.threshold(), 1.0);
     assert_eq!(
-        bench.state.derived.predicted.clone().unwrap().offloaded,
+        bench.state.derived.predicted.clone().unwrap().offloaded(),
         1.0
     );
 }

@@ -1,6 +1,7 @@
 /*! The exit classifier: its source with highlighting and underlined findings, and the head it makes. */
 
 use super::hint;
+use crate::predict::Kind;
 use crate::tui::state::State;
 use crate::tui::widgets::{columns, line, number, put, rows};
 use ratatui::buffer::Buffer;
@@ -256,9 +257,9 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     line(buf, area, 2, Span::raw(text));
     let results = &state.results;
     let ms = [&results.edge, &results.cloud].map(|p| head.ms(&network.table, p.as_ref()?));
-    let write = |ms: Option<(f64, bool)>| match ms {
-        Some((ms, true)) => number::ms(ms),
-        Some((ms, false)) => format!("≈{}", number::ms(ms)),
+    let write = |ms: Option<(f64, Kind)>| match ms {
+        Some((ms, Kind::Measured)) => number::ms(ms),
+        Some((ms, Kind::Predicted)) => format!("≈{}", number::ms(ms)),
         None => number::NONE.to_string(),
     };
     let text = format!("edge {}, cloud {} ms", write(ms[0]), write(ms[1]));

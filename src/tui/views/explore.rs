@@ -2,7 +2,7 @@
 
 use super::hint;
 use crate::explore::Candidate;
-use crate::plan::Split;
+use crate::plan::Tier;
 use crate::tui::state::State;
 use crate::tui::widgets::{line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
@@ -69,21 +69,12 @@ fn limits(state: &State, buf: &mut Buffer, area: Rect) {
     line(buf, rows(area, 0, 1), 0, Line::from(spans));
 }
 
-fn split(candidate: &Candidate) -> &str {
-    match (&candidate.plan.split, &candidate.plan.split_after) {
-        (Split::After(_), Some(after)) => after,
-        (Split::CloudOnly, _) => "cloud only",
-        _ => "edge only",
-    }
-}
-
-/// Exits of the edge and of the cloud, by their marks.
+/// The exits of each part, by their marks.
 fn exits(candidate: &Candidate) -> String {
-    let mark = |e: &crate::plan::PlannedExit| match e.part {
-        crate::plan::Part::Edge => '◆',
-        crate::plan::Part::Cloud => '◇',
-    };
-    candidate.plan.exits.iter().map(mark).collect()
+    let exits = candidate.plan.exits.iter();
+    exits
+        .map(|e| crate::tui::widgets::exit_mark(e.tier))
+        .collect()
 }
 
 /// Numbers right-aligned in columns of their own; names take what is left.
@@ -158,13 +149,13 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         let cells = row(
             name,
             [
-                split(candidate),
+                &candidate.plan.place(&state.document.session.tier_names()),
                 &exits(candidate),
                 &threshold,
                 &number::percent(o.accuracy),
                 &ms(|l| l.mean),
                 &ms(|l| l.p95),
-                &number::bytes(o.edge_memory_bytes as f64),
+                &number::bytes(o.memory_bytes(Tier::First) as f64),
                 &cost,
             ],
         );

@@ -2,7 +2,7 @@
 
 use crate::device::Profile;
 use crate::plan::Link;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::session::Target;
 use crate::tui::state::runs::{Connection, Run};
 use crate::tui::state::{Panel, State};
@@ -58,7 +58,7 @@ fn link(state: &State, short: bool) -> String {
 }
 
 /// Whether a run says that the target of a side is there.
-fn dot(state: &State, part: Part) -> (&'static str, Style) {
+fn dot(state: &State, part: Tier) -> (&'static str, Style) {
     let played = |r: &&Run| state.playback.as_ref().is_some_and(|p| p.run == r.id);
     let run = state.runs.iter().find(played);
     let run = run.or_else(|| state.runs.iter().rev().find(|r| r.is_running()));
@@ -103,8 +103,8 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
     if state.document.is_unsaved() {
         words.push(Span::styled(" [unsaved]", theme.warning));
     }
-    let (edge_dot, edge_style) = dot(state, Part::Edge);
-    let (cloud_dot, cloud_style) = dot(state, Part::Cloud);
+    let (edge_dot, edge_style) = dot(state, Tier::First);
+    let (cloud_dot, cloud_style) = dot(state, Tier::Second);
     let results = &state.results;
     words.extend([
         Span::raw(gap),
@@ -112,14 +112,14 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
         Span::styled(edge_dot, edge_style),
         Span::raw(format!(
             " {}",
-            target(&session.edge, results.edge.as_ref(), short)
+            target(&session.edge, results.edge.as_deref(), short)
         )),
         Span::raw(gap),
         Span::styled("cloud ", theme.cloud),
         Span::styled(cloud_dot, cloud_style),
         Span::raw(format!(
             " {}",
-            target(&session.cloud, results.cloud.as_ref(), short)
+            target(&session.cloud, results.cloud.as_deref(), short)
         )),
         Span::raw(gap),
         Span::styled(if short { "" } else { "link " }, theme.dim),

@@ -2,15 +2,16 @@
 
 use super::hint;
 use crate::device::Profile;
-use crate::plan::Part;
-use crate::plan::Split;
+use crate::plan::Tier;
 use crate::tui::state::State;
 use crate::tui::state::layers::{Row, Sort, position, rows};
+use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::{bar, line, number, put, put_right, rows as part};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
+use std::sync::Arc;
 
 /// What the frame says of how the table is shown.
 pub fn title(state: &State) -> Vec<Span<'static>> {
@@ -44,7 +45,7 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
 /// The devices of the profiles, and which of them aren't this machine's own.
 fn timed_on(state: &State) -> Option<String> {
     let results = &state.results;
-    let side = |profile: &Option<Profile>, shipped: bool| {
+    let side = |profile: &Option<Arc<Profile>>, shipped: bool| {
         let device = &profile.as_ref()?.device;
         Some(match shipped {
             true => format!("{device} (shipped)"),
@@ -63,7 +64,7 @@ fn timed_on(state: &State) -> Option<String> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mark {
     None,
-    Exit(Part),
+    Exit(Tier),
     Split,
 }
 
@@ -72,10 +73,11 @@ fn mark(state: &State, row: &Row) -> Mark {
         return Mark::None;
     };
     let exit = plan.exits.iter().find(|e| row.layers.contains(&e.layer));
-    match (exit, &plan.split) {
-        (Some(exit), _) => Mark::Exit(exit.part),
-        (None, Split::After(at)) if row.layers.contains(at) => Mark::Split,
-        _ => Mark::None,
+    let mut splits = plan.splits.iter().filter_map(|split| split.row());
+    match exit {
+        Some(exit) => Mark::Exit(exit.tier),
+        None if splits.any(|at| row.layers.contains(&at)) => Mark::Split,
+        None => Mark::None,
     }
 }
 
@@ -215,12 +217,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
 /// The row of the cursor, the one behind which the split's own line stands, the first line that is
 /// seen, and how many there are.
 fn window(state: &State, rows: &[Row], height: usize) -> (usize, Option<usize>, usize, usize) {
-    let split = state.derived.plan.as_ref().and_then(|p| match p.split {
-        Split::After(at) if state.layers.sort == Sort::Order => {
-            rows.iter().position(|r| r.layers.contains(&at))
-        }
-        _ => None,
-    });
+    let plan = state.derived.plan.as_ref();
+    let plan = plan.filter(|_| state.layers.sort == Sort::Order);
+    let at = plan.and_then(|p| p.splits.first()?.row());
+    let split = at.and_then(|at| rows.iter().position(|r| r.layers.contains(&at)));
     let selected = position(rows, state.layers.cursor);
     let lines = rows.len() + usize::from(split.is_some());
     let cursor_line = selected + usize::from(split.is_some_and(|s| s < selected));
@@ -291,8 +291,7 @@ fn draw_row(
     let theme = &state.theme;
     put(buf, area, 0, 0, if here { "▸" } else { " " }, theme.focus);
     let (symbol, mark_style) = match mark(state, row) {
-        Mark::Exit(Part::Edge) => ("◆", theme.exit),
-        Mark::Exit(Part::Cloud) => ("◇", theme.exit),
+        Mark::Exit(tier) => (exit_mark(tier), theme.exit),
         Mark::Split => ("┃", theme.split),
         Mark::None => (" ", style),
     };

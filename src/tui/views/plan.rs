@@ -2,10 +2,11 @@
 
 use super::hint;
 use crate::data::Set;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::plan::{Placement, Split, SplitRule};
 use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
+use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::strip::Strip;
 use crate::tui::widgets::{bar, line, number, put, rows};
 use ratatui::buffer::Buffer;
@@ -26,15 +27,15 @@ fn strip(state: &State) -> Option<Strip> {
         macs as f64 / table.macs.max(1) as f64
     };
     Some(Strip {
-        split: match plan.split {
-            Split::After(at) => place(at),
-            Split::EdgeOnly => 1.0,
-            Split::CloudOnly => 0.0,
+        split: match plan.splits.first() {
+            Some(Split::After(at)) => place(*at),
+            Some(Split::Start) => 0.0,
+            Some(Split::End) | None => 1.0,
         },
         exits: plan
             .exits
             .iter()
-            .map(|e| (place(e.layer), e.part == Part::Edge))
+            .map(|e| (place(e.layer), e.tier == Tier::First))
             .collect(),
         cursor: Some(place(state.layers.cursor)),
         edge: theme.edge,
@@ -97,7 +98,7 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
                 format!(
                     "acc {}  mean {latency}  offloaded {}  ",
                     number::percent(o.accuracy),
-                    number::percent(o.offloaded)
+                    number::percent(o.offloaded())
                 ),
                 theme.predicted,
             ));
@@ -108,7 +109,9 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
             };
             words.push(Span::styled(text, theme.dim));
         }
-        (None, Some(problem), _) => words.push(Span::styled(problem.as_str(), theme.error)),
+        (None, Some(problem), _) => {
+            words.push(Span::styled(problem.to_string(), theme.error));
+        }
         (None, None, Some(lacking)) => {
             words.push(Span::styled(
                 format!("{} prediction: {lacking}", number::NONE),
@@ -150,7 +153,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     row += 1;
     let derived = &state.derived;
     if let Some(problem) = &derived.problem {
-        row += super::wrapped(buf, area, row, problem, theme.error);
+        row += super::wrapped(buf, area, row, &problem.to_string(), theme.error);
         line(
             buf,
             area,
@@ -162,8 +165,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let Some(plan) = &derived.plan else {
         return;
     };
-    if let Some(first) = plan.notes.first() {
-        row += super::wrapped(buf, area, row, first, Style::new()).min(2);
+    let names = state.document.session.tier_names();
+    if let Some(first) = plan.remarks.first() {
+        let text = first.text(&names);
+        row += super::wrapped(buf, area, row, &text, Style::new()).min(2);
     }
     row = outcomes(state, buf, area, row);
     if let Some(o) = &derived.predicted {
@@ -186,8 +191,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, row, hint(state, "", key, what));
         row += 1;
     }
-    for note in plan.notes.iter().skip(1) {
-        row += super::wrapped(buf, area, row, note, theme.warning);
+    for remark in plan.remarks.iter().skip(1) {
+        let text = remark.text(&names);
+        row += super::wrapped(buf, area, row, &text, theme.warning);
     }
 }
 
@@ -265,10 +271,14 @@ pub const ROWS: [(&str, Write); 7] = [
             |l: crate::predict::Latency| format!("{}/{}", number::ms(l.mean), number::ms(l.p95));
         o.latency_ms.map(pair)
     }),
-    ("offloaded", |o| Some(number::percent(o.offloaded))),
-    ("bytes a sample", |o| Some(number::bytes(o.bytes_sent))),
-    ("edge memory", |o| Some(memory(o, o.edge_memory_bytes))),
-    ("cloud memory", |o| Some(memory(o, o.cloud_memory_bytes))),
+    ("offloaded", |o| Some(number::percent(o.offloaded()))),
+    ("bytes a sample", |o| Some(number::bytes(o.bytes_sent()))),
+    ("edge memory", |o| {
+        Some(memory(o, o.memory_bytes(Tier::First)))
+    }),
+    ("cloud memory", |o| {
+        Some(memory(o, o.memory_bytes(Tier::Second)))
+    }),
     // As billed, and with durations as they are.
     ("$ of 1 M/exact", |o| {
         let pair = |c: crate::predict::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);
@@ -366,15 +376,8 @@ fn shares(state: &State, buf: &mut Buffer, area: Rect, row: u16, outcome: &Outco
         .exits
         .iter()
         .map(|e| {
-            let style = match e.part {
-                Part::Edge => theme.edge,
-                Part::Cloud => theme.cloud,
-            };
-            let mark = match (&e.after, e.part) {
-                (None, _) => "■",
-                (_, Part::Edge) => "◆",
-                (_, Part::Cloud) => "◇",
-            };
+            let style = theme.tier(e.tier);
+            let mark = e.after.as_ref().map_or("■", |_| exit_mark(e.tier));
             (
                 e.share,
                 format!("{mark}{:.0}%", 100.0 * e.share),

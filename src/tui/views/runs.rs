@@ -3,7 +3,7 @@
 mod targets;
 
 use super::hint;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::Stage;
 use crate::tui::state::State;
 use crate::tui::state::playback::Playback;
@@ -79,8 +79,8 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let rest = rows(area, history, area.height);
     head(state, buf, rest, run);
     let below = rows(rest, 2, rest.height);
-    let across = run.side(Part::Edge).count();
-    let across = across.max(run.side(Part::Cloud).count()) as u16;
+    let across = run.side(Tier::First).count();
+    let across = across.max(run.side(Tier::Second).count()) as u16;
     let evaluates = run.evaluated().1 > 0;
     let sides = match (evaluates, below.height) {
         // A line each, until there is more to say of them.
@@ -91,7 +91,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             if height >= all + 3 { all } else { height }
         }
     };
-    for (column, part) in [(0, Part::Edge), (1, Part::Cloud)] {
+    for (column, part) in [(0, Tier::First), (1, Tier::Second)] {
         let half = below.width / 2;
         let width = if column == 0 {
             half.saturating_sub(1)

@@ -1,11 +1,11 @@
 /*! Thresholds: the slider, each exit's own, and what follows over all thresholds. */
 
 use super::hint;
-use crate::plan::Part;
 use crate::predict::Outcome;
 use crate::tui::state::State;
 use crate::tui::state::tuning::Curves;
 use crate::tui::widgets::curve::Curve;
+use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::{columns, line, number, put, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -95,11 +95,7 @@ fn slider(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
         |t: f64| left.len() as u16 + (t.clamp(0.0, 1.0) * f64::from(track - 1)).round() as u16;
     // Every exit's own threshold stands on the same track.
     for exit in state.derived.plan.iter().flat_map(|p| &p.exits) {
-        let mark = if exit.part == Part::Edge {
-            "◆"
-        } else {
-            "◇"
-        };
+        let mark = exit_mark(exit.tier);
         if (exit.threshold - state.threshold()).abs() > 1e-9 {
             put(buf, area, place(exit.threshold), 0, mark, theme.exit);
         }
@@ -130,11 +126,7 @@ fn exits(state: &State, buf: &mut Buffer, area: Rect) {
     );
     let exits = state.derived.plan.iter().flat_map(|p| &p.exits);
     for (i, exit) in exits.enumerate() {
-        let mark = if exit.part == Part::Edge {
-            "◆"
-        } else {
-            "◇"
-        };
+        let mark = exit_mark(exit.tier);
         let own = policy.exits.iter().any(|(n, _)| *n == exit.after);
         let share = state
             .derived
@@ -159,10 +151,11 @@ type Drawn = (&'static str, fn(&Outcome) -> f64, fn(f64) -> String);
 fn curves(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
     let Some(curves) = &state.tuning.curves else {
-        let why = match (&state.tuning.lacking, &state.derived.lacking) {
-            (Some(why), _) | (None, Some(why)) => format!("no curves: {why}"),
-            (None, None) if state.derived.problem.is_some() => "no curves: there is no plan".into(),
-            (None, None) => "the curves are being drawn".into(),
+        let lacking = state.tuning.lacking.as_ref();
+        let why = match lacking.or(state.derived.lacking.as_ref()) {
+            Some(why) => format!("no curves: {why}"),
+            None if state.derived.problem.is_some() => "no curves: there is no plan".into(),
+            None => "the curves are being drawn".into(),
         };
         let used = super::wrapped(buf, area, 0, &why, theme.dim);
         line(
@@ -187,7 +180,7 @@ fn curves(state: &State, buf: &mut Buffer, area: Rect) {
         ),
         (
             "memory",
-            |o| (o.edge_memory_bytes + o.cloud_memory_bytes) as f64,
+            |o| o.tiers.iter().map(|t| t.memory_bytes).sum::<usize>() as f64,
             number::bytes,
         ),
         (

@@ -1,6 +1,6 @@
 /*! A target of a run: its connection, its sensors, how far and how fast it is, its log. */
 
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::protocol::message::Progress;
 use crate::run::Vitals;
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub enum Connection {
 /// A target of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    pub part: Part,
+    pub part: Tier,
     pub index: usize,
     /// In words.
     pub state: String,
@@ -43,7 +43,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub(super) fn new(part: Part, index: usize) -> Target {
+    pub(super) fn new(part: Tier, index: usize) -> Target {
         Target {
             part,
             index,
@@ -94,12 +94,12 @@ impl Target {
 }
 
 /// Whom a line of a log is about, where it begins as `edge 0: `, and what it says of it.
-pub(super) fn about(text: &str) -> Option<(Part, usize, &str)> {
+pub(super) fn about(text: &str) -> Option<(Tier, usize, &str)> {
     let (whom, what) = text.split_once(": ")?;
     let (side, index) = whom.split_once(' ')?;
     let part = match side {
-        "edge" => Part::Edge,
-        "cloud" => Part::Cloud,
+        "edge" => Tier::First,
+        "cloud" => Tier::Second,
         _ => return None,
     };
     Some((part, index.parse().ok()?, what))
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn lines_are_about_whom_they_name() {
-        assert_eq!(about("edge 1: waits"), Some((Part::Edge, 1, "waits")));
-        assert_eq!(about("cloud 0: a: b"), Some((Part::Cloud, 0, "a: b")));
+        assert_eq!(about("edge 1: waits"), Some((Tier::First, 1, "waits")));
+        assert_eq!(about("cloud 0: a: b"), Some((Tier::Second, 0, "a: b")));
         for other in ["edge: kept", "the edge 1: no", "split after x"] {
             assert_eq!(about(other), None);
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_state_says_how_it_is_connected() {
-        let mut target = Target::new(Part::Edge, 0);
+        let mut target = Target::new(Tier::First, 0);
         for (state, connection) in [
             ("", Connection::Unknown),
             ("connecting to https://a", Connection::Connecting),

@@ -195,7 +195,10 @@ fn compare(state: &State) -> Vec<Line<'static>> {
     let (left, right) = both(&column_title);
     say("kind", left, right);
     let split = |run: &crate::tui::state::runs::Run| {
-        let plan = run.plan.as_ref().and_then(|p| p.split_after.clone());
+        let plan = run
+            .plan
+            .as_ref()
+            .and_then(|p| p.split_layers.first()?.clone());
         plan.unwrap_or(number::NONE.into())
     };
     say("split after", split(one), split(other));

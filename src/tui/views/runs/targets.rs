@@ -4,7 +4,7 @@ fast, at which exits samples leave it, how long they take, and its own log.
 */
 
 use super::draw_log;
-use crate::plan::Part;
+use crate::plan::Tier;
 use crate::run::Vitals;
 use crate::tui::state::State;
 use crate::tui::state::runs::{Connection, Run, Target, side_name};
@@ -18,7 +18,7 @@ use ratatui::text::{Line, Span};
 pub const ROWS: u16 = 5;
 
 /// The targets of a side, one below the other.
-pub fn draw(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part) {
+pub fn draw(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Tier) {
     let count = run.side(part).count() as u16;
     if area.is_empty() {
         return;
@@ -44,18 +44,15 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Part) 
             continue;
         }
         let used = match part {
-            Part::Edge => edge(state, buf, place, run, target),
-            Part::Cloud => cloud(state, buf, place, run, target),
+            Tier::First => edge(state, buf, place, run, target),
+            _ => cloud(state, buf, place, run, target),
         };
         draw_log(state, buf, rows(place, used, place.height), &target.log);
     }
 }
 
-fn side_style(state: &State, part: Part) -> Style {
-    match part {
-        Part::Edge => state.theme.edge,
-        Part::Cloud => state.theme.cloud,
-    }
+fn side_style(state: &State, part: Tier) -> Style {
+    state.theme.tier(part)
 }
 
 /// Name and connection; on the right as much of the sensors as there is room for.
@@ -185,7 +182,7 @@ fn edge(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target)
     put(buf, area, 0, 1, &text, Style::new());
     let planned = run.plan.as_ref().map_or(&[][..], |p| &p.exits);
     let own = told.exits.iter().zip(planned);
-    let own = own.filter(|(_, exit)| exit.part == Part::Edge);
+    let own = own.filter(|(_, exit)| exit.tier == Tier::First);
     let mut parts: Vec<Stretch> = own.map(|(n, _)| (*n, "◆", theme.edge)).collect();
     // What ends in no exit here goes on, or, with no cloud, to the final classifier.
     let left: u64 = parts.iter().map(|p| p.0).sum();
@@ -212,7 +209,7 @@ fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
     let (done, _) = run.evaluated();
     let (answered, failed) = target.answered;
     // Agents of an earlier release don't tell who answered.
-    let answered = match run.side(Part::Cloud).count() {
+    let answered = match run.side(Tier::Second).count() {
         1 => answered.max(run.offloaded().saturating_sub(failed)),
         _ => answered,
     };
@@ -232,7 +229,7 @@ fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
     if target.index == 0 {
         let all = run.exits();
         let planned = run.plan.as_ref().map_or(&[][..], |p| &p.exits);
-        let in_cloud = |i: usize| planned.get(i).is_none_or(|e| e.part == Part::Cloud);
+        let in_cloud = |i: usize| planned.get(i).is_none_or(|e| e.tier != Tier::First);
         let parts: Vec<Stretch> = all
             .iter()
             .enumerate()
