@@ -17,7 +17,7 @@ pub use billing::{Billing, Clock};
 pub use evidence::{Answers, Evidence, Missing, Terms};
 pub use measured::{Run, measured};
 pub use outcome::{
-    Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome,
+    Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
 };
 pub use replay::{
     Assembled, Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError,

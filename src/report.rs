@@ -13,14 +13,18 @@ pub mod html;
 pub mod json;
 mod number;
 pub mod text;
+mod verdict;
 
 pub use figures::{
     BaselineFigures, Bill, ExitFigures, Figures, PaysFigures, PlacementReport, PredictionError,
     Ratios,
 };
 
+pub use verdict::{DifferenceReport, VerdictReport, VerdictRow};
+
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
+use crate::explore::Verdict;
 use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, Plan, Split, TierNames};
@@ -229,6 +233,9 @@ pub struct Report {
     pub tiers: Vec<String>,
     /// The plan.
     pub plan: PlanReport,
+    /// What to deploy, and why; null where nothing could be compared.
+    #[serde(default)]
+    pub verdict: Option<VerdictReport>,
     /// Sentences to be read with the numbers.
     pub caveats: Vec<String>,
     /// Under what conditions.
@@ -294,6 +301,7 @@ impl Report {
                 exits: plan.exits.iter().map(exit).collect(),
                 notes: plan.remarks.iter().map(|r| r.text(names)).collect(),
             },
+            verdict: None,
             caveats: Vec::new(),
             conditions: None,
             predicted: None,
@@ -419,6 +427,11 @@ impl Report {
         self.equality = equality.map(EqualityReport::from);
         self.predicted = predicted.map(Figures::from);
         self.prediction_error = predicted.map(|p| PredictionError::new(p, measured));
+    }
+
+    /// Takes what to deploy.
+    pub fn answer(&mut self, verdict: &Verdict) {
+        self.verdict = Some(VerdictReport::new(verdict, &self.names()));
     }
 
     /// Takes the baselines, predicted or measured.

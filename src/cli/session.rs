@@ -3,6 +3,7 @@
 use super::data::DataArg;
 use super::network::{self, InputShape, Sizes};
 use super::{CliError, error::Context};
+use crate::explore::{Goal, Objective, Statistic};
 use crate::session::{ModelSource, Session};
 use std::path::{Path, PathBuf};
 
@@ -27,9 +28,55 @@ pub struct SessionArgs {
     /// In place of the session's threshold, 0 to 1.
     #[arg(long, value_name = "C_THR")]
     threshold: Option<f64>,
+    #[command(flatten)]
+    goal: GoalArgs,
     /// Where results and finished stages go; runs/NAME if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// What is wanted of a deployment, in place of the session's goal.
+#[derive(Debug, clap::Args)]
+struct GoalArgs {
+    /// What to make small: latency (the mean), p95, cost, or edge-memory.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    minimise: Option<Minimise>,
+    /// Points of accuracy (0 to 100) that may be lost against the unmodified network.
+    #[arg(long, value_name = "POINTS")]
+    accuracy_loss: Option<f64>,
+    /// US dollars per month of 30 days at most, at --requests-per-second.
+    #[arg(long, value_name = "USD")]
+    cost_per_month: Option<f64>,
+    /// The load that a month's bill is for; 1 if left out.
+    #[arg(long, value_name = "RATE")]
+    requests_per_second: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Minimise {
+    Latency,
+    P95,
+    Cost,
+    EdgeMemory,
+}
+
+impl GoalArgs {
+    fn apply(&self, goal: &mut Goal) -> Result<(), CliError> {
+        if let Some(minimise) = self.minimise {
+            goal.minimise = match minimise {
+                Minimise::Latency => Objective::Latency(Statistic::Mean),
+                Minimise::P95 => Objective::Latency(Statistic::P95),
+                Minimise::Cost => Objective::Cost,
+                Minimise::EdgeMemory => Objective::EdgeMemory,
+            };
+        }
+        let within = &mut goal.within;
+        within.accuracy_loss_points = self.accuracy_loss.or(within.accuracy_loss_points);
+        within.cost_per_month = self.cost_per_month.or(within.cost_per_month);
+        within.requests_per_second = self.requests_per_second.or(within.requests_per_second);
+        goal.check()
+            .map_err(|e| CliError::usage(format!("--{}: {e}", e.field.replace('_', "-"))))
+    }
 }
 
 /// A session ready to be run.
@@ -72,6 +119,7 @@ impl SessionArgs {
                 .check(Path::new("--threshold"))
                 .context("--threshold")?;
         }
+        self.goal.apply(&mut session.goal)?;
         let name = session.name.clone().unwrap_or(stem);
         let out = self.out.clone();
         Ok(Chosen {

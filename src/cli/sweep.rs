@@ -4,8 +4,8 @@ left. Neither needs the network, the images or an agent. */
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::explore;
-use crate::explore::sweep;
 use crate::explore::{Candidate, Limits};
+use crate::explore::{sweep, verdict};
 use crate::plan::{Tier, TierNames};
 use crate::predict::Outcome;
 use crate::report;
@@ -152,11 +152,14 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
         edge_memory_bytes: args.memory,
         latency_ms: args.latency,
         accuracy: args.accuracy,
+        ..Limits::default()
     };
     let fair = replayed.evidence.without_parts();
     let names = &fair.tiers;
     let found = explore::search(&fair, &replayed.terms, &thresholds, &limits)?;
-    let front = explore::front(&found);
+    let mut front = explore::front(&found);
+    let goal = &session.goal;
+    front.sort_by(|a, b| goal.minimise.compare(&a.outcome, &b.outcome));
     if front.is_empty() {
         return Err(CliError::failed(
             "no plan keeps to these limits; loosen one of --latency, --accuracy and --memory",
@@ -169,7 +172,9 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
+        let verdict = verdict::predicted(&fair, &replayed.terms, goal, replayed.plan, &found)?;
         human(&mut out, found.len(), &front, names)
+            .and_then(|()| writeln!(out, "\n{}", verdict.text(names)))
     };
     quiet(written)
 }

@@ -53,7 +53,10 @@ mod tests {
             "(split:{split},split_after:Some(\"b4\"),exits:[(layer:1,after:\"b1\",part:edge,\
              threshold:0.7),(layer:6,after:\"b6\",part:cloud,threshold:0.7)],notes:[\"why\"])"
         );
-        let plan: Plan = ron::from_str(&text).unwrap();
+        // As sessions are read.
+        let implicit = ron::extensions::Extensions::IMPLICIT_SOME;
+        let options = ron::Options::default().with_default_extension(implicit);
+        let plan: Plan = options.from_str(&text).unwrap();
         let exit = |layer: usize, tier| PlannedExit {
             layer,
             after: format!("b{layer}"),
@@ -67,10 +70,8 @@ mod tests {
             remarks: vec![Remark::Said("why".into())],
         };
         assert_eq!(plan, now);
-        assert_eq!(
-            ron::from_str::<Plan>(&ron::to_string(&now).unwrap()).unwrap(),
-            now
-        );
+        let written = options.to_string(&now).unwrap();
+        assert_eq!(options.from_str::<Plan>(&written).unwrap(), now);
         let json = serde_json::to_string(&now).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), now);
     }

@@ -52,6 +52,17 @@ pub struct Record {
     pub bytes_sent: u32,
 }
 
+/// What one sample adds to an outcome.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampleResult {
+    /// Number of the sample in its set.
+    pub sample: u32,
+    /// Whether it was answered right.
+    pub right: bool,
+    /// Milliseconds from sample to answer; NaN where they weren't measured.
+    pub latency_ms: f64,
+}
+
 /// Milliseconds from preprocessed tensor in edge memory to answer at the edge.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]

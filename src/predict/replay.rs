@@ -27,7 +27,9 @@ pub use chain::{Difference, Equality, WITHIN};
 use super::ConfidenceTable;
 use super::billing::{BillingError, Clock, MemoryTier};
 use super::evidence::{Evidence, Missing, Terms};
-use super::outcome::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
+use super::outcome::{
+    Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
+};
 use super::table::TableError;
 use crate::data::Set;
 use crate::device::PartProfile;
@@ -319,6 +321,38 @@ impl<'a> PreparedPlan<'a> {
         outcome.cost_per_million = None;
         outcome.as_f32 = false;
         Some(outcome)
+    }
+
+    /// Each sample at the plan's own thresholds, by number of the sample; latencies are expected ones,
+    /// whose mean is the outcome's.
+    pub fn samples(&self) -> Vec<SampleResult> {
+        self.each(&self.chain.planned())
+    }
+
+    /// Each sample of [`PreparedPlan::edge_only`].
+    pub fn edge_only_samples(&self) -> Option<Vec<SampleResult>> {
+        let here = self.chain.stages.iter();
+        let here = here.take_while(|s| s.tier == Tier::First).count();
+        let mut thresholds = self.chain.planned();
+        if here < self.chain.stages.len() {
+            thresholds[here.checked_sub(1)?] = f64::NEG_INFINITY;
+        }
+        Some(self.each(&thresholds))
+    }
+
+    fn each(&self, thresholds: &[f64]) -> Vec<SampleResult> {
+        let times = self.times.reaching(None);
+        let labels = self.chain.labels.iter().enumerate();
+        labels
+            .map(|(sample, &label)| {
+                let at = self.chain.leaves_at(sample, thresholds);
+                SampleResult {
+                    sample: sample as u32,
+                    right: self.chain.stages[at].prediction[sample] == label,
+                    latency_ms: times[at].mean(),
+                }
+            })
+            .collect()
     }
 
     /// A run compared with this replay, sample by sample, at the plan's own thresholds.

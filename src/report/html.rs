@@ -35,6 +35,8 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         memory_share => percent(plan.memory_share),
         macs_share => percent(plan.macs_share),
         notes => plan.notes.clone(),
+        verdict => report.verdict.as_ref().map(|v| v.text.clone()),
+        beside => report.verdict.as_ref().map_or_else(Vec::new, beside),
         caveats => report.caveats.clone(),
         devices => devices(report),
         chief => chief(report),
@@ -50,6 +52,24 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         charts => charts(report)?,
         ratio_charts => ratio_charts(report)?,
     })?)
+}
+
+/// The plan beside each of the others, in words and with the interval of the latencies.
+fn beside(verdict: &super::VerdictReport) -> Vec<String> {
+    let row = |row: &super::VerdictRow| {
+        let limits = if row.feasible {
+            ""
+        } else {
+            ", which doesn't hold your limits"
+        };
+        let interval = row.latency_ms.map_or(String::new(), |d| {
+            let (low, high) = d.interval;
+            let (mean, n) = (d.difference, d.samples);
+            format!(" ({mean:+.2} ms, 95 % of {low:+.2} to {high:+.2}, n = {n})")
+        });
+        format!("beside {}{limits}: {}{interval}", row.name, row.plan_is)
+    };
+    verdict.against.iter().map(row).collect()
 }
 
 fn kind(kind: Kind) -> &'static str {

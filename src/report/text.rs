@@ -15,6 +15,7 @@ const COLUMN: usize = 11;
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     head(&mut out, report);
+    verdict(&mut out, report);
     figures(&mut out, report);
     exits(&mut out, report);
     sweep(&mut out, report);
@@ -28,6 +29,23 @@ pub fn text(report: &Report) -> String {
     }
     short(&mut out, report);
     out
+}
+
+fn verdict(out: &mut String, report: &Report) {
+    let Some(verdict) = &report.verdict else {
+        return;
+    };
+    section(out, "What to deploy");
+    paragraph(out, "", &verdict.text);
+    for row in &verdict.against {
+        let limits = if row.feasible {
+            ""
+        } else {
+            ", which doesn't hold your limits"
+        };
+        let sentence = format!("beside {}{limits}: {}", row.name, row.plan_is);
+        paragraph(out, "- ", &sentence);
+    }
 }
 
 fn line(out: &mut String, text: impl AsRef<str>) {

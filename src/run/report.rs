@@ -4,9 +4,12 @@ use super::RunError;
 use super::distribute::{Ran, What};
 use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
-use crate::explore::sweep;
+use crate::explore::verdict::{self, Contender};
+use crate::explore::{Choice, Limits, Verdict, search, sweep};
 use crate::plan::{Element, Placement, plan_at};
-use crate::predict::{Baselines, Outcome, PreparedPlan, baselines};
+use crate::predict::{
+    Baselines, Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay,
+};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -19,7 +22,7 @@ pub(super) struct Findings<'a> {
     pub results: &'a Results,
     pub ran: &'a Ran,
     pub measured: &'a Outcome,
-    pub baselines: &'a [(What, Outcome)],
+    pub baselines: &'a [Baseline],
 }
 
 /// The report.
@@ -59,11 +62,8 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
     let of = |what| {
-        found
-            .baselines
-            .iter()
-            .find(|(w, _)| *w == what)
-            .map(|(_, o)| o.clone())
+        let found = found.baselines.iter().find(|b| b.what == what);
+        found.map(|b| b.outcome.clone())
     };
     if let (Some(original), Some(cloud_only)) = (of(What::Original), of(What::CloudOnly)) {
         report.compare(&Baselines {
@@ -98,7 +98,66 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         let swept = sweep(&fair, terms, &other, &thresholds)?;
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
+    report.answer(&answer(found, &replayed, &fair)?);
     Ok(report)
+}
+
+/// A baseline that ran.
+pub(super) struct Baseline {
+    pub what: What,
+    pub outcome: Outcome,
+    pub records: Vec<Record>,
+}
+
+/// What to deploy: of the plan and the baselines by what was measured, unless the explorer's best
+/// plan, which can only be predicted, is better than all of them.
+fn answer(found: &Findings, replayed: &Replayed, fair: &Evidence) -> Result<Verdict, RunError> {
+    let session = found.session;
+    let (terms, goal, plan) = (&replayed.terms, &session.goal, replayed.plan);
+    let thresholds = session.sweep.thresholds();
+    let explored = search(fair, terms, &thresholds, &Limits::default())?;
+    let predicted = verdict::predicted(fair, terms, goal, plan, &explored)?;
+    if predicted.deploy == Some(Choice::Explored) {
+        return Ok(predicted);
+    }
+    let evidence = &replayed.evidence;
+    let labels = found.data.labels(Set::Test);
+    // Limits are of the engine's memory, which a process's peak isn't.
+    let engine = baselines(evidence, terms, Set::Test, plan)?;
+    let contender = |what, outcome: &Outcome, engine: &Outcome, records: &[Record]| {
+        let sample = |r: &Record| SampleResult {
+            sample: r.sample,
+            right: labels.get(r.sample as usize) == Some(&r.prediction),
+            latency_ms: f64::from(r.latency_ms),
+        };
+        let mut samples: Vec<SampleResult> = records.iter().map(sample).collect();
+        samples.sort_by_key(|s| s.sample);
+        Contender {
+            what,
+            outcome: Outcome {
+                tiers: engine.tiers.clone(),
+                ..outcome.clone()
+            },
+            samples,
+        }
+    };
+    let own = replay(evidence, terms, Set::Test, plan)?;
+    let this = contender(Choice::ThisPlan, found.measured, &own, &found.ran.records);
+    let mut others = Vec::new();
+    for baseline in found.baselines {
+        let (what, engine) = match (baseline.what, &engine.edge_only) {
+            (What::Original, _) => (Choice::Original, &engine.original),
+            (What::CloudOnly, _) => (Choice::CloudOnly, &engine.cloud_only),
+            (What::EdgeOnly, Some(alone)) => (Choice::EdgeOnly, alone),
+            (What::EdgeOnly, None) | (What::Plan, _) => continue,
+        };
+        let mut other = contender(what, &baseline.outcome, engine, &baseline.records);
+        // A baseline ran some of the samples; the table knows its answers to all.
+        other.outcome.accuracy = engine.accuracy;
+        others.push(other);
+    }
+    let unmodified = engine.original.accuracy;
+    Ok(verdict::decide(goal, unmodified, &this, &others))
 }
 
 /// Whether any edge and any cloud target share a machine, as far as their addresses tell.

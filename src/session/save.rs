@@ -67,6 +67,12 @@ impl Session {
             "policy",
             &self.policy,
         )?;
+        put(
+            "What a deployment is to be: minimise Latency(mean), Latency(p95), Cost or EdgeMemory, within \
+             (accuracy_loss_points, latency_ms, edge_memory, cost_per_month, requests_per_second).",
+            "goal",
+            &self.goal,
+        )?;
         put("Thresholds of the report.", "sweep", &self.sweep)?;
         put(
             "Where the edge part runs: Local(..) or Agent(url: \"https://..\").",

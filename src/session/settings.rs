@@ -3,6 +3,7 @@
 use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
+use crate::explore::Goal;
 use crate::plan::{ExitRule, Rules, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
@@ -46,6 +47,9 @@ pub struct Session {
     /// When a sample leaves.
     #[serde(default = "policy")]
     pub policy: Policy,
+    /// What is wanted of a deployment, and within which limits.
+    #[serde(default)]
+    pub goal: Goal,
     /// The thresholds the report sweeps.
     #[serde(default)]
     pub sweep: Sweep,

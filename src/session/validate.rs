@@ -86,6 +86,9 @@ impl Session {
         for (i, (_, threshold)) in self.policy.exits.iter().enumerate() {
             share(*threshold, &format!("policy.exits[{i}]"))?;
         }
+        self.goal
+            .check()
+            .map_err(|e| (format!("goal.within.{}", e.field), e.to_string()))?;
         share(self.sweep.from, "sweep.from")?;
         share(self.sweep.to, "sweep.to")?;
         check(self.sweep.from <= self.sweep.to, "sweep.from", || {

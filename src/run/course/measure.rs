@@ -98,7 +98,11 @@ impl Course<'_> {
             )?;
             let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
             self.results.note(what.name(), None, outcome.clone());
-            baselines.push((what, outcome));
+            baselines.push(report::Baseline {
+                what,
+                outcome,
+                records: ran.records,
+            });
         }
         let report = told(
             on,

@@ -1,9 +1,9 @@
 //! Plans that no other beats; the mouse; keys that come faster than frames.
 
-use crate::predict::Answers;
 use super::driver::{Bench, network, results};
 use super::loops::{Counter, Idle};
 use crate::data::Set;
+use crate::predict::Answers;
 use crate::predict::ConfidenceTable;
 use crate::predict::policy::Output;
 use crate::tui::app;

@@ -177,12 +177,12 @@ fn a_rule_without_its_profiles_says_so() {
     let mut bench = Bench::bare(80, 24);
     bench.press("2RR");
     assert!(
-        bench.screen().contains("needs both devices' profiles"),
+        bench.screen().contains("needs a profile of every tier"),
         "{}",
         bench.screen()
     );
     bench.tell(Msg::Kept(Box::new(results())));
-    assert!(!bench.screen().contains("needs both devices' profiles"));
+    assert!(!bench.screen().contains("needs a profile of every tier"));
 }
 
 #[test]

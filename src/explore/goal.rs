@@ -1,0 +1,169 @@
+/*! What is wanted of a deployment: what to make small, within which limits. */
+
+use super::Limits;
+use crate::plan::Tier;
+use crate::predict::Outcome;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+
+/// Seconds in the month that a monthly bill is for: 30 days.
+const MONTH_S: f64 = 30.0 * 86_400.0;
+
+/// Which latency of many samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistic {
+    /// The mean.
+    #[default]
+    Mean,
+    /// The 95th percentile.
+    P95,
+}
+
+/// What is to be small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Objective {
+    /// Milliseconds from sample to answer.
+    Latency(Statistic),
+    /// The bill of all tiers behind the first.
+    Cost,
+    /// Memory of the first tier.
+    EdgeMemory,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Objective::Latency(Statistic::Mean)
+    }
+}
+
+impl Objective {
+    /// What an outcome has of it, in milliseconds, US dollars per million inferences or bytes;
+    /// infinite where latency wasn't measured.
+    pub fn value(self, outcome: &Outcome) -> f64 {
+        let latency = |pick: fn(&crate::predict::Latency) -> f64| {
+            outcome.latency_ms.as_ref().map_or(f64::INFINITY, pick)
+        };
+        match self {
+            Objective::Latency(Statistic::Mean) => latency(|l| l.mean),
+            Objective::Latency(Statistic::P95) => latency(|l| l.p95),
+            Objective::Cost => outcome.cost_per_million.map_or(0.0, |c| c.rounded),
+            Objective::EdgeMemory => outcome.memory_bytes(Tier::First) as f64,
+        }
+    }
+
+    /// Orders outcomes, the better first; of equal ones the faster, then the more accurate.
+    pub fn compare(self, a: &Outcome, b: &Outcome) -> Ordering {
+        let unrounded = |o: &Outcome| o.cost_per_million.map_or(0.0, |c| c.unrounded);
+        let exact = match self {
+            Objective::Cost => unrounded(a).total_cmp(&unrounded(b)),
+            Objective::Latency(_) | Objective::EdgeMemory => Ordering::Equal,
+        };
+        let faster = Objective::default();
+        self.value(a)
+            .total_cmp(&self.value(b))
+            .then(exact)
+            .then(faster.value(a).total_cmp(&faster.value(b)))
+            .then(b.accuracy.total_cmp(&a.accuracy))
+    }
+}
+
+/// The limits of a goal; what is absent limits nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Within {
+    /// At most so many points of accuracy below the unmodified network, 0 to 100.
+    pub accuracy_loss_points: Option<f64>,
+    /// Mean milliseconds per sample at most.
+    pub latency_ms: Option<f64>,
+    /// Bytes of the first tier at most.
+    pub edge_memory: Option<usize>,
+    /// US dollars per month of 30 days at most, at `requests_per_second`.
+    pub cost_per_month: Option<f64>,
+    /// The load that a month's bill is for; 1 where it is absent.
+    pub requests_per_second: Option<f64>,
+}
+
+impl Default for Within {
+    fn default() -> Self {
+        Within {
+            accuracy_loss_points: Some(1.0),
+            latency_ms: None,
+            edge_memory: None,
+            cost_per_month: None,
+            requests_per_second: None,
+        }
+    }
+}
+
+/// What a session wants: by default the least mean latency within one point of the unmodified
+/// network's accuracy.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Goal {
+    /// What is to be small.
+    pub minimise: Objective,
+    /// Within these limits.
+    pub within: Within,
+}
+
+impl Goal {
+    /// US dollars per month of 30 days for a bill per million inferences, at the goal's load.
+    pub fn per_month(&self, usd_per_million: f64) -> f64 {
+        let load = self.within.requests_per_second.unwrap_or(1.0);
+        usd_per_million * load * MONTH_S / 1e6
+    }
+
+    /// The limits for a network whose unmodified accuracy is known.
+    pub fn limits(&self, unmodified_accuracy: f64) -> Limits {
+        let within = &self.within;
+        let dollars = within.cost_per_month.map(|most| {
+            let load = within.requests_per_second.unwrap_or(1.0);
+            most * 1e6 / (load * MONTH_S)
+        });
+        Limits {
+            edge_memory_bytes: within.edge_memory,
+            latency_ms: within.latency_ms,
+            accuracy: within
+                .accuracy_loss_points
+                .map(|points| unmodified_accuracy - points / 100.0),
+            cost_per_million: dollars,
+        }
+    }
+
+    /// Refuses what no deployment can keep to.
+    ///
+    /// # Errors
+    /// The field of the session that is out of range, and its range.
+    pub fn check(&self) -> Result<(), GoalError> {
+        let within = &self.within;
+        let fields = [
+            ("accuracy_loss_points", within.accuracy_loss_points, 100.0),
+            ("latency_ms", within.latency_ms, f64::INFINITY),
+            ("cost_per_month", within.cost_per_month, f64::INFINITY),
+            (
+                "requests_per_second",
+                within.requests_per_second,
+                f64::INFINITY,
+            ),
+        ];
+        for (field, value, most) in fields {
+            if let Some(value) = value
+                && !(value.is_finite() && (0.0..=most).contains(&value))
+            {
+                return Err(GoalError { field, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A limit out of range.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{value}, it must be a number from 0 up; points of accuracy at most 100")]
+pub struct GoalError {
+    /// The field.
+    pub field: &'static str,
+    /// What it holds.
+    pub value: f64,
+}

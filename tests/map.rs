@@ -1,0 +1,116 @@
+//! The order of the rooms in `src/lib.rs` holds: no room imports one below it. Reads the sources, so
+//! that a back arrow names its file and line.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The rooms in the order of the table in `src/lib.rs`.
+fn rooms(lib: &str) -> Vec<String> {
+    let row = |line: &str| {
+        let name = line.strip_prefix("| [`")?.split('`').next()?;
+        Some(name.to_string())
+    };
+    lib.lines().filter_map(row).collect()
+}
+
+/// Whether a file holds tests alone: they may look wherever they need to.
+fn is_test(path: &Path) -> bool {
+    let name = |part: &std::ffi::OsStr| part == "tests" || part == "tests.rs";
+    path.iter().any(name)
+}
+
+/// The rooms that a line of code names as `crate::room`, alone or in a list.
+fn named(line: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        text[..end.unwrap_or(text.len())].to_string()
+    };
+    let after = line.split("crate::").skip(1);
+    after
+        .flat_map(|rest| match rest.strip_prefix('{') {
+            Some(list) => list.split(',').map(|item| word(item.trim())).collect(),
+            None => vec![word(rest)],
+        })
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// `file:line: room → room` for each import of a room that lies below.
+fn back_arrows(src: &Path) -> Vec<String> {
+    let lib = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+    let order: HashMap<String, usize> = rooms(&lib).into_iter().zip(0..).collect();
+    let mut files = Vec::new();
+    sources(src, &mut files);
+    let mut found = Vec::new();
+    for path in files {
+        let inside = path.strip_prefix(src).unwrap();
+        let room = inside.iter().next().unwrap().to_string_lossy();
+        let room = room.trim_end_matches(".rs").to_string();
+        let Some(&own) = order.get(&room) else {
+            continue;
+        };
+        if is_test(inside) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        // Tests stand at the end of a file.
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap();
+            for name in named(line) {
+                if order.get(&name).is_some_and(|&other| other > own) {
+                    let shown = inside.display();
+                    found.push(format!("src/{shown}:{}: {room} → {name}", number + 1));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_room_is_in_the_map() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+    let mut declared: Vec<String> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_string)
+        .collect();
+    let mut mapped = rooms(&lib);
+    declared.sort();
+    mapped.sort();
+    assert_eq!(mapped, declared);
+}
+
+#[test]
+fn no_room_imports_one_below_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let found = back_arrows(&src);
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn an_arrow_back_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("lib.rs", "/*!\n| [`low`] | a |\n| [`high`] | b |\n*/\n");
+    write("high.rs", "use crate::low::Thing;\n");
+    write("low.rs", "use crate::{high::Other, low::Own};\n");
+    assert_eq!(back_arrows(folder.path()), ["src/low.rs:1: low → high"]);
+}
