@@ -82,9 +82,7 @@ pub fn run(options: &Options, work: Arc<dyn Work>) -> Result<(), TuiError> {
     let theme = config::theme(&name, folder.as_deref()).map_err(TuiError::Config)?;
     let keymap = command::Keymap::new(&config.keys).map_err(TuiError::Config)?;
 
-    let demo = include_str!("../sessions/demo.ron");
-    let demo = crate::session::Session::parse(demo, std::path::Path::new("demo.ron"))?;
-    let mut state = State::new(demo, theme, keymap);
+    let mut state = State::new(crate::session::Session::demo()?, theme, keymap);
     state.ascii = options.ascii || config.ascii;
     state.theme_name = name;
     state.replay_at = options.replay;

@@ -7,9 +7,6 @@ use crate::explore::{Goal, Objective, Statistic};
 use crate::session::{ModelSource, Session};
 use std::path::{Path, PathBuf};
 
-/// The session that ships with the program.
-const DEMO: &str = include_str!("../../sessions/demo.ron");
-
 /// Which session, and what of it is replaced.
 #[derive(Debug, clap::Args)]
 pub struct SessionArgs {
@@ -102,10 +99,7 @@ impl SessionArgs {
                 let stem = stem.to_string_lossy().into_owned();
                 (Session::read(file)?.resolved(folder), stem)
             }
-            None => (
-                Session::parse(DEMO, Path::new("demo.ron"))?,
-                "demo".to_owned(),
-            ),
+            None => (Session::demo()?, "demo".to_owned()),
         };
         if let Some(name) = &self.model {
             session.model = self.model_of(name, &session.model)?;

@@ -149,15 +149,12 @@ mod tests {
                 bytes,
             }
         });
-        let mut profile = crate::session::Session::parse(
-            include_str!("../../sessions/demo.ron"),
-            std::path::Path::new("demo.ron"),
-        )
-        .unwrap()
-        .results
-        .unwrap()
-        .edge
-        .unwrap();
+        let mut profile = crate::session::Session::demo()
+            .unwrap()
+            .results
+            .unwrap()
+            .edge
+            .unwrap();
         profile.layers = timed.collect();
         let point = &points(&layers, &fused)[0];
         let head = head("[GlobalAvgPool, Linear(classes)]", point, "edge", 1).unwrap();

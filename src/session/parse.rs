@@ -82,17 +82,55 @@ struct Versioned {
     version: u32,
 }
 
+/// What a run left, from a file of its own.
+fn results(text: &str, file: &Path) -> Result<super::Results, SessionError> {
+    let read = dialect().from_str(text);
+    read.map_err(|error| syntax(&error, file))
+}
+
+fn syntax(error: &SpannedError, file: &Path) -> SessionError {
+    SessionError::Syntax {
+        file: file.to_owned(),
+        line: error.span.start.line,
+        column: error.span.start.col,
+        problem: explain(&error.code),
+    }
+}
+
 impl Session {
     /// Reads and checks a session file; its paths stay as written (see [`Session::resolved`]).
     ///
     /// # Errors
     /// Names the file, and the line and column, or the setting.
     pub fn read(file: &Path) -> Result<Session, SessionError> {
-        let text = std::fs::read_to_string(file).map_err(|source| SessionError::Io {
-            file: file.to_owned(),
-            source,
-        })?;
-        Session::parse(&text, file)
+        let text = |file: &Path| {
+            std::fs::read_to_string(file).map_err(|source| SessionError::Io {
+                file: file.to_owned(),
+                source,
+            })
+        };
+        let mut session = Session::parse(&text(file)?, file)?;
+        if let (None, Some(recorded)) = (&session.results, &session.recorded) {
+            let beside = file.parent().unwrap_or(Path::new("")).join(recorded);
+            session.results = Some(Box::new(results(&text(&beside)?, &beside)?));
+        }
+        Ok(session)
+    }
+
+    /// The session that ships with the program, with what its run left; its paths are those of a file
+    /// in `sessions/`.
+    ///
+    /// # Errors
+    /// Only where what ships is damaged.
+    pub fn demo() -> Result<Session, SessionError> {
+        let mut session = Session::parse(
+            include_str!("../../sessions/demo.ron"),
+            Path::new("demo.ron"),
+        )?;
+        let recorded = include_str!("../../sessions/demo.results.ron");
+        let recorded = results(recorded, Path::new("demo.results.ron"))?;
+        session.results = Some(Box::new(recorded));
+        Ok(session)
     }
 
     /// The same from text; `file` only names it in errors.
@@ -100,12 +138,7 @@ impl Session {
     /// # Errors
     /// As [`Session::read`].
     pub fn parse(text: &str, file: &Path) -> Result<Session, SessionError> {
-        let syntax = |error: SpannedError| SessionError::Syntax {
-            file: file.to_owned(),
-            line: error.span.start.line,
-            column: error.span.start.col,
-            problem: explain(&error.code),
-        };
+        let syntax = |error: SpannedError| syntax(&error, file);
         // The version first: a file of another one may have any other fields.
         let found = dialect()
             .from_str::<Versioned>(text)
@@ -218,6 +251,50 @@ mod tests {
             full.model,
             super::super::ModelSource::Onnx("/there/a.onnx".into())
         );
+    }
+
+    #[test]
+    fn results_may_lie_in_a_file_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let text = |recorded: &str| {
+            format!(
+                "Session(version: 1, model: Demo, data: Synthetic(seed: 7), recorded: \"{recorded}\")"
+            )
+        };
+        let left = include_str!("../../sessions/demo.results.ron");
+        std::fs::write(at("left.ron"), left).unwrap();
+        std::fs::write(at("my.ron"), text("left.ron")).unwrap();
+        let session = Session::read(&at("my.ron")).unwrap();
+        assert_eq!(session.results, Session::demo().unwrap().results);
+        // What is written with its results needs no second file.
+        let whole = session.to_text().unwrap();
+        assert!(!whole.contains("recorded:"));
+        let alone = Session {
+            results: None,
+            ..session
+        };
+        assert!(alone.to_text().unwrap().contains("recorded: \"left.ron\""));
+        for (name, content, wanted) in [
+            ("nowhere.ron", None, "nowhere.ron"),
+            ("damaged.ron", Some(&left[..left.len() / 2]), "damaged.ron:"),
+        ] {
+            if let Some(content) = content {
+                std::fs::write(at(name), content).unwrap();
+            }
+            std::fs::write(at("bad.ron"), text(name)).unwrap();
+            let error = Session::read(&at("bad.ron")).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_goal_out_of_range_is_named() {
+        let error = parse("goal: (within: (latency_ms: -1)),").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("goal.within.latency_ms: -1"), "{error}");
+        let session = parse("goal: (minimise: Latency(p95)),").unwrap();
+        assert_eq!(session.goal.within.accuracy_loss_points, Some(1.0));
     }
 
     #[test]

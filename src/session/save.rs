@@ -116,6 +116,9 @@ impl Session {
             &self.threads,
         )?;
         put("Images at a time.", "batch", &self.batch)?;
+        if let (None, Some(recorded)) = (&self.results, &self.recorded) {
+            put("The file with what a run left.", "recorded", recorded)?;
+        }
         if let Some(results) = &self.results {
             put(
                 "What the last run left: profiles, heads, confidence tables, outcomes, journal.",

@@ -83,6 +83,9 @@ pub struct Session {
     /// Images at a time.
     #[serde(default)]
     pub batch: BatchSizes,
+    /// A file that holds what a run left, where `results` doesn't; read with the session.
+    #[serde(default)]
+    pub recorded: Option<PathBuf>,
     /// What a run left; in the files it writes.
     #[serde(default)]
     pub results: Option<Box<super::Results>>,

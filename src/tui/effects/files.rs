@@ -120,8 +120,7 @@ fn kept(opened: &Opened, work: &dyn Work) -> Msg {
 fn open(source: &Source) -> Result<Opened, String> {
     let (mut session, file, folder) = match source {
         Source::Demo => {
-            let text = include_str!("../../../sessions/demo.ron");
-            let session = Session::parse(text, Path::new("demo.ron")).map_err(|e| e.to_string())?;
+            let session = Session::demo().map_err(|e| e.to_string())?;
             (session, None, PathBuf::from("sessions"))
         }
         Source::File(file) => {
