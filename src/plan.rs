@@ -222,6 +222,25 @@ impl Plan {
         }
     }
 
+    /// Where it is cut and where it may be left, in a few words.
+    pub fn describe(&self, names: &TierNames) -> String {
+        let place = self.place(names);
+        let place = if self.splits.iter().any(|split| split.row().is_some()) {
+            format!("split after {place}")
+        } else {
+            place
+        };
+        let exits = self.exits.iter();
+        let exits: Vec<String> = exits
+            .map(|e| format!("{} at {:.2}", e.after, e.threshold))
+            .collect();
+        if exits.is_empty() {
+            format!("{place}, no exits")
+        } else {
+            format!("{place}, exits after {}", exits.join(", "))
+        }
+    }
+
     /// With one more exit, in the tier that runs its layer.
     pub fn with_exit(&self, layer: usize, after: &str, threshold: f64) -> Plan {
         let mut plan = self.clone();

@@ -134,6 +134,8 @@ pub struct Verdict {
     pub accuracy: f64,
     /// The others.
     pub against: Vec<Against>,
+    /// The explorer's best plan, where it is among the others.
+    pub explored: Option<Plan>,
 }
 
 /// How far an outcome is over limits, as the largest share of a limit; 0 where it keeps to them.
@@ -233,6 +235,7 @@ pub fn decide(
         value: goal.minimise.value(&plan.outcome),
         accuracy: plan.outcome.accuracy,
         against: compared,
+        explored: None,
     }
 }
 
@@ -273,13 +276,16 @@ pub fn predicted(
             });
         }
     }
-    if let Some(best) = best(goal, &goal.limits(unmodified), explored)
-        && !best.plan.runs_as(plan)
-    {
+    let best = best(goal, &goal.limits(unmodified), explored);
+    let best = best.filter(|best| !best.plan.runs_as(plan));
+    if let Some(best) = best {
         // Predicted anew under the terms at hand, so that all stand on the same ground.
         others.push(contender(Choice::Explored, &prepare(&best.plan)?));
     }
-    Ok(decide(goal, unmodified, &this, &others))
+    Ok(Verdict {
+        explored: best.map(|best| best.plan.clone()),
+        ..decide(goal, unmodified, &this, &others)
+    })
 }
 
 /// The best candidate that keeps to the limits.
@@ -334,7 +340,11 @@ impl Verdict {
                     }
                     None => String::new(),
                 };
-                format!("Deploy {}: {why} {whence}", other.name(names))
+                let which = match (&self.explored, other) {
+                    (Some(plan), Choice::Explored) => format!(" ({})", plan.describe(names)),
+                    _ => String::new(),
+                };
+                format!("Deploy {}{which}: {why} {whence}", other.name(names))
             }
         }
     }
