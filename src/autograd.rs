@@ -29,6 +29,8 @@ use crate::engine::{Cancel, EngineError};
 use crate::model::op::Binary;
 use crate::model::{Constant, Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
+use rand::Rng;
+use rand_xoshiro::SplitMix64;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,13 +59,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A number between 0 and 1 (SplitMix64).
-fn uniform(state: &mut u64) -> f32 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
+/// A number from 0 up to, but not including, 1.
+fn uniform(rng: &mut SplitMix64) -> f32 {
+    (rng.next_u64() >> 40) as f32 / (1 << 24) as f32
 }
 
 /// A graph whose parameters can be trained.

@@ -15,6 +15,8 @@ use crate::protocol::v2::{BINARY, HEADER_LENGTH};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::time::{Duration, Instant};
 
 /// Bytes of a request's body.
@@ -79,15 +81,8 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
         };
         wait();
         // Bytes that no layer below can make fewer.
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let body: Vec<u8> = (0..payload)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state as u8
-            })
-            .collect();
+        let mut body = vec![0; payload];
+        ChaCha8Rng::seed_from_u64(0).fill_bytes(&mut body);
         let body = Bytes::from(body);
         let mut times = |count: usize, pause: Duration| -> Result<f64, JobError> {
             let mut times = Vec::new();

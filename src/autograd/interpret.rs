@@ -12,6 +12,8 @@ use crate::engine::{Cancel, EngineError};
 use crate::model::op::{Binary, Unary};
 use crate::model::{Activation, Constant, Data, Node, Op, ValueId};
 use candle_core::{DType, Device, Result, Tensor, bail};
+use rand::SeedableRng;
+use rand_xoshiro::SplitMix64;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Weight of a new batch in the running statistics.
@@ -519,10 +521,11 @@ impl Pass<'_> {
             return Ok(());
         };
         let rate = self.run.dropout[found].1;
-        let mut state = self.run.seed ^ (found as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = self.run.seed ^ (found as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut rng = SplitMix64::seed_from_u64(seed);
         let keep = 1.0 / (1.0 - rate);
         let factors: Vec<f32> = (0..x.elem_count())
-            .map(|_| match super::uniform(&mut state) < rate {
+            .map(|_| match super::uniform(&mut rng) < rate {
                 true => 0.0,
                 false => keep,
             })

@@ -5,7 +5,7 @@ losses.
 
 use super::heads::HeadSpec;
 use super::hyper::Hyper;
-use super::learner::{Learner, Rng, order};
+use super::learner::{Learner, below, generator, order};
 use super::loss::{Target, loss};
 use super::scores::forward_scores;
 use super::{Event, Samples, Task, TrainError, checkpoint};
@@ -13,6 +13,7 @@ use crate::autograd::Run;
 use crate::engine::{Cancel, EngineError};
 use crate::model::{Graph, ValueId, fuse};
 use candle_core::{Device, Tensor};
+use rand::Rng;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -109,7 +110,7 @@ pub fn train_joint(
                         let run = Run {
                             input_gradients: true,
                             dropout: &dropout[n],
-                            seed: Rng(hyper.seed ^ (step as u64) << 16).next(),
+                            seed: generator(hyper.seed ^ (step as u64) << 16).next_u64(),
                             ..run
                         };
                         let inputs = std::slice::from_ref(value);
@@ -338,10 +339,10 @@ fn augment(
     hyper: &Hyper,
     (epoch, index): (usize, usize),
 ) {
-    let mut rng = Rng(hyper.seed ^ ((epoch as u64) << 40) ^ (index as u64) << 8);
-    let flip = hyper.flip && rng.below(2) == 1;
+    let mut rng = generator(hyper.seed ^ ((epoch as u64) << 40) ^ (index as u64) << 8);
+    let flip = hyper.flip && below(&mut rng, 2) == 1;
     let range = 2 * hyper.shift + 1;
-    let (dy, dx) = (rng.below(range), rng.below(range));
+    let (dy, dx) = (below(&mut rng, range), below(&mut rng, range));
     let at =
         |i: usize, d: usize, extent: usize| (i + d).saturating_sub(hyper.shift).min(extent - 1);
     let lines = out.chunks_exact_mut(width).enumerate();

@@ -3,11 +3,12 @@
 use super::HeadSpec;
 use crate::autograd::Run;
 use crate::model::ValueId;
-use crate::train::learner::{Learner, Rng};
+use crate::train::learner::{Learner, generator};
 use crate::train::loss::{Target, loss};
 use crate::train::standard::Standard;
 use crate::train::{Task, TrainError};
 use candle_core::{Device, Tensor};
+use rand::Rng;
 
 /// One head, and how far it is in the epoch.
 pub(super) struct Pupil<'a> {
@@ -60,7 +61,7 @@ impl Pupil<'_> {
         let learner = &mut self.learner;
         let run = Run {
             dropout: &self.dropout,
-            seed: Rng(task.hyper.seed ^ (batch.step as u64) << 16).next(),
+            seed: generator(task.hyper.seed ^ (batch.step as u64) << 16).next_u64(),
             ..Run::new(task.cancel)
         };
         let (y, tape) = learner.net.record(&[x], &[learner.logits], &run)?;
