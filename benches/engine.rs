@@ -4,8 +4,9 @@
 //! `cargo bench --bench engine -- MODEL.onnx BATCH THREADS RUNS [steps]` one network, with the best
 //! time of each step if asked. `scripts/compare-onnxruntime` sets it against ONNX Runtime.
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::device::memory::resident;
-use edgelesspart::engine::{Cancel, Engine, Options};
+use edgelesspart::engine::{Cancel, Engine, Options, TensorMut, TensorRef};
 use edgelesspart::model::{fuse::fused, onnx::import_file};
 use std::error::Error;
 use std::path::Path;
@@ -49,8 +50,7 @@ fn time(
 ) -> Result<(), Box<dyn Error>> {
     let engine = Engine::new(fused(import_file(model)?), &Options { threads })?;
     let loading = resident().ok();
-    let graph = engine.graph();
-    let len = graph.value(graph.inputs[0]).shape.elements(batch);
+    let len = engine.inputs()[0].elements(batch);
     let input: Vec<f32> = (0..len).map(|i| (i as f32 * 0.731).sin()).collect();
     let cancel = Cancel::new();
     for _ in 0..3 {
@@ -82,10 +82,14 @@ fn time(
     if steps {
         let kernels = engine.steps(batch)?;
         let mut best = vec![f64::INFINITY; kernels.len()];
+        let mut output = vec![0.0; engine.outputs()[0].elements(batch)];
+        let mut times = vec![];
         for _ in 0..runs.max(1) {
-            let (_, times) = engine.run_timed(batch, &[&input], &cancel)?;
-            for (best, step) in best.iter_mut().zip(times) {
-                *best = best.min(step.time.as_secs_f64() * 1e3);
+            let inputs = [TensorRef::F32(&input)];
+            let mut outputs = [TensorMut::F32(&mut output)];
+            engine.run_timed(batch, &inputs, &mut outputs, &cancel, &mut times)?;
+            for (best, time) in best.iter_mut().zip(&times) {
+                *best = best.min(time.as_secs_f64() * 1e3);
             }
         }
         for (step, best) in kernels.iter().zip(&best) {
@@ -104,8 +108,7 @@ fn cost_of_timing(
     input: &[f32],
     runs: usize,
 ) -> Result<(), Box<dyn Error>> {
-    let graph = engine.graph();
-    let mut output = vec![0.0; graph.value(graph.outputs[0]).shape.elements(batch)];
+    let mut output = vec![0.0; engine.outputs()[0].elements(batch)];
     let (cancel, mut steps) = (Cancel::new(), vec![]);
     let (mut plain, mut timed, mut sums) = (vec![], vec![], vec![]);
     for _ in 0..runs.max(1) {
@@ -113,7 +116,9 @@ fn cost_of_timing(
         engine.run_into(batch, &[input], &mut [&mut output], &cancel)?;
         plain.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        engine.run_timed_into(batch, &[input], &mut [&mut output], &cancel, &mut steps)?;
+        let inputs = [TensorRef::F32(input)];
+        let mut outputs = [TensorMut::F32(&mut output)];
+        engine.run_timed(batch, &inputs, &mut outputs, &cancel, &mut steps)?;
         timed.push(start.elapsed().as_secs_f64() * 1e3);
         sums.push(steps.iter().sum::<std::time::Duration>().as_secs_f64() * 1e3);
     }

@@ -5,6 +5,7 @@
 //! `test`. Preprocessing is that of `sessions/cifar10-resnet20.ron`. With OUT, the pooled features, the
 //! labels and the heads' first weights are written there as .npy files, and the results as JSON.
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::data::{Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source};
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;

@@ -12,6 +12,7 @@ mod peers {
     mod unpacked;
 }
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{export, fuse::fuse};

@@ -82,6 +82,7 @@ fn profile() -> Profile {
             })
             .collect(),
         samples_ms: (0..200).map(|i| 8.0 + 0.01 * f64::from(i)).collect(),
+        prefixes: vec![],
         weight_bytes: 3200,
         arena_bytes: 8192,
         resident_bytes: 40 << 20,

@@ -3,6 +3,7 @@ Measuring a device: the time and memory of each layer, of heads and of assembled
 memory; what the machine is. The link between two devices is measured here too.
 */
 
+mod breakdown;
 mod error;
 mod files;
 pub mod machine;
@@ -13,6 +14,7 @@ mod recorded;
 mod stats;
 pub mod telemetry;
 
+pub use breakdown::{NotTimed, RowsTime};
 pub use error::DeviceError;
 pub use stats::percentile;
 
@@ -37,6 +39,15 @@ pub struct LayerProfile {
     pub ms: Stats,
     /// Bytes this layer holds while it runs: packed parameters, input and output.
     pub bytes: usize,
+}
+
+/// Time of a network up to a place where it may be cut, run by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PrefixProfile {
+    /// Name of the layer behind which it ends.
+    pub after: String,
+    /// Time at the profile's batch.
+    pub ms: Stats,
 }
 
 /// A head's time on the target.
@@ -69,15 +80,22 @@ pub struct Profile {
     pub slowdown: f64,
     /// The whole network, measured as a whole.
     pub total_ms: Stats,
-    /// One entry a row of the layer table.
+    /// One entry per row of the layer table; empty where the backend fuses layers and so knows no
+    /// time for each.
     pub layers: Vec<LayerProfile>,
+    /// Where it does: the network up to each place where a split or an exit may stand. Empty too
+    /// where only the whole was timed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<PrefixProfile>,
     /// Heads that were measured.
     pub heads: Vec<HeadProfile>,
     /// Whole-network samples in order (milliseconds), for replaying percentiles.
     pub samples_ms: Vec<f64>,
-    /// Packed weights of the whole network.
+    /// Packed weights of the whole network; where the backend doesn't tell, its parameters as the file
+    /// holds them.
     pub weight_bytes: usize,
-    /// Arena at this batch size, and what the threads work in beside it.
+    /// Arena at this batch size, and what the threads work in beside it; where the backend doesn't
+    /// tell, the largest set of the network's activations alive at once.
     pub arena_bytes: usize,
     /// Peak resident memory of the process that measured.
     pub resident_bytes: usize,

@@ -15,14 +15,16 @@ pub mod infer;
 pub mod layers;
 pub mod onnx;
 pub mod op;
+pub mod peak;
 pub mod shape;
 pub mod zoo;
 
 pub use build::Builder;
 pub use constant::{Constant, DType, Data};
 pub use fuse::{ends_in_softmax, fuse, without_softmax};
-pub use graph::{Graph, Node, Value, ValueId};
+pub use graph::{Graph, GraphError, Node, Value, ValueId};
 pub use infer::{Operand, ShapeError, infer};
 pub use layers::{Layer, LayerError, LayerTable};
 pub use op::{Activation, Op};
+pub use peak::peak_bytes;
 pub use shape::{Dim, Shape};

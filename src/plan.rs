@@ -313,6 +313,9 @@ pub enum PlanError {
     /// Every place is ruled out.
     #[error("no split is left to choose from; `edgelesspart layers` marks where one may stand")]
     NoSplit,
+    /// A profile without the times the latency rule reads.
+    #[error(transparent)]
+    NotTimed(#[from] crate::device::NotTimed),
 }
 
 /// The most exits a part may have.

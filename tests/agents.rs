@@ -5,6 +5,7 @@
 
 mod network;
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::data::Preprocessing;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::plan::{Link, Wire};

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::{Confidence, Record};

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use edgelesspart::backend::{Backend, Candle, CandleDevice, CompileOptions, Compiled};
 use edgelesspart::engine::{Cancel, Engine, EngineError, Isa, Options};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::{self, Settings, import_file, read_tensor};
@@ -95,11 +96,17 @@ enum By {
 }
 
 impl By {
-    fn engine(self, graph: Graph) -> Result<Engine, EngineError> {
-        match self {
-            By::Kernels(isa) => Engine::with_kernels(graph, &Options::default(), Some(isa)),
-            By::Candle => Engine::on_device(graph, &candle_core::Device::Cpu),
-        }
+    fn compile(self, graph: Graph) -> Result<Box<dyn Compiled>, EngineError> {
+        Ok(match self {
+            By::Kernels(isa) => {
+                let options = Options::default();
+                Box::new(Engine::with_kernels(graph, &options, Some(isa))?)
+            }
+            By::Candle => {
+                let candle = Candle::open(CandleDevice::Cpu).unwrap();
+                candle.compile(graph, &CompileOptions::default())?
+            }
+        })
     }
 }
 
@@ -113,15 +120,15 @@ fn run(case: &Path, by: By) -> Result<bool, String> {
         let inputs = tensors(&set, "input")?;
         let expected = tensors(&set, "output")?;
         let (graph, inputs) = import(case, inputs)?;
-        let engine = match (by.engine(fuse(&graph)), by) {
-            (Err(EngineError::Unsupported { what, .. }), By::Candle) => {
-                println!("{}: {what}", case.display());
+        let engine = match (by.compile(fuse(&graph)), by) {
+            (Err(EngineError::Unsupported(unsupported)), By::Candle) => {
+                println!("{}: {}", case.display(), unsupported.what);
                 return Ok(false);
             }
             (engine, _) => engine.map_err(|e| e.to_string())?,
         };
         let found = engine
-            .run(&inputs, &Cancel::new())
+            .infer(&inputs, &Cancel::new())
             .map_err(|e| e.to_string())?;
         if found.len() != expected.len() {
             return Err(format!(

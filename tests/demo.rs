@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::data::{
     Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source, synthetic::is_easy,
 };

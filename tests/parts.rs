@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;

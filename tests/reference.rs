@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
 use candle_core::{DType, Tensor};
+use edgelesspart::backend::{Backend, Candle, CandleDevice, CompileOptions, Compiled};
 use edgelesspart::engine::{Cancel, Engine, Isa, Options};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::import_file;
@@ -45,11 +46,12 @@ fn agrees_with_the_reference(#[case] name: &str) {
         agrees(&format!("{isa:?}"), &engine, &base);
     }
     // What a GPU would run.
-    let engine = Engine::on_device(graph, &candle_core::Device::Cpu).unwrap();
-    agrees("candle", &engine, &base);
+    let candle = Candle::open(CandleDevice::Cpu).unwrap();
+    let network = candle.compile(graph, &CompileOptions::default()).unwrap();
+    agrees("candle", &*network, &base);
 }
 
-fn agrees(by: &str, engine: &Engine, base: &str) {
+fn agrees(by: &str, engine: &dyn Compiled, base: &str) {
     let (shape, input) = npy(&format!("{base}_input.npy"));
     let (_, expected) = npy(&format!("{base}_output.npy"));
     let batch = shape[0];

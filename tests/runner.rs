@@ -4,6 +4,7 @@
 
 mod network;
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, EngineError, Options};
 use edgelesspart::predict::Confidence;
 use edgelesspart::predict::policy::{Output, decide};

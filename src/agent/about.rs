@@ -26,7 +26,7 @@ pub(super) fn info(agent: &Agent) -> AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_string(),
         device: agent.machine.0.clone(),
         cores: agent.cores.clone(),
-        processor: agent.processor.to_string(),
+        processor: agent.backend.to_string(),
         threads: agent.threads,
         ghz: agent.machine.1,
         slowdown: agent.slowdown,

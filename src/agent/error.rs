@@ -1,5 +1,6 @@
 /*! What an agent refuses, and the answer that becomes of it: `{"error": …}` with its status. */
 
+use crate::backend::BackendError;
 use crate::engine::EngineError;
 use crate::protocol::message::Refusal;
 use axum::Json;
@@ -38,7 +39,7 @@ pub enum AgentError {
     },
     /// A GPU that isn't there, or that this build doesn't know.
     #[error("{0}; leave --device out to run on the CPU")]
-    Processor(#[from] EngineError),
+    Backend(#[from] BackendError),
     /// Cores that this machine doesn't have.
     #[error("core {core} is not among those this process may use ({available:?})")]
     Core {

@@ -6,9 +6,9 @@ use super::server::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
 use crate::engine::EngineError;
-use crate::model::Graph;
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
+use crate::model::{Graph, peak_bytes};
 use crate::protocol::message::{HeadToProfile, JobEvent, Progress};
 use crate::runtime::memory;
 use crate::runtime::parts::PartBundle;
@@ -31,7 +31,7 @@ impl From<DeviceError> for JobError {
 
 fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
     ProfileOptions {
-        processor: agent.processor,
+        backend: agent.backend,
         threads: agent.threads,
         batch,
         runs,
@@ -79,7 +79,7 @@ pub(super) fn network(
         let what = format!("at most {BATCH} samples a run and {MOST_RUNS} runs");
         return Err(JobError::Failed(what));
     }
-    memory::check(memory::peak(&graph, batch))?;
+    memory::check(peak_bytes(&graph, batch))?;
     let table = LayerTable::new(&graph).map_err(JobError::of)?;
     let graphs: Result<Vec<Graph>, JobError> =
         heads.iter().map(|h| load(&h.model, &h.after)).collect();
@@ -128,7 +128,7 @@ pub(super) fn part(
         })
         .collect();
     for stage in &stages {
-        memory::check(memory::peak(&stage.segment, 1))?;
+        memory::check(peak_bytes(&stage.segment, 1))?;
     }
     let options = options(agent, 1, runs);
     Ok(profile_part(

@@ -12,8 +12,9 @@ use super::parts::Parts;
 use super::store::Store;
 use super::v2::{self, Stats};
 use super::{about, routes, work};
+use crate::backend::BackendId;
 use crate::device::telemetry::{Telemeter, Telemetry};
-use crate::engine::{Options, Processor, share_threads};
+use crate::engine::share_threads;
 use crate::protocol::tls;
 use crate::run::local::{Ready, available};
 use crate::runtime::runner::{Means, Runner};
@@ -39,7 +40,7 @@ pub struct AgentConfig {
     /// Certificate and key (PEM files) to encrypt with.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// What runs parts and networks.
-    pub processor: Processor,
+    pub backend: BackendId,
     /// Threads of the engine; 0 for one a core.
     pub threads: usize,
     /// Cores to run on; any if empty.
@@ -63,7 +64,7 @@ pub struct AgentConfig {
 impl AgentConfig {
     fn means(&self) -> Means {
         Means {
-            processor: self.processor,
+            backend: self.backend,
             threads: self.threads,
             slowdown: self.slowdown,
         }
@@ -77,7 +78,7 @@ pub(super) struct Agent {
     pub(super) parts: Parts,
     /// Everything it was sent, and makes, lies below.
     pub(super) folder: PathBuf,
-    pub(super) processor: Processor,
+    pub(super) backend: BackendId,
     pub(super) threads: usize,
     pub(super) cores: Vec<usize>,
     pub(super) slowdown: f64,
@@ -214,12 +215,10 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         Some((certificate, key)) => Some(tls::server(certificate, key)?),
         None => None,
     };
-    config.processor.check()?;
+    config.backend.open()?;
     pin(&config.cores)?;
     // Jobs that train run on a pool of their own, which keeps to the same cores.
-    share_threads(&Options {
-        threads: config.threads,
-    });
+    share_threads(config.threads);
     let temporary = match config.data {
         Some(_) => None,
         None => {
@@ -242,7 +241,7 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<(), Age
         )?,
         parts: Parts::new(config.means()),
         folder: folder.clone(),
-        processor: config.processor,
+        backend: config.backend,
         threads: match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,

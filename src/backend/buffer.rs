@@ -1,5 +1,6 @@
 /*! Outputs of any element type, before they are filled. */
 
+use crate::engine::TensorMut;
 use crate::model::{DType, Data};
 use std::sync::Arc;
 
@@ -25,13 +26,14 @@ impl Buffer {
         }
     }
 
-    pub(super) fn bytes(&mut self) -> &mut [u8] {
+    pub(super) fn tensor(&mut self) -> TensorMut<'_> {
         match self {
-            Buffer::F32(v) => bytemuck::cast_slice_mut(v),
-            Buffer::I64(v) => bytemuck::cast_slice_mut(v),
-            Buffer::I32(v) => bytemuck::cast_slice_mut(v),
-            Buffer::U8(v) | Buffer::Bool(v) => v,
-            Buffer::I8(v) => bytemuck::cast_slice_mut(v),
+            Buffer::F32(v) => TensorMut::F32(v),
+            Buffer::I64(v) => TensorMut::I64(v),
+            Buffer::I32(v) => TensorMut::I32(v),
+            Buffer::U8(v) => TensorMut::U8(v),
+            Buffer::I8(v) => TensorMut::I8(v),
+            Buffer::Bool(v) => TensorMut::Bool(v),
         }
     }
 }

@@ -1,178 +1,265 @@
 /*!
 Running a graph by candle's own operations, on a GPU or on whatever else candle has a device for.
 
-What may live here: a general interpreter over candle tensors (`ops`, `window`, `layout`), what it
-refuses before anything runs (`support`), and the choice of a processor. The kernels of this engine
-are for CPUs; here the same graph goes node by node through operations that candle implements for
-CPU, CUDA and Metal alike, so that the interpreter can be tested on the CPU against the kernels.
+What may live here: a general interpreter over candle tensors (`ops`, `window`, `layout`), and what it
+refuses before anything runs (`support`). Our own kernels are for CPUs; here the same graph goes node
+by node through operations that candle implements for CPU, CUDA and Metal alike, so that the
+interpreter can be tested on the CPU against the kernels.
 
 Element types: F32, I64 and U8 are candle's; I32 and I8 travel as I64, booleans as U8. Arithmetic
 whose result would depend on the narrower type is refused.
 */
 
+mod clamp;
 mod layout;
 mod ops;
 mod support;
 mod window;
 
-use super::general::{self, Info};
-use super::{Cancel, EngineError, StepInfo};
-use crate::model::{Constant, DType, Data, Graph, ValueId};
+use super::{
+    Backend, BackendError, BackendId, CandleDevice, CompileOptions, Compiled, CompiledMemory,
+    TimedSteps, Timing,
+};
+use crate::engine::{
+    Cancel, EngineError, PerBatch, Port, StepInfo, TensorInfo, TensorMut, TensorRef, Unsupported,
+    check_batch, check_inputs, check_op, check_outputs, constant_bytes,
+};
+use crate::model::{Constant, DType, Data, Graph, Node, ValueId};
 use candle_core::{Device, Result, Tensor, bail};
 use std::collections::{BTreeMap, HashMap};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What runs a graph: the CPU by the engine's kernels, or a GPU by candle's operations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Processor {
-    /// The CPU.
-    #[default]
-    Cpu,
-    /// The n-th CUDA device.
-    Cuda(usize),
-    /// Apple's GPU.
-    Metal,
+/// Candle's operations on one of its devices.
+#[derive(Debug, Clone)]
+pub struct Candle {
+    id: BackendId,
+    device: Device,
 }
 
-impl FromStr for Processor {
-    type Err = EngineError;
-
-    /// `cpu`, `cuda` (the first), `cuda:1`, `metal`.
-    fn from_str(text: &str) -> std::result::Result<Self, EngineError> {
-        let index = text.strip_prefix("cuda:").map(str::parse);
-        match (text, index) {
-            ("cpu", _) => Ok(Processor::Cpu),
-            ("cuda", _) => Ok(Processor::Cuda(0)),
-            ("metal", _) => Ok(Processor::Metal),
-            (_, Some(Ok(index))) => Ok(Processor::Cuda(index)),
-            _ => Err(EngineError::Processor {
-                name: text.to_string(),
-                why: "devices are cpu, cuda, cuda:N and metal".to_string(),
+impl Candle {
+    /// The operations on `device`.
+    ///
+    /// # Errors
+    /// Where the device isn't there, or this build has no operations for it.
+    pub fn open(device: CandleDevice) -> std::result::Result<Candle, BackendError> {
+        let id = BackendId::Candle(device);
+        let (opened, feature) = match device {
+            CandleDevice::Cpu => (Ok(Device::Cpu), None),
+            CandleDevice::Cuda(index) => {
+                let missing = (!cfg!(feature = "cuda")).then_some("cuda");
+                (Device::new_cuda(index), missing)
+            }
+            CandleDevice::Metal => {
+                let missing = (!cfg!(feature = "metal")).then_some("metal");
+                (Device::new_metal(0), missing)
+            }
+        };
+        match (opened, feature) {
+            (Ok(device), _) => Ok(Candle { id, device }),
+            (Err(_), Some(feature)) => Err(BackendError::NotBuilt { name: id, feature }),
+            (Err(error), None) => Err(BackendError::Unavailable {
+                name: id,
+                source: error.into(),
             }),
         }
     }
 }
 
-impl std::fmt::Display for Processor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Processor::Cpu => f.write_str("cpu"),
-            Processor::Cuda(index) => write!(f, "cuda:{index}"),
-            Processor::Metal => f.write_str("metal"),
-        }
+impl Backend for Candle {
+    fn name(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn check(&self, graph: &Graph) -> Vec<Unsupported> {
+        unsupported(graph, &graph.constants, 1).collect()
+    }
+
+    fn times_steps(&self) -> bool {
+        true
+    }
+
+    fn compile(
+        &self,
+        mut graph: Graph,
+        _: &CompileOptions,
+    ) -> std::result::Result<Box<dyn Compiled>, EngineError> {
+        let first = Program::compile(&graph, &graph.constants, 1)?;
+        let constants = upload_all(&graph, &self.device)?;
+        let_go(&mut graph.constants);
+        Ok(Box::new(Network {
+            inputs: Port::of(&graph, &graph.inputs),
+            outputs: Port::of(&graph, &graph.outputs),
+            graph,
+            device: self.device.clone(),
+            constants,
+            programs: PerBatch::new(first),
+        }))
     }
 }
 
-impl Processor {
-    /// Whether it is there, and this build knows it.
-    ///
-    /// # Errors
-    /// Says what is in the way.
-    pub fn check(self) -> std::result::Result<(), EngineError> {
-        self.gpu().map(drop)
-    }
-
-    /// Candle's device for a GPU; none for the CPU.
-    pub(super) fn gpu(self) -> std::result::Result<Option<Device>, EngineError> {
-        let (device, built) = match self {
-            Processor::Cpu => return Ok(None),
-            Processor::Cuda(index) => (Device::new_cuda(index), cfg!(feature = "cuda")),
-            Processor::Metal => (Device::new_metal(0), cfg!(feature = "metal")),
-        };
-        device.map(Some).map_err(|e| EngineError::Processor {
-            name: self.to_string(),
-            why: match built {
-                true => e.to_string(),
-                false => {
-                    let feature = self.to_string();
-                    let feature = feature.split(':').next().unwrap_or_default();
-                    format!("this program was built without `--features {feature}`")
-                }
-            },
-        })
-    }
+/// What a tensor's elements take on its device.
+fn size(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
 
-/// A graph's constants on a device.
-pub(super) struct Network {
+/// A graph whose constants lie on a device.
+struct Network {
+    /// Large constants are empty in it.
+    graph: Graph,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
     device: Device,
     constants: BTreeMap<ValueId, Tensor>,
-    bytes: usize,
+    programs: PerBatch<Program>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({}, {:?})", self.graph.name, self.device)
+    }
 }
 
 impl Network {
-    pub(super) fn new(graph: &Graph, device: &Device) -> std::result::Result<Network, EngineError> {
-        let mut constants = BTreeMap::new();
-        for (&id, constant) in &graph.constants {
-            let info = Info {
-                dims: constant.shape.clone(),
-                dtype: constant.dtype(),
-            };
-            let tensor = upload(
-                super::program::constant_bytes(&constant.data),
-                &info,
-                device,
-            );
-            let tensor = tensor.map_err(|e| EngineError::Run {
-                node: graph.value(id).name.clone(),
-                what: e.to_string(),
-            })?;
-            constants.insert(id, tensor);
-        }
-        let size = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
-        Ok(Network {
-            device: device.clone(),
-            bytes: constants.values().map(size).sum(),
-            constants,
-        })
+    fn program(&self, batch: usize) -> std::result::Result<Arc<Program>, EngineError> {
+        check_batch(&self.inputs, batch)?;
+        let compile = || Program::compile(&self.graph, &self.graph.constants, batch);
+        self.programs.get(batch, compile)
+    }
+
+    fn execute(
+        &self,
+        batch: usize,
+        inputs: &[TensorRef],
+        outputs: &mut [TensorMut],
+        cancel: &Cancel,
+        times: Option<&mut Vec<Duration>>,
+    ) -> std::result::Result<(), EngineError> {
+        check_inputs(&self.inputs, batch, inputs)?;
+        check_outputs(&self.graph.name, &self.outputs, batch, outputs)?;
+        self.program(batch)?
+            .run(self, inputs, outputs, cancel, times)
     }
 }
 
-/// A graph ready to run on a device at one batch size.
-pub(super) struct Program {
-    network: Arc<Network>,
-    graph: Arc<Graph>,
-    /// Of each node's outputs.
-    infos: Vec<Vec<Info>>,
-    /// The values that no node after this one reads.
+impl Compiled for Network {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn threads(&self) -> usize {
+        1
+    }
+
+    fn run(
+        &self,
+        batch: usize,
+        inputs: &[TensorRef],
+        outputs: &mut [TensorMut],
+        cancel: &Cancel,
+    ) -> std::result::Result<(), EngineError> {
+        self.execute(batch, inputs, outputs, cancel, None)
+    }
+
+    fn memory(&self, batch: usize) -> std::result::Result<CompiledMemory, EngineError> {
+        self.program(batch)?;
+        Ok(CompiledMemory {
+            weight_bytes: Some(self.constants.values().map(size).sum()),
+            // Candle allocates activations as it goes.
+            arena_bytes: None,
+        })
+    }
+
+    fn timing(&self) -> Timing<'_> {
+        Timing::Steps(self)
+    }
+}
+
+impl TimedSteps for Network {
+    fn steps(&self, batch: usize) -> std::result::Result<Vec<StepInfo>, EngineError> {
+        self.program(batch)?;
+        let step = |node: &Node| {
+            let constants = node.inputs.iter();
+            let constants = constants.filter_map(|id| self.constants.get(id));
+            StepInfo {
+                node: node.name.clone(),
+                kernel: "candle".to_string(),
+                parameter_bytes: constants.map(size).sum(),
+            }
+        };
+        Ok(self.graph.nodes.iter().map(step).collect())
+    }
+
+    /// The device is waited for after each node.
+    fn run_timed(
+        &self,
+        batch: usize,
+        inputs: &[TensorRef],
+        outputs: &mut [TensorMut],
+        cancel: &Cancel,
+        times: &mut Vec<Duration>,
+    ) -> std::result::Result<(), EngineError> {
+        times.clear();
+        self.execute(batch, inputs, outputs, cancel, Some(times))
+    }
+}
+
+/// The nodes that the interpreter doesn't cover at `batch`. `constants` are those of the graph as it
+/// came; large ones may be empty.
+fn unsupported(
+    graph: &Graph,
+    constants: &BTreeMap<ValueId, Constant>,
+    batch: usize,
+) -> impl Iterator<Item = Unsupported> {
+    let refused = move |node: &Node| {
+        let infos = |ids: &[ValueId]| -> Vec<TensorInfo> {
+            let ids = ids.iter();
+            ids.map(|&id| TensorInfo::of(graph, id, batch)).collect()
+        };
+        let (ins, outs) = (infos(&node.inputs), infos(&node.outputs));
+        let known: Vec<_> = node.inputs.iter().map(|id| constants.get(id)).collect();
+        // Our engine refuses extents that don't follow from the op.
+        let checked = check_op(&node.op, &ins, &outs)
+            .and_then(|()| support::check(&node.op, &ins, &outs, &known));
+        checked.err().map(|what| Unsupported {
+            node: node.name.clone(),
+            what: format!("{what} on this device"),
+        })
+    };
+    graph.nodes.iter().filter_map(refused)
+}
+
+/// How a graph runs at one batch size.
+struct Program {
+    /// One entry per node: extents and types of its outputs.
+    infos: Vec<Vec<TensorInfo>>,
+    /// One entry per node: the values that no node after this one reads.
     last_read: Vec<Vec<ValueId>>,
-    inputs: Vec<Info>,
-    outputs: Vec<Info>,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
 }
 
 impl Program {
     /// Refuses what the interpreter doesn't cover. `constants` are those of the graph as it came.
-    pub(super) fn compile(
-        network: Arc<Network>,
-        graph: Arc<Graph>,
+    fn compile(
+        graph: &Graph,
         constants: &BTreeMap<ValueId, Constant>,
         batch: usize,
     ) -> std::result::Result<Program, EngineError> {
-        let info = |&id: &ValueId| {
-            let value = graph.value(id);
-            Info {
-                dims: value.shape.at(batch),
-                dtype: value.dtype,
-            }
+        if let Some(first) = unsupported(graph, constants, batch).next() {
+            return Err(first.into());
+        }
+        let infos = |ids: &[ValueId]| -> Vec<TensorInfo> {
+            let ids = ids.iter();
+            ids.map(|&id| TensorInfo::of(graph, id, batch)).collect()
         };
-        let mut infos = vec![];
         let mut last = HashMap::new();
         for (at, node) in graph.nodes.iter().enumerate() {
-            let ins: Vec<Info> = node.inputs.iter().map(info).collect();
-            let outs: Vec<Info> = node.outputs.iter().map(info).collect();
-            // The general path refuses extents that don't follow from the op.
-            let known: Vec<_> = node.inputs.iter().map(|id| constants.get(id)).collect();
-            general::compile(&node.op, &ins, &outs)
-                .map(drop)
-                .and_then(|()| support::check(&node.op, &ins, &outs, &known))
-                .map_err(|what| EngineError::Unsupported {
-                    node: node.name.clone(),
-                    what: format!("{what} on this device"),
-                })?;
             last.extend(node.inputs.iter().map(|&id| (id, at)));
-            infos.push(outs);
         }
         for id in &graph.outputs {
             last.remove(id);
@@ -182,58 +269,32 @@ impl Program {
             last_read[at].push(id);
         }
         Ok(Program {
-            network,
-            infos,
+            infos: graph.nodes.iter().map(|n| infos(&n.outputs)).collect(),
             last_read,
-            inputs: graph.inputs.iter().map(info).collect(),
-            outputs: graph.outputs.iter().map(info).collect(),
-            graph,
+            inputs: infos(&graph.inputs),
+            outputs: infos(&graph.outputs),
         })
-    }
-
-    pub(super) fn outputs(&self) -> &[Info] {
-        &self.outputs
-    }
-
-    pub(super) fn weight_bytes(&self) -> usize {
-        self.network.bytes
-    }
-
-    pub(super) fn describe(&self) -> Vec<StepInfo> {
-        let nodes = self.graph.nodes.iter();
-        nodes
-            .map(|node| {
-                let constants = node.inputs.iter();
-                let constants = constants.filter_map(|id| self.network.constants.get(id));
-                StepInfo {
-                    node: node.name.clone(),
-                    kernel: "candle".to_string(),
-                    parameter_bytes: constants
-                        .map(|t| t.elem_count() * t.dtype().size_in_bytes())
-                        .sum(),
-                }
-            })
-            .collect()
     }
 
     /// Runs once, as the kernels' programs do. With `times` the device is waited for after each
     /// node, without it only at the end.
-    pub(super) fn run(
+    fn run(
         &self,
-        inputs: &[&[u8]],
-        outputs: &mut [&mut [u8]],
+        network: &Network,
+        inputs: &[TensorRef],
+        outputs: &mut [TensorMut],
         cancel: &Cancel,
         mut times: Option<&mut Vec<Duration>>,
     ) -> std::result::Result<(), EngineError> {
-        let (graph, device) = (&*self.graph, &self.network.device);
+        let (graph, device) = (&network.graph, &network.device);
         let failed = |node: &str, e: candle_core::Error| EngineError::Run {
             node: node.to_string(),
             what: e.to_string(),
         };
         let mut values: HashMap<ValueId, Tensor> = HashMap::new();
         let mut mark = Instant::now();
-        for ((&id, bytes), info) in graph.inputs.iter().zip(inputs).zip(&self.inputs) {
-            let tensor = upload(bytes, info, device);
+        for ((&id, input), info) in graph.inputs.iter().zip(inputs).zip(&self.inputs) {
+            let tensor = upload(input.bytes(), info, device);
             let name = &graph.value(id).name;
             values.insert(id, tensor.map_err(|e| failed(name, e))?);
         }
@@ -242,7 +303,7 @@ impl Program {
                 return Err(EngineError::Cancelled);
             }
             let take = |id: &ValueId| {
-                let constant = || self.network.constants.get(id).cloned();
+                let constant = || network.constants.get(id).cloned();
                 values.get(id).cloned().or_else(constant)
             };
             let ins: Option<Vec<Tensor>> = node.inputs.iter().map(take).collect();
@@ -264,12 +325,12 @@ impl Program {
         }
         for ((id, info), output) in graph.outputs.iter().zip(&self.outputs).zip(outputs) {
             let name = &graph.value(*id).name;
-            let known = values.get(id).or_else(|| self.network.constants.get(id));
+            let known = values.get(id).or_else(|| network.constants.get(id));
             let Some(tensor) = known else {
                 let missing = candle_core::Error::Msg("nothing produces it".into());
                 return Err(failed(name, missing));
             };
-            download(tensor, info, output).map_err(|e| failed(name, e))?;
+            download(tensor, info, output.bytes_mut()).map_err(|e| failed(name, e))?;
         }
         if let Some(last) = times.and_then(|times| times.last_mut()) {
             *last += mark.elapsed();
@@ -278,8 +339,28 @@ impl Program {
     }
 }
 
+/// The constants of a graph as tensors on `device`.
+fn upload_all(
+    graph: &Graph,
+    device: &Device,
+) -> std::result::Result<BTreeMap<ValueId, Tensor>, EngineError> {
+    let mut tensors = BTreeMap::new();
+    for (&id, constant) in &graph.constants {
+        let info = TensorInfo {
+            dims: constant.shape.clone(),
+            dtype: constant.dtype(),
+        };
+        let tensor = upload(constant_bytes(&constant.data), &info, device);
+        let tensor = tensor.map_err(|e| EngineError::Run {
+            node: graph.value(id).name.clone(),
+            what: e.to_string(),
+        })?;
+        tensors.insert(id, tensor);
+    }
+    Ok(tensors)
+}
 /// A tensor on `device` of what the engine keeps as bytes.
-fn upload(bytes: &[u8], info: &Info, device: &Device) -> Result<Tensor> {
+fn upload(bytes: &[u8], info: &TensorInfo, device: &Device) -> Result<Tensor> {
     let dims = info.dims.as_slice();
     if bytes.len() != info.bytes() {
         bail!("{} bytes for a tensor of {dims:?}", bytes.len());
@@ -300,7 +381,7 @@ fn upload(bytes: &[u8], info: &Info, device: &Device) -> Result<Tensor> {
 }
 
 /// The bytes of a tensor, in the type the graph has for it.
-fn download(tensor: &Tensor, info: &Info, to: &mut [u8]) -> Result<()> {
+fn download(tensor: &Tensor, info: &TensorInfo, to: &mut [u8]) -> Result<()> {
     if tensor.dims() != info.dims {
         bail!("extents {:?} instead of {:?}", tensor.dims(), info.dims);
     }
@@ -323,7 +404,7 @@ fn download(tensor: &Tensor, info: &Info, to: &mut [u8]) -> Result<()> {
 
 /// Lets go of the elements that now lie on the device; small integers stay, since a program for
 /// another batch size may ask for them.
-pub(super) fn let_go(constants: &mut BTreeMap<ValueId, Constant>) {
+fn let_go(constants: &mut BTreeMap<ValueId, Constant>) {
     for constant in constants.values_mut() {
         if matches!(&constant.data, Data::F32(v) if v.len() > 1) {
             constant.data = Data::F32(Arc::default());

@@ -4,7 +4,7 @@ mod init;
 
 use super::{CliError, error::Context};
 use crate::agent::{AgentConfig, is_name, serve};
-use crate::engine::Processor;
+use crate::backend::BackendId;
 use crate::run::local::TOKEN_VARIABLE;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,9 +38,10 @@ pub struct AgentArgs {
     /// Write what happens to standard error as JSON, a line each.
     #[arg(long)]
     log_json: bool,
-    /// What runs parts: cpu, cuda, cuda:N or metal; GPUs in builds with that feature.
+    /// What runs parts: cpu, cuda, cuda:N or metal (GPUs in builds with that feature), or candle, a
+    /// slow second opinion on the CPU.
     #[arg(long, default_value = "cpu")]
-    device: Processor,
+    device: BackendId,
     /// Threads of the engine; one for each core it may use if 0.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -134,7 +135,7 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
         insecure: args.insecure,
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
         models: args.models.clone(),
-        processor: args.device,
+        backend: args.device,
         threads: args.threads,
         cores: args.cores.clone(),
         slowdown: args.slowdown,

@@ -2,7 +2,9 @@
 
 use super::network::NetworkArgs;
 use super::{CliError, error::Context};
-use crate::engine::{Engine, Options, StepInfo};
+use crate::backend::{Backend, CompileOptions, Native, Timing};
+use crate::engine::{StepInfo, Unsupported};
+use crate::model::Graph;
 use crate::model::layers::{Layer, LayerTable};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -59,14 +61,14 @@ struct Document<'a> {
 pub fn run(args: &LayersArgs) -> Result<(), CliError> {
     let network = args.network.load()?;
     let table = network.table()?;
-    let steps = match args.verbose {
-        true => Engine::new(network.fused.clone(), &Options::default())?.steps(1)?,
-        false => Vec::new(),
+    let ways = match args.verbose {
+        true => Some(ways(&network.fused)?),
+        false => None,
     };
     let kernels: Vec<Option<String>> = table
         .layers
         .iter()
-        .map(|layer| args.verbose.then(|| kernels(&network.fused, layer, &steps)))
+        .map(|layer| ways.as_ref().map(|w| kernels(&network.fused, layer, w)))
         .collect();
     let rows: Vec<Row> = table
         .layers
@@ -123,13 +125,31 @@ fn share(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
 }
 
-/// The kernels of the layer's nodes, each once.
-fn kernels(graph: &crate::model::Graph, layer: &Layer, steps: &[StepInfo]) -> String {
-    let mut found: Vec<&str> = Vec::new();
+/// What the engine does for each node: the steps that run it, or why it can't.
+type Ways = (Vec<StepInfo>, Vec<Unsupported>);
+
+fn ways(graph: &Graph) -> Result<Ways, CliError> {
+    let refused = Native.check(graph);
+    if !refused.is_empty() {
+        return Ok((Vec::new(), refused));
+    }
+    let network = Native.compile(graph.clone(), &CompileOptions::default())?;
+    Ok(match network.timing() {
+        Timing::Steps(steps) => (steps.steps(1)?, refused),
+        Timing::Whole => (Vec::new(), refused),
+    })
+}
+
+/// The kernels of the layer's nodes, each once, and what the engine doesn't cover of it.
+fn kernels(graph: &Graph, layer: &Layer, (steps, refused): &Ways) -> String {
+    let mut found: Vec<String> = Vec::new();
     for node in &graph.nodes[layer.nodes.clone()] {
-        for step in steps.iter().filter(|s| s.node == node.name) {
-            if !found.contains(&step.kernel.as_str()) {
-                found.push(&step.kernel);
+        let steps = steps.iter().filter(|s| s.node == node.name);
+        let refused = refused.iter().filter(|r| r.node == node.name);
+        let ways = steps.map(|s| s.kernel.clone());
+        for way in ways.chain(refused.map(|r| format!("not supported: {}", r.what))) {
+            if !found.contains(&way) {
+                found.push(way);
             }
         }
     }

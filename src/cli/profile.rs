@@ -5,7 +5,7 @@ use super::network::NetworkArgs;
 use super::progress::Stage;
 use super::{CliError, error::Context};
 use crate::device::profile::{ProfileOptions, profile};
-use crate::device::{HeadProfile, Profile, Stats};
+use crate::device::{HeadProfile, PrefixProfile, Profile, Stats};
 use crate::engine::Cancel;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -54,6 +54,9 @@ struct Document<'a> {
     slowdown: f64,
     total_ms: Stats,
     layers: Vec<Row<'a>>,
+    /// Times up to each place where the network may be cut, where what ran it knows none per layer.
+    #[serde(skip_serializing_if = "<[PrefixProfile]>::is_empty")]
+    prefixes: &'a [PrefixProfile],
     heads: &'a [HeadProfile],
     samples_ms: &'a [f64],
     weight_bytes: usize,
@@ -104,6 +107,9 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
 /// Each layer's median leaves out the runs in which something else had the processor; the median of
 /// the whole can't, since in most runs some layer is hit. Then the two don't add up.
 fn disturbed(p: &Profile) -> Option<String> {
+    if p.layers.is_empty() {
+        return None;
+    }
     let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
     let off = sum / p.total_ms.median - 1.0;
     (off.abs() > 0.05).then(|| {
@@ -134,6 +140,7 @@ fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
         slowdown: p.slowdown,
         total_ms: p.total_ms,
         layers: rows.collect(),
+        prefixes: &p.prefixes,
         heads: &p.heads,
         samples_ms: &p.samples_ms,
         weight_bytes: p.weight_bytes,
@@ -143,10 +150,6 @@ fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
 }
 
 fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
-    let longest = p.layers.iter().map(|l| l.ms.median).fold(0.0, f64::max);
-    let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
-    let widths = p.layers.iter().map(|l| l.name.chars().count());
-    let name = widths.max().unwrap_or(0).clamp(5, 28);
     let (threads, batch) = (p.threads, p.batch);
     writeln!(out, "{network} on {}", p.target)?;
     writeln!(
@@ -155,6 +158,34 @@ fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
         if threads == 1 { "" } else { "s" },
         p.samples_ms.len()
     )?;
+    let sum = match p.layers.is_empty() {
+        true => {
+            prefixes(out, p)?;
+            String::new()
+        }
+        false => format!(", sum of the layers {:.4} ms", layers(out, p)?),
+    };
+    let t = &p.total_ms;
+    writeln!(
+        out,
+        "total: {:.4} ms (min {:.4}, mean {:.4}, p95 {:.4}){sum}",
+        t.median, t.min, t.mean, t.p95
+    )?;
+    writeln!(
+        out,
+        "memory: packed weights {}, arena {}, peak resident {} for the whole process",
+        size(p.weight_bytes),
+        size(p.arena_bytes),
+        size(p.resident_bytes)
+    )
+}
+
+/// The table of the layers; gives the sum of their median times, in milliseconds.
+fn layers(out: &mut impl Write, p: &Profile) -> io::Result<f64> {
+    let longest = p.layers.iter().map(|l| l.ms.median).fold(0.0, f64::max);
+    let sum: f64 = p.layers.iter().map(|l| l.ms.median).sum();
+    let widths = p.layers.iter().map(|l| l.name.chars().count());
+    let name = widths.max().unwrap_or(0).clamp(5, 28);
     writeln!(
         out,
         "{:<name$} {:>9} {:<BAR$} {:>6} {:>10}",
@@ -177,19 +208,33 @@ fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
             size(l.bytes)
         )?;
     }
-    let t = &p.total_ms;
+    Ok(sum)
+}
+
+/// The table of the prefixes that were timed instead of layers.
+fn prefixes(out: &mut impl Write, p: &Profile) -> io::Result<()> {
+    if p.prefixes.is_empty() {
+        return writeln!(out, "timed as a whole: what ran it knows no time per layer");
+    }
+    let widths = p.prefixes.iter().map(|x| x.after.chars().count());
+    let name = widths.max().unwrap_or(0).clamp(12, 28);
     writeln!(
         out,
-        "total: {:.4} ms (min {:.4}, mean {:.4}, p95 {:.4}), sum of the layers {sum:.4} ms",
-        t.median, t.min, t.mean, t.p95
+        "{:<name$} {:>9} {:<BAR$} {:>6}",
+        "up to", "ms", "", "time"
     )?;
-    writeln!(
-        out,
-        "memory: packed weights {}, arena {}, peak resident {} for the whole process",
-        size(p.weight_bytes),
-        size(p.arena_bytes),
-        size(p.resident_bytes)
-    )
+    for x in &p.prefixes {
+        let share = x.ms.median / p.total_ms.median;
+        writeln!(
+            out,
+            "{:<name$} {:>9.4} {:<BAR$} {:>4.1} %",
+            clipped(&x.after, name),
+            x.ms.median,
+            bar(share, BAR),
+            100.0 * share,
+        )?;
+    }
+    Ok(())
 }
 
 /// A bar of eighths of a cell; something that isn't zero shows.
@@ -246,6 +291,7 @@ mod tests {
             slowdown: 1.0,
             total_ms: stats(4.1),
             layers: vec![layer("conv1", 3.0), layer("fc", 1.0)],
+            prefixes: vec![],
             heads: vec![],
             samples_ms: vec![4.1],
             weight_bytes: 1_000_000,

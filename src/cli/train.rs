@@ -7,8 +7,9 @@ use super::data::DataArg;
 use super::network::{self, BUILT_IN, InputShape, SEED, Sizes};
 use super::progress::Stage;
 use super::{CliError, error::Context};
+use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::{Calibration, Layout, LoadOptions, LoadedData, Preprocessing, Set, Source};
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::engine::{Cancel, EngineError};
 use crate::model::export::write_file;
 use crate::model::{Graph, fuse};
 use crate::run::samples::{Images, accuracy};
@@ -183,8 +184,8 @@ fn beside(out: &Path) -> PathBuf {
 }
 
 fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> Result<f64, CliError> {
-    let engine = Engine::new(fuse(graph), &Options::default())?;
-    Ok(accuracy(&engine, images, cancel)?)
+    let network = Native.compile(fuse(graph), &CompileOptions::default())?;
+    Ok(accuracy(&*network, images, cancel)?)
 }
 
 fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>>) {

@@ -1,5 +1,6 @@
 /*! What can go wrong while measuring a device. */
 
+use crate::backend::BackendError;
 use crate::engine::EngineError;
 use std::path::PathBuf;
 
@@ -38,6 +39,9 @@ pub enum DeviceError {
     /// A network of another form than a classifier's.
     #[error("`{0}` can't be timed: {1}")]
     Network(String, String),
+    /// A backend whose device isn't there.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(EngineError),

@@ -4,16 +4,19 @@ part segment by segment.
 
 The layers' times are taken inside the assembled program, where each finds the caches as the layer
 before left them; a layer run alone would find others. Whole and layered runs take turns, so that a
-clock that changes with heat or load changes both alike. The input is a fixed pattern: no kernel's
-time depends on its values. The first runs are thrown away.
+clock that changes with heat or load changes both alike. A backend that fuses layers has no times
+of steps; there the network is timed up to each place where it may be cut, each such prefix compiled
+by itself. The input is a fixed pattern: no kernel's time depends on its values. The first runs are
+thrown away.
 */
 
 use super::machine::Machine;
 use super::memory::resident;
-use super::{DeviceError, HeadProfile, LayerProfile, PartProfile, Profile, Stats};
-use crate::engine::{Cancel, Engine, Options, Processor, StepInfo};
-use crate::model::layers::LayerTable;
-use crate::model::{DType, Graph, ValueId};
+use super::{DeviceError, HeadProfile, LayerProfile, PartProfile, PrefixProfile, Profile, Stats};
+use crate::backend::{Backend, BackendId, CompileOptions, Compiled, Timing};
+use crate::engine::{Cancel, StepInfo, TensorMut, TensorRef};
+use crate::model::layers::{Layer, LayerTable};
+use crate::model::{DType, Graph, GraphError, ValueId, peak_bytes};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,9 +24,9 @@ use std::time::{Duration, Instant};
 /// How to measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProfileOptions {
-    /// What runs it.
-    pub processor: Processor,
-    /// Threads of the engine; 0 for all the cores this process may use.
+    /// Backend that runs it.
+    pub backend: BackendId,
+    /// CPU threads; 0 for one per core that this process may use.
     pub threads: usize,
     /// Samples a run.
     pub batch: usize,
@@ -38,7 +41,7 @@ pub struct ProfileOptions {
 impl Default for ProfileOptions {
     fn default() -> Self {
         ProfileOptions {
-            processor: Processor::Cpu,
+            backend: BackendId::Native,
             threads: 0,
             batch: 1,
             runs: 100,
@@ -98,11 +101,12 @@ pub struct Stage {
 /// Called with how many runs are done and how many there are.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 
-/// Times a fused graph and its heads on this device. Its weights are let go as the engine packs them.
+/// Times a fused graph and its heads on this device. Its weights are let go as the backend takes them.
 ///
 /// # Errors
-/// Where a setting is out of range, a graph is not of one float input and output, the engine
-/// doesn't cover it, the device doesn't tell its memory, or `cancel` is raised.
+/// Where a setting is out of range, the backend's device isn't there, a graph is not of one float
+/// input and output, the backend doesn't cover it, the device doesn't tell its memory, or `cancel` is
+/// raised.
 pub fn profile(
     graph: Graph,
     table: &LayerTable,
@@ -112,67 +116,203 @@ pub fn profile(
     cancel: &Cancel,
 ) -> Result<Profile, DeviceError> {
     options.check()?;
+    let backend = options.backend.open()?;
+    profile_on(&*backend, graph, table, heads, options, progress, cancel)
+}
+
+/// [`profile`] by a backend that is open.
+fn profile_on(
+    backend: &dyn Backend,
+    graph: Graph,
+    table: &LayerTable,
+    heads: &[HeadToTime],
+    options: &ProfileOptions,
+    progress: Progress,
+    cancel: &Cancel,
+) -> Result<Profile, DeviceError> {
     let all = options.warm_up + options.runs;
     let total = all * (1 + heads.len());
-    let mut timed = Timed::new(graph, options)?;
-    let steps = timed.engine.steps(options.batch)?;
-    let graph = timed.engine.graph();
-    let layer_of = layer_of_steps(graph, table, &steps);
-    let bytes = layer_bytes(graph, table, options.batch, &steps, &layer_of);
+    let rows = Rows::of(&graph, table, options.batch);
+    let prefixes = match backend.times_steps() {
+        true => Vec::new(),
+        false => prefixes(backend, &graph, table, options)?,
+    };
+    let mut timed = Timed::new(backend, graph, options)?;
     let mut samples = Vec::with_capacity(options.runs);
-    let mut layers = vec![Vec::with_capacity(options.runs); table.layers.len()];
-    let mut times = Vec::new();
+    let mut parts = Parts::new(&timed, prefixes, rows, options)?;
     for run in 0..all {
         let whole = timed.run(options, cancel)?;
-        timed.run_steps(options, cancel, &mut times)?;
-        if run >= options.warm_up {
+        let counts = run >= options.warm_up;
+        parts.run(&mut timed, counts, options, cancel)?;
+        if counts {
             samples.push(options.ms(whole));
-            layers.iter_mut().for_each(|l| l.push(0.0));
-            for (&layer, &time) in layer_of.iter().zip(&times) {
-                if let Some(ms) = layers[layer].last_mut() {
-                    *ms += options.ms(time);
-                }
-            }
         }
         progress(run + 1, total);
     }
-    let rows = table.layers.iter().zip(&layers).zip(bytes);
-    let layers = rows.map(|((row, ms), bytes)| LayerProfile {
-        name: row.name.clone(),
-        ms: Stats::of(ms),
-        bytes,
-    });
-    let layers = layers.collect();
     let mut head_profiles = Vec::with_capacity(heads.len());
     for (at, head) in heads.iter().enumerate() {
         let done = all * (at + 1);
         let mut each = |run: usize| progress(done + run + 1, total);
-        head_profiles.push(time_head(head, options, &mut each, cancel)?);
+        head_profiles.push(time_head(backend, head, options, &mut each, cancel)?);
     }
-    let memory = timed.engine.memory(options.batch)?;
+    let memory = timed.memory(options)?;
+    let (layers, prefixes) = parts.summary(table);
     let machine = Machine::read(Path::new("/"))?;
-    let (target, device) = match options.processor {
-        Processor::Cpu => (machine.to_string(), machine.cpu.clone()),
-        gpu => (
-            format!("{machine}, on {gpu}"),
-            format!("{}, on {gpu}", machine.cpu),
-        ),
+    let (target, device) = match options.backend {
+        BackendId::Native => (machine.to_string(), machine.cpu.clone()),
+        BackendId::Candle(_) => {
+            let name = backend.name();
+            (
+                format!("{machine}, on {name}"),
+                format!("{}, on {name}", machine.cpu),
+            )
+        }
     };
     Ok(Profile {
         target,
         ghz: machine.ghz(),
         device,
-        threads: timed.engine.threads(),
+        threads: timed.network.threads(),
         batch: options.batch,
         slowdown: options.slowdown,
         total_ms: Stats::of(&samples),
         layers,
+        prefixes,
         heads: head_profiles,
         samples_ms: samples,
-        weight_bytes: memory.weight_bytes,
-        arena_bytes: memory.arena_bytes,
+        weight_bytes: memory.0,
+        arena_bytes: memory.1,
         resident_bytes: resident()?.peak_bytes,
     })
+}
+
+/// The times of pieces of a network: of its layers, where the backend knows them, else of its prefixes.
+enum Parts {
+    Layers {
+        /// One entry per step: the row of the layer table that its time belongs to.
+        row_of: Vec<usize>,
+        /// One entry per row: milliseconds of each run that counts.
+        samples: Vec<Vec<f64>>,
+        bytes: Vec<usize>,
+        times: Vec<Duration>,
+    },
+    Prefixes(Vec<Prefix>),
+}
+
+/// The network up to a place where it may be cut, compiled by itself.
+struct Prefix {
+    /// Layer behind which it ends.
+    after: String,
+    timed: Timed,
+    samples: Vec<f64>,
+}
+
+impl Parts {
+    fn new(
+        whole: &Timed,
+        prefixes: Vec<Prefix>,
+        rows: Rows,
+        options: &ProfileOptions,
+    ) -> Result<Parts, DeviceError> {
+        let Timing::Steps(network) = whole.network.timing() else {
+            return Ok(Parts::Prefixes(prefixes));
+        };
+        let steps = network.steps(options.batch)?;
+        let row_of: Vec<usize> = steps.iter().map(|step| rows.of_step(step)).collect();
+        let mut bytes = rows.tensor_bytes;
+        for (step, &row) in steps.iter().zip(&row_of) {
+            bytes[row] += step.parameter_bytes;
+        }
+        Ok(Parts::Layers {
+            row_of,
+            samples: vec![Vec::with_capacity(options.runs); bytes.len()],
+            bytes,
+            times: Vec::new(),
+        })
+    }
+
+    /// Takes the times of one run of each piece, and keeps them if the run counts.
+    fn run(
+        &mut self,
+        whole: &mut Timed,
+        counts: bool,
+        options: &ProfileOptions,
+        cancel: &Cancel,
+    ) -> Result<(), DeviceError> {
+        match self {
+            Parts::Layers {
+                row_of,
+                samples,
+                times,
+                ..
+            } => {
+                whole.run_steps(options, cancel, times)?;
+                if !counts {
+                    return Ok(());
+                }
+                samples.iter_mut().for_each(|row| row.push(0.0));
+                for (&row, &time) in row_of.iter().zip(&*times) {
+                    if let Some(ms) = samples[row].last_mut() {
+                        *ms += options.ms(time);
+                    }
+                }
+            }
+            Parts::Prefixes(prefixes) => {
+                for prefix in prefixes {
+                    let time = prefix.timed.run(options, cancel)?;
+                    if counts {
+                        prefix.samples.push(options.ms(time));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(self, table: &LayerTable) -> (Vec<LayerProfile>, Vec<PrefixProfile>) {
+        match self {
+            Parts::Layers { samples, bytes, .. } => {
+                let rows = table.layers.iter().zip(&samples).zip(bytes);
+                let layers = rows.map(|((row, ms), bytes)| LayerProfile {
+                    name: row.name.clone(),
+                    ms: Stats::of(ms),
+                    bytes,
+                });
+                (layers.collect(), Vec::new())
+            }
+            Parts::Prefixes(prefixes) => {
+                let prefixes = prefixes.into_iter().map(|prefix| PrefixProfile {
+                    after: prefix.after,
+                    ms: Stats::of(&prefix.samples),
+                });
+                (Vec::new(), prefixes.collect())
+            }
+        }
+    }
+}
+
+/// The network up to each place where a split or an exit may stand.
+fn prefixes(
+    backend: &dyn Backend,
+    graph: &Graph,
+    table: &LayerTable,
+    options: &ProfileOptions,
+) -> Result<Vec<Prefix>, DeviceError> {
+    let places = table
+        .layers
+        .iter()
+        .filter(|l| l.split_legal || l.exit_legal);
+    let prefix = |row: &Layer| {
+        let refuse = |e: GraphError| DeviceError::Network(graph.name.clone(), e.to_string());
+        let end = graph.find(&row.value).map_err(refuse)?;
+        let piece = graph.subgraph(&graph.inputs, &[end]).map_err(refuse)?;
+        Ok(Prefix {
+            after: row.name.clone(),
+            timed: Timed::new(backend, piece, options)?,
+            samples: Vec::with_capacity(options.runs),
+        })
+    };
+    places.map(prefix).collect()
 }
 
 /// Times a head alone on this device.
@@ -185,17 +325,19 @@ pub fn profile_head(
     cancel: &Cancel,
 ) -> Result<HeadProfile, DeviceError> {
     options.check()?;
-    time_head(head, options, &mut |_| {}, cancel)
+    let backend = options.backend.open()?;
+    time_head(&*backend, head, options, &mut |_| {}, cancel)
 }
 
 /// Times a head; `each` hears of each run that is over, counted from 0.
 fn time_head(
+    backend: &dyn Backend,
     head: &HeadToTime,
     options: &ProfileOptions,
     each: &mut dyn FnMut(usize),
     cancel: &Cancel,
 ) -> Result<HeadProfile, DeviceError> {
-    let mut timed = Timed::new(head.graph.clone(), options)?;
+    let mut timed = Timed::new(backend, head.graph.clone(), options)?;
     let mut samples = Vec::with_capacity(options.runs);
     for run in 0..options.warm_up + options.runs {
         let time = timed.run(options, cancel)?;
@@ -204,12 +346,12 @@ fn time_head(
         }
         each(run);
     }
-    let memory = timed.engine.memory(options.batch)?;
+    let (weights, arena) = timed.memory(options)?;
     Ok(HeadProfile {
         after: head.after.to_string(),
         hash: head.hash.to_string(),
         ms: Stats::of(&samples),
-        bytes: memory.weight_bytes + memory.arena_bytes,
+        bytes: weights + arena,
     })
 }
 
@@ -225,11 +367,12 @@ pub fn profile_part(
     cancel: &Cancel,
 ) -> Result<PartProfile, DeviceError> {
     options.check()?;
+    let backend = options.backend.open()?;
     let mut pieces = Vec::with_capacity(stages.len());
     for stage in stages {
-        let head = stage.head.map(|head| Timed::new(head, options));
+        let head = stage.head.map(|head| Timed::new(&*backend, head, options));
         let head = head.transpose()?;
-        pieces.push((Timed::new(stage.segment, options)?, head));
+        pieces.push((Timed::new(&*backend, stage.segment, options)?, head));
     }
     let mut samples = vec![(Vec::new(), Vec::new()); pieces.len()];
     let all = options.warm_up + options.runs;
@@ -259,24 +402,32 @@ pub fn profile_part(
         profile.segments.push(Stats::of(&samples.0));
         profile.heads.push(Stats::of(&samples.1));
         for piece in std::iter::once(segment).chain(head) {
-            let memory = piece.engine.memory(options.batch)?;
-            profile.weight_bytes += memory.weight_bytes;
-            profile.arena_bytes += memory.arena_bytes;
+            let (weights, arena) = piece.memory(options)?;
+            profile.weight_bytes += weights;
+            profile.arena_bytes += arena;
         }
     }
     Ok(profile)
 }
 
-/// An engine with the buffers of its runs.
+/// A compiled network with the buffers of its runs.
 struct Timed {
-    engine: Engine,
+    network: Box<dyn Compiled>,
+    name: String,
+    /// Bytes of its parameters as the file holds them, and of what is alive at once at the batch.
+    own_bytes: (usize, usize),
     input: Vec<f32>,
     output: Vec<f32>,
 }
 
 impl Timed {
-    fn new(graph: Graph, options: &ProfileOptions) -> Result<Timed, DeviceError> {
-        let refuse = |what: String| Err(DeviceError::Network(graph.name.clone(), what));
+    fn new(
+        backend: &dyn Backend,
+        graph: Graph,
+        options: &ProfileOptions,
+    ) -> Result<Timed, DeviceError> {
+        let name = graph.name.clone();
+        let refuse = |what: String| Err(DeviceError::Network(name.clone(), what));
         let (&[input], &[output]) = (&graph.inputs[..], &graph.outputs[..]) else {
             let (inputs, outputs) = (graph.inputs.len(), graph.outputs.len());
             return refuse(format!(
@@ -291,13 +442,25 @@ impl Timed {
         }
         let [input, output] =
             [input, output].map(|id| graph.value(id).shape.elements(options.batch));
+        let own_bytes = (constant_bytes(&graph), peak_bytes(&graph, options.batch));
         let threads = options.threads;
         Ok(Timed {
-            engine: Engine::on(options.processor, graph, &Options { threads })?,
+            network: backend.compile(graph, &CompileOptions { threads })?,
+            name,
+            own_bytes,
             // Neither zero nor denormal, of both signs, and the same for everyone.
             input: (0..input).map(|i| (i as f32 * 0.731).sin()).collect(),
             output: vec![0.0; output],
         })
+    }
+
+    /// Bytes of weights and of activations. What the backend doesn't tell is the network's own.
+    fn memory(&self, options: &ProfileOptions) -> Result<(usize, usize), DeviceError> {
+        let memory = self.network.memory(options.batch)?;
+        Ok((
+            memory.weight_bytes.unwrap_or(self.own_bytes.0),
+            memory.arena_bytes.unwrap_or(self.own_bytes.1),
+        ))
     }
 
     fn feed(&mut self, tensor: &[f32]) -> Result<(), DeviceError> {
@@ -307,8 +470,7 @@ impl Timed {
                 self.input.len(),
                 tensor.len()
             );
-            let name = self.engine.graph().name.clone();
-            return Err(DeviceError::Network(name, what));
+            return Err(DeviceError::Network(self.name.clone(), what));
         }
         self.input.copy_from_slice(tensor);
         Ok(())
@@ -317,58 +479,76 @@ impl Timed {
     fn run(&mut self, options: &ProfileOptions, cancel: &Cancel) -> Result<Duration, DeviceError> {
         let start = Instant::now();
         let outputs = &mut [self.output.as_mut_slice()];
-        self.engine
+        self.network
             .run_into(options.batch, &[&self.input], outputs, cancel)?;
         Ok(start.elapsed())
     }
 
+    /// Times of the steps of one run; none where the backend knows none.
     fn run_steps(
         &mut self,
         options: &ProfileOptions,
         cancel: &Cancel,
         times: &mut Vec<Duration>,
     ) -> Result<(), DeviceError> {
-        let outputs = &mut [self.output.as_mut_slice()];
-        self.engine
-            .run_timed_into(options.batch, &[&self.input], outputs, cancel, times)?;
+        if let Timing::Steps(network) = self.network.timing() {
+            let inputs = [TensorRef::F32(&self.input)];
+            let mut outputs = [TensorMut::F32(&mut self.output)];
+            network.run_timed(options.batch, &inputs, &mut outputs, cancel, times)?;
+        }
         Ok(())
     }
 }
 
-/// The layer that each step's time belongs to: that of its node (a change of layout carries the
-/// name of the node it feeds), else the one that follows, else the last.
-fn layer_of_steps(graph: &Graph, table: &LayerTable, steps: &[StepInfo]) -> Vec<usize> {
-    let nodes = graph.nodes.iter().enumerate();
-    let by_name: HashMap<&str, usize> = nodes.map(|(i, n)| (n.name.as_str(), i)).collect();
-    let last = table.layers.len().saturating_sub(1);
-    let layer = |step: &StepInfo| {
-        let node = by_name.get(step.node.as_str()).copied().unwrap_or(0);
-        let holds = table.layers.iter().position(|l| l.nodes.contains(&node));
-        let follows = || table.layers.iter().position(|l| l.nodes.start > node);
-        holds.or_else(follows).unwrap_or(last)
-    };
-    steps.iter().map(layer).collect()
+/// Bytes of a graph's constants.
+fn constant_bytes(graph: &Graph) -> usize {
+    let constants = graph.constants.values();
+    constants.map(|c| c.len() * c.dtype().bytes()).sum()
 }
 
-/// What each layer holds while it runs: its parameters as the kernels read them, the tensors it
-/// reads and those it leaves behind.
-fn layer_bytes(
-    graph: &Graph,
-    table: &LayerTable,
-    batch: usize,
-    steps: &[StepInfo],
-    layer_of: &[usize],
-) -> Vec<usize> {
-    let mut bytes = vec![0; table.layers.len()];
-    for (step, &layer) in steps.iter().zip(layer_of) {
-        bytes[layer] += step.parameter_bytes;
+/// What is known of the rows of the layer table before the graph is compiled.
+struct Rows {
+    /// The row of each node, by its name: the one that holds it, else the one that follows, else the
+    /// last.
+    of_node: HashMap<String, usize>,
+    /// The row of the first node, for steps of no node.
+    first: usize,
+    /// One entry per row: bytes of the tensors it reads and of those it leaves behind.
+    tensor_bytes: Vec<usize>,
+}
+
+impl Rows {
+    fn of(graph: &Graph, table: &LayerTable, batch: usize) -> Rows {
+        let last = table.layers.len().saturating_sub(1);
+        let row = |node: usize| {
+            let holds = table.layers.iter().position(|l| l.nodes.contains(&node));
+            let follows = || table.layers.iter().position(|l| l.nodes.start > node);
+            holds.or_else(follows).unwrap_or(last)
+        };
+        let nodes = graph.nodes.iter().enumerate();
+        Rows {
+            of_node: nodes.map(|(i, n)| (n.name.clone(), row(i))).collect(),
+            first: row(0),
+            tensor_bytes: tensor_bytes(graph, table, batch),
+        }
     }
+
+    /// The row that a step's time belongs to: that of its node (a change of layout carries the name of
+    /// the node it feeds).
+    fn of_step(&self, step: &StepInfo) -> usize {
+        let known = self.of_node.get(&step.node);
+        known.copied().unwrap_or(self.first)
+    }
+}
+
+/// Bytes of the tensors that each row reads from others, and of those it leaves behind.
+fn tensor_bytes(graph: &Graph, table: &LayerTable, batch: usize) -> Vec<usize> {
     let (producers, consumers) = (graph.producers(), graph.consumers());
     let size = |id: &ValueId| {
         let value = graph.value(*id);
         value.shape.elements(batch) * value.dtype.bytes()
     };
-    for (row, bytes) in table.layers.iter().zip(&mut bytes) {
+    let row = |row: &Layer| {
         let inside = |node: &usize| row.nodes.contains(node);
         let nodes = &graph.nodes[row.nodes.clone()];
         let read: HashSet<ValueId> = nodes
@@ -381,9 +561,9 @@ fn layer_bytes(
             let readers = consumers.get(id);
             graph.outputs.contains(id) || readers.is_some_and(|r| !r.iter().all(inside))
         });
-        *bytes += read.iter().map(size).sum::<usize>() + left.map(size).sum::<usize>();
-    }
-    bytes
+        read.iter().map(size).sum::<usize>() + left.map(size).sum::<usize>()
+    };
+    table.layers.iter().map(row).collect()
 }
 
 #[cfg(test)]

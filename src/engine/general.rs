@@ -8,6 +8,7 @@ that an op the engine can't run is refused before anything runs.
 */
 
 mod arrange;
+mod broadcast;
 mod combine;
 mod elementwise;
 mod linear;
@@ -20,18 +21,27 @@ mod window;
 pub(crate) use super::kernels::threads::Team;
 pub(crate) use view::{View, ViewMut};
 
-use crate::model::{DType, Op};
+use crate::model::{DType, Graph, Op, ValueId};
 
-/// What the general path knows of a tensor when it compiles.
+/// Extents and type of a tensor, which is all the general path knows of it when it compiles.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Info {
+pub(crate) struct TensorInfo {
     /// Extents, the batch settled.
     pub dims: Vec<usize>,
     /// Element type.
     pub dtype: DType,
 }
 
-impl Info {
+impl TensorInfo {
+    /// Extents and type of a graph's value at batch size `batch`.
+    pub(crate) fn of(graph: &Graph, id: ValueId, batch: usize) -> TensorInfo {
+        let value = graph.value(id);
+        TensorInfo {
+            dims: value.shape.at(batch),
+            dtype: value.dtype,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.dims.iter().product()
     }
@@ -54,7 +64,7 @@ fn piece(cost: usize) -> usize {
 
 /// Compiles `op` for tensors of exactly these extents and types. The error says what is not
 /// supported.
-pub(crate) fn compile(op: &Op, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(crate) fn compile(op: &Op, ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let fits = arity(op, ins.len());
     if !fits || outs.is_empty() {
         return Err(format!("{} inputs", ins.len()));
@@ -122,6 +132,12 @@ pub(crate) fn compile(op: &Op, ins: &[Info], outs: &[Info]) -> Result<Work, Stri
     }
 }
 
+/// Whether `op` can be computed on tensors of these extents and types. The error says what is not
+/// supported.
+pub(crate) fn check(op: &Op, ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<(), String> {
+    compile(op, ins, outs).map(drop)
+}
+
 fn arity(op: &Op, inputs: usize) -> bool {
     match op {
         Op::Conv { bias, residual, .. } => {
@@ -139,7 +155,7 @@ fn arity(op: &Op, inputs: usize) -> bool {
 
 /// Refuses extents that don't follow from the op: a graph whose shapes were inferred wrongly must
 /// not write past a tensor's end.
-fn expect_dims(what: &str, info: &Info, dims: &[usize]) -> Result<(), String> {
+fn expect_dims(what: &str, info: &TensorInfo, dims: &[usize]) -> Result<(), String> {
     if info.dims == dims {
         return Ok(());
     }
@@ -149,7 +165,7 @@ fn expect_dims(what: &str, info: &Info, dims: &[usize]) -> Result<(), String> {
     ))
 }
 
-fn expect_type(what: &str, info: &Info, dtype: DType) -> Result<(), String> {
+fn expect_type(what: &str, info: &TensorInfo, dtype: DType) -> Result<(), String> {
     if info.dtype == dtype {
         return Ok(());
     }
@@ -160,12 +176,12 @@ fn expect_type(what: &str, info: &Info, dtype: DType) -> Result<(), String> {
 }
 
 /// All of `infos` are floats.
-fn expect_floats(what: &str, infos: &[&Info]) -> Result<(), String> {
+fn expect_floats(what: &str, infos: &[&TensorInfo]) -> Result<(), String> {
     let mut infos = infos.iter();
     infos.try_for_each(|info| expect_type(what, info, DType::F32))
 }
 
-fn expect_axis(axis: usize, info: &Info) -> Result<(), String> {
+fn expect_axis(axis: usize, info: &TensorInfo) -> Result<(), String> {
     if axis < info.dims.len() {
         return Ok(());
     }

@@ -14,9 +14,10 @@ form by the constant's id, since nothing in a packing depends on the batch.
 mod others;
 mod windows;
 
-use super::general::{self, Info, Work};
+use super::general::{self, TensorInfo, Work};
 use super::kernels::loops::Fold;
 use super::kernels::step::{Convolution, Ends, Packed, Pixels, Sweep};
+use super::tensor::constant_bytes;
 use super::weights::{self, Packing, Weights};
 use crate::model::{Constant, Data, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashMap};
@@ -180,7 +181,7 @@ pub(crate) fn lower(
         l.forms.entry(id).or_default().plain = Some(Place::Input(at));
     }
     for (&id, constant) in &*l.constants {
-        if super::program::constant_bytes(&constant.data).len() == l.info(id).bytes() {
+        if constant_bytes(&constant.data).len() == l.info(id).bytes() {
             l.forms.entry(id).or_default().plain = Some(Place::Constant(constant.clone()));
         }
     }
@@ -218,12 +219,8 @@ pub(crate) fn lower(
 }
 
 impl Lowering<'_> {
-    fn info(&self, id: ValueId) -> Info {
-        let value = self.graph.value(id);
-        Info {
-            dims: value.shape.at(self.batch),
-            dtype: value.dtype,
-        }
+    fn info(&self, id: ValueId) -> TensorInfo {
+        TensorInfo::of(self.graph, id, self.batch)
     }
 
     fn floats(&self, id: ValueId) -> Option<&Arc<Vec<f32>>> {

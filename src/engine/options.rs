@@ -25,14 +25,14 @@ impl Options {
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// Gives the pool on which training and candle's operations run, and engines that aren't told
-/// otherwise, as many threads as an engine with these options has. Meant for the start of a process:
-/// `false` where that pool runs already.
-pub fn share_threads(options: &Options) -> bool {
-    THREADS.store(options.threads, Ordering::Relaxed);
+/// otherwise, `threads` threads; 0 for one per core that this process may use. Meant for the start of
+/// a process: `false` where that pool runs already.
+pub fn share_threads(threads: usize) -> bool {
+    THREADS.store(threads, Ordering::Relaxed);
     // Without a number the pool takes the cores this process may use, as an engine does.
-    options.threads == 0
+    threads == 0
         || rayon::ThreadPoolBuilder::new()
-            .num_threads(options.threads)
+            .num_threads(threads)
             .build_global()
             .is_ok()
 }

@@ -2,15 +2,16 @@
 A graph compiled for one batch size: steps in order, and where each tensor lies in the arena.
 */
 
-use super::general::{Info, View, ViewMut, Work};
+use super::general::{View, ViewMut, Work};
 use super::kernels::loops::Loops;
 use super::kernels::memory::{ALIGN, Memory};
 use super::kernels::step::{self, Arena, Plain};
 use super::kernels::threads::{Pool, Team};
 use super::lower::{self, Action, Constants, Output, Place, Step};
+use super::tensor::constant_bytes;
 use super::weights::Weights;
-use super::{Cancel, EngineError, StepInfo};
-use crate::model::{Data, Graph, ValueId};
+use super::{Cancel, EngineError, StepInfo, Unsupported};
+use crate::model::Graph;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,24 +21,12 @@ use std::time::{Duration, Instant};
 pub(crate) struct Program {
     steps: Vec<Step>,
     slots: Vec<Range<usize>>,
-    outputs: Vec<Info>,
     sources: Vec<Output>,
     weights: Weights,
     arena_bytes: usize,
     scratch_bytes: usize,
     loops: Loops,
     pool: Arc<Pool>,
-}
-
-/// The bytes of a constant's elements.
-pub(crate) fn constant_bytes(data: &Data) -> &[u8] {
-    match data {
-        Data::F32(v) => bytemuck::cast_slice(v),
-        Data::I64(v) => bytemuck::cast_slice(v),
-        Data::I32(v) => bytemuck::cast_slice(v),
-        Data::U8(v) | Data::Bool(v) => v,
-        Data::I8(v) => bytemuck::cast_slice(v),
-    }
 }
 
 /// Gives every tensor a place in one block: first fit over the steps in which it is alive.
@@ -78,20 +67,12 @@ impl Program {
         pool: Arc<Pool>,
     ) -> Result<Program, EngineError> {
         let lowered = lower::lower(graph, constants, batch, known)
-            .map_err(|(node, what)| EngineError::Unsupported { node, what })?;
+            .map_err(|(node, what)| Unsupported { node, what })?;
         let mut placer = Placer::default();
         let slots = lowered.slots.iter();
         let slots = slots
             .map(|s| placer.place(s.bytes, s.first, s.last))
             .collect();
-        let info = |id: ValueId| {
-            let value = graph.value(id);
-            Info {
-                dims: value.shape.at(batch),
-                dtype: value.dtype,
-            }
-        };
-        let outputs = graph.outputs.iter().map(|&id| info(id));
         // Each thread has room for the longest of either kind.
         let scratch = lowered.steps.iter().map(|step| match &step.action {
             Action::Conv { conv, .. } => conv.scratch_bytes(&loops, pool.threads()),
@@ -101,7 +82,6 @@ impl Program {
         Ok(Program {
             steps: lowered.steps,
             slots,
-            outputs: outputs.collect(),
             sources: lowered.outputs,
             weights: lowered.weights,
             arena_bytes: placer.total,
@@ -142,11 +122,6 @@ impl Program {
                 parameter_bytes: s.parameter_bytes(),
             })
             .collect()
-    }
-
-    /// Extents and types of the outputs.
-    pub(crate) fn outputs(&self) -> &[Info] {
-        &self.outputs
     }
 
     /// Runs once. `inputs` and `outputs` are as long as the graph's tensors are at this batch size

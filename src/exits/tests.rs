@@ -1,6 +1,7 @@
 /*! The way from source to head, and what is said where it fails. */
 
 use super::*;
+use crate::backend::Compiled;
 use crate::engine::{Cancel, Engine, Options};
 use crate::model::Shape;
 use pretty_assertions::assert_eq;

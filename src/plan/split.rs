@@ -87,7 +87,7 @@ fn by_share(
 /// behind it, by the medians of the stored profiles of both.
 ///
 /// # Errors
-/// A profile with other layers.
+/// A profile with other layers, or without a time for the rows up to a legal split.
 pub fn latency(
     table: &LayerTable,
     tier: Tier,
@@ -97,13 +97,7 @@ pub fn latency(
 ) -> Result<SplitOutcome, PlanError> {
     let behind = Tier::at(tier.index() + 1).unwrap_or(Tier::Fourth);
     for (tier, profile) in [(tier, near), (behind, far)] {
-        let fits = profile.layers.len() == table.layers.len()
-            && profile
-                .layers
-                .iter()
-                .zip(&table.layers)
-                .all(|(p, l)| p.name == l.name);
-        if !fits {
+        if !profile.fits(table) {
             return Err(PlanError::OtherProfile {
                 part: names.name(tier).to_string(),
                 network: table.network.clone(),
@@ -111,15 +105,12 @@ pub fn latency(
         }
     }
     let bound_ms = far.total_ms.median;
-    let mut sum = 0.0;
-    let prefix: Vec<f64> = near
-        .layers
-        .iter()
-        .map(|l| {
-            sum += l.ms.median;
-            sum
-        })
-        .collect();
+    let end = table.layers.len();
+    let sum = near.rows_ms(table, 0..end)?.median;
+    let mut prefix = vec![f64::INFINITY; end];
+    for at in table.splits() {
+        prefix[at] = near.rows_ms(table, 0..at + 1)?.median;
+    }
     let is_near = |ms: f64| (ms - bound_ms).abs() <= UNSTABLE * bound_ms;
     let outcome = |split, reached: f64, unstable, remark| SplitOutcome {
         split,

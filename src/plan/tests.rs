@@ -82,6 +82,7 @@ fn profile(each: f64, total: f64) -> Profile {
         slowdown: 1.0,
         total_ms: stats(total),
         layers: (0..10).map(layer).collect(),
+        prefixes: vec![],
         heads: vec![],
         samples_ms: vec![],
         weight_bytes: 0,

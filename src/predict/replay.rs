@@ -86,6 +86,9 @@ pub enum ReplayError {
         /// The network.
         network: String,
     },
+    /// A profile without the times of the plan's segments.
+    #[error(transparent)]
+    NotTimed(#[from] crate::device::NotTimed),
     /// A plan that names a layer the network lacks, or whose exits are out of order.
     #[error("the plan doesn't fit `{network}`: {what}; make it anew")]
     OtherPlan {

@@ -1,7 +1,8 @@
 /*! The images of a set as training takes them, and how many of them a network gets right. */
 
+use crate::backend::Compiled;
 use crate::data::{DataError, LoadedData, Preprocessing, Set};
-use crate::engine::{Cancel, Engine, EngineError};
+use crate::engine::{Cancel, EngineError};
 use crate::train::Samples;
 use sha2::{Digest, Sha256};
 
@@ -69,15 +70,11 @@ impl Samples for Images<'_> {
 /// # Errors
 /// What the engine says; [`EngineError::Cancelled`] when stopped.
 pub fn accuracy(
-    engine: &Engine,
+    network: &dyn Compiled,
     samples: &dyn Samples,
     cancel: &Cancel,
 ) -> Result<f64, EngineError> {
-    let graph = engine.graph();
-    let size = match graph.inputs.first() {
-        Some(&input) => graph.value(input).shape.elements(1),
-        None => 0,
-    };
+    let size = network.inputs().first().map_or(0, |port| port.elements(1));
     let indices: Vec<usize> = (0..samples.len()).collect();
     let mut right = 0;
     for chunk in indices.chunks(PASS) {
@@ -85,7 +82,7 @@ pub fn accuracy(
         for (out, &index) in input.chunks_exact_mut(size.max(1)).zip(chunk) {
             samples.input(index, out);
         }
-        let outputs = engine.run_f32(chunk.len(), &[&input], cancel)?;
+        let outputs = network.run_f32(chunk.len(), &[&input], cancel)?;
         let Some(scores) = outputs.first() else {
             return Ok(0.0);
         };
@@ -101,8 +98,8 @@ pub fn accuracy(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{Backend, CompileOptions, Native};
     use crate::data::{Calibration, LoadOptions, Source};
-    use crate::engine::Options;
     use crate::model::fuse;
     use crate::model::zoo::ZooModel;
 
@@ -140,17 +137,17 @@ mod tests {
         let images = Images::new(&data, Set::Calibration, &plain).unwrap();
         let model = ZooModel::ResNet { depth: 8, width: 4 };
         let graph = fuse(&model.build((3, 8, 8), 10, 1).unwrap());
-        let engine = Engine::new(graph, &Options::default()).unwrap();
+        let network = Native.compile(graph, &CompileOptions::default()).unwrap();
         // One at a time, against batches of 64 and a rest.
         let mut right = 0;
         for index in 0..images.len() {
             let mut input = vec![0.0; 192];
             images.input(index, &mut input);
-            let scores = &engine.run_f32(1, &[&input], &Cancel::new()).unwrap()[0];
+            let scores = &network.run_f32(1, &[&input], &Cancel::new()).unwrap()[0];
             let label = scores[usize::from(images.label(index))];
             right += usize::from(scores.iter().all(|&s| s <= label));
         }
-        let found = accuracy(&engine, &images, &Cancel::new()).unwrap();
+        let found = accuracy(&*network, &images, &Cancel::new()).unwrap();
         assert_eq!(found, right as f64 / 70.0);
     }
 }

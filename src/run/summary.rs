@@ -24,10 +24,14 @@ pub(super) fn profile(side: &str, profile: &Profile) -> String {
         s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
         _ => String::new(),
     };
+    let pieces = match (profile.layers.len(), profile.prefixes.len()) {
+        (0, 0) => "no layers".to_string(),
+        (0, prefixes) => format!("{prefixes} prefixes"),
+        (layers, _) => format!("{layers} layers"),
+    };
     format!(
-        "{side}: {:.3} ms the whole network, {} layers and {} exits timed{emulated}",
+        "{side}: {:.3} ms the whole network, {pieces} and {} exits timed{emulated}",
         profile.total_ms.median,
-        profile.layers.len(),
         profile.heads.len()
     )
 }

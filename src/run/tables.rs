@@ -6,8 +6,9 @@ and the final classifier, once; and the cloud's columns again where the wire cha
 use super::keep::Teller;
 use super::samples::Images;
 use super::{Network, RunError};
+use crate::backend::{Backend, CompileOptions, Compiled, Native};
 use crate::data::{LoadedData, Set};
-use crate::engine::{Cancel, Engine, Options};
+use crate::engine::Cancel;
 use crate::exits::Head;
 use crate::model::Graph;
 use crate::plan::Plan;
@@ -123,7 +124,7 @@ fn columns(
 struct Delivered<'a> {
     images: Images<'a>,
     pixels: usize,
-    prefix: Engine,
+    prefix: Box<dyn Compiled>,
     shape: Vec<usize>,
     wire: Wire,
     cancel: &'a Cancel,
@@ -204,7 +205,7 @@ pub(super) fn over_the_wire(
         let samples = Delivered {
             images: Images::new(data, set, &session.preprocessing)?,
             pixels: data.shape().iter().product(),
-            prefix: Engine::new(prefix.clone(), &Options { threads: 1 })?,
+            prefix: Native.compile(prefix.clone(), &CompileOptions { threads: 1 })?,
             shape: shape.clone(),
             wire: session.wire,
             cancel,

@@ -1,5 +1,6 @@
 /*! Why a part doesn't run. */
 
+use crate::backend::BackendError;
 use crate::engine::EngineError;
 use crate::predict::policy::PolicyError;
 
@@ -48,6 +49,9 @@ pub enum RunnerError {
         /// Bytes there are.
         available: usize,
     },
+    /// A backend whose device isn't there.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -4,8 +4,9 @@ behind the exit at which the last sample leaves don't run.
 */
 
 use super::{RunnerError, emulation, memory};
-use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
-use crate::model::{Dim, Graph, Shape};
+use crate::backend::{BackendId, CompileOptions, Compiled};
+use crate::engine::{Cancel, EngineError};
+use crate::model::{Dim, Graph, Shape, peak_bytes};
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide, leaves};
 use crate::protocol::message::{PartAnswer, Prepared};
@@ -34,12 +35,12 @@ pub struct Verdict {
 }
 
 struct Exit {
-    engine: Engine,
+    network: Box<dyn Compiled>,
     temperature: f32,
 }
 
 struct Stage {
-    engine: Engine,
+    network: Box<dyn Compiled>,
     /// Elements of a sample.
     input: usize,
     output: usize,
@@ -49,9 +50,9 @@ struct Stage {
 /// What a part is run by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Means {
-    /// CPU or a GPU.
-    pub processor: Processor,
-    /// Threads on the CPU; 0 for one a core.
+    /// Backend: our engine on the CPU, or candle on a GPU.
+    pub backend: BackendId,
+    /// Threads on the CPU; 0 for one per core.
     pub threads: usize,
     /// Factor the times are stretched by.
     pub slowdown: f64,
@@ -60,7 +61,7 @@ pub struct Means {
 impl Default for Means {
     fn default() -> Self {
         Means {
-            processor: Processor::Cpu,
+            backend: BackendId::Native,
             threads: 0,
             slowdown: 1.0,
         }
@@ -133,14 +134,15 @@ impl Runner {
     /// # Errors
     /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
     pub fn new(spec: PartSpec, means: &Means) -> Result<Runner, RunnerError> {
-        let options = Options {
+        let options = CompileOptions {
             threads: means.threads,
         };
-        let engine = |graph: Graph| Engine::on(means.processor, graph, &options);
+        let backend = means.backend.open()?;
+        let compile = |graph: Graph| backend.compile(graph, &options);
         let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
         let graphs = spec.segments.iter().map(|s| &s.graph);
         let all = graphs.chain(exits.map(|e| &e.head));
-        let peak = all.map(|graph| memory::peak(graph, 1)).max().unwrap_or(0);
+        let peak = all.map(|graph| peak_bytes(graph, 1)).max().unwrap_or(0);
         memory::check(peak)?;
         let mut stages = Vec::new();
         let mut thresholds = Vec::new();
@@ -150,25 +152,26 @@ impl Runner {
                 Some(exit) => {
                     thresholds.push(exit.threshold);
                     Some(Exit {
-                        engine: engine(exit.head)?,
+                        network: compile(exit.head)?,
                         temperature: exit.temperature,
                     })
                 }
             };
             let (input, output) = ends(&segment.graph, at)?;
             stages.push(Stage {
-                engine: engine(segment.graph)?,
+                network: compile(segment.graph)?,
                 input,
                 output,
                 exit,
             });
         }
-        let first = stages.first().ok_or(RunnerError::Empty)?.engine.graph();
-        let last = stages.last().ok_or(RunnerError::Empty)?.engine.graph();
-        let first_value = first.value(first.inputs[0]);
-        let last_value = last.value(last.outputs[0]);
+        let first = stages.first().and_then(|s| s.network.inputs().first());
+        let last = stages.last().and_then(|s| s.network.outputs().first());
+        let (Some(first), Some(last)) = (first, last) else {
+            return Err(RunnerError::Empty);
+        };
         let batched = |shape: &Shape| shape.0.first() == Some(&Dim::Batch(1));
-        let shape = &first_value.shape;
+        let shape = &first.shape;
         let input = shape.sample().unwrap_or_else(|| shape.at(1));
         let output = if spec.final_is_probabilities {
             Output::Probabilities
@@ -185,8 +188,8 @@ impl Runner {
                 ends_network: spec.ends_network,
             },
             thresholds,
-            names: (first_value.name.clone(), last_value.name.clone()),
-            any_batch: batched(&first_value.shape) && batched(&last_value.shape),
+            names: (first.name.clone(), last.name.clone()),
+            any_batch: batched(&first.shape) && batched(&last.shape),
             stages,
             output,
             peak,
@@ -227,11 +230,9 @@ impl Runner {
 
     /// Extents of the tensor at the part's end, for `batch` samples.
     pub fn output_shape(&self, batch: usize) -> Vec<usize> {
-        let Some(last) = self.stages.last() else {
-            return Vec::new();
-        };
-        let graph = last.engine.graph();
-        graph.value(graph.outputs[0]).shape.at(batch)
+        let last = self.stages.last();
+        let port = last.and_then(|stage| stage.network.outputs().first());
+        port.map_or_else(Vec::new, |port| port.shape.at(batch))
     }
 
     /// Buffers for a run; give them back with [`Runner::done_with`].
@@ -293,7 +294,7 @@ impl Runner {
                 _ => &work.front[..n * stage.input],
             };
             let y = &mut work.back[..n * stage.output];
-            stage.engine.run_into(n, &[x], &mut [y], cancel)?;
+            stage.network.run_into(n, &[x], &mut [y], cancel)?;
             self.note(start, &mut work.segments_ms, cancel)?;
             std::mem::swap(&mut work.front, &mut work.back);
             let Some(exit) = &stage.exit else { continue };
@@ -302,7 +303,8 @@ impl Runner {
             grow(&mut work.scores, n * classes);
             let scores = &mut work.scores[..n * classes];
             let x = &work.front[..n * stage.output];
-            exit.engine.run_into(n, &[x], &mut [&mut *scores], cancel)?;
+            exit.network
+                .run_into(n, &[x], &mut [&mut *scores], cancel)?;
             let all_leave = rules.last_exit_answers && number + 1 == exits;
             let mut kept = 0;
             for row in 0..n {

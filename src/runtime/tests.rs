@@ -1,6 +1,7 @@
 /*! Parts cut from a network, their bundles, and what is refused. */
 
 use super::parts::*;
+use crate::backend::Compiled;
 use crate::engine::{Cancel, Engine, Options};
 use crate::exits;
 use crate::model::layers::LayerTable;

@@ -366,6 +366,7 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Compiled;
     use crate::engine::{Cancel, Engine, Options};
     use crate::exits::{head, points};
     use crate::model::zoo::ZooModel;

@@ -6,7 +6,8 @@ training ([`super::kept`]), which then runs the backbone only for what it doesn'
 
 use super::kept::{Kept, names};
 use super::{Event, Samples, TrainError};
-use crate::engine::{Cancel, Engine, Options};
+use crate::backend::{Backend, CompileOptions, Compiled, Native};
+use crate::engine::Cancel;
 use crate::model::{Graph, ValueId};
 use rayon::prelude::*;
 use std::fs::File;
@@ -58,7 +59,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 pub(super) struct Extractor<'a> {
     /// The backbone up to the features, which are its outputs.
     graph: Graph,
-    engine: OnceLock<Engine>,
+    backbone: OnceLock<Box<dyn Compiled>>,
     pub data: &'a dyn Samples,
     /// Floats of a sample.
     sample: usize,
@@ -78,7 +79,7 @@ impl<'a> Extractor<'a> {
         let outputs = graph.outputs.iter();
         Extractor {
             dims: outputs.map(|&o| graph.value(o).shape.elements(1)).collect(),
-            engine: OnceLock::new(),
+            backbone: OnceLock::new(),
             graph,
             data,
             sample,
@@ -93,12 +94,12 @@ impl<'a> Extractor<'a> {
         Ok(Extractor::new(graph, self.data, self.sample, self.cancel))
     }
 
-    fn engine(&self) -> Result<&Engine, TrainError> {
-        if let Some(engine) = self.engine.get() {
-            return Ok(engine);
+    fn backbone(&self) -> Result<&dyn Compiled, TrainError> {
+        if let Some(backbone) = self.backbone.get() {
+            return Ok(&**backbone);
         }
-        let made = Engine::new(self.graph.clone(), &Options::default())?;
-        Ok(self.engine.get_or_init(|| made))
+        let made = Native.compile(self.graph.clone(), &CompileOptions::default())?;
+        Ok(&**self.backbone.get_or_init(|| made))
     }
 
     /// Features of some samples, one buffer an output.
@@ -109,7 +110,7 @@ impl<'a> Extractor<'a> {
             .zip(indices)
             .for_each(|(out, &index)| self.data.input(index, out));
         Ok(self
-            .engine()?
+            .backbone()?
             .run_f32(indices.len(), &[&input], self.cancel)?)
     }
 

@@ -11,7 +11,8 @@ out rows and channels, never the terms of a sum.
 use super::graft::graft;
 use super::joint::sample_shape;
 use super::{Samples, TrainError};
-use crate::engine::{Cancel, Engine, EngineError, Options};
+use crate::backend::{Backend, CompileOptions, Native};
+use crate::engine::{Cancel, EngineError};
 use crate::model::Graph;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -70,7 +71,7 @@ pub fn forward_scores_with(
     let sample: usize = sample_shape(backbone)?.iter().product();
     let outputs = graph.outputs.iter();
     let dims: Vec<usize> = outputs.map(|&o| graph.value(o).shape.elements(1)).collect();
-    let engine = Engine::new(graph, &Options { threads: 1 })?;
+    let network = Native.compile(graph, &CompileOptions { threads: 1 })?;
     let count = samples.len();
     let batch = options.batch.max(1);
     let workers = match options.workers {
@@ -91,7 +92,7 @@ pub fn forward_scores_with(
             for (i, input) in input.chunks_exact_mut(sample.max(1)).enumerate() {
                 samples.input(first + i, input);
             }
-            let result = engine.run_f32(size, &[input], cancel);
+            let result = network.run_f32(size, &[input], cancel);
             let failed = result.is_err();
             if send.send(result.map(|y| (first, y))).is_err() || failed {
                 return;

@@ -238,6 +238,7 @@ fn whitening(features: &[f32], mean: &[f32], scale: &[f32]) -> Option<Vec<f32>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Compiled;
     use crate::engine::{Cancel, Engine, Options};
     use crate::model::{Activation, Builder, Shape};
     use rstest::rstest;

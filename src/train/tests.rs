@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend::Compiled;
 use crate::engine::{Engine, Options};
 use crate::exits;
 use crate::exits::{Dropout, Head, points, replica};

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test takes what it needs
 
+use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;
 use edgelesspart::exits::Head;

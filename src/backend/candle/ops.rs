@@ -1,14 +1,15 @@
 /*! One op over tensors of a device. */
 
+use super::clamp::clamp;
 use super::layout;
 use super::window::{self, Convolution};
-use crate::engine::general::Info;
+use crate::engine::TensorInfo;
 use crate::model::op::{Binary, Reduction, Unary};
 use crate::model::{Activation, DType, Op};
 use candle_core::{DType as Kind, Result, Tensor, bail};
 
 /// Runs `op`, which [`super::support::check`] has accepted, and returns its outputs.
-pub(super) fn run(op: &Op, ins: &[Tensor], outs: &[Info]) -> Result<Vec<Tensor>> {
+pub(super) fn run(op: &Op, ins: &[Tensor], outs: &[TensorInfo]) -> Result<Vec<Tensor>> {
     if let Op::Split { axis, sizes } = op {
         let mut start = 0;
         let piece = |&size: &usize| {
@@ -20,7 +21,7 @@ pub(super) fn run(op: &Op, ins: &[Tensor], outs: &[Info]) -> Result<Vec<Tensor>>
     Ok(vec![one(op, ins, &outs[0])?])
 }
 
-fn one(op: &Op, ins: &[Tensor], out: &Info) -> Result<Tensor> {
+fn one(op: &Op, ins: &[Tensor], out: &TensorInfo) -> Result<Tensor> {
     let x = &ins[0];
     let dims = out.dims.as_slice();
     match op {
@@ -200,20 +201,6 @@ fn one(op: &Op, ins: &[Tensor], out: &Info) -> Result<Tensor> {
         }
         Op::Split { .. } => bail!("a split has several outputs"),
     }
-}
-
-/// `min(max(x, low), high)`.
-pub(super) fn clamp(x: &Tensor, to: Activation) -> Result<Tensor> {
-    let mut y = x.clone();
-    if to.low == 0.0 {
-        y = y.relu()?;
-    } else if to.low > f32::NEG_INFINITY {
-        y = y.maximum(to.low)?;
-    }
-    if to.high < f32::INFINITY {
-        y = y.minimum(to.high)?;
-    }
-    Ok(y)
 }
 
 fn scaled(x: &Tensor, by: f32) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 /*! What candle's operations cover; everything else is refused when compiling. */
 
-use crate::engine::general::Info;
+use crate::engine::TensorInfo;
 use crate::model::op::{Binary, PoolKind, Unary};
 use crate::model::{Constant, DType, Op};
 
@@ -8,8 +8,8 @@ use crate::model::{Constant, DType, Op};
 /// constants. The error says what is not covered.
 pub(super) fn check(
     op: &Op,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
     known: &[Option<&Constant>],
 ) -> Result<(), String> {
     let name = format!("{op:?}");
@@ -18,7 +18,7 @@ pub(super) fn check(
     if ins.iter().chain(outs).any(|info| info.dims.contains(&0)) {
         return refuse("a tensor without elements");
     }
-    let floats = |infos: &[Info]| infos.iter().all(|info| info.dtype == DType::F32);
+    let floats = |infos: &[TensorInfo]| infos.iter().all(|info| info.dtype == DType::F32);
     let dtype = ins[0].dtype;
     match op {
         Op::Conv { window, .. } if window.kernel.len() > 2 => refuse("three spatial axes"),

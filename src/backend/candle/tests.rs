@@ -1,16 +1,21 @@
 //! The interpreter on candle's CPU device against the kernels and the general path. Convolutions
 //! and pools are tested with the kernels' own property tests.
 
-use crate::engine::{Cancel, Engine, EngineError, Options, Processor};
+use super::Candle;
+use crate::backend::{Backend, BackendError, CandleDevice, CompileOptions, Native};
+use crate::engine::{Cancel, EngineError};
 use crate::model::op::{Binary, Op, PadMode, PoolKind, Reduction, SliceRange, Unary, Window};
 use crate::model::{Activation, Builder, Constant, DType, Shape};
-use candle_core::Device;
 use rstest::rstest;
 
 fn noise(shape: &[usize], seed: usize) -> Constant {
     let n: usize = shape.iter().product();
     let value = |i: usize| ((i * 7 + seed * 13) as f32 * 0.731).sin() * 1.7;
     Constant::f32(shape, (0..n).map(value).collect())
+}
+
+fn candle() -> Candle {
+    Candle::open(CandleDevice::Cpu).unwrap()
 }
 
 /// Runs one op over floats on both, with the operands from the second on as constants if asked.
@@ -33,12 +38,15 @@ fn both(op: Op, inputs: &[Constant], out: &[usize], dtype: DType, constants: boo
         let mut graph = b.finish();
         graph.inputs = fed.iter().map(|(id, _)| *id).collect();
         graph.values[y.0 as usize].dtype = dtype;
-        let engine = match device {
-            true => Engine::on_device(graph, &Device::Cpu),
-            false => Engine::new(graph, &Options::default()),
+        let backend: Box<dyn Backend> = match device {
+            true => Box::new(candle()),
+            false => Box::new(Native),
         };
+        assert_eq!(backend.check(&graph), []);
+        let network = backend.compile(graph, &CompileOptions::default());
         let fed: Vec<Constant> = fed.into_iter().map(|(_, c)| c).collect();
-        engine.unwrap().run(&fed, &Cancel::new()).unwrap().remove(0)
+        let outputs = network.unwrap().infer(&fed, &Cancel::new());
+        outputs.unwrap().remove(0)
     };
     let (want, got) = (run(false), run(true));
     assert_eq!(want.shape, got.shape);
@@ -393,8 +401,10 @@ fn what_candle_lacks_is_refused_with_node_and_op() {
     let mut graph = b.finish();
     graph.inputs = vec![x];
     graph.values[y.0 as usize].dtype = DType::I32;
-    let error = Engine::on_device(graph, &Device::Cpu).unwrap_err();
-    assert!(matches!(error, EngineError::Unsupported { .. }));
+    let refused = candle().check(&graph);
+    let error = candle().compile(graph, &CompileOptions::default());
+    let error = error.unwrap_err();
+    assert!(matches!(&error, EngineError::Unsupported(one) if refused == [one.clone()]));
     let text = error.to_string();
     assert!(
         text.contains("`sum`") && text.contains("Binary Add"),
@@ -402,20 +412,11 @@ fn what_candle_lacks_is_refused_with_node_and_op() {
     );
 }
 
-#[test]
-fn devices_are_named_as_they_are_shown() {
-    for name in ["cpu", "cuda:0", "cuda:3", "metal"] {
-        assert_eq!(name.parse::<Processor>().unwrap().to_string(), name);
-    }
-    assert_eq!("cuda".parse::<Processor>().unwrap(), Processor::Cuda(0));
-    for name in ["gpu", "cuda:", "cuda:x", ""] {
-        assert!(name.parse::<Processor>().is_err(), "{name}");
-    }
-}
-
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_this_build_does_not_know_is_refused() {
-    let error = Processor::Cuda(0).gpu().unwrap_err().to_string();
-    assert!(error.contains("--features cuda"), "{error}");
+    let error = Candle::open(CandleDevice::Cuda(0)).unwrap_err();
+    let feature = "cuda";
+    assert!(matches!(error, BackendError::NotBuilt { feature: f, .. } if f == feature));
+    assert!(error.to_string().contains("--features cuda"), "{error}");
 }

@@ -4,9 +4,9 @@ windows are padded first, and where that isn't enough taken apart into their tap
 the input under one cell of the kernel.
 */
 
+use super::clamp::clamp;
 use super::layout::{border, every};
-use super::ops::clamp;
-use crate::engine::general::Info;
+use crate::engine::TensorInfo;
 use crate::model::Activation;
 use crate::model::op::{PoolKind, Window};
 use candle_core::{Result, Tensor, bail};
@@ -22,7 +22,7 @@ struct Plane {
 
 impl Plane {
     /// A window over one axis is one over two, of which the first has extent 1.
-    fn new(window: &Window, out: &Info) -> Result<Plane> {
+    fn new(window: &Window, out: &TensorInfo) -> Result<Plane> {
         fn two<T: Copy>(of: &[T], missing: T) -> Result<[T; 2]> {
             match *of {
                 [w] => Ok([missing, w]),
@@ -95,7 +95,7 @@ pub(super) struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    pub(super) fn run(&self, ins: &[Tensor], out: &Info) -> Result<Tensor> {
+    pub(super) fn run(&self, ins: &[Tensor], out: &TensorInfo) -> Result<Tensor> {
         let plane = Plane::new(self.window, out)?;
         let (x, w) = (raise(&ins[0])?, raise(&ins[1])?);
         let (strides, dilations) = (plane.strides, plane.dilations);
@@ -175,7 +175,7 @@ pub(super) fn pool(
     window: &Window,
     extra: &[usize],
     x: &Tensor,
-    out: &Info,
+    out: &TensorInfo,
 ) -> Result<Tensor> {
     let plane = Plane::new(window, out)?;
     let x = raise(x)?;

@@ -1,4 +1,7 @@
 use super::*;
+use crate::backend::{CompiledMemory, Native};
+use crate::device::RowsTime;
+use crate::engine::{EngineError, Port, Unsupported};
 use crate::model::fuse::fuse;
 use crate::model::onnx::import_file;
 use crate::model::{Activation, Builder, Shape};
@@ -67,9 +70,14 @@ fn every_step_belongs_to_the_layer_of_its_node_and_none_is_lost() {
     let Some((graph, table)) = reference("cifar10/resnet8_float.onnx") else {
         return;
     };
-    let engine = Engine::new(graph.clone(), &Options { threads: 1 }).unwrap();
-    let steps = engine.steps(1).unwrap();
-    let layers = layer_of_steps(&graph, &table, &steps);
+    let options = CompileOptions { threads: 1 };
+    let network = Native.compile(graph.clone(), &options).unwrap();
+    let Timing::Steps(timed) = network.timing() else {
+        panic!("our engine knows the time of each step");
+    };
+    let steps = timed.steps(1).unwrap();
+    let rows = Rows::of(&graph, &table, 1);
+    let layers: Vec<usize> = steps.iter().map(|step| rows.of_step(step)).collect();
     for (step, &layer) in steps.iter().zip(&layers) {
         let nodes = &graph.nodes[table.layers[layer].nodes.clone()];
         assert!(
@@ -80,6 +88,122 @@ fn every_step_belongs_to_the_layer_of_its_node_and_none_is_lost() {
         );
     }
     assert!(layers.is_sorted());
+}
+
+/// Our engine, as one that fuses layers would show it: no time of steps, nothing said of memory.
+#[derive(Debug)]
+struct Fusing {
+    /// Whether it says beforehand that it has no time of steps.
+    says_so: bool,
+}
+
+#[derive(Debug)]
+struct Fused(Box<dyn Compiled>);
+
+impl Backend for Fusing {
+    fn name(&self) -> String {
+        "fusing".to_string()
+    }
+
+    fn check(&self, graph: &Graph) -> Vec<Unsupported> {
+        Native.check(graph)
+    }
+
+    fn times_steps(&self) -> bool {
+        !self.says_so
+    }
+
+    fn compile(
+        &self,
+        graph: Graph,
+        options: &CompileOptions,
+    ) -> Result<Box<dyn Compiled>, EngineError> {
+        Ok(Box::new(Fused(Native.compile(graph, options)?)))
+    }
+}
+
+impl Compiled for Fused {
+    fn inputs(&self) -> &[Port] {
+        self.0.inputs()
+    }
+
+    fn outputs(&self) -> &[Port] {
+        self.0.outputs()
+    }
+
+    fn threads(&self) -> usize {
+        self.0.threads()
+    }
+
+    fn run(
+        &self,
+        batch: usize,
+        inputs: &[TensorRef],
+        outputs: &mut [TensorMut],
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        self.0.run(batch, inputs, outputs, cancel)
+    }
+
+    fn memory(&self, _: usize) -> Result<CompiledMemory, EngineError> {
+        Ok(CompiledMemory::default())
+    }
+
+    fn timing(&self) -> Timing<'_> {
+        Timing::Whole
+    }
+}
+
+fn by_fusing(says_so: bool, graph: &Graph, table: &LayerTable) -> Profile {
+    let (graph, options, cancel) = (graph.clone(), small(), Cancel::new());
+    let backend = Fusing { says_so };
+    profile_on(&backend, graph, table, &[], &options, &mut nothing, &cancel).unwrap()
+}
+
+#[test]
+fn an_engine_that_fuses_layers_is_timed_up_to_each_place_where_the_network_may_be_cut() {
+    let Some((graph, table)) = reference("cifar10/resnet8_float.onnx") else {
+        return;
+    };
+    let profile = by_fusing(true, &graph, &table);
+    assert!(profile.layers.is_empty() && profile.fits(&table));
+    let places: Vec<&str> = (table.layers.iter())
+        .filter(|l| l.split_legal || l.exit_legal)
+        .map(|l| l.name.as_str())
+        .collect();
+    let timed: Vec<&str> = profile.prefixes.iter().map(|p| p.after.as_str()).collect();
+    assert_eq!(timed, places);
+    assert!(!places.is_empty());
+    assert!(profile.prefixes.iter().all(|p| p.ms.min > 0.0));
+    // What it doesn't tell of memory is the network's own.
+    assert_eq!(profile.weight_bytes, 4 * table.params);
+    assert_eq!(profile.arena_bytes, peak_bytes(&graph, 1));
+    let first = table.find(places[0]).unwrap() + 1;
+    let end = table.layers.len();
+    let [before, behind, all] =
+        [0..first, first..end, 0..end].map(|rows| profile.rows_ms(&table, rows).unwrap());
+    assert_eq!(before, profile.prefixes[0].ms.into());
+    assert_eq!(all, profile.total_ms.into());
+    assert_eq!(behind.median, (all.median - before.median).max(0.0));
+    // Between two places that were not timed nothing is known.
+    let inner = table.layers.iter().position(|l| !l.is_cut).unwrap();
+    let missing = profile.rows_ms(&table, 0..inner + 1).unwrap_err();
+    assert_eq!(missing.after, table.layers[inner].name);
+}
+
+#[test]
+fn where_only_the_whole_was_timed_its_layers_have_no_time() {
+    let Some((graph, table)) = reference("cifar10/resnet8_float.onnx") else {
+        return;
+    };
+    let profile = by_fusing(false, &graph, &table);
+    assert!(profile.layers.is_empty() && profile.prefixes.is_empty());
+    let end = table.layers.len();
+    let whole = profile.rows_ms(&table, 0..end).unwrap();
+    assert_eq!(whole, profile.total_ms.into());
+    let missing = profile.rows_ms(&table, 1..end).unwrap_err();
+    assert_eq!(missing.after, table.layers[0].name);
+    assert_eq!(profile.rows_ms(&table, 2..2).unwrap(), RowsTime::default());
 }
 
 #[test]

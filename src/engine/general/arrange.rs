@@ -1,13 +1,13 @@
 /*! Ops that move the elements of one tensor: reshape, transpose, slice, expand, tile, pad, resize. */
 
-use super::elementwise::{Rows, broadcast, broadcast_strides};
+use super::broadcast::{Rows, broadcast, broadcast_strides};
 use super::view::{View, ViewMut, by_width};
-use super::{Info, Team, Work, expect_dims, expect_type, piece, strides};
+use super::{Team, TensorInfo, Work, expect_dims, expect_type, piece, strides};
 use crate::model::DType;
 use crate::model::op::{PadMode, SliceRange};
 
 /// The same elements in the same order.
-pub(super) fn copy(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn copy(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     expect_type("a result", &outs[0], ins[0].dtype)?;
     if ins[0].len() != outs[0].len() {
         return Err(format!(
@@ -27,7 +27,7 @@ pub(super) fn copy(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
 }
 
 /// Output element at index (i, j, …) is input element `Σ index · stride`.
-fn strided(info: &Info, dims: &[usize], from: Vec<usize>) -> Work {
+fn strided(info: &TensorInfo, dims: &[usize], from: Vec<usize>) -> Work {
     let rows = Rows::new(dims, [from]);
     by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
@@ -42,7 +42,11 @@ fn strided(info: &Info, dims: &[usize], from: Vec<usize>) -> Work {
     }))
 }
 
-pub(super) fn transpose(perm: &[usize], ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn transpose(
+    perm: &[usize],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
+) -> Result<Work, String> {
     let x = &ins[0];
     let mut seen = perm.to_vec();
     seen.sort_unstable();
@@ -56,14 +60,18 @@ pub(super) fn transpose(perm: &[usize], ins: &[Info], outs: &[Info]) -> Result<W
     Ok(strided(x, &dims, perm.iter().map(|&p| own[p]).collect()))
 }
 
-pub(super) fn expand(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn expand(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let (x, y) = (&ins[0], &outs[0]);
     expect_dims("a result", y, &broadcast(&x.dims, &y.dims)?)?;
     expect_type("a result", y, x.dtype)?;
     Ok(strided(x, &y.dims, broadcast_strides(&x.dims, &y.dims)))
 }
 
-pub(super) fn tile(repeats: &[usize], ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn tile(
+    repeats: &[usize],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
+) -> Result<Work, String> {
     let x = &ins[0];
     if repeats.len() != x.dims.len() {
         return Err(format!(
@@ -86,7 +94,7 @@ pub(super) fn tile(repeats: &[usize], ins: &[Info], outs: &[Info]) -> Result<Wor
 
 /// Output element at index (i, j, …) is input element `Σ maps[axis][index]`, or `fill` where one of
 /// them is `None`. Offsets in elements.
-fn mapped(info: &Info, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
+fn mapped(info: &TensorInfo, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
     by_width!(info.dtype, T => Box::new(move |ins: &[View], outs: &mut [ViewMut], team: Team| {
         let (x, y) = (ins[0].of::<T>(), outs[0].of::<T>());
         let Some((inner, outer)) = maps.split_last() else {
@@ -120,8 +128,8 @@ fn mapped(info: &Info, maps: Vec<Vec<Option<usize>>>, fill: u64) -> Work {
 
 pub(super) fn slice(
     ranges: &[Option<SliceRange>],
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     if ranges.len() != x.dims.len() {
@@ -165,8 +173,8 @@ pub(super) fn pad(
     mode: PadMode,
     pads: &[(i64, i64)],
     value: f32,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     if pads.len() != x.dims.len() {
@@ -213,8 +221,8 @@ pub(super) fn resize(
     to: &[usize],
     linear: bool,
     half_pixel: bool,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     expect_type("a result", &outs[0], x.dtype)?;

@@ -1,11 +1,11 @@
 /*! Ops that put tensors together or take them apart: concat, split, gather, where. */
 
-use super::elementwise::{Rows, broadcast, broadcast_strides};
+use super::broadcast::{Rows, broadcast, broadcast_strides};
 use super::view::{View, ViewMut, by_width};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
+use super::{Team, TensorInfo, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 
-pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn concat(axis: usize, ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let y = &outs[0];
     expect_axis(axis, y)?;
     let mut total = 0;
@@ -52,8 +52,8 @@ pub(super) fn concat(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
 pub(super) fn split(
     axis: usize,
     sizes: &[usize],
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     expect_axis(axis, x)?;
@@ -90,7 +90,7 @@ pub(super) fn split(
     ))
 }
 
-pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn gather(axis: usize, ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let (x, indices, y) = (&ins[0], &ins[1], &outs[0]);
     expect_axis(axis, x)?;
     expect_type("a result", y, x.dtype)?;
@@ -133,7 +133,7 @@ pub(super) fn gather(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, S
 }
 
 /// `condition ? x : y`, broadcast.
-pub(super) fn choose(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn choose(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let [condition, x, y] = [&ins[0], &ins[1], &ins[2]];
     expect_type("a condition", condition, DType::Bool)?;
     expect_type("a choice", y, x.dtype)?;

@@ -1,8 +1,9 @@
 /*! Matrix products. */
 
-use super::elementwise::{broadcast, broadcast_strides, clamp};
+use super::broadcast::{broadcast, broadcast_strides};
+use super::elementwise::clamp;
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Team, Work, expect_dims, expect_floats, expect_type, piece};
+use super::{Team, TensorInfo, Work, expect_dims, expect_floats, expect_type, piece};
 use crate::engine::kernels::matmul::{Matrix, product};
 use crate::model::{Activation, DType};
 
@@ -12,10 +13,10 @@ pub(super) fn gemm(
     alpha: f32,
     beta: f32,
     activation: Activation,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
-    let all: Vec<&Info> = ins.iter().chain(outs).collect();
+    let all: Vec<&TensorInfo> = ins.iter().chain(outs).collect();
     expect_floats("an operand", &all)?;
     let ([a0, a1], [b0, b1]) = (two(&ins[0])?, two(&ins[1])?);
     let (m, k) = if trans_a { (a1, a0) } else { (a0, a1) };
@@ -95,12 +96,12 @@ fn shared_out(
     }
 }
 
-fn two(info: &Info) -> Result<[usize; 2], String> {
+fn two(info: &TensorInfo) -> Result<[usize; 2], String> {
     <[usize; 2]>::try_from(info.dims.as_slice())
         .map_err(|_| format!("a matrix of extents {:?}", info.dims))
 }
 
-pub(super) fn matmul(ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn matmul(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let (a, b, y) = (&ins[0], &ins[1], &outs[0]);
     expect_type("an operand", b, a.dtype)?;
     expect_type("a result", y, a.dtype)?;

@@ -1,21 +1,21 @@
 /*! Normalisations and softmax, over floats. Sums run in double precision. */
 
 use super::view::{View, ViewMut};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_floats, piece};
+use super::{Team, TensorInfo, Work, around, expect_axis, expect_dims, expect_floats, piece};
 
-fn floats(ins: &[Info], outs: &[Info]) -> Result<(), String> {
-    let all: Vec<&Info> = ins.iter().chain(outs).collect();
+fn floats(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<(), String> {
+    let all: Vec<&TensorInfo> = ins.iter().chain(outs).collect();
     expect_floats("a tensor", &all)?;
     expect_dims("a result", &outs[0], &ins[0].dims)
 }
 
 /// `[samples, channels, positions]` of an image-like tensor.
-fn channels(x: &Info) -> Result<[usize; 3], String> {
+fn channels(x: &TensorInfo) -> Result<[usize; 3], String> {
     expect_axis(1, x)?;
     Ok(around(&x.dims, 1))
 }
 
-pub(super) fn batch(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn batch(epsilon: f32, ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     floats(ins, outs)?;
     let [_, c, inner] = channels(&ins[0])?;
     for parameter in &ins[1..] {
@@ -73,8 +73,8 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 pub(super) fn layer(
     axis: usize,
     epsilon: f32,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     floats(ins, outs)?;
     expect_axis(axis, &ins[0])?;
@@ -102,7 +102,11 @@ pub(super) fn layer(
     ))
 }
 
-pub(super) fn instance(epsilon: f32, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn instance(
+    epsilon: f32,
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
+) -> Result<Work, String> {
     floats(ins, outs)?;
     let [_, c, inner] = channels(&ins[0])?;
     for parameter in &ins[1..] {
@@ -128,8 +132,8 @@ pub(super) fn lrn(
     beta: f32,
     bias: f32,
     size: usize,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     floats(ins, outs)?;
     let [_, c, inner] = channels(&ins[0])?;
@@ -157,8 +161,8 @@ pub(super) fn softmax(
     axis: usize,
     flatten: bool,
     log: bool,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     floats(ins, outs)?;
     let dims = &ins[0].dims;

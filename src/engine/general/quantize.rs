@@ -2,11 +2,16 @@
 or along one axis. */
 
 use super::view::{Number, View, ViewMut};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
+use super::{Team, TensorInfo, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 
 /// Elements that share a scale: `[count, scales, inner]`.
-fn scales(axis: usize, x: &Info, scale: &Info, zero: Option<&Info>) -> Result<[usize; 3], String> {
+fn scales(
+    axis: usize,
+    x: &TensorInfo,
+    scale: &TensorInfo,
+    zero: Option<&TensorInfo>,
+) -> Result<[usize; 3], String> {
     expect_type("a scale", scale, DType::F32)?;
     if let Some(zero) = zero
         && zero.len() != scale.len()
@@ -75,8 +80,8 @@ fn quantize_to<T: Number>(n: usize, inner: usize) -> Work {
 pub(super) fn quantize(
     axis: usize,
     to: DType,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     expect_type("an input", &ins[0], DType::F32)?;
     expect_type("a result", &outs[0], to)?;
@@ -109,7 +114,11 @@ fn dequantize_from<T: Number>(n: usize, inner: usize) -> Work {
     })
 }
 
-pub(super) fn dequantize(axis: usize, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn dequantize(
+    axis: usize,
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
+) -> Result<Work, String> {
     let x = &ins[0];
     expect_type("a result", &outs[0], DType::F32)?;
     expect_dims("a result", &outs[0], &x.dims)?;

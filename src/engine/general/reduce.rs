@@ -1,7 +1,7 @@
 /*! Reductions over axes, global pools, and the index of the largest element. */
 
 use super::view::{Number, View, ViewMut, by_number};
-use super::{Info, Team, Work, around, expect_axis, expect_dims, expect_type, piece};
+use super::{Team, TensorInfo, Work, around, expect_axis, expect_dims, expect_type, piece};
 use crate::model::DType;
 use crate::model::op::Reduction;
 
@@ -46,8 +46,8 @@ pub(super) fn reduce(
     kind: Reduction,
     axes: &[usize],
     keep: bool,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     for &axis in axes {
@@ -113,7 +113,11 @@ pub(super) fn reduce(
     })))
 }
 
-pub(super) fn global_pool(average: bool, ins: &[Info], outs: &[Info]) -> Result<Work, String> {
+pub(super) fn global_pool(
+    average: bool,
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
+) -> Result<Work, String> {
     let rank = ins[0].dims.len();
     if rank < 2 {
         return Err(format!("a pool over {rank} axes"));
@@ -132,8 +136,8 @@ pub(super) fn arg_max(
     keep: bool,
     last: bool,
     min: bool,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let x = &ins[0];
     expect_axis(axis, x)?;

@@ -2,7 +2,7 @@
 
 use super::elementwise::clamp;
 use super::view::{Number, View, ViewMut};
-use super::{Info, Team, Work, expect_dims, expect_floats, expect_type, piece};
+use super::{Team, TensorInfo, Work, expect_dims, expect_floats, expect_type, piece};
 use crate::model::op::{PoolKind, Window};
 use crate::model::{Activation, DType};
 
@@ -20,7 +20,12 @@ struct Geometry {
 
 impl Geometry {
     /// Checks `window` against the tensors; `channels` is what the output should have.
-    fn new(window: &Window, channels: usize, x: &Info, y: &Info) -> Result<Geometry, String> {
+    fn new(
+        window: &Window,
+        channels: usize,
+        x: &TensorInfo,
+        y: &TensorInfo,
+    ) -> Result<Geometry, String> {
         let spatial = x.dims.len().saturating_sub(2);
         let axes = [
             window.kernel.len(),
@@ -99,10 +104,10 @@ pub(super) fn conv(
     bias: bool,
     residual: bool,
     activation: Activation,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
-    let all: Vec<&Info> = ins.iter().chain(outs).collect();
+    let all: Vec<&TensorInfo> = ins.iter().chain(outs).collect();
     expect_floats("a tensor", &all)?;
     let (x, weight) = (&ins[0], &ins[1]);
     let channels = *weight.dims.first().unwrap_or(&0);
@@ -236,8 +241,8 @@ pub(super) fn pool(
     window: &Window,
     extra: &[usize],
     column_major: bool,
-    ins: &[Info],
-    outs: &[Info],
+    ins: &[TensorInfo],
+    outs: &[TensorInfo],
 ) -> Result<Work, String> {
     let (x, y) = (&ins[0], &outs[0]);
     expect_type("a result", y, x.dtype)?;

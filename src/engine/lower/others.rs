@@ -1,7 +1,7 @@
 /*! What stands between convolutions: concats, products with weights, element-wise ops, reshapes. */
 
 use super::{Action, Lowering, Place};
-use crate::engine::general::{self, Info};
+use crate::engine::general::{self, TensorInfo};
 use crate::engine::kernels::loops::{PANEL, Plane};
 use crate::engine::kernels::step::{Conv, ConvParts, Convolution, Ends, Pixels};
 use crate::engine::weights::Packing;
@@ -212,12 +212,12 @@ impl Lowering<'_> {
                 return Ok(false);
             }
             let dims = turned(&dims);
-            infos.push(Info { dims, ..info });
+            infos.push(TensorInfo { dims, ..info });
         }
         if out.dtype != DType::F32 {
             return Ok(false);
         }
-        let y = Info {
+        let y = TensorInfo {
             dims: turned(&out.dims),
             dtype: out.dtype,
         };

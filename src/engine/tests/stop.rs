@@ -59,17 +59,16 @@ fn pool(kind: PoolKind) -> Op {
 /// Runs, and fails where the looks are too few for this much work, or where the run ends well though
 /// the token was raised half way.
 fn stops(what: &str, engine: &Engine, work: usize) {
-    let ids = &engine.graph().inputs;
-    let shapes = ids.iter().map(|&id| engine.graph().value(id).shape.at(1));
+    let shapes = engine.inputs().iter().map(|port| port.shape.at(1));
     let inputs: Vec<Constant> = shapes
         .map(|dims| Constant::f32(&dims, vec![0.25; dims.iter().product()]))
         .collect();
     let cancel = Cancel::new();
-    engine.run(&inputs, &cancel).unwrap();
+    engine.infer(&inputs, &cancel).unwrap();
     let looks = cancel.looks();
     assert!(looks * LONG >= work, "{what}: {looks} looks for {work}");
     let cancel = Cancel::at_look(looks / 2);
-    let stopped = engine.run(&inputs, &cancel);
+    let stopped = engine.infer(&inputs, &cancel);
     assert!(matches!(stopped, Err(EngineError::Cancelled)), "{what}");
     // Whoever still had a piece to begin looked, and let it be.
     assert!(cancel.looks() <= looks, "{what}");

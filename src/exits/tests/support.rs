@@ -1,6 +1,7 @@
 /*! What a head has to withstand before it may be trained, packed and sent. */
 
 use crate::autograd::{Run, TrainableGraph};
+use crate::backend::Compiled;
 use crate::engine::{Cancel, Engine, Options};
 use crate::exits::{Dropout, ExitPoint, Head};
 use crate::model::export::to_onnx;

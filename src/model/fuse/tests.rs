@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend::Compiled;
 use crate::engine::{Cancel, Engine, Options};
 use crate::model::op::Window;
 use crate::model::{Builder, Dim};

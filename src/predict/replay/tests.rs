@@ -82,6 +82,7 @@ pub(crate) fn profile(target: &str, factor: f64) -> Profile {
         slowdown: factor,
         total_ms: stats(factor * 27.0),
         layers: (0..LAYERS).map(layer).collect(),
+        prefixes: vec![],
         heads: (0..LAYERS - 1).map(head).collect(),
         samples_ms: vec![factor * 20.0, factor * 30.0, factor * 25.0, factor * 45.0],
         weight_bytes: 70_000,

@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::{Assembled, Evidence, ReplayError, Terms};
-use crate::device::{HeadProfile, LinkProfile, Profile, Stats};
+use crate::device::{HeadProfile, LinkProfile, Profile, RowsTime, Stats};
 use crate::model::layers::LayerTable;
 use crate::plan::{Element, Plan, Split, Tier, Wire};
 
@@ -27,6 +27,15 @@ impl From<Stats> for Time {
         Time {
             mean: stats.mean,
             median: stats.median,
+        }
+    }
+}
+
+impl From<RowsTime> for Time {
+    fn from(rows: RowsTime) -> Time {
+        Time {
+            mean: rows.mean,
+            median: rows.median,
         }
     }
 }
@@ -139,10 +148,7 @@ impl Times {
 }
 
 fn belongs(profile: &Profile, layers: &LayerTable) -> Result<(), ReplayError> {
-    let rows = profile.layers.iter().zip(&layers.layers);
-    let same = profile.layers.len() == layers.layers.len()
-        && rows.into_iter().all(|(p, l)| p.name == l.name);
-    if same {
+    if profile.fits(layers) {
         return Ok(());
     }
     Err(ReplayError::OtherProfile {
@@ -182,7 +188,7 @@ fn part(
         }
         return Ok(segments);
     }
-    if exits.is_empty() && rows.len() == profile.layers.len() {
+    if exits.is_empty() && rows.len() == evidence.layers.layers.len() {
         // The whole network was measured as a whole: no need to sum.
         let whole = Segment {
             body: profile.total_ms.into(),
@@ -190,25 +196,21 @@ fn part(
         };
         return Ok(vec![whole]);
     }
-    let sum = |rows: std::ops::Range<usize>| {
-        let mut sum = Time::default();
-        for layer in &profile.layers[rows] {
-            sum += layer.ms.into();
-        }
-        sum
+    let sum = |rows: std::ops::Range<usize>| -> Result<Time, ReplayError> {
+        Ok(profile.rows_ms(&evidence.layers, rows)?.into())
     };
     let mut from = rows.start;
     let mut segments = Vec::with_capacity(exits.len() + 1);
     for (exit, stage) in exits {
         let head = head(profile, &exit.after, stage.hash)?;
         segments.push(Segment {
-            body: sum(from..exit.layer + 1),
+            body: sum(from..exit.layer + 1)?,
             head: head.ms.into(),
         });
         from = exit.layer + 1;
     }
     segments.push(Segment {
-        body: sum(from..rows.end),
+        body: sum(from..rows.end)?,
         head: Time::default(),
     });
     Ok(segments)

@@ -1,6 +1,7 @@
 /*! An edit trains what it changed, and nothing else. */
 
 use super::*;
+use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::LoadOptions;
 use crate::exits::Classifier;
 use crate::run::pause::Pause;
@@ -236,9 +237,9 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
             .map(|i: usize| (i as f32 * 0.37).sin())
             .collect();
         let run = |graph: &Graph| {
-            let options = crate::engine::Options { threads: 1 };
-            let engine = crate::engine::Engine::new(graph.clone(), &options).unwrap();
-            engine.run_f32(1, &[&x], &Cancel::new()).unwrap().remove(0)
+            let options = CompileOptions { threads: 1 };
+            let network = Native.compile(graph.clone(), &options).unwrap();
+            network.run_f32(1, &[&x], &Cancel::new()).unwrap().remove(0)
         };
         let off = run(&did.heads[0].1.graph)
             .iter()

@@ -107,6 +107,7 @@ fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile 
         samples_ms: (0..40)
             .map(|i| total * (0.95 + 0.005 * f64::from(i % 20)))
             .collect(),
+        prefixes: vec![],
         weight_bytes: 4 * network.table.params,
         arena_bytes: 200_000,
         resident_bytes: 30_000_000,
