@@ -29,10 +29,10 @@ use crate::engine::{Cancel, EngineError};
 use crate::model::op::Binary;
 use crate::model::{Constant, Graph, Op, ValueId};
 use candle_core::{Device, Tensor};
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use rand_xoshiro::SplitMix64;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a recorded pass is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -199,7 +199,7 @@ impl TrainableGraph {
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<ValueId, Tensor>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     /// Where the tensors live: training runs on the CPU.

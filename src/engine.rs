@@ -24,7 +24,7 @@ pub use cancel::Cancel;
 pub use error::{EngineError, Unsupported};
 pub(crate) use general::{TensorInfo, check as check_op};
 pub use isa::Isa;
-use kernels::loops::Loops;
+use kernels::loops::KernelTable;
 use kernels::memory::Memory;
 use kernels::threads::Pool;
 pub use options::{Options, share_threads};
@@ -44,7 +44,7 @@ pub struct Engine {
     graph: Graph,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    loops: Loops,
+    kernels: KernelTable,
     pool: Arc<Pool>,
     /// Packed weights of the program for batch size 1, for those of other batch sizes.
     weights: Weights,
@@ -149,16 +149,16 @@ impl Engine {
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
         let mut graph = graph;
-        let (loops, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, options.pool());
+        let (kernels, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, options.pool());
         let mut constants = std::mem::take(&mut graph.constants);
         let none = Weights::new();
-        let first = Program::compile(&graph, &mut constants, 1, &none, loops, pool.clone())?;
+        let first = Program::compile(&graph, &mut constants, 1, &none, kernels, pool.clone())?;
         graph.constants = constants;
         Ok(Engine {
             inputs: Port::of(&graph, &graph.inputs),
             outputs: Port::of(&graph, &graph.outputs),
             graph,
-            loops,
+            kernels,
             pool,
             weights: first.weights().clone(),
             programs: PerBatch::new(Ready::new(first)),
@@ -184,13 +184,13 @@ impl Engine {
         check_batch(&self.inputs, batch)?;
         self.programs.get(batch, || {
             let mut constants = self.graph.constants.clone();
-            let (loops, pool) = (self.loops, self.pool.clone());
+            let (kernels, pool) = (self.kernels, self.pool.clone());
             let program = Program::compile(
                 &self.graph,
                 &mut constants,
                 batch,
                 &self.weights,
-                loops,
+                kernels,
                 pool,
             )?;
             Ok(Ready::new(program))

@@ -1,6 +1,6 @@
 /*! The instruction sets, and which of them runs. */
 
-use super::kernels::loops::Loops;
+use super::kernels::loops::KernelTable;
 
 /// An instruction set the kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,19 +19,19 @@ impl Isa {
     /// All of them, the fastest first.
     pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
 
-    fn loops(self) -> Option<Loops> {
-        Loops::of(self)
+    fn kernels(self) -> Option<KernelTable> {
+        KernelTable::of(self)
     }
 
     /// Whether this build and this processor have it.
     pub fn runs_here(self) -> bool {
-        self.loops().is_some()
+        self.kernels().is_some()
     }
 
     /// The kernels for `wanted`, else for what the environment variable `EDGELESSPART_SIMD` names
     /// (portable, avx2, avx512, neon), else the fastest this processor has.
     /// The error names what isn't known, or can't run here.
-    pub(crate) fn choose(wanted: Option<Isa>) -> Result<Loops, String> {
+    pub(crate) fn choose(wanted: Option<Isa>) -> Result<KernelTable, String> {
         let named = match std::env::var("EDGELESSPART_SIMD").as_deref() {
             Err(_) | Ok("") => None,
             Ok("portable") => Some(Isa::Portable),
@@ -41,9 +41,9 @@ impl Isa {
             Ok(other) => return Err(other.to_string()),
         };
         match wanted.or(named) {
-            Some(isa) => isa.loops().ok_or_else(|| format!("{isa:?}")),
+            Some(isa) => isa.kernels().ok_or_else(|| format!("{isa:?}")),
             None => {
-                let found = Isa::ALL.into_iter().find_map(Isa::loops);
+                let found = Isa::ALL.into_iter().find_map(Isa::kernels);
                 found.ok_or_else(|| "portable".to_string())
             }
         }

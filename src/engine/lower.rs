@@ -16,7 +16,7 @@ mod windows;
 
 use super::general::{self, TensorInfo, Work};
 use super::kernels::loops::Fold;
-use super::kernels::step::{Convolution, Ends, Packed, Pixels, Sweep};
+use super::kernels::step::{ConvOperands, Convolution, Packed, Pixels, Sweep};
 use super::tensor::constant_bytes;
 use super::weights::{self, Packing, Weights};
 use crate::model::{Constant, Data, Graph, Node, Op, ValueId};
@@ -41,7 +41,7 @@ pub(crate) enum Action {
     },
     Conv {
         conv: Box<Convolution>,
-        ends: Ends,
+        operands: ConvOperands,
     },
     Sweep {
         sweep: Sweep,
@@ -309,9 +309,9 @@ impl Lowering<'_> {
                 reads.iter().for_each(|p| place(p, &mut used));
                 used.extend(writes);
             }
-            Action::Conv { ends, .. } => {
-                used.extend([ends.x.slot, ends.y.slot]);
-                used.extend(ends.residual.map(|r| r.slot));
+            Action::Conv { operands, .. } => {
+                used.extend([operands.x.slot, operands.y.slot]);
+                used.extend(operands.residual.map(|r| r.slot));
             }
             Action::Sweep { x, y, .. } => used.extend([x.slot, y.slot]),
             Action::ToPixels { from, to, .. } => {

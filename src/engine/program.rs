@@ -3,7 +3,7 @@ A graph compiled for one batch size: steps in order, and where each tensor lies 
 */
 
 use super::general::{View, ViewMut, Work};
-use super::kernels::loops::Loops;
+use super::kernels::loops::KernelTable;
 use super::kernels::memory::{ALIGN, Memory};
 use super::kernels::step::{self, Arena, Plain};
 use super::kernels::threads::{Pool, Team};
@@ -25,7 +25,7 @@ pub(crate) struct Program {
     weights: Weights,
     arena_bytes: usize,
     scratch_bytes: usize,
-    loops: Loops,
+    kernels: KernelTable,
     pool: Arc<Pool>,
 }
 
@@ -63,7 +63,7 @@ impl Program {
         constants: &mut Constants,
         batch: usize,
         known: &Weights,
-        loops: Loops,
+        kernels: KernelTable,
         pool: Arc<Pool>,
     ) -> Result<Program, EngineError> {
         let lowered = lower::lower(graph, constants, batch, known)
@@ -75,7 +75,7 @@ impl Program {
             .collect();
         // Each thread has room for the longest of either kind.
         let scratch = lowered.steps.iter().map(|step| match &step.action {
-            Action::Conv { conv, .. } => conv.scratch_bytes(&loops, pool.threads()),
+            Action::Conv { conv, .. } => conv.scratch_bytes(&kernels, pool.threads()),
             _ => [0; 2],
         });
         let longest = scratch.fold([0; 2], |[a, b], [c, d]| [a.max(c), b.max(d)]);
@@ -86,7 +86,7 @@ impl Program {
             weights: lowered.weights,
             arena_bytes: placer.total,
             scratch_bytes: longest.iter().sum(),
-            loops,
+            kernels,
             pool,
         })
     }
@@ -191,7 +191,7 @@ impl Program {
         inputs: &[&[u8]],
         pool: Team,
     ) -> Result<(), EngineError> {
-        let (slots, loops) = (&self.slots, &self.loops);
+        let (slots, kernels) = (&self.slots, &self.kernels);
         match &step.action {
             Action::General {
                 work,
@@ -205,11 +205,11 @@ impl Program {
                         what,
                     });
             }
-            Action::Conv { conv, ends } => {
-                conv.run(&mut Arena { memory, slots }, ends, loops, pool);
+            Action::Conv { conv, operands } => {
+                conv.run(&mut Arena { memory, slots }, operands, kernels, pool);
             }
             Action::Sweep { sweep, x, y } => {
-                sweep.run(&mut Arena { memory, slots }, x, y, loops, pool);
+                sweep.run(&mut Arena { memory, slots }, x, y, kernels, pool);
             }
             Action::ToPixels {
                 from,

@@ -3,12 +3,13 @@ Weights in the order in which the kernels read them, packed once in a process: p
 batch sizes and engines for other pieces of the same network find them here as long as one lives.
 */
 
-use super::kernels::loops::{PANEL, Side};
+use super::kernels::loops::{PANEL, WinogradTile};
 use super::kernels::memory::Memory;
 use super::kernels::step::Packed;
 use crate::model::ValueId;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 /// How a tensor is packed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +26,7 @@ pub(crate) enum Packing {
     },
     /// `[Cout, Cin, 3, 3]` into panels for each of Winograd's products.
     Winograd {
-        side: Side,
+        tile: WinogradTile,
         channels: usize,
         deep: usize,
     },
@@ -47,7 +48,7 @@ pub(crate) fn packed(source: &Arc<Vec<f32>>, packing: Packing) -> Arc<Packed> {
     // the entry stands.
     static STORE: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
     let key = (Arc::as_ptr(source) as usize, packing);
-    let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut store = STORE.lock();
     let store = store.get_or_insert_default();
     if let Some((_, kept)) = store.get(&key)
         && let Some(kept) = kept.upgrade()
@@ -74,10 +75,10 @@ fn pack(source: &[f32], packing: &Packing) -> Packed {
             groups * (channels / groups).div_ceil(PANEL) * taps.len() * run * PANEL
         }
         Packing::Winograd {
-            side,
+            tile,
             channels,
             deep,
-        } => side.products() * channels.div_ceil(PANEL) * deep * PANEL,
+        } => tile.products() * channels.div_ceil(PANEL) * deep * PANEL,
         Packing::Columns { channels, deep } => channels.div_ceil(PANEL) * deep * PANEL,
         Packing::Depthwise { channels, taps } => channels * taps,
     };
@@ -122,11 +123,11 @@ fn fill(out: &mut [f32], source: &[f32], packing: &Packing) {
             }
         }
         Packing::Winograd {
-            side,
+            tile,
             channels,
             deep,
         } => {
-            let (weights, cells) = (side.weights(), side.cells());
+            let (weights, cells) = (tile.weights(), tile.cells());
             let panels = channels.div_ceil(PANEL);
             for (line, w) in out.chunks_exact_mut(PANEL).enumerate() {
                 let (product, panel, c) = (line / deep / panels, line / deep % panels, line % deep);

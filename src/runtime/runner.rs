@@ -11,7 +11,7 @@ use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide, leaves};
 use crate::protocol::message::{PartAnswer, Prepared};
 use crate::runtime::parts::PartSpec;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::Instant;
 
 /// When a sample leaves.
@@ -237,14 +237,12 @@ impl Runner {
 
     /// Buffers for a run; give them back with [`Runner::done_with`].
     pub fn work(&self) -> Work {
-        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
-        works.pop().unwrap_or_default()
+        self.works.lock().pop().unwrap_or_default()
     }
 
     /// Keeps the buffers for the next run.
     pub fn done_with(&self, work: Work) {
-        let mut works = self.works.lock().unwrap_or_else(PoisonError::into_inner);
-        works.push(work);
+        self.works.lock().push(work);
     }
 
     /// Runs `batch` samples, row-major one after the other. Samples that leave are dropped before

@@ -10,7 +10,7 @@ target features: a closure, or a function that is not inlined, would not inherit
     reason = "loops over lanes that unroll read best as they are counted"
 )]
 
-mod line;
+mod row;
 mod tile;
 mod winograd;
 
@@ -20,14 +20,14 @@ use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use crate::engine::Isa;
-use line::line;
-pub(crate) use line::{Fold, Line, Plane};
-use tile::six;
+use row::row;
+pub(crate) use row::{Fold, Plane, Row};
+use tile::tile6;
 #[cfg(target_arch = "x86_64")]
-use tile::ten;
+use tile::tile10;
 pub(crate) use tile::{Block, PANEL, Pixel};
-pub(crate) use winograd::{Collect, PRODUCTS, Side, Spread};
-use winograd::{collect, spread};
+pub(crate) use winograd::{InputTransform, OutputTransform, PRODUCTS, WinogradTile};
+use winograd::{transform_input, transform_output};
 
 #[inline(always)]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
@@ -37,11 +37,11 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
 
 /// The loops for one instruction set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Loops {
+pub(crate) struct KernelTable {
     pub(super) block: unsafe fn(&Block),
-    pub(super) line: unsafe fn(&Line),
-    pub(super) spread: unsafe fn(&Spread),
-    pub(super) collect: unsafe fn(&Collect),
+    pub(super) row: unsafe fn(&Row),
+    pub(super) transform_input: unsafe fn(&InputTransform),
+    pub(super) transform_output: unsafe fn(&OutputTransform),
     /// Pixels in a tile, at most.
     pub(super) height: usize,
     /// Panels of weights that a tile takes at once.
@@ -49,7 +49,7 @@ pub(crate) struct Loops {
 }
 
 macro_rules! loops {
-    ($name:ident, $simd:ty, $block:expr, $line:expr, $height:literal, $panels:literal $(, $feature:literal)?) => {
+    ($name:ident, $simd:ty, $block:expr, $row:expr, $height:literal, $panels:literal $(, $feature:literal)?) => {
         mod $name {
             use super::*;
             // The safety contracts are those of the generic functions.
@@ -59,25 +59,25 @@ macro_rules! loops {
                 unsafe { $block(b) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn line_loop(l: &Line) {
+            unsafe fn row_loop(l: &Row) {
                 // SAFETY: the caller's.
-                unsafe { $line(l) }
+                unsafe { $row(l) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn spread_loop(s: &Spread) {
+            unsafe fn input_loop(s: &InputTransform) {
                 // SAFETY: the caller's.
-                unsafe { spread::<$simd>(s) }
+                unsafe { transform_input::<$simd>(s) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn collect_loop(c: &Collect) {
+            unsafe fn output_loop(c: &OutputTransform) {
                 // SAFETY: the caller's.
-                unsafe { collect::<$simd>(c) }
+                unsafe { transform_output::<$simd>(c) }
             }
-            pub(super) const LOOPS: Loops = Loops {
+            pub(super) const TABLE: KernelTable = KernelTable {
                 block: block_loop,
-                line: line_loop,
-                spread: spread_loop,
-                collect: collect_loop,
+                row: row_loop,
+                transform_input: input_loop,
+                transform_output: output_loop,
                 height: $height,
                 panels: $panels,
             };
@@ -88,8 +88,8 @@ macro_rules! loops {
 loops!(
     portable,
     Portable,
-    six::<Portable, 4>,
-    line::<Portable, Portable>,
+    tile6::<Portable, 4>,
+    row::<Portable, Portable>,
     6,
     1
 );
@@ -97,8 +97,8 @@ loops!(
 loops!(
     avx2,
     Avx2,
-    six::<Avx2, 2>,
-    line::<Avx2, Avx2>,
+    tile6::<Avx2, 2>,
+    row::<Avx2, Avx2>,
     6,
     1,
     "avx2,fma"
@@ -107,30 +107,38 @@ loops!(
 loops!(
     avx512,
     Avx512,
-    ten::<Avx512>,
-    line::<Avx512, Avx2>,
+    tile10::<Avx512>,
+    row::<Avx512, Avx2>,
     10,
     2,
     "avx512f,avx2,fma"
 );
 #[cfg(target_arch = "aarch64")]
-loops!(neon, Neon, six::<Neon, 4>, line::<Neon, Neon>, 6, 1, "neon");
+loops!(
+    neon,
+    Neon,
+    tile6::<Neon, 4>,
+    row::<Neon, Neon>,
+    6,
+    1,
+    "neon"
+);
 
-impl Loops {
+impl KernelTable {
     /// The loops for `isa`, if this processor has it.
-    pub(crate) fn of(isa: Isa) -> Option<Loops> {
+    pub(crate) fn of(isa: Isa) -> Option<KernelTable> {
         match isa {
-            Isa::Portable => Some(portable::LOOPS),
+            Isa::Portable => Some(portable::TABLE),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-                Some(avx2::LOOPS)
+                Some(avx2::TABLE)
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 if is_x86_feature_detected!("avx512f") && Isa::Avx2.runs_here() => {
-                Some(avx512::LOOPS)
+                Some(avx512::TABLE)
             }
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Some(neon::LOOPS),
+            Isa::Neon => Some(neon::TABLE),
             _ => None,
         }
     }

@@ -1,10 +1,11 @@
 /*! Aligned memory, and disjoint pieces of it borrowed at once. */
 
 use super::pages::Pages;
+use parking_lot::Mutex;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 /// Alignment of every buffer: a cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
@@ -59,7 +60,7 @@ impl Memory {
         let Some(size) = len.checked_next_multiple_of(ALIGN) else {
             return Memory::zeroed(len);
         };
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = LAST.lock();
         let (shelf, used) = &mut *last;
         let mut pages = shelf.upgrade().filter(|pages| size <= pages.len() - *used);
         if pages.is_none() && size <= SHELF {

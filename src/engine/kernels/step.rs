@@ -14,7 +14,7 @@ mod winograd;
 
 use super::memory::Memory;
 pub(crate) use conv::{Conv, ConvParts};
-pub(crate) use convolution::{Convolution, Ends};
+pub(crate) use convolution::{ConvOperands, Convolution};
 pub(crate) use layout::{Plain, copy_pixels, from_pixels, from_pixels_into, to_pixels};
 pub(crate) use sweep::Sweep;
 pub(crate) use winograd::Winograd;

@@ -6,9 +6,9 @@
 
 mod case;
 
-use super::loops::{Fold, Loops, PANEL, Plane, Side};
+use super::loops::{Fold, KernelTable, PANEL, Plane, WinogradTile};
 use super::matmul::{Matrix, product};
-use super::step::{self, Conv, ConvParts, Ends, Plain, Sweep, Winograd};
+use super::step::{self, Conv, ConvOperands, ConvParts, Plain, Sweep, Winograd};
 use super::threads::{Pool, Team};
 use crate::engine::{Cancel, Isa};
 use case::{Case, Room, UNTOUCHED, case, pack, pixels, square};
@@ -29,9 +29,9 @@ fn noise(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| mix(i) / (1 << 23) as f32 - 1.0).collect()
 }
 
-fn each_isa() -> impl Iterator<Item = (Isa, Loops)> {
+fn each_isa() -> impl Iterator<Item = (Isa, KernelTable)> {
     let all = Isa::ALL.into_iter();
-    all.filter_map(|isa| Some((isa, Loops::of(isa)?)))
+    all.filter_map(|isa| Some((isa, KernelTable::of(isa)?)))
 }
 
 fn close(isa: Isa, got: &[f32], want: &[(f64, f64)]) -> Result<(), TestCaseError> {
@@ -59,7 +59,7 @@ fn with_team<R>(threads: usize, f: impl FnOnce(Team<'_>) -> R) -> R {
 }
 
 /// Runs a convolution three by three for each instruction set, by Winograd's products.
-fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
+fn convolve_by_products(case: &Case, tile: WinogradTile) -> Result<(), TestCaseError> {
     let ([n, c, h, w], out) = (case.input(), case.output());
     let (weight, x) = (noise(case.wide * c * 9, 3), noise(n * c * h * w, 1));
     let (bias, added) = (noise(case.wide, 4), noise(out.iter().product(), 5));
@@ -73,9 +73,9 @@ fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
         pixels(2, out, case.gap),
     ];
     let [from, residual, to] = &tensors;
-    let ends = case.ends(&tensors);
+    let operands = case.operands(&tensors);
     let conv = Winograd::new(
-        side,
+        tile,
         ConvParts {
             plane: case.plane,
             samples: n,
@@ -83,17 +83,17 @@ fn convolve_by_products(case: &Case, side: Side) -> Result<(), TestCaseError> {
             run: c,
             groups: 1,
             channels: case.wide,
-            packed: Arc::new(case.products(&weight, side)),
+            packed: Arc::new(case.products(&weight, tile)),
             bias: case.bias_panels(&bias),
             clamp: case.clamp,
         },
     );
-    for (isa, loops) in each_isa() {
+    for (isa, kernels) in each_isa() {
         let mut room = Room::new(&tensors);
         room.fill(from, &x);
         room.fill(residual, &added);
         with_team(case.threads, |team| {
-            conv.run(&mut room.arena(), &ends, &loops, team);
+            conv.run(&mut room.arena(), &operands, &kernels, team);
         });
         close(isa, &room.take(to), &want)?;
     }
@@ -130,7 +130,7 @@ fn convolve(case: &Case, by_rows: bool) -> Result<(), TestCaseError> {
         pixels(2, out, case.gap),
     ];
     let [from, residual, to] = &tensors;
-    let ends = case.ends(&tensors);
+    let operands = case.operands(&tensors);
     let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
     let conv = Conv::new(ConvParts {
         plane,
@@ -143,7 +143,7 @@ fn convolve(case: &Case, by_rows: bool) -> Result<(), TestCaseError> {
         bias: case.bias_panels(&bias),
         clamp: case.clamp,
     });
-    for (isa, loops) in each_isa() {
+    for (isa, kernels) in each_isa() {
         let mut room = Room::new(&tensors);
         if !by_rows {
             room.fill(from, &x);
@@ -154,7 +154,7 @@ fn convolve(case: &Case, by_rows: bool) -> Result<(), TestCaseError> {
                 let plain = Plain::Outside(&x);
                 step::to_pixels(&mut room.arena(), plain, (h, w), from, pad, team);
             }
-            conv.run(&mut room.arena(), &ends, &loops, team);
+            conv.run(&mut room.arena(), &operands, &kernels, team);
         });
         close(isa, &room.take(to), &want)?;
     }
@@ -185,8 +185,8 @@ proptest! {
             pad: [before.0, before.1],
             ..square(1, 1, 1).plane
         };
-        let side = if four { Side::Four } else { Side::Two };
-        convolve_by_products(&Case { plane, groups: 1, ..case }, side)?;
+        let tile = if four { WinogradTile::Four } else { WinogradTile::Two };
+        convolve_by_products(&Case { plane, groups: 1, ..case }, tile)?;
     }
 
     #[test]
@@ -256,11 +256,11 @@ proptest! {
         let packed = (kind == 0).then(|| (Arc::new(pack(&by_tap)), Arc::new(bias)));
         let sweep = Sweep { plane: p, fold, packed };
         let tensors = [pixels(0, case.input(), case.gap), pixels(1, case.output(), case.gap)];
-        for (isa, loops) in each_isa() {
+        for (isa, kernels) in each_isa() {
             let mut room = Room::new(&tensors);
             room.fill(&tensors[0], &x);
             with_team(case.threads, |team| {
-                sweep.run(&mut room.arena(), &tensors[0], &tensors[1], &loops, team);
+                sweep.run(&mut room.arena(), &tensors[0], &tensors[1], &kernels, team);
             });
             close(isa, &room.take(&tensors[1]), &want)?;
         }
@@ -343,7 +343,7 @@ proptest! {
 #[test]
 fn nothing_is_not_a_number_but_passes_through_a_clamp_as_its_bound() {
     // min(high, max(low, NaN)): every instruction set gives the same, and no trap.
-    for (isa, loops) in each_isa() {
+    for (isa, kernels) in each_isa() {
         let case = Case {
             plane: Plane {
                 input: [1, 1],
@@ -374,12 +374,12 @@ fn nothing_is_not_a_number_but_passes_through_a_clamp_as_its_bound() {
         let mut room = Room::new(&tensors);
         room.fill(&tensors[0], &[f32::NAN]);
         with_team(1, |team| {
-            let ends = Ends {
+            let operands = ConvOperands {
                 x: tensors[0],
                 residual: None,
                 y: tensors[1],
             };
-            conv.run(&mut room.arena(), &ends, &loops, team);
+            conv.run(&mut room.arena(), &operands, &kernels, team);
         });
         let got = room.take(&tensors[1]);
         assert!(got.iter().all(|y| y.is_nan()), "{isa:?}: {got:?}");
@@ -405,7 +405,7 @@ fn a_stop_leaves_the_tiles_that_were_not_begun() {
         pixels(0, case.input(), (0, 0)),
         pixels(1, case.output(), (0, 0)),
     ];
-    for (isa, loops) in each_isa() {
+    for (isa, kernels) in each_isa() {
         // What one thread writes until its n-th look at the token: a tile at most for each.
         let written = |looks: usize| {
             let mut room = Room::new(&tensors);
@@ -415,16 +415,16 @@ fn a_stop_leaves_the_tiles_that_were_not_begun() {
                 pool: &pool,
                 cancel: &cancel,
             };
-            let ends = Ends {
+            let operands = ConvOperands {
                 x: tensors[0],
                 residual: None,
                 y: tensors[1],
             };
-            conv.run(&mut room.arena(), &ends, &loops, team);
+            conv.run(&mut room.arena(), &operands, &kernels, team);
             let got = room.take(&tensors[1]);
             got.iter().filter(|&&y| y != UNTOUCHED).count()
         };
-        let tile = loops.height * loops.panels * PANEL;
+        let tile = kernels.height * kernels.panels * PANEL;
         for looks in [1, 2, 9, 40] {
             let written = written(looks);
             assert!(written <= looks * tile, "{isa:?}: {written} after {looks}");

@@ -3,43 +3,44 @@ The engine's threads: workers that spin for some microseconds after a job, so th
 of a running program finds them awake, and then sleep, so that an idle process uses no time.
 */
 
-mod board;
+mod job_slot;
 #[cfg(test)]
 mod tests;
 
 use crate::engine::Cancel;
-use board::{Board, Tally};
+use job_slot::{JobSlot, Ticket};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-pub(crate) use board::Items;
+pub(crate) use job_slot::Items;
 
 /// Turns of the waiting loop before a worker sleeps.
 const SPINS: usize = 10_000;
 
 struct Shared {
-    board: Board,
+    slot: JobSlot,
     stop: AtomicBool,
     asleep: Vec<AtomicBool>,
 }
 
 impl Shared {
     fn worker(&self, at: usize) {
-        let mut last = Tally::NONE;
+        let mut last = Ticket::NONE;
         let mut spins = 0;
         while !self.stop.load(Relaxed) {
-            let latest = self.board.latest();
+            let latest = self.slot.latest();
             if latest != last {
-                self.board.work(latest, at + 1);
+                self.slot.work(latest, at + 1);
                 (last, spins) = (latest, 0);
             } else if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
                 self.asleep[at].store(true, SeqCst);
-                if self.board.latest() == last && !self.stop.load(SeqCst) {
+                if self.slot.latest() == last && !self.stop.load(SeqCst) {
                     std::thread::park();
                 }
                 self.asleep[at].store(false, SeqCst);
@@ -65,11 +66,11 @@ impl Pool {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = POOLS.lock();
         let pools = pools.get_or_insert_default();
         let pool = pools.get(&threads).and_then(Weak::upgrade);
         // One that saw a panic may lack a worker, and hands out nothing any more.
-        if let Some(pool) = pool.filter(|pool| !pool.shared.board.failed()) {
+        if let Some(pool) = pool.filter(|pool| !pool.shared.slot.failed()) {
             return pool;
         }
         let pool = Arc::new(Pool::new(threads));
@@ -79,7 +80,7 @@ impl Pool {
 
     fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            board: Board::new(threads),
+            slot: JobSlot::new(threads),
             stop: AtomicBool::new(false),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
         });
@@ -102,20 +103,22 @@ impl Pool {
     }
 
     /// Hands out `count` items among the threads: each call of `f` has to do all it is given, one after
-    /// the other; a thread gets more than one call where it takes over what others haven't begun. Where
+    /// the other; a thread gets more than one call where it takes over what others haven't claimed. Where
     /// another program has the workers at this moment, the caller's thread does it all: the result
     /// is the same.
     pub(crate) fn share<F: Fn(Items<'_>) + Sync>(&self, count: usize, f: F) {
-        let held = (count > 1 && !self.workers.is_empty()).then(|| self.busy.try_lock());
-        let Some(Ok(_held)) = held else {
+        // A pool that saw a panic may lack a worker.
+        let hands_out = count > 1 && !self.workers.is_empty() && !self.shared.slot.failed();
+        let held = hands_out.then(|| self.busy.try_lock()).flatten();
+        let Some(_held) = held else {
             return f(&mut (0..count));
         };
-        for from in (0..count).step_by(Tally::MOST) {
+        for from in (0..count).step_by(Ticket::MOST) {
             let from_here = |items: Items<'_>| f(&mut items.map(|item| from + item));
             // SAFETY: `busy` is held, and what is returned dropped at the end of each turn.
             let open = unsafe {
-                let count = Tally::MOST.min(count - from);
-                self.shared.board.put_up(count, &from_here)
+                let count = Ticket::MOST.min(count - from);
+                self.shared.slot.publish(count, &from_here)
             };
             for (worker, asleep) in self.workers.iter().zip(&self.shared.asleep) {
                 if asleep.load(SeqCst) {
@@ -124,7 +127,7 @@ impl Pool {
             }
             open.work();
         }
-        assert!(!self.shared.board.failed(), "a worker of the engine failed");
+        assert!(!self.shared.slot.failed(), "a worker of the engine failed");
     }
 }
 

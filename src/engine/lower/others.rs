@@ -3,7 +3,7 @@
 use super::{Action, Lowering, Place};
 use crate::engine::general::{self, TensorInfo};
 use crate::engine::kernels::loops::{PANEL, Plane};
-use crate::engine::kernels::step::{Conv, ConvParts, Convolution, Ends, Pixels};
+use crate::engine::kernels::step::{Conv, ConvOperands, ConvParts, Convolution, Pixels};
 use crate::engine::weights::Packing;
 use crate::model::{DType, Node, Op, ValueId};
 use std::collections::HashSet;
@@ -179,7 +179,7 @@ impl Lowering<'_> {
         });
         let action = Action::Conv {
             conv: Box::new(Convolution::Rows(conv)),
-            ends: Ends {
+            operands: ConvOperands {
                 x,
                 residual: None,
                 y: as_rows(slot, channels),

@@ -1,8 +1,10 @@
 /*! Convolutions and pools over images. */
 
 use super::{Action, Lowering, image};
-use crate::engine::kernels::loops::{Fold, PANEL, Plane, Side};
-use crate::engine::kernels::step::{Conv, ConvParts, Convolution, Ends, Pixels, Sweep, Winograd};
+use crate::engine::kernels::loops::{Fold, PANEL, Plane, WinogradTile};
+use crate::engine::kernels::step::{
+    Conv, ConvOperands, ConvParts, Convolution, Pixels, Sweep, Winograd,
+};
 use crate::engine::weights::Packing;
 use crate::model::op::{PoolKind, Window};
 use crate::model::{DType, Node, ValueId};
@@ -113,10 +115,10 @@ impl Lowering<'_> {
                 .filter(|&(_, kx)| reaches(1, kx))
                 .collect();
         }
-        let side = Winograd::side(&plane, groups, deep, channels);
-        let packing = match side {
-            Some(side) => Packing::Winograd {
-                side,
+        let tile = Winograd::tile(&plane, groups, deep, channels);
+        let packing = match tile {
+            Some(tile) => Packing::Winograd {
+                tile,
                 channels,
                 deep,
             },
@@ -154,21 +156,21 @@ impl Lowering<'_> {
             bias: Arc::new(bias_panels),
             clamp,
         };
-        let kernel = match (side, rows, groups > 1, kernel) {
-            (Some(Side::Two), ..) => "convolution by F(2x2, 3x3)",
-            (Some(Side::Four), ..) => "convolution by F(4x4, 3x3)",
+        let kernel = match (tile, rows, groups > 1, kernel) {
+            (Some(WinogradTile::Two), ..) => "convolution by F(2x2, 3x3)",
+            (Some(WinogradTile::Four), ..) => "convolution by F(4x4, 3x3)",
             (_, true, ..) => "convolution by rows",
             (_, _, true, _) => "grouped convolution",
             (.., [1, 1]) => "convolution 1x1",
             _ => "convolution",
         };
-        let conv = match side {
-            Some(side) => Convolution::Products(Winograd::new(side, parts)),
+        let conv = match tile {
+            Some(tile) => Convolution::Products(Winograd::new(tile, parts)),
             None => Convolution::Rows(Conv::new(parts)),
         };
         let action = Action::Conv {
             conv: Box::new(conv),
-            ends: Ends {
+            operands: ConvOperands {
                 x,
                 residual: added,
                 y,

@@ -253,7 +253,7 @@ macro_rules! by_height {
 /// # Safety
 /// As for [`tile`], for every tile and panel of the block; no tile has more than six pixels.
 #[inline(always)]
-pub(super) unsafe fn six<S: Simd, const NV: usize>(b: &Block) {
+pub(super) unsafe fn tile6<S: Simd, const NV: usize>(b: &Block) {
     for panel in b.panels.clone() {
         for t in 0..b.tiles.len() {
             if b.cancel.is_cancelled() {
@@ -274,7 +274,7 @@ pub(super) unsafe fn six<S: Simd, const NV: usize>(b: &Block) {
 /// As for [`tile`], for every tile and panel of the block; no tile has more than ten pixels.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) unsafe fn ten<S: Simd>(b: &Block) {
+pub(super) unsafe fn tile10<S: Simd>(b: &Block) {
     let mut panel = b.panels.start;
     while panel < b.panels.end {
         let two = panel + 1 < b.panels.end;

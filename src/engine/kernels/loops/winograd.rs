@@ -9,7 +9,7 @@ use super::super::simd::Simd;
 
 /// How many output pixels a tile has along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Side {
+pub(crate) enum WinogradTile {
     Two,
     Four,
 }
@@ -17,11 +17,11 @@ pub(crate) enum Side {
 /// The most products that a tile has.
 pub(crate) const PRODUCTS: usize = 36;
 
-impl Side {
+impl WinogradTile {
     pub(crate) fn pixels(self) -> usize {
         match self {
-            Side::Two => 2,
-            Side::Four => 4,
+            WinogradTile::Two => 2,
+            WinogradTile::Four => 4,
         }
     }
 
@@ -38,13 +38,13 @@ impl Side {
     /// `G`: what a kernel's three weights along an axis count for in each product.
     pub(crate) fn weights(self) -> &'static [[f64; 3]] {
         match self {
-            Side::Two => &[
+            WinogradTile::Two => &[
                 [1.0, 0.0, 0.0],
                 [0.5, 0.5, 0.5],
                 [0.5, -0.5, 0.5],
                 [0.0, 0.0, 1.0],
             ],
-            Side::Four => &[
+            WinogradTile::Four => &[
                 [1.0 / 4.0, 0.0, 0.0],
                 [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
                 [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
@@ -56,10 +56,10 @@ impl Side {
     }
 }
 
-/// The input cells of one tile, to be spread over its products.
-pub(crate) struct Spread<'a> {
-    pub side: Side,
-    /// As many as the side has cells, by rows.
+/// The input cells of one tile, to be transformed to the factors of its products.
+pub(crate) struct InputTransform<'a> {
+    pub tile: WinogradTile,
+    /// As many as the tile has cells, by rows.
     pub cells: &'a [*const f32],
     pub channels: usize,
     pub to: *mut f32,
@@ -67,9 +67,9 @@ pub(crate) struct Spread<'a> {
     pub apart: usize,
 }
 
-/// The products of one tile, to be collected into its output pixels.
-pub(crate) struct Collect {
-    pub side: Side,
+/// The products of one tile, to be transformed to its output pixels.
+pub(crate) struct OutputTransform {
+    pub tile: WinogradTile,
     pub from: *const f32,
     /// Floats from one product to the next.
     pub apart: usize,
@@ -156,20 +156,20 @@ unsafe fn after<S: Simd, const CELLS: usize, const PIXELS: usize>(
 /// The instructions of `S` are there; each cell is good for reading `channels` floats, and each of the
 /// products at `to` for writing whole vectors of them.
 #[inline(always)]
-pub(super) unsafe fn spread<S: Simd>(s: &Spread) {
+pub(super) unsafe fn transform_input<S: Simd>(s: &InputTransform) {
     // SAFETY: the caller's.
     unsafe {
-        match s.side {
-            Side::Two => spread_by::<S, 4>(s),
-            Side::Four => spread_by::<S, 6>(s),
+        match s.tile {
+            WinogradTile::Two => transform_input_by::<S, 4>(s),
+            WinogradTile::Four => transform_input_by::<S, 6>(s),
         }
     }
 }
 
 /// # Safety
-/// As for [`spread`]; the side has `CELLS`.
+/// As for [`transform_input`]; the tile has `CELLS`.
 #[inline(always)]
-unsafe fn spread_by<S: Simd, const CELLS: usize>(s: &Spread) {
+unsafe fn transform_input_by<S: Simd, const CELLS: usize>(s: &InputTransform) {
     for c in (0..s.channels).step_by(S::LANES) {
         let left = s.channels - c;
         // SAFETY: the caller's.
@@ -204,20 +204,22 @@ unsafe fn spread_by<S: Simd, const CELLS: usize>(s: &Spread) {
 /// whole vectors of `channels` floats, the residual of each real pixel for reading so many, and each real
 /// pixel for writing so many.
 #[inline(always)]
-pub(super) unsafe fn collect<S: Simd>(t: &Collect) {
+pub(super) unsafe fn transform_output<S: Simd>(t: &OutputTransform) {
     // SAFETY: the caller's.
     unsafe {
-        match t.side {
-            Side::Two => collect_by::<S, 4, 2>(t),
-            Side::Four => collect_by::<S, 6, 4>(t),
+        match t.tile {
+            WinogradTile::Two => transform_output_by::<S, 4, 2>(t),
+            WinogradTile::Four => transform_output_by::<S, 6, 4>(t),
         }
     }
 }
 
 /// # Safety
-/// As for [`collect`]; the side has `CELLS` and `PIXELS`.
+/// As for [`transform_output`]; the tile has `CELLS` and `PIXELS`.
 #[inline(always)]
-unsafe fn collect_by<S: Simd, const CELLS: usize, const PIXELS: usize>(t: &Collect) {
+unsafe fn transform_output_by<S: Simd, const CELLS: usize, const PIXELS: usize>(
+    t: &OutputTransform,
+) {
     for c in (0..t.channels).step_by(S::LANES) {
         let left = t.channels - c;
         // SAFETY: the caller's.

@@ -1,10 +1,10 @@
 /*! Convolutions, and products with weights, as products over gathered rows. */
 
-use super::super::loops::{Block, Loops, PANEL, Pixel, Plane};
+use super::super::loops::{Block, KernelTable, PANEL, Pixel, Plane};
 use super::super::threads::Team;
 use super::tiles::Tiles;
 use super::window::Window;
-use super::{Arena, Ends, Packed, SMALL, Shared};
+use super::{Arena, ConvOperands, Packed, SMALL, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -133,9 +133,15 @@ impl Conv {
     }
 
     /// Runs over `x` into `y`. In a grouped convolution a tap reads `run` channels of its group.
-    pub(crate) fn run(&self, arena: &mut Arena<'_>, ends: &Ends, loops: &Loops, pool: Team<'_>) {
-        let (p, Ends { x, residual, y }) = (&self.plane, ends);
-        ends.check(p, self.samples, self.channels * self.groups);
+    pub(crate) fn run(
+        &self,
+        arena: &mut Arena<'_>,
+        operands: &ConvOperands,
+        kernels: &KernelTable,
+        pool: Team<'_>,
+    ) {
+        let (p, ConvOperands { x, residual, y }) = (&self.plane, operands);
+        operands.check(p, self.samples, self.channels * self.groups);
         // A run may go on over the pixels of a row (the first layer); else it stays in its pixel.
         let reach = self.run.max(1).div_ceil(x.channels.max(1));
         assert!(self.groups * self.run <= x.channels || (self.groups == 1 && x.dense()));
@@ -148,14 +154,14 @@ impl Conv {
         let y = arena.start(y);
         let residual = residual.map(|r| arena.start(&r));
         let panels = self.channels.div_ceil(PANEL);
-        let columns = panels.div_ceil(loops.panels);
-        let tiles = self.tiles(loops.height);
-        let macs = tiles.count * loops.height * self.window.taps.len() * self.run;
+        let columns = panels.div_ceil(kernels.panels);
+        let tiles = self.tiles(kernels.height);
+        let macs = tiles.count * kernels.height * self.window.taps.len() * self.run;
         let macs = macs * self.channels * self.groups;
         let threads = if macs < SMALL { 1 } else { pool.threads() };
         let work = Work {
             tiles: &tiles,
-            height: loops.height,
+            height: kernels.height,
             columns,
             macs,
         };
@@ -172,7 +178,7 @@ impl Conv {
             let (group, left) = (item / (blocks * shares), item % (blocks * shares));
             let (block, share) = (left / shares, left % shares);
             let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
-            let column = |share: usize| (columns * share / shares * loops.panels).min(panels);
+            let column = |share: usize| (columns * share / shares * kernels.panels).min(panels);
             let (gi, go) = (group * self.run, group * self.channels);
             if *gathered != Some(item / shares) {
                 s.tiles.clear();
@@ -189,12 +195,12 @@ impl Conv {
                         },
                     });
                 }
-                self.gather(source.get(), gi, &tiles, range, loops.height, &mut s.rows);
+                self.gather(source.get(), gi, &tiles, range, kernels.height, &mut s.rows);
                 *gathered = Some(item / shares);
             }
             let block = Block {
                 rows: &s.rows,
-                height: loops.height,
+                height: kernels.height,
                 tiles: &s.tiles,
                 step: apart * ys,
                 residual_step: apart * rs,
@@ -213,13 +219,13 @@ impl Conv {
                 high: self.high,
                 cancel: pool.cancel,
             };
-            // SAFETY: the loops are those of this processor (`Loops::of`). Rows point to
+            // SAFETY: the loops are those of this processor (`KernelTable::of`). Rows point to
             // `run` floats: to a real cell of x, whose extents and bounds were checked above,
             // or to `zeros`. Output and residual pixels lie within tensors of the checked
             // extents, and no two items share a pixel's panel. Weights and bias have the
             // lengths that `Conv::new` checked. The program places an output so that it
             // overlaps no input of its step.
-            unsafe { (loops.block)(&block) }
+            unsafe { (kernels.block)(&block) }
         };
         let all = |items: &mut dyn Iterator<Item = usize>| {
             SCRATCH.with_borrow_mut(|s| {

@@ -1,19 +1,19 @@
 /*! A convolution, whichever way it is computed. */
 
-use super::super::loops::{Loops, Plane};
+use super::super::loops::{KernelTable, Plane};
 use super::super::threads::Team;
 use super::{Arena, Conv, Pixels, Winograd};
 
 /// The tensors of a convolution.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
+pub(crate) struct ConvOperands {
     pub x: Pixels,
     /// Added before the clamp.
     pub residual: Option<Pixels>,
     pub y: Pixels,
 }
 
-impl Ends {
+impl ConvOperands {
     /// Panics unless the extents are those of so many samples over this plane, into so many channels.
     pub(super) fn check(&self, plane: &Plane, samples: usize, channels: usize) {
         for t in self.residual.iter().chain([&self.y]) {
@@ -42,18 +42,24 @@ impl Convolution {
     }
 
     /// Bytes that so many threads work in, beside the arena, in each of two places.
-    pub(crate) fn scratch_bytes(&self, loops: &Loops, threads: usize) -> [usize; 2] {
+    pub(crate) fn scratch_bytes(&self, kernels: &KernelTable, threads: usize) -> [usize; 2] {
         match self {
             Convolution::Rows(_) => [0; 2],
-            Convolution::Products(conv) => conv.scratch_bytes(loops, threads),
+            Convolution::Products(conv) => conv.scratch_bytes(kernels, threads),
         }
     }
 
     /// Runs once.
-    pub(crate) fn run(&self, arena: &mut Arena<'_>, ends: &Ends, loops: &Loops, pool: Team<'_>) {
+    pub(crate) fn run(
+        &self,
+        arena: &mut Arena<'_>,
+        operands: &ConvOperands,
+        kernels: &KernelTable,
+        pool: Team<'_>,
+    ) {
         match self {
-            Convolution::Rows(conv) => conv.run(arena, ends, loops, pool),
-            Convolution::Products(conv) => conv.run(arena, ends, loops, pool),
+            Convolution::Rows(conv) => conv.run(arena, operands, kernels, pool),
+            Convolution::Products(conv) => conv.run(arena, operands, kernels, pool),
         }
     }
 }

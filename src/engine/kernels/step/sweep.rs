@@ -1,6 +1,6 @@
 /*! Depthwise convolutions and pools, cut into rows of output pixels. */
 
-use super::super::loops::{Fold, Line, Loops, Plane};
+use super::super::loops::{Fold, KernelTable, Plane, Row};
 use super::super::threads::Team;
 use super::{Arena, Packed, Pixels, SMALL, Shared};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Sweep {
         arena: &mut Arena<'_>,
         x: &Pixels,
         y: &Pixels,
-        loops: &Loops,
+        kernels: &KernelTable,
         pool: Team<'_>,
     ) {
         let p = &self.plane;
@@ -53,7 +53,7 @@ impl Sweep {
                 }
                 let (sample, oy) = (row / p.output[0], row % p.output[0]);
                 let from = sample * p.input[0] * p.input[1] * x.stride;
-                let line = Line {
+                let row = Row {
                     plane: p,
                     fold: self.fold,
                     x: xp.get().wrapping_add(from).cast_const(),
@@ -68,7 +68,7 @@ impl Sweep {
                 // SAFETY: the loops are this processor's; extents and bounds were checked above,
                 // the window reaches real cells only, each item has rows of y of its own, and the
                 // program places y apart from x.
-                unsafe { (loops.line)(&line) }
+                unsafe { (kernels.row)(&row) }
             }
         });
     }

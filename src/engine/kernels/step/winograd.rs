@@ -3,24 +3,30 @@ Convolutions three by three by Winograd's minimal filtering: 36 products for fou
 where the definition has 144, or 16 for two by two where it has 36.
 */
 
-use super::super::loops::{Block, Collect, Loops, PANEL, PRODUCTS, Pixel, Plane, Side, Spread};
+use super::super::loops::{
+    Block, InputTransform, KernelTable, OutputTransform, PANEL, PRODUCTS, Pixel, Plane,
+    WinogradTile,
+};
 use super::super::memory::Memory;
 use super::super::threads::Team;
 use super::tiles::Tiles;
-use super::{Arena, ConvParts, Ends, Packed, Shared};
+use super::{Arena, ConvOperands, ConvParts, Packed, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of spread input that a thread has at once, at most: they should stay in a core's own cache
+/// Bytes of transformed input that a thread has at once, at most: they should stay in a core's own cache
 /// with the weights that pass over them.
-const SPREAD_BYTES: usize = 1 << 19;
+const INPUT_BYTES: usize = 1 << 19;
 /// Floats between one product and the next beyond what they need: rows a power of two apart would
 /// push each other out of the nearest cache.
 const GAP: usize = 16;
 /// Output positions of a map from which on tiles of a side pay, and bytes of weights that there may be for
 /// each: there are 16/9 or four times as many as there were, and each thread reads them all.
-const WORTH: [(Side, usize, usize); 2] = [(Side::Four, 200, 2 << 10), (Side::Two, 50, 32 << 10)];
+const WORTH: [(WinogradTile, usize, usize); 2] = [
+    (WinogradTile::Four, 200, 2 << 10),
+    (WinogradTile::Two, 50, 32 << 10),
+];
 /// Channels from which on they do, in and out.
 const CHANNELS: usize = 12;
 
@@ -32,7 +38,7 @@ const CHANNELS: usize = 12;
 /// too, not of its own window alone, and cells beyond a hundredth of the largest float do likewise.
 #[derive(Debug, Clone)]
 pub(crate) struct Winograd {
-    side: Side,
+    tile: WinogradTile,
     plane: Plane,
     samples: usize,
     /// Channels of the input and of the output.
@@ -68,13 +74,13 @@ struct Batch<'a> {
     count: usize,
     /// Panels, as many together as the loops take.
     columns: Range<usize>,
-    /// Whether the thread spread their input already.
-    spread: bool,
+    /// Whether the thread transformed their input already.
+    transformed: bool,
 }
 
 /// What a thread works in.
 struct Scratch {
-    spread: Memory,
+    inputs: Memory,
     products: Memory,
     rows: Vec<*const f32>,
     tiles: Vec<Pixel>,
@@ -82,7 +88,7 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        spread: Memory::zeroed(0),
+        inputs: Memory::zeroed(0),
         products: Memory::zeroed(0),
         rows: vec![],
         tiles: vec![],
@@ -98,9 +104,9 @@ struct Room {
 }
 
 impl Room {
-    fn new(memory: &mut Memory, side: Side, count: usize, pitch: usize) -> Room {
+    fn new(memory: &mut Memory, tile: WinogradTile, count: usize, pitch: usize) -> Room {
         let apart = count * pitch + GAP;
-        let bytes = side.products() * apart * 4;
+        let bytes = tile.products() * apart * 4;
         if memory.bytes().len() < bytes {
             *memory = Memory::zeroed(bytes);
         }
@@ -120,7 +126,12 @@ impl Room {
 impl Winograd {
     /// By which tiles a convolution is best computed, if by any: a matter of the node alone, never of the
     /// batch, so that all batch sizes share one form of the weights.
-    pub(crate) fn side(plane: &Plane, groups: usize, deep: usize, channels: usize) -> Option<Side> {
+    pub(crate) fn tile(
+        plane: &Plane,
+        groups: usize,
+        deep: usize,
+        channels: usize,
+    ) -> Option<WinogradTile> {
         let Plane {
             kernel,
             stride,
@@ -134,22 +145,22 @@ impl Winograd {
         }
         let positions = output[0] * output[1];
         let weights = 4 * deep * channels.next_multiple_of(PANEL);
-        let pays = |&(side, least, bytes): &(Side, usize, usize)| {
-            let pays = positions >= least && side.products() * weights <= bytes * positions;
-            pays.then_some(side)
+        let pays = |&(tile, least, bytes): &(WinogradTile, usize, usize)| {
+            let pays = positions >= least && tile.products() * weights <= bytes * positions;
+            pays.then_some(tile)
         };
         WORTH.iter().find_map(pays)
     }
 
     /// Panics unless weights and bias are as long as the extents say, and the kernel is three by three.
-    pub(crate) fn new(side: Side, parts: ConvParts) -> Winograd {
+    pub(crate) fn new(tile: WinogradTile, parts: ConvParts) -> Winograd {
         let (deep, channels) = (parts.run, parts.channels);
         let padded = channels.next_multiple_of(PANEL);
         assert_eq!((parts.plane.kernel, parts.groups), ([3, 3], 1));
-        assert_eq!(parts.packed.floats, side.products() * deep * padded);
+        assert_eq!(parts.packed.floats, tile.products() * deep * padded);
         assert_eq!(parts.bias.len(), padded);
         Winograd {
-            side,
+            tile,
             plane: parts.plane,
             samples: parts.samples,
             deep,
@@ -167,13 +178,13 @@ impl Winograd {
         4 * (self.packed.floats + self.bias.len())
     }
 
-    /// Bytes that so many threads work in, beside the arena: spread input, and products.
-    pub(crate) fn scratch_bytes(&self, loops: &Loops, threads: usize) -> [usize; 2] {
-        let tiles = self.tiles(loops);
-        let (blocks, shares) = self.cut(&tiles, loops, threads);
-        let count = tiles.count.div_ceil(blocks.max(1)) * loops.height;
-        [self.pitch(), loops.panels * PANEL].map(|pitch| {
-            let floats = self.side.products() * (count * pitch + GAP);
+    /// Bytes that so many threads work in, beside the arena: transformed input, and products.
+    pub(crate) fn scratch_bytes(&self, kernels: &KernelTable, threads: usize) -> [usize; 2] {
+        let tiles = self.tiles(kernels);
+        let (blocks, shares) = self.cut(&tiles, kernels, threads);
+        let count = tiles.count.div_ceil(blocks.max(1)) * kernels.height;
+        [self.pitch(), kernels.panels * PANEL].map(|pitch| {
+            let floats = self.tile.products() * (count * pitch + GAP);
             4 * floats * threads.min(blocks * shares)
         })
     }
@@ -185,23 +196,23 @@ impl Winograd {
 
     /// Tiles of a map: rows, columns.
     fn grid(&self) -> [usize; 2] {
-        self.plane.output.map(|o| o.div_ceil(self.side.pixels()))
+        self.plane.output.map(|o| o.div_ceil(self.tile.pixels()))
     }
 
     /// The tiles of all maps, as pixels of the products' tiles.
-    fn tiles(&self, loops: &Loops) -> Tiles {
+    fn tiles(&self, kernels: &KernelTable) -> Tiles {
         let [rows, columns] = self.grid();
-        Tiles::new(1, self.samples * rows * columns, loops.height)
+        Tiles::new(1, self.samples * rows * columns, kernels.height)
     }
 
-    /// Into how many blocks of tiles and how many shares of the panels the work is cut. A thread spreads
+    /// Into how many blocks of tiles and how many shares of the panels the work is cut. A thread transforms
     /// the input of a block that it has a share of; where blocks are fewer than threads, that is less than
     /// to read all the weights.
-    fn cut(&self, tiles: &Tiles, loops: &Loops, threads: usize) -> (usize, usize) {
-        let tile_bytes = loops.height * self.side.products() * self.pitch() * 4;
-        let long = (SPREAD_BYTES / tile_bytes).max(1);
+    fn cut(&self, tiles: &Tiles, kernels: &KernelTable, threads: usize) -> (usize, usize) {
+        let tile_bytes = kernels.height * self.tile.products() * self.pitch() * 4;
+        let long = (INPUT_BYTES / tile_bytes).max(1);
         let blocks = tiles.count.div_ceil(long);
-        let columns = self.channels.div_ceil(PANEL).div_ceil(loops.panels);
+        let columns = self.channels.div_ceil(PANEL).div_ceil(kernels.panels);
         let shares = columns.min((4 * threads).div_ceil(blocks.max(1)));
         match blocks < threads && blocks * shares >= threads {
             true => (blocks, shares),
@@ -210,7 +221,7 @@ impl Winograd {
     }
 
     fn corner(&self, tile: usize) -> Corner {
-        let ([rows, columns], side) = (self.grid(), self.side.pixels());
+        let ([rows, columns], side) = (self.grid(), self.tile.pixels());
         Corner {
             sample: tile / (rows * columns),
             row: tile / columns % rows * side,
@@ -220,7 +231,7 @@ impl Winograd {
 
     /// The input cells under a tile, by rows; zeros where there are none.
     fn cells(&self, maps: &Maps, at: &Corner) -> [*const f32; PRODUCTS] {
-        let cells = self.side.cells();
+        let cells = self.tile.cells();
         let ([height, width], [top, left]) = (self.plane.input, self.plane.pad);
         let (x, step) = maps.x;
         std::array::from_fn(|i| {
@@ -234,20 +245,26 @@ impl Winograd {
     }
 
     /// Runs over `x` into `y`.
-    pub(crate) fn run(&self, arena: &mut Arena<'_>, ends: &Ends, loops: &Loops, pool: Team<'_>) {
-        let Ends { x, residual, y } = ends;
-        ends.check(&self.plane, self.samples, self.channels);
+    pub(crate) fn run(
+        &self,
+        arena: &mut Arena<'_>,
+        operands: &ConvOperands,
+        kernels: &KernelTable,
+        pool: Team<'_>,
+    ) {
+        let ConvOperands { x, residual, y } = operands;
+        operands.check(&self.plane, self.samples, self.channels);
         assert_eq!(x.channels, self.deep);
         let maps = Shared(Maps {
             x: (arena.start(x).get(), x.stride),
             y: (arena.start(y).get(), y.stride),
             residual: residual.map(|r| (arena.start(&r).get().cast_const(), r.stride)),
         });
-        let tiles = self.tiles(loops);
-        let (blocks, shares) = self.cut(&tiles, loops, pool.threads());
-        let columns = self.channels.div_ceil(PANEL).div_ceil(loops.panels);
+        let tiles = self.tiles(kernels);
+        let (blocks, shares) = self.cut(&tiles, kernels, pool.threads());
+        let columns = self.channels.div_ceil(PANEL).div_ceil(kernels.panels);
         pool.share(blocks * shares, |items| {
-            let mut spread = None;
+            let mut transformed = None;
             for item in items {
                 let (block, share) = (item / shares, item % shares);
                 let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
@@ -258,37 +275,44 @@ impl Winograd {
                     count: tiles.pixels(range.end - 1).1 - first,
                     range,
                     columns: columns * share / shares..columns * (share + 1) / shares,
-                    spread: spread == Some(block),
+                    transformed: transformed == Some(block),
                 };
-                SCRATCH.with_borrow_mut(|s| self.batch(s, maps.inner(), &batch, loops, pool));
-                spread = Some(block);
+                SCRATCH.with_borrow_mut(|s| self.batch(s, maps.inner(), &batch, kernels, pool));
+                transformed = Some(block);
             }
         });
     }
 
-    fn batch(&self, s: &mut Scratch, maps: &Maps, batch: &Batch, loops: &Loops, pool: Team<'_>) {
+    fn batch(
+        &self,
+        s: &mut Scratch,
+        maps: &Maps,
+        batch: &Batch,
+        kernels: &KernelTable,
+        pool: Team<'_>,
+    ) {
         let going = |_: &usize| !pool.cancel.is_cancelled();
-        let spread = Room::new(&mut s.spread, self.side, batch.count, self.pitch());
-        let wide = loops.panels * PANEL;
-        let products = Room::new(&mut s.products, self.side, batch.count, wide);
-        if !batch.spread {
+        let inputs = Room::new(&mut s.inputs, self.tile, batch.count, self.pitch());
+        let wide = kernels.panels * PANEL;
+        let products = Room::new(&mut s.products, self.tile, batch.count, wide);
+        if !batch.transformed {
             for i in (0..batch.count).take_while(going) {
-                self.spread(maps, batch.first + i, &spread, i, loops);
+                self.transform_input(maps, batch.first + i, &inputs, i, kernels);
             }
         }
         let panels = self.channels.div_ceil(PANEL);
-        for panel in batch.columns.clone().map(|column| column * loops.panels) {
-            let group = panel..(panel + loops.panels).min(panels);
-            for product in 0..self.side.products() {
+        for panel in batch.columns.clone().map(|column| column * kernels.panels) {
+            let group = panel..(panel + kernels.panels).min(panels);
+            for product in 0..self.tile.products() {
                 s.rows
-                    .resize(batch.range.len() * loops.height, std::ptr::null());
+                    .resize(batch.range.len() * kernels.height, std::ptr::null());
                 s.tiles.clear();
-                let rows = s.rows.chunks_exact_mut(loops.height);
+                let rows = s.rows.chunks_exact_mut(kernels.height);
                 for (tile, rows) in batch.range.clone().zip(rows) {
                     let (start, end) = batch.tiles.pixels(tile);
                     let (start, end) = (start - batch.first, end - batch.first);
                     for (i, row) in (start..end).zip(rows) {
-                        *row = spread.row(product, i);
+                        *row = inputs.row(product, i);
                     }
                     s.tiles.push(Pixel {
                         count: end - start,
@@ -301,7 +325,7 @@ impl Winograd {
                 let weights = self.packed.ptr().get();
                 let block = Block {
                     rows: &s.rows,
-                    height: loops.height,
+                    height: kernels.height,
                     tiles: &s.tiles,
                     step: products.pitch,
                     residual_step: 0,
@@ -317,42 +341,49 @@ impl Winograd {
                     high: f32::INFINITY,
                     cancel: pool.cancel,
                 };
-                // SAFETY: the loops are those of this processor (`Loops::of`). Rows are those that
-                // `spread` wrote, at least `deep` floats each, and outputs lie in rows of `products`,
+                // SAFETY: the loops are those of this processor (`KernelTable::of`). Rows are those that
+                // `transform_input` wrote, at least `deep` floats each, and outputs lie in rows of `products`,
                 // which have room for as many panels as the group has. Weights are as long as `new`
                 // checked, and so are the zeros. What is asked for ahead may lie anywhere.
-                unsafe { (loops.block)(&block) }
+                unsafe { (kernels.block)(&block) }
             }
             for i in (0..batch.count).take_while(going) {
-                self.collect(maps, batch.first + i, &products, i, panel, loops);
+                self.transform_output(maps, batch.first + i, &products, i, panel, kernels);
             }
         }
     }
 
     /// A tile's input cells, as the `i`-th rows of the products.
-    fn spread(&self, maps: &Maps, tile: usize, room: &Room, i: usize, loops: &Loops) {
-        let spread = Spread {
-            side: self.side,
+    fn transform_input(
+        &self,
+        maps: &Maps,
+        tile: usize,
+        room: &Room,
+        i: usize,
+        kernels: &KernelTable,
+    ) {
+        let transform = InputTransform {
+            tile: self.tile,
             cells: &self.cells(maps, &self.corner(tile)),
             channels: self.deep,
             to: room.row(0, i),
             apart: room.apart,
         };
-        // SAFETY: the loops are those of this processor (`Loops::of`). Cells are those of x, whose
+        // SAFETY: the loops are those of this processor (`KernelTable::of`). Cells are those of x, whose
         // extents and bounds were checked, or zeros, `deep` floats each; the rows have room for whole
         // panels of them.
-        unsafe { (loops.spread)(&spread) }
+        unsafe { (kernels.transform_input)(&transform) }
     }
 
     /// A tile's output pixels out of the `i`-th rows of the products, for the panels from `panel` on.
-    fn collect(
+    fn transform_output(
         &self,
         maps: &Maps,
         tile: usize,
         room: &Room,
         i: usize,
         panel: usize,
-        loops: &Loops,
+        kernels: &KernelTable,
     ) {
         let [height, width] = self.plane.output;
         let at = self.corner(tile);
@@ -360,8 +391,8 @@ impl Winograd {
         let channel = panel * PANEL;
         let (y, y_step) = maps.y;
         let (residual, residual_step) = maps.residual.unwrap_or((std::ptr::null(), 0));
-        let collect = Collect {
-            side: self.side,
+        let transform = OutputTransform {
+            tile: self.tile,
             from: room.row(0, i),
             apart: room.apart,
             channels: room.pitch.min(self.channels - channel),
@@ -373,13 +404,13 @@ impl Winograd {
                 false => residual.wrapping_add(pixel * residual_step + channel),
             },
             residual_steps: [residual_step, width * residual_step],
-            real: [height - at.row, width - at.column].map(|left| left.min(self.side.pixels())),
+            real: [height - at.row, width - at.column].map(|left| left.min(self.tile.pixels())),
             low: self.low,
             high: self.high,
         };
-        // SAFETY: as above for the loops. The rows were written, panels at a time, and the bias is padded
+        // SAFETY: as above for the kernels. The rows were written, panels at a time, and the bias is padded
         // to panels; output and residual pixels lie within tensors of the checked extents, no two tiles
         // share one, and the program places an output apart from the inputs of its step.
-        unsafe { (loops.collect)(&collect) }
+        unsafe { (kernels.transform_output)(&transform) }
     }
 }

@@ -1,9 +1,9 @@
 //! Cases of convolutions and windows: drawn at random, worked out by their definition, and laid out in
 //! memory where a write beside a tensor shows.
 
-use crate::engine::kernels::loops::{PANEL, Plane, Side};
+use crate::engine::kernels::loops::{PANEL, Plane, WinogradTile};
 use crate::engine::kernels::memory::Memory;
-use crate::engine::kernels::step::{Arena, Ends, Packed, Pixels};
+use crate::engine::kernels::step::{Arena, ConvOperands, Packed, Pixels};
 use proptest::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -146,9 +146,9 @@ prop_compose! {
 
 impl Case {
     /// Of input, residual and output.
-    pub(super) fn ends(&self, &[x, residual, y]: &[Pixels; 3]) -> Ends {
+    pub(super) fn operands(&self, &[x, residual, y]: &[Pixels; 3]) -> ConvOperands {
         let residual = self.residual.then_some(residual);
-        Ends { x, residual, y }
+        ConvOperands { x, residual, y }
     }
 
     pub(super) fn input(&self) -> [usize; 4] {
@@ -237,10 +237,10 @@ impl Case {
     }
 
     /// `[product][panel][Cin][PANEL]` of a kernel three by three.
-    pub(super) fn products(&self, w: &[f32], side: Side) -> Packed {
+    pub(super) fn products(&self, w: &[f32], tile: WinogradTile) -> Packed {
         let mut floats = vec![];
-        let (weights, cells) = (side.weights(), side.cells());
-        for product in 0..side.products() {
+        let (weights, cells) = (tile.weights(), tile.cells());
+        for product in 0..tile.products() {
             for o in (0..self.wide).step_by(PANEL) {
                 for c in 0..self.channels {
                     for o in o..o + PANEL {

@@ -78,7 +78,7 @@ fn a_panic_in_an_item_reaches_the_caller_and_holds_up_nobody() {
 #[test]
 fn more_items_than_a_job_may_have_are_several_jobs() {
     let pool = Pool::new(2);
-    let count = 2 * Tally::MOST + 3;
+    let count = 2 * Ticket::MOST + 3;
     let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
     pool.share(count, |items| {
         for i in items {

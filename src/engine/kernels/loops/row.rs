@@ -45,7 +45,7 @@ pub(crate) enum Fold {
 }
 
 /// One row of output pixels of a depthwise convolution or a pool.
-pub(crate) struct Line<'a> {
+pub(crate) struct Row<'a> {
     pub plane: &'a Plane,
     pub fold: Fold,
     /// The sample's first pixel.
@@ -66,10 +66,10 @@ pub(crate) struct Line<'a> {
 /// the channels from `c` on that fill vectors. Returns the first channel left.
 ///
 /// # Safety
-/// The instructions of `S` are there, and the line's pointers are good.
+/// The instructions of `S` are there, and the row's pointers are good.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const M: usize>(
-    l: &Line,
+    l: &Row,
     ox: usize,
     columns: (usize, usize),
     mut c: usize,
@@ -145,7 +145,7 @@ const ADD: u8 = 2;
 /// columns, and `KIND` is that of the fold.
 #[inline(always)]
 unsafe fn three<S: Simd, const M: usize, const STEP: usize, const KIND: u8>(
-    l: &Line,
+    l: &Row,
     ox: usize,
     mut c: usize,
 ) -> usize {
@@ -223,7 +223,7 @@ unsafe fn three<S: Simd, const M: usize, const STEP: usize, const KIND: u8>(
 /// # Safety
 /// As for [`pixels`].
 #[inline(always)]
-unsafe fn inner<S: Simd, const M: usize>(l: &Line, ox: usize, c: usize) -> usize {
+unsafe fn inner<S: Simd, const M: usize>(l: &Row, ox: usize, c: usize) -> usize {
     let p = l.plane;
     let small = p.kernel[1] == 3 && p.dilation[1] == 1;
     // SAFETY: the caller's; the kind is that of the fold.
@@ -245,7 +245,7 @@ unsafe fn inner<S: Simd, const M: usize>(l: &Line, ox: usize, c: usize) -> usize
 /// # Safety
 /// The line's pointers are good.
 #[inline(always)]
-unsafe fn rest(l: &Line, ox: usize, from: usize) {
+unsafe fn rest(l: &Row, ox: usize, from: usize) {
     let p = l.plane;
     let (rows, columns) = (p.taps(0, l.row), p.taps(1, ox));
     let count = (rows.1 - rows.0) * (columns.1 - columns.0);
@@ -285,9 +285,9 @@ unsafe fn rest(l: &Line, ox: usize, from: usize) {
 /// by one.
 ///
 /// # Safety
-/// The instructions of `S` and `N` are there, and the line's pointers are good.
+/// The instructions of `S` and `N` are there, and the row's pointers are good.
 #[inline(always)]
-pub(super) unsafe fn line<S: Simd, N: Simd>(l: &Line) {
+pub(super) unsafe fn row<S: Simd, N: Simd>(l: &Row) {
     let p = l.plane;
     // Columns whose windows lie inside share what they load: of the weights, of the cells. Eight
     // windows two cells apart would read more rows of memory at once than are fetched ahead.
