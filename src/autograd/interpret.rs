@@ -253,41 +253,9 @@ impl Pass<'_> {
         };
         let same = ins.len() > 1 && ins[0].shape() == ins[1].shape();
         match &node.op {
-            Op::Conv {
-                window,
-                groups,
-                bias,
-                residual,
-                activation,
-            } => {
+            Op::Conv { activation, .. } => {
                 let (act, to) = clamps(activation);
-                let line = window.kernel.len() == 1;
-                let conv = Conv {
-                    window: ops::flat(window)?,
-                    groups: *groups,
-                    activation: if *residual { Activation::NONE } else { act },
-                };
-                let raise = |t: &Tensor| if line { t.unsqueeze(2) } else { t.contiguous() };
-                let (x, w) = (raise(&ins[0])?, raise(&ins[1])?);
-                let y = conv.run(&x, &w, bias.then(|| &ins[2]))?;
-                let y = if line { y.squeeze(2)? } else { y };
-                let kept = (!conv.activation.is_none()).then(|| y.clone());
-                let reads = &node.inputs[..2 + usize::from(*bias)];
-                self.keep(at, reads, to, y.clone(), || Step::Conv {
-                    conv,
-                    x,
-                    w,
-                    y: kept,
-                });
-                if *residual {
-                    let other = ins.len() - 1;
-                    self.sum(
-                        at,
-                        [(to, y), (node.inputs[other], ins[other].clone())],
-                        to,
-                        act,
-                    )?;
-                }
+                self.convolve(node, &ins, (act, to))?;
             }
             Op::BatchNorm { epsilon } => self.batch_norm(node, *epsilon, fused, &ins, behind)?,
             Op::Binary(Binary::Add, activation) if same && ins[0].dtype() == DType::F32 => {
@@ -295,31 +263,7 @@ impl Pass<'_> {
                 let [a, b] = [0, 1].map(|i| (node.inputs[i], ins[i].clone()));
                 self.sum(at, [a, b], to, act)?;
             }
-            Op::Pool {
-                kind,
-                window,
-                extra,
-                ..
-            } => {
-                let line = window.kernel.len() == 1;
-                let mut extra = extra.clone();
-                if line {
-                    extra.insert(0, 0);
-                }
-                let pool = Pool {
-                    kind: *kind,
-                    window: ops::flat(window)?,
-                    extra,
-                };
-                let x = if line {
-                    ins[0].unsqueeze(2)?
-                } else {
-                    ins[0].contiguous()?
-                };
-                let y = pool.run(&x)?;
-                let y = if line { y.squeeze(2)? } else { y };
-                self.keep(at, &node.inputs, out, y, || Step::Pool { pool, x });
-            }
+            Op::Pool { .. } => self.pool(node, &ins)?,
             Op::GlobalPool { average: true } if ins[0].elem_count() > 0 => {
                 let plane = ins[0].dims()[2..].iter().product();
                 let mut dims = ins[0].dims().to_vec();
@@ -340,28 +284,7 @@ impl Pass<'_> {
                 beta,
                 activation,
             } if *alpha == 1.0 && *beta == 1.0 && plain_bias(&ins) => {
-                let linear = Linear {
-                    rows: ins[0].dim(0)?,
-                    deep: ins[0].dim(1)?,
-                    wide: ins[1].dim(usize::from(!trans_b))?,
-                    turned: *trans_b,
-                };
-                let (x, w) = (ins[0].clone(), ins[1].clone());
-                let y = with(&x, |x| {
-                    with(&w, |w| match ins.get(2) {
-                        Some(bias) => with(bias, |b| Ok(linear.forward(x, w, Some(b)))),
-                        None => Ok(linear.forward(x, w, None)),
-                    })
-                })?;
-                let y = tensor(y, &[linear.rows, linear.wide])?;
-                self.keep(at, &node.inputs, out, y.clone(), || Step::Linear {
-                    linear,
-                    x,
-                    w,
-                });
-                if !activation.is_none() {
-                    self.clamp(at, (out, y), out, *activation)?;
-                }
+                self.linear(node, &ins, *trans_b, *activation)?;
             }
             Op::Concat { axis } if ins.iter().all(|t| t.dtype() == DType::F32) => {
                 let runs = ins.iter().map(|t| t.dims()[*axis..].iter().product());
@@ -386,6 +309,121 @@ impl Pass<'_> {
                     self.island(node, &ins, |ins| Ok(vec![ops::run(op, ins, batch)?]))?;
                 }
             },
+        }
+        Ok(())
+    }
+
+    /// A convolution, whose result is `to` once it is held within the bounds of `act`.
+    fn convolve(
+        &mut self,
+        node: &Node,
+        ins: &[Tensor],
+        (act, to): (Activation, ValueId),
+    ) -> Result<()> {
+        let Op::Conv {
+            window,
+            groups,
+            bias,
+            residual,
+            ..
+        } = &node.op
+        else {
+            bail!("no convolution");
+        };
+        let at = node.name.as_str();
+        let line = window.kernel.len() == 1;
+        let conv = Conv {
+            window: ops::flat(window)?,
+            groups: *groups,
+            activation: if *residual { Activation::NONE } else { act },
+        };
+        let raise = |t: &Tensor| if line { t.unsqueeze(2) } else { t.contiguous() };
+        let (x, w) = (raise(&ins[0])?, raise(&ins[1])?);
+        let y = conv.run(&x, &w, bias.then(|| &ins[2]))?;
+        let y = if line { y.squeeze(2)? } else { y };
+        let kept = (!conv.activation.is_none()).then(|| y.clone());
+        let reads = &node.inputs[..2 + usize::from(*bias)];
+        self.keep(at, reads, to, y.clone(), || Step::Conv {
+            conv,
+            x,
+            w,
+            y: kept,
+        });
+        if *residual {
+            let other = ins.len() - 1;
+            self.sum(
+                at,
+                [(to, y), (node.inputs[other], ins[other].clone())],
+                to,
+                act,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn pool(&mut self, node: &Node, ins: &[Tensor]) -> Result<()> {
+        let Op::Pool {
+            kind,
+            window,
+            extra,
+            ..
+        } = &node.op
+        else {
+            bail!("no pool");
+        };
+        let line = window.kernel.len() == 1;
+        let mut extra = extra.clone();
+        if line {
+            extra.insert(0, 0);
+        }
+        let pool = Pool {
+            kind: *kind,
+            window: ops::flat(window)?,
+            extra,
+        };
+        let x = if line {
+            ins[0].unsqueeze(2)?
+        } else {
+            ins[0].contiguous()?
+        };
+        let y = pool.run(&x)?;
+        let y = if line { y.squeeze(2)? } else { y };
+        self.keep(&node.name, &node.inputs, node.outputs[0], y, || {
+            Step::Pool { pool, x }
+        });
+        Ok(())
+    }
+
+    /// A product of two matrices and a bias, if there is one; the second is transposed if `turned`.
+    fn linear(
+        &mut self,
+        node: &Node,
+        ins: &[Tensor],
+        turned: bool,
+        activation: Activation,
+    ) -> Result<()> {
+        let (at, out) = (node.name.as_str(), node.outputs[0]);
+        let linear = Linear {
+            rows: ins[0].dim(0)?,
+            deep: ins[0].dim(1)?,
+            wide: ins[1].dim(usize::from(!turned))?,
+            turned,
+        };
+        let (x, w) = (ins[0].clone(), ins[1].clone());
+        let y = with(&x, |x| {
+            with(&w, |w| match ins.get(2) {
+                Some(bias) => with(bias, |b| Ok(linear.forward(x, w, Some(b)))),
+                None => Ok(linear.forward(x, w, None)),
+            })
+        })?;
+        let y = tensor(y, &[linear.rows, linear.wide])?;
+        self.keep(at, &node.inputs, out, y.clone(), || Step::Linear {
+            linear,
+            x,
+            w,
+        });
+        if !activation.is_none() {
+            self.clamp(at, (out, y), out, activation)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 /*! The ops that candle's own differentiable operations cover. */
 
 use super::clamp::Clamp;
-use crate::model::op::{Binary, PadMode, Reduction, Unary, Window};
+use crate::model::op::{Binary, PadMode, Reduction, SliceRange, Unary, Window};
 use crate::model::{Activation, Op};
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -122,32 +122,7 @@ fn reduce(x: &Tensor, kind: Reduction, axes: &[usize], keep: bool) -> Result<Ten
 pub(super) fn run(op: &Op, ins: &[Tensor], batch: usize) -> Result<Tensor> {
     let x = &ins[0];
     match op {
-        Op::Gemm {
-            trans_a,
-            trans_b,
-            alpha,
-            beta,
-            activation,
-        } => {
-            let turn = |t: &Tensor, turn: bool| if turn { t.t() } else { Ok(t.clone()) };
-            let (a, b) = (turn(x, *trans_a)?, turn(&ins[1], *trans_b)?);
-            let mut y = a.contiguous()?.matmul(&b.contiguous()?)?;
-            if *alpha != 1.0 {
-                y = (y * f64::from(*alpha))?;
-            }
-            if let Some(c) = ins.get(2) {
-                let c = if *beta == 1.0 {
-                    c.clone()
-                } else {
-                    (c * f64::from(*beta))?
-                };
-                y = y.broadcast_add(&c)?;
-            }
-            match activation.is_none() {
-                true => Ok(y),
-                false => y.apply_op1(Clamp(*activation)),
-            }
-        }
+        Op::Gemm { .. } => gemm(op, ins),
         Op::MatMul => x.contiguous()?.broadcast_matmul(&ins[1].contiguous()?),
         Op::LayerNorm { axis, epsilon } => {
             let axes: Vec<usize> = (*axis..x.rank()).collect();
@@ -176,76 +151,16 @@ pub(super) fn run(op: &Op, ins: &[Tensor], batch: usize) -> Result<Tensor> {
         }
         Op::Unary(op) => unary(x, *op),
         Op::Binary(op, activation) => binary(x, &ins[1], *op, *activation),
-        Op::Softmax { axis, flatten, log } => {
-            let dims = x.dims().to_vec();
-            let x = match flatten {
-                true => x.reshape((dims[..*axis].iter().product::<usize>(), ()))?,
-                false => x.clone(),
-            };
-            let over = if *flatten { 1 } else { *axis };
-            let y = match log {
-                true => candle_nn::ops::log_softmax(&x, over)?,
-                false => candle_nn::ops::softmax(&x, over)?,
-            };
-            y.reshape(dims)
-        }
+        Op::Softmax { axis, flatten, log } => softmax(x, *axis, *flatten, *log),
         Op::Reshape { to } => {
             let to: Vec<usize> = to.iter().map(|d| d.at(batch)).collect();
             x.reshape(to)
         }
         Op::Transpose { perm } => x.permute(perm.as_slice())?.contiguous(),
         Op::Concat { axis } => Tensor::cat(ins, *axis),
-        Op::Slice { ranges } => {
-            let mut y = x.clone();
-            for (axis, range) in ranges.iter().enumerate() {
-                let Some(r) = range else { continue };
-                if r.step == 1 {
-                    y = y.narrow(axis, r.start, r.count)?;
-                } else {
-                    let index = (0..r.count as i64).map(|i| (r.start as i64 + i * r.step) as u32);
-                    let index = Tensor::from_iter(index, &Device::Cpu)?;
-                    y = y.contiguous()?.index_select(&index, axis)?;
-                }
-            }
-            Ok(y)
-        }
-        Op::Pad { mode, pads, value } => {
-            if *mode != PadMode::Constant || *value != 0.0 {
-                bail!("padding other than by zeros is not supported in training");
-            }
-            let mut y = x.clone();
-            for (axis, &(before, after)) in pads.iter().enumerate() {
-                let crop = (before.min(0).unsigned_abs(), after.min(0).unsigned_abs());
-                let crop = (crop.0 as usize, crop.1 as usize);
-                if crop != (0, 0) {
-                    let Some(left) = y.dim(axis)?.checked_sub(crop.0 + crop.1) else {
-                        bail!("crops more than there is on axis {axis}");
-                    };
-                    y = y.narrow(axis, crop.0, left)?;
-                }
-                let (before, after) = (before.max(0) as usize, after.max(0) as usize);
-                if before + after > 0 {
-                    y = y.pad_with_zeros(axis, before, after)?;
-                }
-            }
-            Ok(y)
-        }
-        Op::Gather { axis } => {
-            let dims = ins[1].dims().to_vec();
-            let index = ins[1].flatten_all()?;
-            let extent = x.dim(*axis)? as i64;
-            let index = index.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-            let index = index
-                .iter()
-                .map(|&i| if i < 0 { i + extent } else { i } as u32);
-            let y = x
-                .contiguous()?
-                .index_select(&Tensor::from_iter(index, &Device::Cpu)?, *axis)?;
-            let mut to = x.dims()[..*axis].to_vec();
-            to.extend(dims);
-            to.extend(&x.dims()[axis + 1..]);
-            y.reshape(to)
-        }
+        Op::Slice { ranges } => slice(x, ranges),
+        Op::Pad { mode, pads, value } => pad(x, *mode, pads, *value),
+        Op::Gather { axis } => gather(x, &ins[1], *axis),
         Op::Expand { to } => {
             let to: Vec<usize> = to.iter().map(|d| d.at(batch)).collect();
             x.broadcast_as(to)?.contiguous()
@@ -257,17 +172,7 @@ pub(super) fn run(op: &Op, ins: &[Tensor], batch: usize) -> Result<Tensor> {
             beta,
             bias,
             size,
-        } => {
-            let (before, after) = ((size - 1) / 2, size / 2);
-            let squares = x.sqr()?.pad_with_zeros(1, before, after)?;
-            let channels = x.dim(1)?;
-            let mut sum = squares.narrow(1, 0, channels)?;
-            for i in 1..*size {
-                sum = (sum + squares.narrow(1, i, channels)?)?;
-            }
-            let base = sum.affine(f64::from(*alpha) / *size as f64, f64::from(*bias))?;
-            x.div(&base.powf(f64::from(*beta))?)
-        }
+        } => local_response(x, [*alpha, *beta, *bias], *size),
         other => {
             let text = format!("{other:?}");
             let name = text
@@ -278,4 +183,117 @@ pub(super) fn run(op: &Op, ins: &[Tensor], batch: usize) -> Result<Tensor> {
             bail!("{name} is not supported in training")
         }
     }
+}
+
+fn gemm(op: &Op, ins: &[Tensor]) -> Result<Tensor> {
+    let Op::Gemm {
+        trans_a,
+        trans_b,
+        alpha,
+        beta,
+        activation,
+    } = op
+    else {
+        bail!("no product of matrices");
+    };
+    let turn = |t: &Tensor, turn: bool| if turn { t.t() } else { Ok(t.clone()) };
+    let (a, b) = (turn(&ins[0], *trans_a)?, turn(&ins[1], *trans_b)?);
+    let mut y = a.contiguous()?.matmul(&b.contiguous()?)?;
+    if *alpha != 1.0 {
+        y = (y * f64::from(*alpha))?;
+    }
+    if let Some(c) = ins.get(2) {
+        let c = if *beta == 1.0 {
+            c.clone()
+        } else {
+            (c * f64::from(*beta))?
+        };
+        y = y.broadcast_add(&c)?;
+    }
+    match activation.is_none() {
+        true => Ok(y),
+        false => y.apply_op1(Clamp(*activation)),
+    }
+}
+
+fn softmax(x: &Tensor, axis: usize, flatten: bool, log: bool) -> Result<Tensor> {
+    let dims = x.dims().to_vec();
+    let x = match flatten {
+        true => x.reshape((dims[..axis].iter().product::<usize>(), ()))?,
+        false => x.clone(),
+    };
+    let over = if flatten { 1 } else { axis };
+    let y = match log {
+        true => candle_nn::ops::log_softmax(&x, over)?,
+        false => candle_nn::ops::softmax(&x, over)?,
+    };
+    y.reshape(dims)
+}
+
+fn slice(x: &Tensor, ranges: &[Option<SliceRange>]) -> Result<Tensor> {
+    let mut y = x.clone();
+    for (axis, range) in ranges.iter().enumerate() {
+        let Some(r) = range else { continue };
+        if r.step == 1 {
+            y = y.narrow(axis, r.start, r.count)?;
+        } else {
+            let index = (0..r.count as i64).map(|i| (r.start as i64 + i * r.step) as u32);
+            let index = Tensor::from_iter(index, &Device::Cpu)?;
+            y = y.contiguous()?.index_select(&index, axis)?;
+        }
+    }
+    Ok(y)
+}
+
+fn pad(x: &Tensor, mode: PadMode, pads: &[(i64, i64)], value: f32) -> Result<Tensor> {
+    if mode != PadMode::Constant || value != 0.0 {
+        bail!("padding other than by zeros is not supported in training");
+    }
+    let mut y = x.clone();
+    for (axis, &(before, after)) in pads.iter().enumerate() {
+        let crop = (before.min(0).unsigned_abs(), after.min(0).unsigned_abs());
+        let crop = (crop.0 as usize, crop.1 as usize);
+        if crop != (0, 0) {
+            let Some(left) = y.dim(axis)?.checked_sub(crop.0 + crop.1) else {
+                bail!("crops more than there is on axis {axis}");
+            };
+            y = y.narrow(axis, crop.0, left)?;
+        }
+        let (before, after) = (before.max(0) as usize, after.max(0) as usize);
+        if before + after > 0 {
+            y = y.pad_with_zeros(axis, before, after)?;
+        }
+    }
+    Ok(y)
+}
+
+/// The elements of `x` along `axis` that `index` names; negative ones count from the end.
+fn gather(x: &Tensor, index: &Tensor, axis: usize) -> Result<Tensor> {
+    let dims = index.dims().to_vec();
+    let index = index.flatten_all()?;
+    let extent = x.dim(axis)? as i64;
+    let index = index.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    let index = index
+        .iter()
+        .map(|&i| if i < 0 { i + extent } else { i } as u32);
+    let y = x
+        .contiguous()?
+        .index_select(&Tensor::from_iter(index, &Device::Cpu)?, axis)?;
+    let mut to = x.dims()[..axis].to_vec();
+    to.extend(dims);
+    to.extend(&x.dims()[axis + 1..]);
+    y.reshape(to)
+}
+
+/// Each channel by the sum of squares of the `size` channels around it.
+fn local_response(x: &Tensor, [alpha, beta, bias]: [f32; 3], size: usize) -> Result<Tensor> {
+    let (before, after) = ((size - 1) / 2, size / 2);
+    let squares = x.sqr()?.pad_with_zeros(1, before, after)?;
+    let channels = x.dim(1)?;
+    let mut sum = squares.narrow(1, 0, channels)?;
+    for i in 1..size {
+        sum = (sum + squares.narrow(1, i, channels)?)?;
+    }
+    let base = sum.affine(f64::from(alpha) / size as f64, f64::from(bias))?;
+    x.div(&base.powf(f64::from(beta))?)
 }

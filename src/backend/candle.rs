@@ -12,6 +12,7 @@ whose result would depend on the narrower type is refused.
 
 mod clamp;
 mod layout;
+mod norm;
 mod ops;
 mod support;
 mod window;

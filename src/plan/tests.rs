@@ -2,7 +2,7 @@
 
 use super::remark::{Fewer, Share};
 use super::*;
-use crate::device::{LayerProfile, Profile, Stats};
+use crate::device::{LayerProfile, PrefixProfile, Profile, Stats};
 use crate::model::layers::Layer;
 use crate::model::{Shape, ValueId};
 use pretty_assertions::assert_eq;
@@ -161,6 +161,56 @@ fn a_profile_of_another_network_is_refused() {
     )
     .unwrap_err();
     assert!(matches!(error, PlanError::OtherProfile { .. }));
+}
+
+/// Every row one millisecond, told up to each legal split alone.
+fn by_prefixes() -> Profile {
+    let prefix = |at: usize| PrefixProfile {
+        after: format!("b{at}"),
+        ms: Stats {
+            median: at as f64 + 1.0,
+            ..Stats::default()
+        },
+    };
+    Profile {
+        layers: vec![],
+        prefixes: table().splits().map(prefix).collect(),
+        ..profile(1.0, 10.0)
+    }
+}
+
+#[rstest]
+#[case(4.5)]
+#[case(4.1)]
+#[case(0.5)]
+#[case(20.0)]
+fn latency_is_content_with_prefixes_at_the_edge_and_the_whole_in_the_cloud(#[case] cloud_ms: f64) {
+    let (layers, cloud) = (profile(1.0, 10.0), profile(0.1, cloud_ms));
+    let names = TierNames::default();
+    let by = |edge: &Profile, cloud: &Profile| {
+        split::latency(&table(), Tier::First, edge, cloud, &names).unwrap()
+    };
+    let expected = by(&layers, &cloud);
+    let cloud = Profile {
+        layers: vec![],
+        ..cloud
+    };
+    assert_eq!(by(&by_prefixes(), &cloud), expected);
+}
+
+#[test]
+fn latency_needs_more_than_the_whole_at_the_edge() {
+    let edge = Profile {
+        prefixes: vec![],
+        ..by_prefixes()
+    };
+    let (cloud, names) = (profile(0.1, 4.5), TierNames::default());
+    let error = split::latency(&table(), Tier::First, &edge, &cloud, &names).unwrap_err();
+    let PlanError::NotTimed(missing) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(missing.after, "b0");
+    assert!(error.to_string().contains("profile it again"), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::clamp::clamp;
 use super::layout;
+use super::norm;
 use super::window::{self, Convolution};
 use crate::engine::TensorInfo;
 use crate::model::op::{Binary, Reduction, Unary};
@@ -47,102 +48,19 @@ fn one(op: &Op, ins: &[Tensor], out: &TensorInfo) -> Result<Tensor> {
             extra,
             ..
         } => window::pool(*kind, window, extra, x, out),
-        Op::GlobalPool { average } => {
-            let flat = x.flatten_from(2)?;
-            match average {
-                true => flat.mean_keepdim(2)?,
-                false => flat.max_keepdim(2)?,
-            }
-            .reshape(dims)
-        }
-        Op::Gemm {
-            trans_a,
-            trans_b,
-            alpha,
-            beta,
-            activation,
-        } => {
-            let turn = |t: &Tensor, turn: bool| match turn {
-                true => t.t()?.contiguous(),
-                false => t.contiguous(),
-            };
-            let y = turn(x, *trans_a)?.matmul(&turn(&ins[1], *trans_b)?)?;
-            let mut y = scaled(&y, *alpha)?;
-            if let Some(c) = ins.get(2) {
-                y = y.broadcast_add(&scaled(c, *beta)?)?;
-            }
-            clamp(&y, *activation)
-        }
-        Op::MatMul => {
-            let (a, b) = (x, &ins[1]);
-            // A vector on the left is a row, on the right a column.
-            let a = if a.rank() == 1 {
-                a.unsqueeze(0)?
-            } else {
-                a.contiguous()?
-            };
-            let b = if b.rank() == 1 {
-                b.unsqueeze(1)?
-            } else {
-                b.contiguous()?
-            };
-            a.broadcast_matmul(&b.contiguous()?)?.reshape(dims)
-        }
-        Op::BatchNorm { epsilon } => {
-            let [scale, shift, mean, variance] = [1, 2, 3, 4].map(|i| &ins[i]);
-            let factor = (scale / (variance + f64::from(*epsilon))?.sqrt()?)?;
-            let y = x.broadcast_sub(&channel(mean, x)?)?;
-            y.broadcast_mul(&channel(&factor, x)?)?
-                .broadcast_add(&channel(shift, x)?)
-        }
-        Op::LayerNorm { axis, epsilon } => {
-            let inner: usize = x.dims()[*axis..].iter().product();
-            let y = normalised(&x.reshape(((), inner))?, *epsilon)?;
-            let row = |t: &Tensor| t.reshape((1, inner));
-            let mut y = y.broadcast_mul(&row(&ins[1])?)?;
-            if let Some(shift) = ins.get(2) {
-                y = y.broadcast_add(&row(shift)?)?;
-            }
-            y.reshape(dims)
-        }
-        Op::InstanceNorm { epsilon } => {
-            let inner: usize = x.dims()[2..].iter().product();
-            let y = normalised(&x.reshape(((), inner))?, *epsilon)?.reshape(dims)?;
-            y.broadcast_mul(&channel(&ins[1], x)?)?
-                .broadcast_add(&channel(&ins[2], x)?)
-        }
+        Op::GlobalPool { average } => global_pool(x, *average)?.reshape(dims),
+        Op::Gemm { .. } => gemm(op, ins),
+        Op::MatMul => matmul(x, &ins[1])?.reshape(dims),
+        Op::BatchNorm { epsilon } => norm::batch(ins, *epsilon),
+        Op::LayerNorm { axis, epsilon } => norm::layer(ins, *axis, *epsilon),
+        Op::InstanceNorm { epsilon } => norm::instance(ins, *epsilon),
         Op::Lrn {
             alpha,
             beta,
             bias,
             size,
-        } => {
-            let squares = x.sqr()?.pad_with_zeros(1, (size - 1) / 2, size / 2)?;
-            let channels = x.dim(1)?;
-            let mut sum = squares.narrow(1, 0, channels)?.contiguous()?;
-            for i in 1..*size {
-                sum = (sum + squares.narrow(1, i, channels)?)?;
-            }
-            let base = sum.affine(f64::from(*alpha) / *size as f64, f64::from(*bias))?;
-            x / &base.powf(f64::from(*beta))?
-        }
-        Op::Softmax { axis, flatten, log } => {
-            let (x, over) = match flatten {
-                true => {
-                    let outer: usize = x.dims()[..*axis].iter().product();
-                    (x.reshape((outer, ()))?, 1)
-                }
-                false => (x.clone(), *axis),
-            };
-            let y = x.broadcast_sub(&x.max_keepdim(over)?)?;
-            let e = y.exp()?;
-            let sum = e.sum_keepdim(over)?;
-            match log {
-                true => y.broadcast_sub(&sum.log()?)?,
-                false => e.broadcast_div(&sum)?,
-            }
-            .reshape(dims)
-        }
+        } => norm::local_response(x, [*alpha, *beta, *bias], *size),
+        Op::Softmax { axis, flatten, log } => norm::softmax(x, *axis, *flatten, *log),
         Op::Unary(op) => unary(x, *op),
         Op::Binary(op, activation) => clamp(&binary(x, &ins[1], *op)?, *activation),
         Op::Where => {
@@ -163,15 +81,7 @@ fn one(op: &Op, ins: &[Tensor], out: &TensorInfo) -> Result<Tensor> {
         Op::Pad { mode, pads, value } => layout::pad(x, *mode, pads, *value),
         Op::Gather { axis } => layout::gather(x, &ins[1], *axis),
         Op::Expand { .. } => x.broadcast_as(dims)?.contiguous(),
-        Op::Tile { repeats } => {
-            let mut y = x.contiguous()?;
-            for (axis, &times) in repeats.iter().enumerate() {
-                if times > 1 {
-                    y = Tensor::cat(&vec![y; times], axis)?;
-                }
-            }
-            Ok(y)
-        }
+        Op::Tile { repeats } => tile(x, repeats),
         Op::Resize {
             to,
             linear,
@@ -181,26 +91,91 @@ fn one(op: &Op, ins: &[Tensor], out: &TensorInfo) -> Result<Tensor> {
         Op::ArgMax {
             axis, last, min, ..
         } => arg_max(x, *axis, *last, *min)?.reshape(dims),
-        Op::Quantize { axis, to } => {
-            let scaled = x.broadcast_div(&along(&ins[1], x, *axis)?)?;
-            let mut y = round(&scaled)?;
-            if let Some(zero) = ins.get(2) {
-                y = y.broadcast_add(&along(zero, x, *axis)?)?;
-            }
-            match to {
-                DType::U8 => y.clamp(0f32, 255f32)?.to_dtype(Kind::U8),
-                _ => y.clamp(-128f32, 127f32)?.to_dtype(Kind::I64),
-            }
-        }
-        Op::Dequantize { axis } => {
-            let mut y = x.to_dtype(Kind::F32)?;
-            if let Some(zero) = ins.get(2) {
-                y = y.broadcast_sub(&along(zero, x, *axis)?)?;
-            }
-            y.broadcast_mul(&along(&ins[1], x, *axis)?)
-        }
+        Op::Quantize { axis, to } => quantize(ins, *axis, *to),
+        Op::Dequantize { axis } => dequantize(ins, *axis),
         Op::Split { .. } => bail!("a split has several outputs"),
     }
+}
+
+fn global_pool(x: &Tensor, average: bool) -> Result<Tensor> {
+    let flat = x.flatten_from(2)?;
+    match average {
+        true => flat.mean_keepdim(2),
+        false => flat.max_keepdim(2),
+    }
+}
+
+/// A [`Op::Gemm`] of two matrices and what is added to their product, if anything.
+fn gemm(op: &Op, ins: &[Tensor]) -> Result<Tensor> {
+    let Op::Gemm {
+        trans_a,
+        trans_b,
+        alpha,
+        beta,
+        activation,
+    } = op
+    else {
+        bail!("no product of matrices");
+    };
+    let turn = |t: &Tensor, turn: bool| match turn {
+        true => t.t()?.contiguous(),
+        false => t.contiguous(),
+    };
+    let y = turn(&ins[0], *trans_a)?.matmul(&turn(&ins[1], *trans_b)?)?;
+    let mut y = scaled(&y, *alpha)?;
+    if let Some(c) = ins.get(2) {
+        y = y.broadcast_add(&scaled(c, *beta)?)?;
+    }
+    clamp(&y, *activation)
+}
+
+/// A vector on the left is a row, on the right a column.
+fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let a = if a.rank() == 1 {
+        a.unsqueeze(0)?
+    } else {
+        a.contiguous()?
+    };
+    let b = if b.rank() == 1 {
+        b.unsqueeze(1)?
+    } else {
+        b.contiguous()?
+    };
+    a.broadcast_matmul(&b.contiguous()?)
+}
+
+fn tile(x: &Tensor, repeats: &[usize]) -> Result<Tensor> {
+    let mut y = x.contiguous()?;
+    for (axis, &times) in repeats.iter().enumerate() {
+        if times > 1 {
+            y = Tensor::cat(&vec![y; times], axis)?;
+        }
+    }
+    Ok(y)
+}
+
+/// `ins` are the tensor, its scale and, where there is one, its zero point.
+fn quantize(ins: &[Tensor], axis: usize, to: DType) -> Result<Tensor> {
+    let x = &ins[0];
+    let scaled = x.broadcast_div(&along(&ins[1], x, axis)?)?;
+    let mut y = round(&scaled)?;
+    if let Some(zero) = ins.get(2) {
+        y = y.broadcast_add(&along(zero, x, axis)?)?;
+    }
+    match to {
+        DType::U8 => y.clamp(0f32, 255f32)?.to_dtype(Kind::U8),
+        _ => y.clamp(-128f32, 127f32)?.to_dtype(Kind::I64),
+    }
+}
+
+/// `ins` are as in [`quantize`].
+fn dequantize(ins: &[Tensor], axis: usize) -> Result<Tensor> {
+    let x = &ins[0];
+    let mut y = x.to_dtype(Kind::F32)?;
+    if let Some(zero) = ins.get(2) {
+        y = y.broadcast_sub(&along(zero, x, axis)?)?;
+    }
+    y.broadcast_mul(&along(&ins[1], x, axis)?)
 }
 
 fn scaled(x: &Tensor, by: f32) -> Result<Tensor> {
@@ -210,13 +185,6 @@ fn scaled(x: &Tensor, by: f32) -> Result<Tensor> {
     }
 }
 
-/// One number a channel, to be broadcast over `x`.
-fn channel(t: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let mut dims = vec![1; x.rank()];
-    dims[1] = t.elem_count();
-    t.reshape(dims)
-}
-
 /// One number for all of `x` or for each index of `axis`, as floats.
 fn along(t: &Tensor, x: &Tensor, axis: usize) -> Result<Tensor> {
     let mut dims = vec![1; x.rank()];
@@ -224,13 +192,6 @@ fn along(t: &Tensor, x: &Tensor, axis: usize) -> Result<Tensor> {
         dims[axis] = t.elem_count();
     }
     t.to_dtype(Kind::F32)?.reshape(dims)
-}
-
-/// Rows with mean 0 and variance 1.
-fn normalised(rows: &Tensor, epsilon: f32) -> Result<Tensor> {
-    let centred = rows.broadcast_sub(&rows.mean_keepdim(1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(1)?;
-    centred.broadcast_div(&(variance + f64::from(epsilon))?.sqrt()?)
 }
 
 /// Half to even: candle's own rounds half away from zero.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::Set;
-use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
+use crate::device::{HeadProfile, LayerProfile, LinkProfile, PrefixProfile, Profile, Stats};
 use crate::exits::ExitPoint;
 use crate::model::layers::{Layer, LayerTable};
 use crate::model::{Shape, ValueId};
@@ -493,6 +493,51 @@ fn another_element_type_needs_its_own_columns() {
     let plain = s.replay(&plan).unwrap();
     assert_eq!(plain.exits[0], outcome.exits[0]);
     assert_ne!(plain.exits[1..], outcome.exits[1..]);
+}
+
+/// The same times, as a backend that fuses layers tells them.
+fn by_prefixes(profile: &Profile) -> Profile {
+    let mut sum = 0.0;
+    let prefix = |layer: &LayerProfile| {
+        sum += layer.ms.mean;
+        PrefixProfile {
+            after: layer.name.clone(),
+            ms: stats(sum),
+        }
+    };
+    Profile {
+        prefixes: profile.layers.iter().map(prefix).collect(),
+        total_ms: stats(sum),
+        layers: vec![],
+        ..profile.clone()
+    }
+}
+
+#[test]
+fn times_of_prefixes_predict_what_times_of_layers_do() {
+    let mut s = setting(10, 8);
+    let chosen = plan(Split::After(3), &[1, 4], 0.7);
+    let mean = |s: &Setting| s.replay(&chosen).unwrap().latency_ms.unwrap().mean;
+    let expected = mean(&s);
+    for tier in [Tier::First, Tier::Second] {
+        let prefixes = by_prefixes(s.profile(tier));
+        *s.profile_mut(tier) = prefixes;
+    }
+    let found = mean(&s);
+    assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+}
+
+#[test]
+fn a_plan_is_not_predicted_from_times_of_the_whole_alone() {
+    let mut s = setting(10, 8);
+    s.profile_mut(Tier::First).layers.clear();
+    let error = s.replay(&plan(Split::After(3), &[], 0.7)).unwrap_err();
+    let ReplayError::NotTimed(missing) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(missing.after, "l3");
+    // Nothing but the whole is needed where nothing is cut.
+    assert!(s.replay(&plan(Split::End, &[], 0.7)).is_ok());
 }
 
 #[test]

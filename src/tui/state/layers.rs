@@ -71,9 +71,9 @@ fn block(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(block, _)| block)
 }
 
-fn time(profile: Option<&Profile>, layers: Range<usize>) -> Option<f64> {
-    let layers = profile?.layers.get(layers)?;
-    Some(layers.iter().map(|l| l.ms.median).sum())
+/// Median milliseconds of some layers; none where the profile doesn't tell.
+fn time(table: &LayerTable, profile: Option<&Profile>, layers: &Range<usize>) -> Option<f64> {
+    Some(profile?.rows_ms(table, layers.clone()).ok()?.median)
 }
 
 fn row(
@@ -92,8 +92,8 @@ fn row(
             (true, Some(l)) => l.op.clone(),
             _ => format!("{} layers", inside.len()),
         },
-        edge_ms: time(edge, layers.clone()),
-        cloud_ms: time(cloud, layers.clone()),
+        edge_ms: time(table, edge, &layers),
+        cloud_ms: time(table, cloud, &layers),
         bytes: inside
             .iter()
             .map(|l| l.param_bytes + l.activation_bytes)
