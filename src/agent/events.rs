@@ -44,7 +44,7 @@ pub(super) struct News {
     pub(super) ended: bool,
 }
 
-fn ends(event: &JobEvent) -> bool {
+fn is_terminal(event: &JobEvent) -> bool {
     matches!(
         event,
         JobEvent::Done(_) | JobEvent::Failed { .. } | JobEvent::Cancelled
@@ -74,7 +74,7 @@ impl Events {
             return;
         }
         log.last += 1;
-        log.ended = ends(&event);
+        log.ended = is_terminal(&event);
         if is_state(&event) {
             log.ring.retain(|(_, e)| !is_state(e));
             log.state = Some(event.clone());
@@ -98,7 +98,7 @@ impl Events {
     /// The event that ended the job, or its last state.
     pub(super) fn latest(&self) -> Option<JobEvent> {
         let log = self.lock();
-        let end = log.ring.back().filter(|(_, e)| ends(e));
+        let end = log.ring.back().filter(|(_, e)| is_terminal(e));
         end.map(|(_, e)| e.clone()).or_else(|| log.state.clone())
     }
 

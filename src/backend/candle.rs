@@ -17,10 +17,8 @@ mod ops;
 mod support;
 mod window;
 
-use super::{
-    Backend, BackendError, BackendId, CandleDevice, CompileOptions, Compiled, CompiledMemory,
-    TimedSteps, Timing,
-};
+use super::compiled::{Backend, CompileOptions, Compiled, CompiledMemory, TimedSteps, Timing};
+use super::id::{BackendError, BackendId, CandleDevice};
 use crate::engine::{
     Cancel, EngineError, PerBatch, Port, StepInfo, TensorInfo, TensorMut, TensorRef, Unsupported,
     check_batch, check_inputs, check_op, check_outputs, constant_bytes,

@@ -1,6 +1,7 @@
 /*! Our own engine behind the seam. */
 
-use super::{Backend, CompileOptions, Compiled, CompiledMemory, TimedSteps, Timing};
+use super::compiled::{Backend, CompileOptions, Compiled, CompiledMemory, TimedSteps, Timing};
+use super::id::BackendId;
 use crate::engine::{
     self, Cancel, Engine, EngineError, Options, Port, StepInfo, TensorMut, TensorRef, Unsupported,
 };
@@ -13,7 +14,7 @@ pub struct Native;
 
 impl Backend for Native {
     fn name(&self) -> String {
-        super::BackendId::Native.to_string()
+        BackendId::Native.to_string()
     }
 
     fn check(&self, graph: &Graph) -> Vec<Unsupported> {

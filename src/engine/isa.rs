@@ -1,6 +1,6 @@
 /*! The instruction sets, and which of them runs. */
 
-use super::kernels::loops::KernelTable;
+use super::kernels::loops::{self, KernelTable};
 
 /// An instruction set the kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +19,22 @@ impl Isa {
     /// All of them, the fastest first.
     pub const ALL: [Isa; 4] = [Isa::Avx512, Isa::Avx2, Isa::Neon, Isa::Portable];
 
-    fn kernels(self) -> Option<KernelTable> {
-        KernelTable::of(self)
+    /// Its kernels, if this build and this processor have it.
+    pub(crate) fn kernels(self) -> Option<KernelTable> {
+        match self {
+            Isa::Portable => Some(loops::PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
+                Some(loops::AVX2)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 if is_x86_feature_detected!("avx512f") && Isa::Avx2.runs_here() => {
+                Some(loops::AVX512)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(loops::NEON),
+            _ => None,
+        }
     }
 
     /// Whether this build and this processor have it.

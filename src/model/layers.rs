@@ -135,7 +135,7 @@ impl LayerTable {
     /// # Errors
     /// Where the graph has several inputs or outputs, or none of its nodes depend on the input.
     pub fn new(fused: &Graph) -> Result<LayerTable, LayerError> {
-        let (input, output) = ends(fused)?;
+        let (input, output) = io_values(fused)?;
         let varying = live::varying(fused);
         if !varying[output.0 as usize] || fused.nodes.is_empty() {
             return Err(LayerError::Empty {
@@ -231,7 +231,7 @@ impl LayerTable {
     }
 }
 
-fn ends(graph: &Graph) -> Result<(ValueId, ValueId), LayerError> {
+fn io_values(graph: &Graph) -> Result<(ValueId, ValueId), LayerError> {
     let names = |ids: &[ValueId]| {
         let names: Vec<&str> = ids.iter().map(|&v| graph.value(v).name.as_str()).collect();
         names.join(", ")

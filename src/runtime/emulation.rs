@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// What a sleep may be late by, once [`precise`] was called.
 const MARGIN: Duration = Duration::from_micros(120);
 /// Longest sleep between two looks at the cancel token.
-const LOOK: Duration = Duration::from_millis(50);
+const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// Asks the kernel to wake this thread on time; 50 µs late is its habit.
 pub fn precise() {
@@ -31,7 +31,7 @@ pub fn until(due: Instant, cancel: &Cancel) {
             if cancel.is_cancelled() {
                 return;
             }
-            std::thread::sleep((left - MARGIN).min(LOOK));
+            std::thread::sleep((left - MARGIN).min(CANCEL_POLL));
         } else {
             std::hint::spin_loop();
         }

@@ -157,7 +157,7 @@ impl Runner {
                     })
                 }
             };
-            let (input, output) = ends(&segment.graph, at)?;
+            let (input, output) = io_elements(&segment.graph, at)?;
             stages.push(Stage {
                 network: compile(segment.graph)?,
                 input,
@@ -391,7 +391,7 @@ fn grow(buffer: &mut Vec<f32>, length: usize) {
 }
 
 /// Elements of one sample at the two ends of a segment.
-fn ends(graph: &Graph, segment: usize) -> Result<(usize, usize), RunnerError> {
+fn io_elements(graph: &Graph, segment: usize) -> Result<(usize, usize), RunnerError> {
     match (graph.inputs.as_slice(), graph.outputs.as_slice()) {
         (&[x], &[y]) => Ok((
             graph.value(x).shape.elements(1),

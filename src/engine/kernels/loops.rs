@@ -19,7 +19,6 @@ use super::simd::Neon;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use crate::engine::Isa;
 use row::row;
 pub(crate) use row::{Fold, Plane, Row};
 use tile::tile6;
@@ -124,22 +123,14 @@ loops!(
     "neon"
 );
 
-impl KernelTable {
-    /// The loops for `isa`, if this processor has it.
-    pub(crate) fn of(isa: Isa) -> Option<KernelTable> {
-        match isa {
-            Isa::Portable => Some(portable::TABLE),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
-                Some(avx2::TABLE)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if is_x86_feature_detected!("avx512f") && Isa::Avx2.runs_here() => {
-                Some(avx512::TABLE)
-            }
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Some(neon::TABLE),
-            _ => None,
-        }
-    }
-}
+/// The loops that every processor runs.
+pub(crate) const PORTABLE: KernelTable = portable::TABLE;
+/// Those of a processor with AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const AVX2: KernelTable = avx2::TABLE;
+/// Those of a processor with AVX-512's foundation beside AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const AVX512: KernelTable = avx512::TABLE;
+/// Those of a 64-bit Arm processor.
+#[cfg(target_arch = "aarch64")]
+pub(crate) const NEON: KernelTable = neon::TABLE;

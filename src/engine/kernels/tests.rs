@@ -31,7 +31,7 @@ fn noise(n: usize, seed: usize) -> Vec<f32> {
 
 fn each_isa() -> impl Iterator<Item = (Isa, KernelTable)> {
     let all = Isa::ALL.into_iter();
-    all.filter_map(|isa| Some((isa, KernelTable::of(isa)?)))
+    all.filter_map(|isa| Some((isa, isa.kernels()?)))
 }
 
 fn close(isa: Isa, got: &[f32], want: &[(f64, f64)]) -> Result<(), TestCaseError> {

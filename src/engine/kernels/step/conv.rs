@@ -219,7 +219,7 @@ impl Conv {
                 high: self.high,
                 cancel: pool.cancel,
             };
-            // SAFETY: the loops are those of this processor (`KernelTable::of`). Rows point to
+            // SAFETY: the loops are those of this processor (`Isa::kernels`). Rows point to
             // `run` floats: to a real cell of x, whose extents and bounds were checked above,
             // or to `zeros`. Output and residual pixels lie within tensors of the checked
             // extents, and no two items share a pixel's panel. Weights and bias have the

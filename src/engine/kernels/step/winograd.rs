@@ -341,7 +341,7 @@ impl Winograd {
                     high: f32::INFINITY,
                     cancel: pool.cancel,
                 };
-                // SAFETY: the loops are those of this processor (`KernelTable::of`). Rows are those that
+                // SAFETY: the loops are those of this processor (`Isa::kernels`). Rows are those that
                 // `transform_input` wrote, at least `deep` floats each, and outputs lie in rows of `products`,
                 // which have room for as many panels as the group has. Weights are as long as `new`
                 // checked, and so are the zeros. What is asked for ahead may lie anywhere.
@@ -369,7 +369,7 @@ impl Winograd {
             to: room.row(0, i),
             apart: room.apart,
         };
-        // SAFETY: the loops are those of this processor (`KernelTable::of`). Cells are those of x, whose
+        // SAFETY: the loops are those of this processor (`Isa::kernels`). Cells are those of x, whose
         // extents and bounds were checked, or zeros, `deep` floats each; the rows have room for whole
         // panels of them.
         unsafe { (kernels.transform_input)(&transform) }

@@ -1,6 +1,5 @@
-/*! Which backend runs a network, and how it is named on the command line. */
+/*! The names of backends, as the command line has them. */
 
-use super::{Backend, Candle, Native};
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,19 +46,6 @@ pub enum BackendError {
         /// What its driver says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-impl BackendId {
-    /// The backend itself.
-    ///
-    /// # Errors
-    /// Where its device isn't there, or this build doesn't know it.
-    pub fn open(self) -> Result<Box<dyn Backend>, BackendError> {
-        Ok(match self {
-            BackendId::Native => Box::new(Native),
-            BackendId::Candle(device) => Box::new(Candle::open(device)?),
-        })
-    }
 }
 
 impl FromStr for BackendId {
