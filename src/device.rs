@@ -91,8 +91,8 @@ pub struct Profile {
     pub heads: Vec<HeadProfile>,
     /// Whole-network samples in order (milliseconds), for replaying percentiles.
     pub samples_ms: Vec<f64>,
-    /// Packed weights of the whole network; where the backend doesn't tell, its parameters as the file
-    /// holds them.
+    /// Packed weights of the whole network; where the backend doesn't tell, the constants of the fused
+    /// graph.
     pub weight_bytes: usize,
     /// Arena at this batch size, and what the threads work in beside it; where the backend doesn't
     /// tell, the largest set of the network's activations alive at once.

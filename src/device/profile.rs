@@ -414,7 +414,7 @@ pub fn profile_part(
 struct Timed {
     network: Box<dyn Compiled>,
     name: String,
-    /// Bytes of its parameters as the file holds them, and of what is alive at once at the batch.
+    /// Bytes of the graph's constants, and of what is alive at once at the batch.
     own_bytes: (usize, usize),
     input: Vec<f32>,
     output: Vec<f32>,
