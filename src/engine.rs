@@ -4,7 +4,7 @@ over packed weights and a static arena.
 
 What may live here: lowering a graph to steps, the arena, the thread pool, per-step timing, and in
 `kernels` every hot loop and all `unsafe`. The engine knows [`crate::model`] and nothing else of the
-house; what else could run a graph, and the choice between them, is [`crate::backend`]'s.
+house; what else could run a graph, and the choice between them, is in the room `backend`.
 */
 
 mod cancel;

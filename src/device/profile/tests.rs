@@ -177,7 +177,10 @@ fn an_engine_that_fuses_layers_is_timed_up_to_each_place_where_the_network_may_b
     assert!(profile.prefixes.iter().all(|p| p.ms.min > 0.0));
     // What it doesn't tell of memory is the network's own.
     let floats = graph.constants.values().filter_map(|c| c.floats());
-    assert_eq!(profile.weight_bytes, floats.map(|f| 4 * f.len()).sum());
+    assert_eq!(
+        profile.weight_bytes,
+        floats.map(|f| 4 * f.len()).sum::<usize>()
+    );
     assert_eq!(profile.arena_bytes, peak_bytes(&graph, 1));
     let first = table.find(places[0]).unwrap() + 1;
     let end = table.layers.len();
