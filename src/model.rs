@@ -17,6 +17,7 @@ pub mod onnx;
 pub mod op;
 pub mod peak;
 pub mod shape;
+pub mod signature;
 pub mod zoo;
 
 pub use build::Builder;
@@ -28,3 +29,4 @@ pub use layers::{Layer, LayerError, LayerTable};
 pub use op::{Activation, Op};
 pub use peak::peak_bytes;
 pub use shape::{Dim, Shape};
+pub use signature::Signature;

@@ -19,6 +19,7 @@ use super::graph::{Graph, Node, Value, ValueId};
 use super::infer::infer;
 use super::op::Op;
 use super::shape::{Dim, Shape};
+use super::signature::Signature;
 use candle_onnx::onnx as proto;
 use ints::Ints;
 use prost::Message;
@@ -26,7 +27,7 @@ use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Why a file can't be imported. Each message names the file and, where there is one, the node.
@@ -109,13 +110,14 @@ pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
         let bytes = std::fs::read(path).map_err(fail)?;
         return import(&bytes, &file, folder, &settings);
     }
-    import_from(
-        &mut BufReader::new(open),
-        about.len(),
-        &file,
-        folder,
-        &settings,
-    )
+    let mut reader = BufReader::new(open);
+    if let Some(other) = Signature::of(reader.fill_buf().map_err(fail)?) {
+        return Err(ImportError::File {
+            file,
+            what: format!("{other}, not an ONNX file; {}", other.remedy_for_network()),
+        });
+    }
+    import_from(&mut reader, about.len(), &file, folder, &settings)
 }
 
 /// Imports the bytes of a file; `file` is its name for messages. Tensors kept in other files can't
