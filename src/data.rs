@@ -11,6 +11,7 @@ mod error;
 mod folder;
 mod idx;
 mod load;
+pub mod npy;
 mod pixels;
 mod preprocess;
 mod split;

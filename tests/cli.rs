@@ -87,6 +87,56 @@ fn infer_writes_what_the_reference_holds() {
 }
 
 #[test]
+fn a_npy_header_that_asks_for_petabytes_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("x.npy"), folder.path().join("y.npy"));
+    let header =
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 3, 1000, 400), }\n";
+    let length = (header.len() as u16).to_le_bytes();
+    let bytes = [b"\x93NUMPY\x01\0", &length[..], header.as_bytes(), &[0; 64]].concat();
+    std::fs::write(&input, bytes).unwrap();
+    let (input, output) = (input.to_str().unwrap(), output.to_str().unwrap());
+    let output = edgelesspart(&["infer", "demo", "--input", input, "--output", output]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("x.npy") && message.contains("asks for [1000000000, 3, 1000, 400]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_of_other_kinds_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    for (bytes, words) in [
+        (
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"[..],
+            "git lfs pull",
+        ),
+        (
+            b"<!DOCTYPE html><html></html>",
+            "a web page (HTML), not an ONNX file",
+        ),
+        (b"\x1c\0\0\0TFL3\x14\0\x20\0", "tf2onnx.convert --tflite"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "unpack it first"),
+        (
+            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+            "torch.onnx.export",
+        ),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let output = edgelesspart(&["layers", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.contains("net.onnx") && message.contains(words),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_bad_file_fails_with_its_name_and_wrong_use_with_two() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad.onnx");

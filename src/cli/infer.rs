@@ -3,9 +3,9 @@
 use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
 use crate::backend::{BackendId, CompileOptions};
+use crate::data::npy;
 use crate::engine::{Cancel, share_threads};
-use crate::model::{Constant, Data};
-use candle_core::{DType, Device, Tensor};
+use crate::model::{Constant, DType, Value};
 use std::path::{Path, PathBuf};
 
 /// Run a network on a tensor in NumPy's format and write its outputs. As --input is the tensor here,
@@ -49,7 +49,10 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
             "the network has {n} outputs ({names}): name as many with --output"
         )));
     }
-    let inputs: Result<Vec<Constant>, CliError> = args.input.iter().map(|p| read(p)).collect();
+    let files = args.input.iter().zip(&graph.inputs);
+    let inputs: Result<Vec<Constant>, CliError> = files
+        .map(|(path, &id)| read(path, graph.value(id)))
+        .collect();
     let inputs = inputs?;
     share_threads(args.threads);
     let options = CompileOptions {
@@ -58,46 +61,23 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let network = args.device.open()?.compile(network.fused, &options)?;
     let outputs = network.infer(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
-        write(path, output)?;
+        npy::write(path, output).context(format!("writing {}", path.display()))?;
         eprintln!("{}: {:?}", path.display(), output.shape);
     }
     Ok(())
 }
 
-/// A tensor from a file in NumPy's format.
-fn read(path: &Path) -> Result<Constant, CliError> {
-    let name = path.display();
-    let tensor = Tensor::read_npy(path).context(format!("reading {name}"))?;
-    let flat = tensor.flatten_all()?;
-    let data = match tensor.dtype() {
-        DType::F32 => Data::F32(flat.to_vec1()?.into()),
-        DType::I64 => Data::I64(flat.to_vec1()?.into()),
-        DType::I32 => Data::I32(flat.to_vec1()?.into()),
-        DType::U8 => Data::U8(flat.to_vec1()?.into()),
-        other => {
-            let what = format!("{name} holds {other:?}: a network takes F32, I64, I32 and U8");
-            return Err(CliError::failed(what));
-        }
-    };
-    Ok(Constant {
-        shape: tensor.dims().to_vec(),
-        data,
+/// A tensor from a file in NumPy's format, in the type that `input` takes.
+fn read(path: &Path, input: &Value) -> Result<Constant, CliError> {
+    let read = npy::read(path)?;
+    if read.dtype() == "float64" && input.dtype == DType::F32 {
+        eprintln!("{}: float64, rounded to float32", path.display());
+    }
+    read.to_constant(input.dtype).map_err(|problem| {
+        CliError::failed(format!(
+            "{}: {problem}, for the input `{}`; save it with that type",
+            path.display(),
+            input.name
+        ))
     })
-}
-
-/// Writes a tensor in NumPy's format. I8 becomes I32, and Bool becomes U8.
-fn write(path: &Path, constant: &Constant) -> Result<(), CliError> {
-    let (shape, device) = (constant.shape.as_slice(), &Device::Cpu);
-    let tensor = match &constant.data {
-        Data::F32(v) => Tensor::from_slice(v, shape, device)?,
-        Data::I64(v) => Tensor::from_slice(v, shape, device)?,
-        Data::I32(v) => Tensor::from_slice(v, shape, device)?,
-        Data::U8(v) | Data::Bool(v) => Tensor::from_slice(v, shape, device)?,
-        Data::I8(v) => {
-            let wide: Vec<i32> = v.iter().map(|&x| i32::from(x)).collect();
-            Tensor::from_vec(wide, shape, device)?
-        }
-    };
-    let written = tensor.write_npy(path);
-    written.context(format!("writing {}", path.display()))
 }
