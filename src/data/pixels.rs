@@ -3,15 +3,33 @@
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, GrayImage, RgbImage};
 
+/// Brightness of a colour by Rec. 601, rounded as PIL's `convert("L")` does. OpenCV and torchvision
+/// use the same weights; the image crate's own are Rec. 709, which networks haven't seen.
+fn luma([red, green, blue]: [u8; 3]) -> u8 {
+    let sum = 19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue);
+    ((sum + 0x8000) >> 16) as u8
+}
+
+fn grey(image: &DynamicImage) -> GrayImage {
+    if !image.color().has_color() {
+        return image.to_luma8();
+    }
+    let colour = image.to_rgb8();
+    GrayImage::from_fn(colour.width(), colour.height(), |x, y| {
+        image::Luma([luma(colour.get_pixel(x, y).0)])
+    })
+}
+
 /// Writes `image` into `out` as `[c, h, w]`. Pictures of another size are stretched with a triangle
 /// filter: bilinear when they grow, averaged when they shrink. Grey becomes colour by repeating
-/// the plane, colour becomes grey by luma. `input[0]` is 1 or 3 ([`super::load`] checks it).
+/// the plane, colour becomes grey by Rec. 601, transparency is dropped. `input[0]` is 1 or 3
+/// ([`super::load`] checks it).
 pub(super) fn fit(image: &DynamicImage, input: [usize; 3], out: &mut [u8]) {
     let [channels, height, width] = input;
     let (w, h) = (width as u32, height as u32);
     let same = image.width() == w && image.height() == h;
     if channels == 1 {
-        let grey = image.to_luma8();
+        let grey = grey(image);
         let grey = if same {
             grey
         } else {
@@ -60,12 +78,28 @@ pub(super) fn fit_planes(planes: &[u8], stored: [usize; 3], input: [usize; 3], o
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     #[test]
     fn grey_becomes_colour_by_repetition() {
         let mut out = [0; 12];
         fit_planes(&[1, 2, 3, 4], [1, 2, 2], [3, 2, 2], &mut out);
         assert_eq!(out, [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]);
+    }
+
+    /// Values of PIL 13: `Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))`.
+    #[rstest]
+    #[case([255, 0, 0], 76)]
+    #[case([0, 255, 0], 150)]
+    #[case([0, 0, 255], 29)]
+    #[case([255, 255, 255], 255)]
+    #[case([12, 200, 77], 130)]
+    #[case([1, 1, 2], 1)]
+    #[case([254, 3, 129], 92)]
+    fn colour_becomes_grey_by_rec_601(#[case] colour: [u8; 3], #[case] wanted: u8) {
+        let mut out = [0];
+        fit_planes(&colour, [3, 1, 1], [1, 1, 1], &mut out);
+        assert_eq!(out, [wanted]);
     }
 
     #[test]
