@@ -1,21 +1,31 @@
 /*!
 Images and labels.
 
-What may live here: the loaders (CIFAR, IDX, image folders), the synthetic set, preprocessing, and
-the choice of disjoint train, calibration and test sets. Pixels stay bytes until a network wants
+What may live here: the loaders (CIFAR, IDX, NumPy archives, image folders, tables, tar archives), the
+synthetic set, preprocessing, NumPy's files, and the choice of disjoint train, calibration and test
+sets. Pixels stay bytes until a network wants
 them; a file that is short, mislabelled or odd is an error with its name and record.
 */
 
+mod arrays;
 mod cifar;
 mod error;
 mod folder;
 mod idx;
+mod labels;
 mod load;
 pub mod npy;
+mod npz;
+mod picture;
+mod pictures;
 mod pixels;
 mod preprocess;
+mod recognise;
+mod shards;
+mod source;
 mod split;
 pub mod synthetic;
+mod table;
 
 pub use error::DataError;
 pub use load::{LoadOptions, LoadedData, Progress};
@@ -32,15 +42,42 @@ pub enum Source {
         /// Seed of every image.
         seed: u64,
     },
-    /// Folder with `data_batch_1..5.bin` and `test_batch.bin`.
+    /// Folder with `data_batch_1..5.bin` and `test_batch.bin`, or with the pickles of the Python
+    /// version (`data_batch_1..5`, `test_batch`, `batches.meta`), or the one they were unpacked in.
     Cifar10(PathBuf),
-    /// Folder with `train.bin` and `test.bin`; fine labels.
+    /// Folder with `train.bin` and `test.bin`, or with the pickles `train`, `test` and `meta`; fine
+    /// labels.
     Cifar100(PathBuf),
     /// Folder with the four IDX files, plain or gzip.
     Idx(PathBuf),
-    /// Folder with `train/<class>/…` and `test/<class>/…` in JPEG or PNG; where it has the classes
-    /// themselves instead, a seeded fifth of each class becomes the test set.
+    /// NumPy archive with `train_images`, `train_labels`, `test_images` and `test_labels` (MedMNIST), or
+    /// `x_train`, `y_train`, `x_test` and `y_test`; pictures as bytes `[n, h, w]` or `[n, h, w, c]`.
+    Npz(PathBuf),
+    /// Folder with `train/<class>/...` and `test/<class>/...` (also Training, val, validation, ...) in
+    /// JPEG, PNG, BMP or PNM; where it has one of the two or the classes themselves instead, a seeded
+    /// fifth of each class becomes the test set.
     ImageFolder(PathBuf),
+    /// Table (CSV, tab-separated, or `path label` per line) of pictures and labels, its paths from its
+    /// own folder on; a column `split` or tables called train and test tell the sides.
+    Table(PathBuf),
+    /// Tar archive, or folder of them, with `key.jpg` and `key.cls` for each sample (WebDataset).
+    Tar(PathBuf),
+}
+
+impl Source {
+    /// Where the data set lies, if it is stored.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Source::Synthetic { .. } => None,
+            Source::Cifar10(path)
+            | Source::Cifar100(path)
+            | Source::Idx(path)
+            | Source::Npz(path)
+            | Source::ImageFolder(path)
+            | Source::Table(path)
+            | Source::Tar(path) => Some(path),
+        }
+    }
 }
 
 /// How pixels (0 to 255) become the network's input: `(x · scale − mean) / std` for each channel.
@@ -81,6 +118,17 @@ pub enum Layout {
     Nhwc,
 }
 
+impl Layout {
+    /// The layout of one image of these extents, where the place of its 1 or 3 channels tells.
+    pub fn of(sample: &[usize]) -> Option<Layout> {
+        match *sample {
+            [1 | 3, _, _] => Some(Layout::Nchw),
+            [_, _, 1 | 3] => Some(Layout::Nhwc),
+            _ => None,
+        }
+    }
+}
+
 /// Where the calibration images come from (they must be unseen by the backbone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Calibration {
@@ -100,4 +148,21 @@ pub enum Set {
     Calibration,
     /// Seen only for a chosen plan, beside the measurement.
     Test,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Layout;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&[3, 32, 32], Some(Layout::Nchw))]
+    #[case(&[1, 28, 28], Some(Layout::Nchw))]
+    #[case(&[32, 32, 3], Some(Layout::Nhwc))]
+    #[case(&[28, 28, 1], Some(Layout::Nhwc))]
+    #[case(&[12, 32, 32], None)]
+    #[case(&[768], None)]
+    fn a_layout_is_told_by_the_channels(#[case] sample: &[usize], #[case] wanted: Option<Layout>) {
+        assert_eq!(Layout::of(sample), wanted);
+    }
 }

@@ -19,7 +19,7 @@ pub struct SessionArgs {
     /// Input of a built-in network given with --model; the session's, or its paper's, if left out.
     #[arg(long, value_name = "CxHxW", requires = "model")]
     input: Option<InputShape>,
-    /// In place of the session's images: `synthetic`, or a folder.
+    /// In place of the session's images: `synthetic`, or a folder or file, told by what is in it.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<DataArg>,
     /// In place of the session's threshold, 0 to 1.

@@ -29,8 +29,8 @@ pub struct TrainArgs {
     /// inceptionv3, resnet8, resnet14, resnet20.
     #[arg(long)]
     model: Option<String>,
-    /// The images: `synthetic`, or a folder with CIFAR or IDX files or a folder a class; in place
-    /// of the session's where there is one.
+    /// The images: `synthetic`, or a folder or file, told by what is in it; in place of the
+    /// session's where there is one.
     #[arg(long, value_name = "DIR|synthetic")]
     data: Option<DataArg>,
     /// The ONNX file to write.
@@ -306,8 +306,8 @@ fn load(
         [input] => graph.value(*input).shape.sample(),
         _ => None,
     };
-    if args.session.is_none() && matches!(sample.as_deref(), Some([_, _, 1 | 3])) {
-        lesson.preprocessing.layout = Layout::Nhwc;
+    if let (None, Some(layout)) = (&args.session, sample.as_deref().and_then(Layout::of)) {
+        lesson.preprocessing.layout = layout;
     }
     let input = match (sample.as_deref(), lesson.preprocessing.layout) {
         (Some(&[c, h, w]), Layout::Nchw) | (Some(&[h, w, c]), Layout::Nhwc) => [c, h, w],
@@ -340,6 +340,7 @@ fn load(
         cancel,
     )?;
     stage.done(&format!("{} classes", data.classes()));
+    data.notes().iter().for_each(|note| eprintln!("{note}"));
     if let (ModelSource::Zoo { classes, .. }, true) = (&mut lesson.model, lesson.any_classes)
         && *classes != data.classes()
     {

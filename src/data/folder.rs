@@ -1,248 +1,348 @@
-/*! Folders of JPEG and PNG pictures of any size, one folder a class. */
+/*!
+Folders of pictures, in the layouts people keep them in:
+
+- `train/<class>/...` and `test/<class>/...`, also by other names (Training, val, validation, ...);
+- `<class>/...` alone, or one side alone: a seeded part of each class becomes the test side;
+- pictures in one folder with a table of their labels ([`super::table`]).
+
+A class has every picture below its folder, however deep. What is left out is noted.
+*/
 
 use super::DataError;
-use super::error::FETCH_AGAIN;
-use super::load::{Images, Side};
-use super::pixels::fit;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use super::labels::Classes;
+use super::picture::{DECODED, OTHERS};
+use super::pictures::{Listed, Pictures, Place};
+use super::table;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Of a folder without `train/` and `test/`, one picture in so many becomes a test picture.
-const TEST_ONE_IN: usize = 5;
+/// Names of the side to train on, the preferred first.
+pub(super) const TRAIN: [&str; 2] = ["train", "training"];
+/// Names of the side to test on, the preferred first.
+pub(super) const TEST: [&str; 5] = ["test", "testing", "val", "valid", "validation"];
+/// Folders within one another below a class; a link in a circle ends here.
+const DEEPEST: usize = 8;
+/// Names that one note lists.
+const LISTED: usize = 3;
+const LAYOUT: &str = "the folder must hold train/<class>/... and test/<class>/... (or val/), \
+                      or <class>/... folders alone, or pictures with a table of their labels";
 
+/// What a folder holds, sorted by name, hidden entries left out.
 #[derive(Debug, Default)]
-struct Files {
-    paths: Vec<PathBuf>,
-    labels: Vec<u16>,
+pub(super) struct Entries {
+    pub folders: Vec<(String, PathBuf)>,
+    pub files: Vec<(String, PathBuf)>,
 }
 
-/// A folder of pictures, listed; they are decoded when they are chosen.
-#[derive(Debug)]
-pub(super) struct Folder {
-    names: Vec<String>,
-    train: Files,
-    test: Files,
+/// Pictures by the name of their class, and what was left out.
+#[derive(Debug, Default)]
+struct Half {
+    classes: BTreeMap<String, Vec<PathBuf>>,
+    /// Whether the names are the labels of a table.
+    from_table: bool,
+    notes: Vec<String>,
 }
 
-impl Folder {
-    pub fn open(folder: &Path, seed: u64) -> Result<Self, DataError> {
-        let (train_folder, test_folder) = (folder.join("train"), folder.join("test"));
-        match (train_folder.is_dir(), test_folder.is_dir()) {
-            (true, true) => {
-                let train = classes(&train_folder)?;
-                let test = classes(&test_folder)?;
-                let names: Vec<String> = train.iter().map(|(name, _)| name.clone()).collect();
-                let lacks = |of: &[(String, Vec<PathBuf>)], name: &str| {
-                    !of.iter().any(|(other, _)| other == name)
-                };
-                for (name, here, there, where_to) in test
-                    .iter()
-                    .map(|(name, _)| (name, &test_folder, &train, &train_folder))
-                    .chain(
-                        train
-                            .iter()
-                            .map(|(name, _)| (name, &train_folder, &test, &test_folder)),
-                    )
-                {
-                    if lacks(there, name) {
-                        return Err(DataError::file(
-                            &here.join(name),
-                            format!("{} has no such class", where_to.display()),
-                            "both must hold the same classes",
-                        ));
-                    }
-                }
-                Ok(Folder {
-                    names,
-                    train: Files::all(train),
-                    test: Files::all(test),
-                })
-            }
-            (false, false) => Self::one_folder(folder, seed),
-            (has_train, _) => {
-                let (has, lacks) = if has_train {
-                    ("train", "test")
-                } else {
-                    ("test", "train")
-                };
-                Err(DataError::file(
-                    folder,
-                    format!("holds {has}/ but not {lacks}/"),
-                    "unpack both halves of the data set here",
-                ))
-            }
-        }
-    }
-
-    fn one_folder(folder: &Path, seed: u64) -> Result<Self, DataError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut opened = Folder {
-            names: Vec::new(),
-            train: Files::default(),
-            test: Files::default(),
+/// Opens a folder; `known` is how many classes the network has, if that is known.
+pub(super) fn open(folder: &Path, known: Option<usize>, seed: u64) -> Result<Pictures, DataError> {
+    let here = entries(folder)?;
+    let train = here.side(&TRAIN)?;
+    let test = here.side(&TEST)?;
+    let used: Vec<&str> = [&train, &test]
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| *name)
+        .collect();
+    let unused: Vec<String> = here
+        .folders
+        .iter()
+        .filter(|(name, _)| !used.contains(&name.as_str()))
+        .map(|(name, _)| format!("{name}/"))
+        .collect();
+    let plain = used == ["train", "test"] && unused.is_empty();
+    let how = match used.as_slice() {
+        [train, test] => format!("{train}/ trains and {test}/ tests"),
+        [only] => format!("{only}/ is the only side, a fifth of each class is held out to test"),
+        _ => String::new(),
+    };
+    let mut pictures = match (train, test) {
+        (Some((_, train)), Some((_, test))) => two_sides(folder, train, test, known)?,
+        (Some((_, side)), None) | (None, Some((_, side))) => one_side(folder, side, known, seed)?,
+        (None, None) => return without_sides(folder, &here, known, seed),
+    };
+    if !plain {
+        let rest = match some_of(&unused) {
+            None => String::new(),
+            Some(names) => format!("; not used: {names}"),
         };
-        for (label, (name, mut paths)) in classes(folder)?.into_iter().enumerate() {
-            if paths.len() < 2 {
-                return Err(DataError::file(
-                    &folder.join(&name),
-                    "a single picture, which can't both train and test",
-                    "add pictures of this class, or make train/ and test/ folders",
-                ));
+        pictures
+            .notes
+            .insert(0, format!("{}: {how}{rest}", folder.display()));
+    }
+    Ok(pictures)
+}
+
+/// A folder that is one side itself, or holds one folder that is a data set.
+fn without_sides(
+    folder: &Path,
+    here: &Entries,
+    known: Option<usize>,
+    seed: u64,
+) -> Result<Pictures, DataError> {
+    if let Some(classes) = class_folders(here, 2)? {
+        return one_side(folder, classes, known, seed);
+    }
+    if let Some(pictures) = table::in_folder(folder, here, known, seed)? {
+        return Ok(pictures);
+    }
+    if let [(name, only)] = here.folders.as_slice() {
+        let mut pictures = open(only, known, seed)?;
+        let note = format!("{}: the data set is in {name}/", folder.display());
+        pictures.notes.insert(0, note);
+        return Ok(pictures);
+    }
+    let names = |of: &[(String, PathBuf)]| {
+        let names: Vec<String> = of.iter().map(|(name, _)| name.clone()).collect();
+        some_of(&names).unwrap_or_else(|| "none".into())
+    };
+    Err(DataError::file(
+        folder,
+        format!(
+            "no layout that is known; its folders: {}; its files: {}",
+            names(&here.folders),
+            names(&here.files)
+        ),
+        LAYOUT,
+    ))
+}
+
+fn one_side(
+    folder: &Path,
+    half: Half,
+    known: Option<usize>,
+    seed: u64,
+) -> Result<Pictures, DataError> {
+    let classes = numbered(folder, &[&half], known)?;
+    let listed = half.listed(&classes);
+    let mut notes = half.notes;
+    notes.extend(classes.note);
+    Ok(Pictures::held_out(classes.names, &listed, seed, notes))
+}
+
+fn two_sides(
+    folder: &Path,
+    train: Half,
+    test: Half,
+    known: Option<usize>,
+) -> Result<Pictures, DataError> {
+    // A class that nothing trains is a name written in two ways, or half of a data set.
+    if let Some((name, pictures)) = test
+        .classes
+        .iter()
+        .find(|(name, _)| !train.classes.contains_key(*name))
+    {
+        let place = pictures.first().map_or(folder, PathBuf::as_path);
+        return Err(DataError::file(
+            place,
+            format!("the class {name} is not among those to train on"),
+            "both sides must have the same classes; an empty folder will do for one without pictures",
+        ));
+    }
+    let classes = numbered(folder, &[&train, &test], known)?;
+    let mut pictures = Pictures {
+        train: train.listed(&classes),
+        test: test.listed(&classes),
+        names: classes.names,
+        notes: train.notes,
+    };
+    pictures.notes.extend(test.notes);
+    pictures.notes.extend(classes.note);
+    Ok(pictures)
+}
+
+fn numbered(folder: &Path, halves: &[&Half], known: Option<usize>) -> Result<Classes, DataError> {
+    let names: BTreeSet<&str> = halves
+        .iter()
+        .flat_map(|half| half.classes.keys().map(String::as_str))
+        .collect();
+    let classes = if halves.iter().all(|half| half.from_table) {
+        Classes::by_label(names, known)
+    } else {
+        Classes::by_name(names)
+    };
+    classes.map_err(|problem| DataError::file(folder, problem, LAYOUT))
+}
+
+impl Half {
+    fn listed(&self, classes: &Classes) -> Listed {
+        let mut listed = Listed::default();
+        for (name, pictures) in &self.classes {
+            // Every name was among those counted.
+            let Some(label) = classes.of(name) else {
+                continue;
+            };
+            for picture in pictures {
+                listed.push(Place::File(picture.clone()), label);
             }
-            paths.shuffle(&mut rng);
-            let rest = paths.split_off(paths.len().div_ceil(TEST_ONE_IN));
-            opened.test.add(label, paths);
-            opened.train.add(label, rest);
-            opened.names.push(name);
         }
-        Ok(opened)
-    }
-
-    fn side(&self, side: Side) -> &Files {
-        match side {
-            Side::Train => &self.train,
-            Side::Test => &self.test,
-        }
+        listed
     }
 }
 
-impl Files {
-    fn add(&mut self, label: usize, paths: Vec<PathBuf>) {
-        // `classes` refuses more than u16 can count.
-        self.labels
-            .extend(std::iter::repeat_n(label as u16, paths.len()));
-        self.paths.extend(paths);
-    }
-
-    fn all(classes: Vec<(String, Vec<PathBuf>)>) -> Files {
-        let mut files = Files::default();
-        for (label, (_, paths)) in classes.into_iter().enumerate() {
-            files.add(label, paths);
+impl Entries {
+    /// The first folder of these names that holds classes or pictures with a table, and what it holds.
+    fn side(&self, names: &[&str]) -> Result<Option<(&str, Half)>, DataError> {
+        for wanted in names {
+            for (name, path) in &self.folders {
+                if !name.eq_ignore_ascii_case(wanted) {
+                    continue;
+                }
+                let inside = entries(path)?;
+                // Beside another folder, even one class with pictures makes a side.
+                let half = match class_folders(&inside, 1)? {
+                    Some(half) => Some(half),
+                    None => labelled(path, &inside)?,
+                };
+                if let Some(half) = half {
+                    return Ok(Some((name.as_str(), half)));
+                }
+            }
         }
-        files
+        Ok(None)
     }
 }
 
-/// Names and sorted paths of what a folder holds, hidden entries left out.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let remedy = "the folder must hold train/<class>/… and test/<class>/…, or <class>/… folders";
-    let io = |error| DataError::io(folder, error, remedy);
-    let mut found = Vec::new();
+/// A side of pictures with one table of labels.
+fn labelled(folder: &Path, here: &Entries) -> Result<Option<Half>, DataError> {
+    let Some(rows) = table::only_one(folder, here)? else {
+        return Ok(None);
+    };
+    let mut half = Half {
+        from_table: true,
+        ..Half::default()
+    };
+    for row in rows {
+        half.classes.entry(row.label).or_default().push(row.picture);
+    }
+    Ok(Some(half))
+}
+
+/// What is below class folders, if there are two or more, `least` of them with pictures.
+fn class_folders(here: &Entries, least: usize) -> Result<Option<Half>, DataError> {
+    let mut half = Half::default();
+    let mut others = Vec::new();
+    let (mut empty, mut without) = (Vec::new(), Vec::new());
+    for (name, path) in &here.folders {
+        let mut pictures = Vec::new();
+        let before = others.len();
+        below(path, 0, &mut pictures, &mut others)?;
+        if !pictures.is_empty() {
+            half.classes.insert(name.clone(), pictures);
+        } else if others.len() == before {
+            empty.push(name.clone());
+        } else {
+            without.push(format!("{name}/"));
+        }
+    }
+    if half.classes.len() < least || half.classes.len() + empty.len() < 2 {
+        return Ok(None);
+    }
+    for name in empty {
+        half.classes.insert(name, Vec::new());
+    }
+    others.extend(here.files.iter().map(|(_, path)| path.clone()));
+    let names: Vec<String> = others
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    if let Some(names) = some_of(&names) {
+        half.notes.push(format!("not pictures, left out: {names}"));
+    }
+    if let Some(names) = some_of(&without) {
+        half.notes.push(format!(
+            "folders without a picture, not taken as classes: {names}"
+        ));
+    }
+    Ok(Some(half))
+}
+
+/// Collects the pictures below a folder, and the files that are none.
+fn below(
+    folder: &Path,
+    depth: usize,
+    pictures: &mut Vec<PathBuf>,
+    others: &mut Vec<PathBuf>,
+) -> Result<(), DataError> {
+    if depth > DEEPEST {
+        return Err(DataError::file(
+            folder,
+            format!("folders more than {DEEPEST} deep below a class"),
+            "look for a link that leads back up",
+        ));
+    }
+    let here = entries(folder)?;
+    for (_, path) in here.files {
+        if is_picture(&path)? {
+            pictures.push(path);
+        } else {
+            others.push(path);
+        }
+    }
+    for (_, path) in here.folders {
+        below(&path, depth + 1, pictures, others)?;
+    }
+    Ok(())
+}
+
+/// Whether a file is a picture by its name.
+///
+/// # Errors
+/// It is one in a format that isn't decoded: left out, it would make the set smaller unseen.
+pub(super) fn is_picture(path: &Path) -> Result<bool, DataError> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+    let extension = extension.to_ascii_lowercase();
+    if OTHERS.contains(&extension.as_str()) {
+        return Err(DataError::file(
+            path,
+            format!("a picture in the format .{extension}; JPEG, PNG, BMP and PNM can be decoded"),
+            "convert it, or move it out of the data set",
+        ));
+    }
+    Ok(DECODED.contains(&extension.as_str()))
+}
+
+/// What a folder holds.
+pub(super) fn entries(folder: &Path) -> Result<Entries, DataError> {
+    let io = |error| DataError::io(folder, error, LAYOUT);
+    let mut found = Entries::default();
     for entry in std::fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = entry.file_name().into_string().map_err(|name| {
             DataError::file(&folder.join(name), "a name that isn't UTF-8", "rename it")
         })?;
-        if !name.starts_with('.') {
-            found.push((name, entry.path()));
+        // The second is what macOS adds to its archives.
+        if name.starts_with('.') || name == "__MACOSX" {
+            continue;
         }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn classes(folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>, DataError> {
-    let mut found = Vec::new();
-    for (name, path) in entries(folder)? {
-        if !path.is_dir() {
-            return Err(DataError::file(
-                &path,
-                "a file where class folders were expected",
-                "move it out of the data set, or into the folder of its class",
-            ));
-        }
-        let mut pictures = Vec::new();
-        for (_, path) in entries(&path)? {
-            let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-            if !["jpg", "jpeg", "png"].contains(&extension.to_ascii_lowercase().as_str()) {
-                return Err(DataError::file(
-                    &path,
-                    "neither JPEG nor PNG by its name",
-                    "convert it, or move it out of the data set",
-                ));
-            }
-            pictures.push(path);
-        }
-        if pictures.is_empty() {
-            return Err(DataError::file(
-                &path,
-                "a class without a picture",
-                "add some, or remove the folder",
-            ));
-        }
-        found.push((name, pictures));
-    }
-    if found.len() < 2 || found.len() > usize::from(u16::MAX) {
-        return Err(DataError::file(
-            folder,
-            format!(
-                "{} class folders; 2 to 65535 can be told apart",
-                found.len()
-            ),
-            "the folder must hold train/<class>/… and test/<class>/…, or <class>/… folders",
-        ));
-    }
-    Ok(found)
-}
-
-/// Whether a JPEG ends: decoders fill up what is missing with grey and say nothing. Within the
-/// compressed data 0xff is always followed by a stuffed 0 or a marker, so an end marker behind the
-/// first scan header is a true one (thumbnails lie before it).
-fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[marker, kind, high, low]) = bytes.get(at..at + 4) {
-        if marker != 0xff {
-            return false;
-        }
-        if kind == 0xff {
-            at += 1;
-        } else if kind == 0xda {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+        let path = entry.path();
+        if path.is_dir() {
+            found.folders.push((name, path));
         } else {
-            at += 2 + usize::from(u16::from_be_bytes([high, low]));
+            found.files.push((name, path));
         }
     }
-    false
+    found.folders.sort();
+    found.files.sort();
+    Ok(found)
 }
 
-impl Images for Folder {
-    fn class_names(&self) -> Vec<String> {
-        self.names.clone()
-    }
-
-    fn labels(&self, side: Side) -> &[u16] {
-        &self.side(side).labels
-    }
-
-    fn decode(
-        &self,
-        side: Side,
-        index: usize,
-        input: [usize; 3],
-        out: &mut [u8],
-    ) -> Result<Option<f32>, DataError> {
-        let file = &self.side(side).paths[index];
-        let bytes = std::fs::read(file).map_err(|error| DataError::io(file, error, FETCH_AGAIN))?;
-        let bad = |problem: String| {
-            let remedy = "replace it, or move it out of the data set";
-            DataError::file(
-                file,
-                format!("picture {index} of its side: {problem}"),
-                remedy,
-            )
-        };
-        if bytes.is_empty() {
-            return Err(bad("the file is empty".into()));
-        }
-        // By content: a PNG named .jpg is a common accident, and harmless.
-        if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_whole(&bytes) {
-            return Err(bad(format!("a JPEG cut off at byte {}", bytes.len())));
-        }
-        let image = image::load_from_memory(&bytes).map_err(|error| bad(error.to_string()))?;
-        fit(&image, input, out);
-        Ok(None)
+/// The first few names and how many more there are; nothing of none.
+pub(super) fn some_of(names: &[String]) -> Option<String> {
+    let first = names.get(..names.len().min(LISTED))?.join(", ");
+    match names.len() {
+        0 => None,
+        n if n <= LISTED => Some(first),
+        n => Some(format!("{first} and {} more", n - LISTED)),
     }
 }
 
@@ -251,11 +351,19 @@ mod tests {
     use super::super::{Calibration, LoadOptions, LoadedData, Set, Source};
     use super::*;
     use crate::engine::Cancel;
+    use pretty_assertions::assert_eq;
+    use rstest::rstest;
 
     fn picture(path: &Path, value: u8) {
         let image = image::RgbImage::from_fn(20, 10, |x, _| image::Rgb([value, x as u8, 9]));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        image.save(path).unwrap();
+        if path.extension().is_some_and(|e| e == "jpg") {
+            use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
+            let (format, chroma) = (PixelFormat::Rgb, Subsampling::S420);
+            std::fs::write(path, compress(&image, 20, 10, format, 90, chroma).unwrap()).unwrap();
+        } else {
+            image.save(path).unwrap();
+        }
     }
 
     fn folder() -> tempfile::TempDir {
@@ -267,6 +375,21 @@ mod tests {
                 picture(&dir.path().join("train").join(&name), 100 * label as u8);
                 picture(&dir.path().join("test").join(&name), 100 * label as u8);
             }
+        }
+        dir
+    }
+
+    /// A folder with empty pictures of these paths and files of these contents.
+    fn laid_out(paths: &[&str], files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in paths
+            .iter()
+            .map(|path| (*path, ""))
+            .chain(files.iter().copied())
+        {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
         }
         dir
     }
@@ -293,6 +416,7 @@ mod tests {
         let data = load(folder().path()).unwrap();
         assert_eq!(data.class_names(), ["ant", "bee"]);
         assert_eq!((data.len(Set::Train), data.len(Set::Test)), (6, 8));
+        assert_eq!(data.notes(), &[] as &[String]);
         for i in 0..8 {
             let red = data.pixels(Set::Test, i)[0];
             let wanted = if data.label(Set::Test, i) == 0 {
@@ -312,6 +436,68 @@ mod tests {
         assert_eq!(data.len(Set::Train) + data.len(Set::Calibration), 6);
     }
 
+    /// Pictures of the classes on both sides, and a part of a note, or of the error.
+    #[rstest]
+    #[case::usual(&["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"], &[], Ok(([1, 1], [1, 1])), "")]
+    #[case::val(&["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"], &[], Ok(([1, 1], [1, 1])), "train/ trains and val/ tests")]
+    #[case::three(&["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "test/a/1.png", "test/b/1.png"], &[], Ok(([1, 1], [1, 1])), "not used: val/")]
+    #[case::unlabelled_test(&["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "test/1.png"], &[], Ok(([1, 1], [1, 1])), "train/ trains and val/ tests; not used: test/")]
+    #[case::other_words(&["Training/a/1.png", "Training/b/1.png", "Testing/a/1.png", "Testing/b/1.png"], &[], Ok(([1, 1], [1, 1])), "Training/ trains and Testing/ tests")]
+    #[case::deeper(&["train/a/images/1.png", "train/b/x/y/1.png", "test/a/images/1.png", "test/b/1.png"], &[], Ok(([1, 1], [1, 1])), "")]
+    #[case::class_called_train(&["bus/1.png", "bus/2.png", "train/1.png", "train/2.png", "train/3.png"], &[], Ok(([1, 2], [1, 1])), "")]
+    #[case::train_alone(&["train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png"], &[], Ok(([1, 1], [1, 1])), "train/ is the only side")]
+    #[case::val_alone(&["val/a/1.png", "val/a/2.png", "val/b/1.png", "val/b/2.png"], &[], Ok(([1, 1], [1, 1])), "val/ is the only side")]
+    #[case::in_one_folder(&["set/a/1.png", "set/a/2.png", "set/b/1.png", "set/b/2.png"], &[], Ok(([1, 1], [1, 1])), "the data set is in set/")]
+    #[case::files_of_others(&["train/a/1.png", "train/b/1.ppm", "test/a/1.png", "test/b/1.png"], &[("train/a/boxes.txt", ""), ("train/b/GT.csv", ""), ("test/readme", "")], Ok(([1, 1], [1, 1])), "not pictures, left out: ")]
+    #[case::no_classes_folder(&["a/1.png", "a/2.png", "b/1.png", "b/2.png"], &[("annotations/1.xml", "")], Ok(([1, 1], [1, 1])), "not taken as classes: annotations/")]
+    #[case::webp(&["a/1.png", "a/2.webp", "b/1.png", "b/2.png"], &[], Err(()), "2.webp: a picture in the format .webp")]
+    #[case::unknown_class(&["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/B/1.png"], &[], Err(()), "the class B is not among those to train on")]
+    #[case::not_tested(&["train/a/1.png", "train/b/1.png", "train/b/2.png", "test/a/1.png", "test/c/readme"], &[], Ok(([1, 1], [0, 1])), "train/ is the only side, a fifth of each class is held out to test; not used: test/")]
+    #[case::nothing(&["readme"], &[], Err(()), "its folders: none; its files: readme")]
+    fn layouts(
+        #[case] paths: &[&str],
+        #[case] files: &[(&str, &str)],
+        #[case] wanted: Result<([usize; 2], [usize; 2]), ()>,
+        #[case] says: &str,
+    ) {
+        let dir = laid_out(paths, files);
+        let found = open(dir.path(), None, 5);
+        let said = match &found {
+            Ok(pictures) => pictures.notes.join("\n"),
+            Err(error) => error.to_string(),
+        };
+        let counts = |listed: &Listed| {
+            [0, 1].map(|class| {
+                listed
+                    .labels
+                    .iter()
+                    .filter(|&&label| label == class)
+                    .count()
+            })
+        };
+        let counts = found
+            .map(|found| (counts(&found.train), counts(&found.test)))
+            .map_err(|_| ());
+        assert_eq!(counts, wanted, "{said}");
+        assert!(
+            said.contains(says) && said.is_empty() == says.is_empty(),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn an_empty_class_is_warned_of() {
+        let dir = folder();
+        for side in ["train", "test"] {
+            std::fs::create_dir_all(dir.path().join(side).join("cat")).unwrap();
+        }
+        picture(&dir.path().join("train/cat/0.png"), 1);
+        let data = load(dir.path()).unwrap();
+        assert_eq!(data.class_names(), ["ant", "bee", "cat"]);
+        assert_eq!(data.notes(), ["1 class of 3 has no image to test: cat"]);
+        assert_eq!(data.per_class(Set::Test), [4, 4, 0]);
+    }
+
     #[test]
     fn bad_pictures_are_named() {
         let whole = std::fs::read(folder().path().join("train/ant/1.jpg")).unwrap();
@@ -322,15 +508,23 @@ mod tests {
                 whole[..whole.len() - 20].to_vec(),
                 "a JPEG cut off at byte",
             ),
-            ("test/ant/1.jpg", b"hello, I am text".to_vec(), "picture"),
-            ("test/ant/0.png", png[..png.len() / 2].to_vec(), "picture"),
-            ("test/ant/0.png", Vec::new(), "the file is empty"),
-            ("test/ant/notes.txt", b"x".to_vec(), "neither JPEG nor PNG"),
             (
-                "test/notes.txt",
-                b"x".to_vec(),
-                "a file where class folders",
+                "test/ant/1.jpg",
+                b"hello, I am text".to_vec(),
+                "not a picture by its first bytes",
             ),
+            (
+                "test/ant/1.jpg",
+                b"<!DOCTYPE html><title>Sign in</title>".to_vec(),
+                "a web page (HTML); JPEG",
+            ),
+            (
+                "test/ant/1.jpg",
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:0".to_vec(),
+                "git lfs pull",
+            ),
+            ("test/ant/0.png", png[..png.len() / 2].to_vec(), "0.png"),
+            ("test/ant/0.png", Vec::new(), "the file is empty"),
         ] {
             let dir = folder();
             std::fs::write(dir.path().join(name), bytes).unwrap();
@@ -343,21 +537,17 @@ mod tests {
     }
 
     #[test]
-    fn odd_folders_are_named() {
+    fn a_link_in_a_circle_ends() {
         let dir = folder();
-        picture(&dir.path().join("test/cat/0.png"), 1);
+        std::os::unix::fs::symlink(dir.path().join("train"), dir.path().join("train/ant/up"))
+            .unwrap();
         let text = load(dir.path()).unwrap_err().to_string();
-        assert!(
-            text.contains("test/cat") && text.contains("no such class"),
-            "{text}"
-        );
-        std::fs::remove_file(dir.path().join("test/cat/0.png")).unwrap();
-        let text = load(dir.path()).unwrap_err().to_string();
-        assert!(text.contains("a class without a picture"), "{text}");
-        std::fs::remove_dir_all(dir.path().join("test")).unwrap();
-        let text = load(dir.path()).unwrap_err().to_string();
-        assert!(text.contains("holds train/ but not test/"), "{text}");
-        let text = load(&dir.path().join("nowhere")).unwrap_err().to_string();
+        assert!(text.contains("a link that leads back up"), "{text}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let text = load(Path::new("/no/such/nowhere")).unwrap_err().to_string();
         assert!(text.contains("nowhere"), "{text}");
     }
 }

@@ -4,9 +4,8 @@ for labels), the dimensions as u32, then bytes. Plain or gzip, told apart by con
 */
 
 use super::DataError;
+use super::arrays::{Arrays, Half};
 use super::error::FETCH_AGAIN;
-use super::load::{Images, Side};
-use super::pixels::fit_planes;
 use flate2::read::MultiGzDecoder;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,74 +15,58 @@ const LABELS: u32 = 0x0801;
 /// No data set of this format comes near; a header that says more is damaged.
 const LARGEST: u64 = 8 << 30;
 
-#[derive(Debug)]
-struct Half {
-    labels: Vec<u16>,
-    pixels: Vec<u8>,
-    extents: [usize; 2],
-}
-
-/// The four files of an IDX folder, read and checked.
-#[derive(Debug)]
-pub(super) struct Idx {
-    classes: usize,
-    train: Half,
-    test: Half,
-}
-
-impl Idx {
-    pub fn open(folder: &Path) -> Result<Self, DataError> {
-        let (train, train_labels) = Half::read(folder, "train")?;
-        let (test, test_labels) = Half::read(folder, "t10k")?;
-        // The format doesn't say how many classes there are; the training labels do.
-        let classes = usize::from(train.labels.iter().copied().max().unwrap_or(0)) + 1;
-        if let Some(record) = test.labels.iter().position(|&l| usize::from(l) >= classes) {
-            return Err(DataError::Record {
-                problem: format!(
-                    "label {}, but the labels of {} go from 0 to {}",
-                    test.labels[record],
-                    train_labels.display(),
-                    classes - 1
-                ),
-                file: test_labels,
-                record,
-                offset: 8 + record as u64,
-                remedy: FETCH_AGAIN,
-            });
-        }
-        Ok(Idx {
-            classes,
-            train,
-            test,
-        })
+/// Reads and checks the four files of an IDX folder.
+pub(super) fn open(folder: &Path) -> Result<Arrays, DataError> {
+    let (train, train_labels) = half(folder, "train")?;
+    let (test, test_labels) = half(folder, "t10k")?;
+    // The format doesn't say how many classes there are; the training labels do.
+    let classes = train.labels.iter().copied().max().unwrap_or(0) + 1;
+    if let Some(record) = test.labels.iter().position(|&label| label >= classes) {
+        return Err(DataError::Record {
+            problem: format!(
+                "label {}, but the labels of {} go from 0 to {}",
+                test.labels[record],
+                train_labels.display(),
+                classes - 1
+            ),
+            file: test_labels,
+            record,
+            offset: 8 + record as u64,
+            remedy: FETCH_AGAIN,
+        });
     }
+    Ok(Arrays {
+        names: (0..classes).map(|class| class.to_string()).collect(),
+        train,
+        test,
+        notes: Vec::new(),
+    })
 }
 
-impl Half {
-    fn read(folder: &Path, prefix: &str) -> Result<(Half, PathBuf), DataError> {
-        let images = find(folder, prefix, "images", 3)?;
-        let labels = find(folder, prefix, "labels", 1)?;
-        let (extents, pixels) = read(&images, IMAGES)?;
-        let (count, bytes) = read(&labels, LABELS)?;
-        if count[0] != extents[0] {
-            return Err(DataError::file(
-                &labels,
-                format!(
-                    "{} labels for the {} images of {}",
-                    count[0],
-                    extents[0],
-                    images.display()
-                ),
-                "the two files don't belong together: fetch both again",
-            ));
-        }
-        let half = Half {
-            labels: bytes.into_iter().map(u16::from).collect(),
-            pixels,
-            extents: [extents[1], extents[2]],
-        };
-        Ok((half, labels))
+/// A side, and the file of its labels.
+fn half(folder: &Path, prefix: &str) -> Result<(Half, PathBuf), DataError> {
+    let images = find(folder, prefix, "images", 3)?;
+    let labels = find(folder, prefix, "labels", 1)?;
+    let (extents, pixels) = read(&images, IMAGES)?;
+    let (count, bytes) = read(&labels, LABELS)?;
+    if count[0] != extents[0] {
+        return Err(DataError::file(
+            &labels,
+            format!(
+                "{} labels for the {} images of {}",
+                count[0],
+                extents[0],
+                images.display()
+            ),
+            "the two files don't belong together: fetch both again",
+        ));
     }
+    let half = Half {
+        labels: bytes.into_iter().map(u16::from).collect(),
+        pixels,
+        stored: [1, extents[1], extents[2]],
+    };
+    Ok((half, labels))
 }
 
 /// The file under any of the names it goes by.
@@ -196,39 +179,9 @@ fn read(file: &Path, magic: u32) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     Ok((extents, data))
 }
 
-impl Images for Idx {
-    fn class_names(&self) -> Vec<String> {
-        (0..self.classes).map(|class| class.to_string()).collect()
-    }
-
-    fn labels(&self, side: Side) -> &[u16] {
-        match side {
-            Side::Train => &self.train.labels,
-            Side::Test => &self.test.labels,
-        }
-    }
-
-    fn decode(
-        &self,
-        side: Side,
-        index: usize,
-        input: [usize; 3],
-        out: &mut [u8],
-    ) -> Result<Option<f32>, DataError> {
-        let half = match side {
-            Side::Train => &self.train,
-            Side::Test => &self.test,
-        };
-        let [height, width] = half.extents;
-        let size = height * width;
-        let pixels = &half.pixels[index * size..(index + 1) * size];
-        fit_planes(pixels, [1, height, width], input, out);
-        Ok(None)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::source::{Images, Side};
     use super::*;
     use std::io::Write;
 
@@ -269,7 +222,7 @@ mod tests {
 
     #[test]
     fn reads_plain_and_gzip() {
-        let idx = Idx::open(folder().path()).unwrap();
+        let idx = open(folder().path()).unwrap();
         assert_eq!(idx.labels(Side::Train), [0, 4, 2]);
         assert_eq!(idx.class_names().len(), 5);
         let mut out = [0; 12];
@@ -330,7 +283,7 @@ mod tests {
         ] {
             let dir = folder();
             std::fs::write(dir.path().join(name), bytes).unwrap();
-            let text = Idx::open(dir.path()).unwrap_err().to_string();
+            let text = open(dir.path()).unwrap_err().to_string();
             assert!(
                 text.contains(name) && text.contains(wanted),
                 "{wanted}: {text}"

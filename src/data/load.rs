@@ -2,12 +2,11 @@
 A data set in memory: the pixels of the three sets as bytes at the network's size, and their labels.
 */
 
-use super::cifar::Cifar;
-use super::folder::Folder;
-use super::idx::Idx;
+use super::source::{Images, Side};
 use super::split::{self, Chosen};
 use super::synthetic::Synthetic;
 use super::{Calibration, DataError, Preprocessing, Set, Source};
+use super::{cifar, folder, idx, npz, shards, table};
 use crate::engine::Cancel;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -44,28 +43,6 @@ pub struct Progress {
     pub set: Set,
 }
 
-/// The side of a stored data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Train,
-    Test,
-}
-
-/// A stored data set, opened and checked, its pictures not yet decoded.
-pub(super) trait Images: Sync {
-    fn class_names(&self) -> Vec<String>;
-    /// Labels, all below the count of classes.
-    fn labels(&self, side: Side) -> &[u16];
-    /// Writes picture `index` into `out` as `[c, h, w]`; returns its difficulty where known.
-    fn decode(
-        &self,
-        side: Side,
-        index: usize,
-        input: [usize; 3],
-        out: &mut [u8],
-    ) -> Result<Option<f32>, DataError>;
-}
-
 #[derive(Debug, Default)]
 struct Stored {
     pixels: Vec<u8>,
@@ -81,6 +58,7 @@ pub struct LoadedData {
     class_names: Vec<String>,
     sets: [Stored; 3],
     available: [usize; 3],
+    notes: Vec<String>,
 }
 
 fn slot(set: Set) -> usize {
@@ -89,6 +67,37 @@ fn slot(set: Set) -> usize {
         Set::Calibration => 1,
         Set::Test => 2,
     }
+}
+
+fn counts(labels: &[u16], classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        counts[usize::from(label)] += 1;
+    }
+    counts
+}
+
+/// A warning about the classes that have no image among `labels`.
+fn without(labels: &[u16], names: &[String], to: &str) -> Option<String> {
+    let counts = counts(labels, names.len());
+    let empty: Vec<String> = names
+        .iter()
+        .zip(&counts)
+        .filter(|(_, count)| **count == 0)
+        .map(|(name, _)| name.clone())
+        .collect();
+    folder::some_of(&empty).map(|names| {
+        let (classes, have) = if empty.len() == 1 {
+            ("class", "has")
+        } else {
+            ("classes", "have")
+        };
+        format!(
+            "{} {classes} of {} {have} no image to {to}: {names}",
+            empty.len(),
+            counts.len()
+        )
+    })
 }
 
 impl LoadedData {
@@ -110,24 +119,18 @@ impl LoadedData {
                  of at least one pixel"
             )));
         }
-        match source {
-            Source::Synthetic { seed } => {
-                Self::decode(&Synthetic::new(*seed), options, progress, cancel)
-            }
-            Source::Cifar10(folder) => {
-                Self::decode(&Cifar::open_10(folder)?, options, progress, cancel)
-            }
-            Source::Cifar100(folder) => {
-                Self::decode(&Cifar::open_100(folder)?, options, progress, cancel)
-            }
-            Source::Idx(folder) => Self::decode(&Idx::open(folder)?, options, progress, cancel),
-            Source::ImageFolder(folder) => Self::decode(
-                &Folder::open(folder, options.seed)?,
-                options,
-                progress,
-                cancel,
-            ),
-        }
+        let (known, seed) = (options.classes, options.seed);
+        let images: Box<dyn Images> = match source {
+            Source::Synthetic { seed } => Box::new(Synthetic::new(*seed)),
+            Source::Cifar10(folder) => Box::new(cifar::open_10(folder)?),
+            Source::Cifar100(folder) => Box::new(cifar::open_100(folder)?),
+            Source::Idx(folder) => Box::new(idx::open(folder)?),
+            Source::Npz(file) => Box::new(npz::open(file, known, seed)?),
+            Source::ImageFolder(folder) => Box::new(folder::open(folder, known, seed)?),
+            Source::Table(path) => Box::new(table::open(path, known, seed)?),
+            Source::Tar(path) => Box::new(shards::open(path, known, seed)?),
+        };
+        Self::decode(&*images, options, progress, cancel)
     }
 
     fn decode(
@@ -145,6 +148,15 @@ impl LoadedData {
                  that belong together",
                 class_names.len()
             )));
+        }
+        let mut notes = images.notes().to_vec();
+        for (side, name) in [(Side::Train, "train"), (Side::Test, "test")] {
+            if images.labels(side).is_empty() {
+                return Err(DataError::Request(format!(
+                    "no image to {name}; a class needs two images to have one held out to test"
+                )));
+            }
+            notes.extend(without(images.labels(side), &class_names, name));
         }
         let Chosen {
             train,
@@ -192,11 +204,15 @@ impl LoadedData {
                 progress(Progress { done, total, set });
             }
         }
+        if options.train.is_some() {
+            notes.extend(without(&sets[0].labels, &class_names, "train, as drawn"));
+        }
         Ok(LoadedData {
             input: options.input,
             class_names,
             sets,
             available,
+            notes,
         })
     }
 
@@ -249,6 +265,17 @@ impl LoadedData {
     /// Names of the classes, in the order of their labels.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
+    }
+
+    /// Images of each class of a set, in the order of the classes.
+    pub fn per_class(&self, set: Set) -> Vec<usize> {
+        counts(self.labels(set), self.classes())
+    }
+
+    /// Sentences for the user: what of the source was left out or taken in an unusual way, and which
+    /// classes have no image.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// SHA-256 (hex) over shape, pixels and labels of a set; computed once.

@@ -76,6 +76,30 @@ pub(super) fn choose(
     })
 }
 
+/// Of a side that must give both, one picture in so many becomes a test picture.
+const TEST_ONE_IN: usize = 5;
+
+/// Parts one side in two: a seeded fifth of each class to test, the rest to train. The only picture
+/// of a class trains.
+pub(super) fn hold_out(labels: &[u16], classes: usize, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut by_class = vec![Vec::new(); classes];
+    for (index, &label) in labels.iter().enumerate() {
+        by_class[usize::from(label)].push(index);
+    }
+    let (mut train, mut test) = (Vec::new(), Vec::new());
+    for mut indices in by_class {
+        indices.shuffle(&mut rng);
+        let held = match indices.len() {
+            0 | 1 => 0,
+            n => n.div_ceil(TEST_ONE_IN),
+        };
+        train.extend(indices.split_off(held));
+        test.extend(indices);
+    }
+    (train, test)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +125,19 @@ mod tests {
             prop_assert_eq!(other, &(0..whole).collect::<Vec<_>>());
             prop_assert_eq!(&chosen, &choose(train, test, calibration, (None, None), seed).unwrap());
         }
+    }
+
+    #[test]
+    fn a_fifth_of_each_class_is_held_out() {
+        let labels = [[0; 10].as_slice(), &[1; 4], &[3; 1]].concat();
+        let (train, test) = hold_out(&labels, 4, 7);
+        let count = |of: &[usize], class| of.iter().filter(|&&i| labels[i] == class).count();
+        assert_eq!([0, 1, 3].map(|class| count(&test, class)), [2, 1, 0]);
+        assert_eq!([0, 1, 3].map(|class| count(&train, class)), [8, 3, 1]);
+        let mut all = [train.clone(), test].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..15).collect::<Vec<_>>());
+        assert_ne!(train, hold_out(&labels, 4, 8).0);
     }
 
     #[test]

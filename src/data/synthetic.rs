@@ -7,8 +7,8 @@ its own. So a network needs its depth, and an early exit is right on the plain i
 */
 
 use super::DataError;
-use super::load::{Images, Side};
 use super::pixels::fit_planes;
+use super::source::{Images, Side};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::f32::consts::TAU;

@@ -225,18 +225,22 @@ impl Course<'_> {
             |data: &LoadedData| {
                 let [train, calibration, test] =
                     [Set::Train, Set::Calibration, Set::Test].map(|set| data.len(set));
-                format!("{train} images to train, {calibration} to calibrate, {test} to test")
+                let per_class = data.per_class(Set::Train);
+                let least = per_class.iter().min().copied().unwrap_or(0);
+                let most = per_class.iter().max().copied().unwrap_or(0);
+                format!(
+                    "{train} images to train ({least} to {most} per class of {}), {calibration} to \
+                     calibrate, {test} to test",
+                    per_class.len()
+                )
             },
             |teller| {
                 let mut progress = |p: crate::data::Progress| {
                     teller.progress(p.done as usize, p.total as usize, "images");
                 };
-                Ok(LoadedData::load(
-                    &session.data,
-                    &load,
-                    &mut progress,
-                    cancel,
-                )?)
+                let data = LoadedData::load(&session.data, &load, &mut progress, cancel)?;
+                data.notes().iter().for_each(|note| teller.say(note));
+                Ok(data)
             },
         )?;
         self.data = Some(data);

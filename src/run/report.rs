@@ -210,8 +210,12 @@ fn subject(found: &Findings) -> Subject {
             Source::Synthetic { seed } => format!("synthetic images, seed {seed}"),
             Source::Cifar10(_) => "CIFAR-10".to_owned(),
             Source::Cifar100(_) => "CIFAR-100".to_owned(),
-            Source::Idx(folder) | Source::ImageFolder(folder) => {
-                let name = folder.file_name().unwrap_or(folder.as_os_str());
+            Source::Idx(path)
+            | Source::Npz(path)
+            | Source::ImageFolder(path)
+            | Source::Table(path)
+            | Source::Tar(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
                 format!("images of {}", name.to_string_lossy())
             }
         },

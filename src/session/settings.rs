@@ -329,12 +329,8 @@ impl Session {
         if let ModelSource::Onnx(path) = &mut session.model {
             join(path);
         }
-        match &mut session.data {
-            Source::Synthetic { .. } => {}
-            Source::Cifar10(path)
-            | Source::Cifar100(path)
-            | Source::Idx(path)
-            | Source::ImageFolder(path) => join(path),
+        if let Some(path) = session.data.path_mut() {
+            join(path);
         }
         if let Classifier::File(path) = &mut session.exits.classifier {
             join(path);

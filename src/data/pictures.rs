@@ -1,0 +1,133 @@
+/*! Data sets of picture files, in folders or within tar archives: listed first, decoded when chosen. */
+
+use super::DataError;
+use super::error::FETCH_AGAIN;
+use super::picture::{self, Undecoded};
+use super::pixels::fit;
+use super::source::{Images, Side};
+use super::split;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where the bytes of a picture lie.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    File(PathBuf),
+    /// A part of an archive.
+    Within {
+        archive: Arc<(PathBuf, File)>,
+        entry: String,
+        offset: u64,
+        length: u64,
+    },
+}
+
+/// Pictures with their labels.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listed {
+    pub places: Vec<Place>,
+    pub labels: Vec<u16>,
+}
+
+/// Both sides, listed.
+#[derive(Debug, Default)]
+pub(super) struct Pictures {
+    pub names: Vec<String>,
+    pub train: Listed,
+    pub test: Listed,
+    pub notes: Vec<String>,
+}
+
+impl Place {
+    /// The file to name in messages.
+    fn file(&self) -> PathBuf {
+        match self {
+            Place::File(path) => path.clone(),
+            // As `tar` itself shows it: the archive, then the path within.
+            Place::Within { archive, entry, .. } => archive.0.join(entry),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, DataError> {
+        let read = match self {
+            Place::File(path) => std::fs::read(path),
+            Place::Within {
+                archive,
+                offset,
+                length,
+                ..
+            } => {
+                // The length was checked against the archive's when it was listed.
+                let mut bytes = vec![0; *length as usize];
+                archive.1.read_exact_at(&mut bytes, *offset).map(|()| bytes)
+            }
+        };
+        read.map_err(|error| DataError::io(&self.file(), error, FETCH_AGAIN))
+    }
+}
+
+impl Listed {
+    pub fn push(&mut self, place: Place, label: u16) {
+        self.places.push(place);
+        self.labels.push(label);
+    }
+
+    fn only(&self, indices: &[usize]) -> Listed {
+        let mut listed = Listed::default();
+        for &index in indices {
+            listed.push(self.places[index].clone(), self.labels[index]);
+        }
+        listed
+    }
+}
+
+impl Pictures {
+    /// From one side: a seeded fifth of each class becomes the test side.
+    pub fn held_out(names: Vec<String>, all: &Listed, seed: u64, notes: Vec<String>) -> Self {
+        let (train, test) = split::hold_out(&all.labels, names.len(), seed);
+        Pictures {
+            names,
+            train: all.only(&train),
+            test: all.only(&test),
+            notes,
+        }
+    }
+
+    fn side(&self, side: Side) -> &Listed {
+        match side {
+            Side::Train => &self.train,
+            Side::Test => &self.test,
+        }
+    }
+}
+
+impl Images for Pictures {
+    fn class_names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    fn labels(&self, side: Side) -> &[u16] {
+        &self.side(side).labels
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn decode(
+        &self,
+        side: Side,
+        index: usize,
+        input: [usize; 3],
+        out: &mut [u8],
+    ) -> Result<Option<f32>, DataError> {
+        let place = &self.side(side).places[index];
+        let image = picture::decode(&place.read()?).map_err(|Undecoded { problem, remedy }| {
+            DataError::file(&place.file(), problem, remedy)
+        })?;
+        fit(&image, input, out);
+        Ok(None)
+    }
+}
