@@ -22,6 +22,15 @@ pub enum RunError {
     #[error("the input of `{network}` is {input}, not images (channels, height, width)")]
     NoImages { network: String, input: String },
     #[error(
+        "the input of `{network}` is {input}, which fits `preprocessing: (layout: {layout:?})`; the \
+         session has the other layout"
+    )]
+    OtherLayout {
+        network: String,
+        input: String,
+        layout: crate::data::Layout,
+    },
+    #[error(
         "`{0}` is untrained, and exits over a frozen untrained network learn nothing: set \
          `training: Mixed(..)` or `Joint(..)`, or train it first with `edgelesspart train`"
     )]

@@ -70,16 +70,21 @@ impl Network {
     /// # Errors
     /// Where the network doesn't take images.
     pub fn image(&self, session: &Session) -> Result<[usize; 3], RunError> {
-        use crate::data::Layout::{Nchw, Nhwc};
-        match (
-            self.table.input.sample().as_deref(),
-            session.preprocessing.layout,
-        ) {
+        use crate::data::Layout::{self, Nchw, Nhwc};
+        let sample = self.table.input.sample();
+        let sample = sample.as_deref();
+        let (network, input) = (self.table.network.clone(), self.table.input.to_string());
+        let set = session.preprocessing.layout;
+        if let Some(layout) = sample.and_then(Layout::of).filter(|&layout| layout != set) {
+            return Err(RunError::OtherLayout {
+                network,
+                input,
+                layout,
+            });
+        }
+        match (sample, set) {
             (Some(&[c, h, w]), Nchw) | (Some(&[h, w, c]), Nhwc) => Ok([c, h, w]),
-            _ => Err(RunError::NoImages {
-                network: self.table.network.clone(),
-                input: self.table.input.to_string(),
-            }),
+            _ => Err(RunError::NoImages { network, input }),
         }
     }
 
