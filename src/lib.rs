@@ -20,8 +20,9 @@ house; data flows through the rooms in one direction, and a room knows only thos
 | [`explore`]   | many plans predicted and compared: sweep, scores, the Pareto front             |
 | [`runtime`]   | a part, its bundle, and running it; no HTTP                                    |
 | [`report`]    | what a plan gives, as text, JSON, CSV and HTML                                 |
-| [`session`]   | the RON file that holds all of it                                              |
 | [`protocol`]  | the wire between workbench and agents: messages, records, tensors, client      |
+| [`event`]     | what a run reports while it goes: stages, connections, notes, readings         |
+| [`session`]   | the RON file that holds all of it                                              |
 | [`agent`]     | the server that runs parts and jobs on a target                                |
 | [`run`]       | from a session to its report: the stages, in order, each kept when done        |
 | [`tui`]       | the workbench: state, keys, screen                                             |
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod engine;
+pub mod event;
 pub mod exits;
 pub mod explore;
 pub mod model;

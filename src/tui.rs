@@ -6,30 +6,39 @@ views that draw borrowed state, themes, and the terminal itself. It draws what t
 it, and computes nothing they could.
 
 - `term` owns the terminal, `input` reads keys, `app` is the loop between them;
-- `state` is everything on screen and what a message changes; `command` lists what keys do;
+- `message` is what the workbench is told and what it asks of the world; all others import it;
+- `state` is everything on screen, `update` what a message changes, `command` lists what keys do;
 - `views` draw the state with `widgets` in the styles of a `theme`;
-- `effects` carry out what the state asks of the world, `work` says what the rooms below do for it.
+- `effects` carry out what the state asks of the world, `ports` say what jobs others do for it, `work`
+  what it asks them.
 */
 
 mod app;
 mod command;
 mod config;
 mod effects;
+mod error;
 mod input;
+mod keymap;
+mod message;
+mod ports;
 mod state;
 mod term;
 #[cfg(test)]
 mod tests;
 mod theme;
+mod update;
 mod views;
 mod widgets;
 mod work;
 
-pub use state::explore::Explored;
+pub use error::ConfigError;
+pub use ports::{Goal, Job, JobControl, JobError, JobRunner, RunningJob};
 pub use term::color::ColorChoice;
-pub use work::{Goal, Going, HeadFacts, Job, Measured, Network, Orders, Results, Work};
+pub use work::{Explored, HeadFacts, Measured, Network, Results};
 
-use effects::{Effect, Runner, Source};
+use effects::Runner;
+use message::{Effect, Source};
 use state::State;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,27 +69,27 @@ pub enum TuiError {
     #[error("the terminal: {0}")]
     Terminal(#[from] std::io::Error),
     /// The user's configuration or theme.
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The demo that ships.
     #[error(transparent)]
     Session(#[from] crate::session::SessionError),
 }
 
-/// Opens the workbench and runs it until the user leaves; `work` carries out its jobs.
+/// Opens the workbench and runs it until the user leaves; `jobs` carries out its jobs.
 ///
 /// # Errors
 /// The terminal is none or goes wrong, or the configuration is wrong.
-pub fn run(options: &Options, work: Arc<dyn Work>) -> Result<(), TuiError> {
+pub fn run(options: &Options, jobs: Arc<dyn JobRunner>) -> Result<(), TuiError> {
     let folder = config::folder();
     let config = match &folder {
-        Some(folder) => config::read(folder).map_err(TuiError::Config)?,
+        Some(folder) => config::read(folder)?,
         None => config::Config::default(),
     };
     let name = options.theme.clone().or(config.theme.clone());
     let name = name.unwrap_or_else(|| "default".into());
-    let theme = config::theme(&name, folder.as_deref()).map_err(TuiError::Config)?;
-    let keymap = command::Keymap::new(&config.keys).map_err(TuiError::Config)?;
+    let theme = config::theme(&name, folder.as_deref())?;
+    let keymap = command::keymap(&config.keys)?;
 
     let mut state = State::new(crate::session::Session::demo()?, theme, keymap);
     state.ascii = options.ascii || config.ascii;
@@ -90,7 +99,7 @@ pub fn run(options: &Options, work: Arc<dyn Work>) -> Result<(), TuiError> {
 
     let depth = options.color.depth(|name| std::env::var(name).ok());
     let (tell, messages) = channel();
-    let mut runner = Runner::new(tell.clone(), work)?;
+    let mut runner = Runner::new(tell.clone(), jobs)?;
     let mut terminal = term::Terminal::take(depth, &tell)?;
     term::watch(&tell)?;
     if let Some(once_taken) = options.once_taken {

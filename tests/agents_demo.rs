@@ -6,9 +6,10 @@
 mod serving;
 
 use edgelesspart::engine::Cancel;
+use edgelesspart::event::{Event, Stage};
 use edgelesspart::plan::{Compression, Element, Link, Wire};
 use edgelesspart::predict::Record;
-use edgelesspart::run::{Event, Options, Stage, run};
+use edgelesspart::run::{Options, run};
 use edgelesspart::session::{Results, Session, Target, Token, Trust};
 use pretty_assertions::assert_eq;
 use serving::Agent;

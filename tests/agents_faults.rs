@@ -6,6 +6,7 @@ mod network;
 mod serving;
 
 use edgelesspart::engine::Cancel;
+use edgelesspart::event::{Event, Stage};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
@@ -13,7 +14,7 @@ use edgelesspart::protocol::message::{
     JobResult, Mode,
 };
 use edgelesspart::protocol::{Believed, Client, ClientError, wire};
-use edgelesspart::run::{Event, Options, Stage};
+use edgelesspart::run::Options;
 use edgelesspart::session::Session;
 use network::Network;
 use nix::sys::signal::Signal;
@@ -396,7 +397,7 @@ fn an_edge_that_dies_leaves_its_samples_to_the_others() {
             killed_at = Some(progress.done);
         }
         Event::Records(all) => records = all,
-        Event::Say { text, .. } => said.push(text),
+        Event::Say(told) => said.push(told.to_string()),
         _ => {}
     };
     let start = Instant::now();

@@ -5,8 +5,9 @@
 mod serving;
 
 use edgelesspart::engine::Cancel;
+use edgelesspart::event::{Event, Stage};
 use edgelesspart::predict::Record;
-use edgelesspart::run::{Event, Options, RunError, Stage, run};
+use edgelesspart::run::{Options, RunError, run};
 use edgelesspart::session::Session;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -78,7 +79,7 @@ fn go(folder: &Path, session: &str) -> Result<Told, RunError> {
     let (mut records, mut said) = (Vec::new(), Vec::new());
     let mut on = |event: Event| match event {
         Event::Records(all) => records = all,
-        Event::Say { text, .. } => said.push(text),
+        Event::Say(told) => said.push(told.to_string()),
         _ => {}
     };
     let done = run(&session, &options, &mut on, &Cancel::new())?;

@@ -6,6 +6,8 @@
 #[path = "tui/terminal.rs"]
 mod terminal;
 
+use edgelesspart::predict::Outcome;
+use edgelesspart::tui::{self, Job, JobControl, JobError, JobRunner, Results};
 use edgelesspart::tui::{self, Job, Orders, Results, Work};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::termios::BaudRate;
@@ -200,14 +202,14 @@ fn on_a_slow_line_frames_do_not_pile_up_and_keys_count() {
 /// A room below that breaks.
 struct Broken;
 
-impl Work for Broken {
+impl JobRunner for Broken {
     fn run(
         &self,
         _: &Job,
-        _: &mut dyn FnMut(u64, edgelesspart::run::Event),
-        _: &Orders,
-    ) -> Result<Results, String> {
-        Err("nothing runs here".into())
+        _: &mut dyn FnMut(u64, edgelesspart::event::Event),
+        _: &JobControl,
+    ) -> Result<Results, JobError> {
+        Err(JobError::None)
     }
 }
 

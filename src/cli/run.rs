@@ -4,9 +4,10 @@ use super::progress::Stage as Bar;
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
+use crate::event::{Event, Stage, TargetId};
 use crate::plan::TierNames;
 use crate::report;
-use crate::run::{self, Event, Options, RunError, Stage};
+use crate::run::{self, Options, RunError};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -53,8 +54,20 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What a detached run that doesn't go to its report leaves of its results, beside `session.ron`.
 pub const REACHED: &str = "job/reached.ron";
 
+/// Extension of the file, beside its session, in which a detached run that failed leaves why.
+pub const FAILED: &str = "failed";
+
 /// Runs the command.
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
+    let done = to_its_goal(args, cancel);
+    if let (Some(_), Some(file), Err(error)) = (args.detached, args.session.file(), &done) {
+        // Where even this can't be written, whoever follows the run names its log.
+        let _ = std::fs::write(file.with_extension(FAILED), error.to_string());
+    }
+    done
+}
+
+fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     let chosen = args.session.load()?;
     let until = match args.detached {
         None | Some(Detached::Run) => Stage::Report,
@@ -195,14 +208,18 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
                 bar.set(done, total, &note);
             }
         }
-        Event::Say { stage, text } => match bar {
-            Some(bar) => bar.say(&text),
-            None => eprintln!("{}: {text}", label(stage)),
+        Event::Say(said) => match bar {
+            Some(bar) => bar.say(&said.named(names)),
+            None => eprintln!("{}: {}", label(said.stage), said.named(names)),
         },
-        Event::Target { part, index, state } => {
-            let side = names.name(part);
+        Event::Target {
+            part,
+            index,
+            connection,
+        } => {
+            let target = TargetId { part, index }.named(names);
             if let Some(bar) = bar {
-                bar.say(&format!("{side} {index}: {state}"));
+                bar.say(&format!("{target}: {connection}"));
             }
         }
         Event::Epoch {
@@ -228,7 +245,7 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
                 bar.done(&format!("{outcome}{kept}"));
             }
         }
-        Event::Held(held) => {
+        Event::Paused(held) => {
             if let Some(bar) = bar {
                 bar.say(if held { "paused" } else { "goes on" });
             }

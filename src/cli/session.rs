@@ -88,6 +88,11 @@ pub struct Chosen {
 }
 
 impl SessionArgs {
+    /// The session file, if one was given.
+    pub fn file(&self) -> Option<&Path> {
+        self.session.as_deref()
+    }
+
     /// Reads the session and puts in what was given instead.
     pub fn load(&self) -> Result<Chosen, CliError> {
         let (mut session, stem) = match &self.session {

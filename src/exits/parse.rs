@@ -26,6 +26,7 @@ pub(super) fn parse(text: &str, names: Names) -> Result<Vec<Layer>, Vec<Finding>
         end: text.trim_end().len(),
         names,
         depth: 0,
+        opened: false,
         findings: Vec::new(),
     };
     let layers = reader.head();
@@ -43,6 +44,8 @@ struct Reader<'a> {
     names: Names<'a>,
     /// How many lists are open around the layer being read.
     depth: usize,
+    /// Whether the text begins with a bracket: what was never opened needn't be closed.
+    opened: bool,
     findings: Vec<Finding>,
 }
 
@@ -86,8 +89,8 @@ impl Reader<'_> {
 
     /// The whole text.
     fn head(&mut self) -> Vec<Layer> {
-        let opened = self.take('[');
-        if !opened {
+        self.opened = self.take('[');
+        if !self.opened {
             let help = "a head is a list of layers: [GlobalAvgPool, Linear(classes)]";
             match self.peek() {
                 None => {
@@ -103,11 +106,6 @@ impl Reader<'_> {
             }
         }
         let layers = self.list();
-        if !opened {
-            // What was never opened needn't be closed.
-            let end = |f: &Finding| f.message.starts_with("expected `]` to close the list");
-            self.findings.retain(|f| !end(f));
-        }
         if self.peek().is_some() && self.findings.is_empty() {
             self.expected("nothing more after the list");
         }
@@ -127,7 +125,9 @@ impl Reader<'_> {
                     self.comma();
                 }
                 None => {
-                    self.expected("`]` to close the list");
+                    if self.opened {
+                        self.expected("`]` to close the list");
+                    }
                     return layers;
                 }
                 Some(_) => {

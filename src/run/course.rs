@@ -9,9 +9,10 @@ use super::keep::{Keep, Listener, Teller, told};
 use super::lock::{Diary, Lock};
 use super::pause::Pause;
 use super::targets::Fleet;
-use super::{Done, Event, Network, Options, RunError, Stage, summary};
+use super::{Done, Network, Options, RunError, summary};
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::engine::Cancel;
+use crate::event::{Event, Stage};
 use crate::exits::{ExitPoint, Head};
 use crate::explore::Planner;
 use crate::plan::Tier;
@@ -77,9 +78,9 @@ pub(super) fn go(
     let mut on = |event: Event| {
         tell(event);
         if pause.is_here() {
-            tell(Event::Held(true));
+            tell(Event::Paused(true));
             pause.wait(cancel);
-            tell(Event::Held(false));
+            tell(Event::Paused(false));
         }
     };
     let network = Network::load(session)?;

@@ -2,9 +2,10 @@
 
 use super::keep::Teller;
 use super::targets::{Delivery, Fleet, Shard};
-use super::{Event, Network, RunError, Vitals};
+use super::{Network, RunError};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
+use crate::event::{Event, Note, TargetId, Vitals};
 use crate::exits::Head;
 use crate::plan::Plan;
 use crate::plan::Tier;
@@ -266,9 +267,13 @@ impl Ground<'_> {
                     }
                 }
                 JobEvent::Queued { ahead } => {
-                    teller.say(format!("edge {index}: waits behind {ahead} timed jobs"));
+                    let part = Tier::First;
+                    teller.say_of(TargetId { part, index }, Note::Queued { ahead });
                 }
-                JobEvent::Log { text } => teller.say(format!("edge {index}: {text}")),
+                JobEvent::Log { text } => {
+                    let part = Tier::First;
+                    teller.say_of(TargetId { part, index }, text);
+                }
                 JobEvent::Lost { .. }
                 | JobEvent::Found
                 | JobEvent::Done(_)

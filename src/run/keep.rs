@@ -1,6 +1,7 @@
 /*! Stages that are told of, timed, and kept under the out folder by a hash of what went into them. */
 
-use super::{Event, RunError, Stage};
+use super::RunError;
+use crate::event::{Event, Note, Said, Stage, TargetId};
 use crate::session::stages::Stages;
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Instant;
@@ -24,11 +25,21 @@ impl Teller<'_> {
         });
     }
 
-    pub fn say(&mut self, text: impl Into<String>) {
-        (self.on)(Event::Say {
+    pub fn say(&mut self, note: impl Into<Note>) {
+        self.said(None, note.into());
+    }
+
+    /// Something about one target.
+    pub fn say_of(&mut self, target: TargetId, note: impl Into<Note>) {
+        self.said(Some(target), note.into());
+    }
+
+    fn said(&mut self, origin: Option<TargetId>, note: Note) {
+        (self.on)(Event::Say(Said {
             stage: self.stage,
-            text: text.into(),
-        });
+            origin,
+            note,
+        }));
     }
 
     pub fn event(&mut self, event: Event) {

@@ -7,9 +7,10 @@ pub(super) use tell::tell;
 use super::keep::{Keep, Listener, Teller, finished, told};
 use super::samples::Images;
 use super::targets::{Away, Fleet};
-use super::{Event, Network, RunError, Stage};
+use super::{Network, RunError};
 use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
+use crate::event::{Event, Note, Stage};
 use crate::exits::Head;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
@@ -151,10 +152,10 @@ impl Lesson<'_> {
                 let missing: Vec<usize> = (0..heads.len()).filter(|&i| all[i].is_none()).collect();
                 if missing.len() < heads.len() {
                     let kept = heads.len() - missing.len();
-                    teller.say(format!(
-                        "{kept} of {} exits are as they were trained before; --fresh trains them again",
-                        heads.len()
-                    ));
+                    teller.say(Note::HeadsCached {
+                        cached: kept,
+                        all: heads.len(),
+                    });
                 }
                 let wanted: Vec<&(Tier, Head)> = missing.iter().map(|i| of(i).0).collect();
                 let trained = self.train_frozen(teller, &wanted, epochs, fleet)?;

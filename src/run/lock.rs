@@ -4,7 +4,8 @@ lets go of however the process ends; the file says who it is, for those who come
 workbench that wants to follow the run by its `events.jsonl`.
 */
 
-use super::{Event, RunError, Stage};
+use super::RunError;
+use crate::event::{Event, Stage};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};

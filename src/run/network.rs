@@ -3,6 +3,7 @@
 use super::ExitSource;
 use super::RunError;
 use super::keep::Teller;
+use crate::event::Note;
 use crate::exits;
 use crate::exits::{ExitPoint, Head};
 use crate::model::export::to_onnx;
@@ -108,7 +109,10 @@ impl Network {
                 Err(error) => {
                     let first = error.diagnostics.first();
                     let why = first.map_or_else(String::new, |d| d.message.clone());
-                    teller.say(format!("no exit can stand after `{}`: {why}", point.after));
+                    teller.say(Note::NoExit {
+                        after: point.after.clone(),
+                        why,
+                    });
                     refused.get_or_insert(error);
                 }
             }

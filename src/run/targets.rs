@@ -31,8 +31,9 @@ pub(super) use training::Away;
 
 use super::keep::Teller;
 use super::pause::Pause;
-use super::{Event, Options, RunError};
+use super::{Options, RunError};
 use crate::engine::Cancel;
+use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::{Tier, TierNames};
 use crate::predict::Record;
 use crate::protocol::Believed;
@@ -160,21 +161,21 @@ impl<'a> Fleet<'a> {
         let target = &targets[index % targets.len().max(1)];
         if self.side(part)[index].is_none() {
             let reached = self.open(teller, part, index, target)?;
-            let machine = &reached.info.device;
             let processor = match reached.info.processor.as_str() {
-                "" | "cpu" => String::new(),
-                gpu => format!(" on {gpu}"),
+                "" | "cpu" => None,
+                gpu => Some(gpu.to_owned()),
             };
-            let stretched = match reached.info.slowdown {
-                s if s > 1.0 => format!(", slowed down {s}× (emulated)"),
-                _ => String::new(),
+            let connection = Connection::Connected {
+                device: reached.info.device.clone(),
+                processor,
+                threads: Some(reached.info.threads),
+                slowdown: reached.info.slowdown,
             };
-            let threads = match reached.info.threads {
-                1 => "1 thread".to_owned(),
-                n => format!("{n} threads"),
-            };
-            let state = format!("connected: {machine}{processor}, {threads}{stretched}");
-            teller.event(Event::Target { part, index, state });
+            teller.event(Event::Target {
+                part,
+                index,
+                connection,
+            });
             // The stand-in for a server of another kind tells nothing of that server.
             if !matches!(target, Target::V2 { .. }) {
                 let client = reached.client.clone();
@@ -195,7 +196,6 @@ impl<'a> Fleet<'a> {
         index: usize,
         target: &Target,
     ) -> Result<Reached, RunError> {
-        let side = self.names.name(part).to_string();
         match target {
             Target::Local {
                 cores,
@@ -214,8 +214,12 @@ impl<'a> Fleet<'a> {
             Target::Agent { url, token, trust } => {
                 let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
-                let state = format!("connecting to {url}");
-                teller.event(Event::Target { part, index, state });
+                let connection = Connection::Connecting { url: url.clone() };
+                teller.event(Event::Target {
+                    part,
+                    index,
+                    connection,
+                });
                 // Its jobs, too, are taken up by the next run, should this one be killed.
                 if let Some(left) = &self.left {
                     left.write()?;
@@ -235,10 +239,10 @@ impl<'a> Fleet<'a> {
             // It infers and does nothing else: what has to be timed layer by layer, and a part that
             // it doesn't serve, needs somebody else.
             Target::V2 { url, .. } => {
-                teller.say(format!(
-                    "{side}: {url} serves one model and can't be profiled; this machine stands in \
-                     for it where more is needed, so times predicted for the cloud are this machine's"
-                ));
+                teller.say_of(
+                    TargetId { part, index },
+                    Note::StandsIn { url: url.clone() },
+                );
                 let options = LocalOptions {
                     program: self.program.clone(),
                     ..LocalOptions::default()
@@ -255,7 +259,6 @@ impl<'a> Fleet<'a> {
         (part, index): (Tier, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
-        let side = self.names.name(part).to_string();
         let left = &mut self.left;
         self.runtime.block_on(async {
             let rejoined = match left {
@@ -264,9 +267,7 @@ impl<'a> Fleet<'a> {
             };
             let local = match rejoined {
                 Some(local) => {
-                    teller.say(format!(
-                        "{side} {index}: rejoined, an earlier run left it running"
-                    ));
+                    teller.say_of(TargetId { part, index }, Note::Rejoined);
                     local
                 }
                 None => LocalAgent::start(options).await?,
@@ -275,7 +276,7 @@ impl<'a> Fleet<'a> {
                 left.note(part, index, options, &local)?;
             }
             for note in local.notes() {
-                teller.say(format!("{side}: {note}"));
+                teller.say_of(TargetId { part, index }, note);
             }
             let client = local.connect().await?;
             let info = client.info().await?;

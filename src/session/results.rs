@@ -6,6 +6,7 @@ off a board needs neither model nor data nor agent to be tuned.
 
 use super::tables::{PackError, PackedTable};
 use crate::device::{LinkProfile, PartProfile, Profile};
+use crate::event::Event;
 use crate::exits::{ExitPoint, Head};
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -15,7 +16,6 @@ use crate::plan::Plan;
 use crate::plan::Wire;
 use crate::plan::{Tier, TierNames};
 use crate::predict::{Answers, Assembled, ConfidenceTable, Evidence, HeadKey, Outcome, WireTable};
-use crate::run::Event;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
@@ -368,6 +368,7 @@ mod tests {
     use super::*;
     use crate::backend::Compiled;
     use crate::engine::{Cancel, Engine, Options};
+    use crate::event::{Said, Stage};
     use crate::exits::{head, points};
     use crate::model::zoo::ZooModel;
 
@@ -377,9 +378,12 @@ mod tests {
         let fused = fuse(&network.build((3, 32, 32), 10, 1).unwrap());
         let mut results = Results::new(LayerTable::new(&fused).unwrap(), Vec::new());
         assert_eq!(results.journal().unwrap(), []);
-        let say = |text: &str| Event::Say {
-            stage: crate::run::Stage::Heads,
-            text: text.to_owned(),
+        let say = |text: &str| {
+            Event::Say(Said {
+                stage: Stage::Heads,
+                origin: None,
+                note: text.into(),
+            })
         };
         let events = vec![(0.25, say("a")), (1.5, say("b"))];
         results.keep_journal(&events).unwrap();

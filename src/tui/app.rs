@@ -4,8 +4,9 @@ gathered to five. Nothing is drawn, and nothing written, while nothing happens; 
 follows another that isn't through, and the next one is the newest.
 */
 
-use super::effects::{Effect, Runner, Timer};
-use super::state::{Msg, State};
+use super::effects::Runner;
+use super::message::{Effect, Msg, Timer};
+use super::state::State;
 use super::views;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

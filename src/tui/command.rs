@@ -3,16 +3,16 @@ The commands: one list that feeds dispatch, footer, help, palette and the key ta
 command knows its keys, where it applies, what it does and whether it can be run now.
 */
 
-mod keymap;
-
-pub use keymap::Keymap;
-
-use super::effects::Effect;
+use super::error::{ConfigError, Refusal};
+use super::input::Key;
+use super::keymap::Keymap;
+use super::message::{Effect, Panel};
+use super::ports::Goal;
+use super::state::State;
 use super::state::overlay::{Overlay, Page, Prompt};
 use super::state::playback::SEEK_MS;
-use super::state::{Panel, State};
 use super::theme::{self, Theme};
-use super::work::Goal;
+use std::collections::BTreeMap;
 
 /// Where a command applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Command {
     pub help: &'static str,
     /// A word or two for the footer; empty: not there.
     pub hint: &'static str,
-    pub enabled: fn(&State) -> Result<(), String>,
+    pub enabled: fn(&State) -> Result<(), Refusal>,
     pub run: fn(&mut State) -> Vec<Effect>,
 }
 
@@ -50,36 +50,36 @@ impl Command {
     }
 }
 
-fn always(_: &State) -> Result<(), String> {
+fn always(_: &State) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn with_network(state: &State) -> Result<(), String> {
+fn with_network(state: &State) -> Result<(), Refusal> {
     match (&state.network, &state.network_problem) {
         (Some(_), _) => Ok(()),
-        (None, Some(problem)) => Err(problem.clone()),
-        (None, None) => Err("the network is still being read".into()),
+        (None, Some(problem)) => Err(Refusal::Network(problem.clone())),
+        (None, None) => Err(Refusal::Reading),
     }
 }
 
-fn with_plan(state: &State) -> Result<(), String> {
+fn with_plan(state: &State) -> Result<(), Refusal> {
     with_network(state)?;
     match &state.derived.problem {
-        Some(problem) if state.derived.plan.is_none() => Err(problem.to_string()),
+        Some(problem) if state.derived.plan.is_none() => Err(Refusal::Plan(problem.clone())),
         _ => Ok(()),
     }
 }
 
-fn with_runs(state: &State) -> Result<(), String> {
+fn with_runs(state: &State) -> Result<(), Refusal> {
     if state.runs.is_empty() {
-        return Err("nothing has run yet; r runs the plan".into());
+        return Err(Refusal::NoRuns);
     }
     Ok(())
 }
 
-fn with_two_runs(state: &State) -> Result<(), String> {
+fn with_two_runs(state: &State) -> Result<(), Refusal> {
     if state.runs.len() < 2 {
-        return Err("a comparison takes two runs".into());
+        return Err(Refusal::OneRun);
     }
     Ok(())
 }
@@ -147,7 +147,7 @@ fn next_theme(state: &mut State) -> Vec<Effect> {
             state.theme_name = next.to_string();
             state.say(format!("theme {next}"));
         }
-        Err(problem) => state.complain(problem),
+        Err(problem) => state.complain(problem.to_string()),
     }
     nothing()
 }
@@ -301,6 +301,30 @@ pub const COMMANDS: &[Command] = commands![
         |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
 ];
 
+/// The registry's keys, with the configuration's in place of a command's own.
+///
+/// # Errors
+/// Names a command or a key that doesn't exist.
+pub fn keymap(own: &BTreeMap<String, Vec<String>>) -> Result<Keymap, ConfigError> {
+    Keymap::new(COMMANDS.iter().map(|c| (c.name, c.keys)), own)
+}
+
+/// What a key means here and now.
+pub fn find(key: Key, state: &State) -> Option<&'static Command> {
+    find_in(&state.keymap, key, places(state).into_iter().flatten())
+}
+
+fn find_in(
+    keymap: &Keymap,
+    key: Key,
+    mut places: impl Iterator<Item = Place>,
+) -> Option<&'static Command> {
+    places.find_map(|place| {
+        let mut here = COMMANDS.iter().filter(|c| c.place == place);
+        here.find(|c| keymap.of(c.name).contains(&key))
+    })
+}
+
 /// The places that are here, the nearest first.
 fn places(state: &State) -> [Option<Place>; 3] {
     let plays = state.focus == Panel::Runs && state.shown_playback().is_some();
@@ -353,8 +377,7 @@ pub fn readme_table() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tui::input::Key;
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::HashSet;
 
     #[test]
     fn names_and_keys_are_unique_where_they_apply() {
@@ -368,6 +391,23 @@ mod tests {
                 assert!(keys.insert((place, *key)), "{key} of {}", command.name);
             }
         }
-        assert!(Keymap::new(&BTreeMap::new()).is_ok());
+        assert!(keymap(&BTreeMap::new()).is_ok());
+    }
+
+    #[test]
+    fn the_configuration_replaces_keys_and_is_checked() {
+        let own =
+            |name: &str, key: &str| BTreeMap::from([(name.to_string(), vec![key.to_string()])]);
+        let map = keymap(&own("split-here", "ctrl-x")).unwrap();
+        let find = |key: &str| {
+            let places = [Place::In(Panel::Layers), Place::Any];
+            find_in(&map, key.parse().unwrap(), places.into_iter()).map(|c| c.name)
+        };
+        assert_eq!(find("ctrl-x"), Some("split-here"));
+        assert_eq!(find("s"), None);
+        assert_eq!(find("?"), Some("help"));
+        let refused = |name: &str, key: &str| keymap(&own(name, key)).unwrap_err().to_string();
+        assert!(refused("splt", "x").contains("splt"));
+        assert!(refused("split-here", "hyper-x").contains("hyper-x"));
     }
 }

@@ -1,5 +1,6 @@
 /*! The user's configuration: theme and keys, in `$XDG_CONFIG_HOME/edgelesspart/config.ron`. */
 
+use super::error::ConfigError;
 use super::theme::Theme;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -29,27 +30,29 @@ pub fn folder() -> Option<PathBuf> {
 ///
 /// # Errors
 /// Names the file, the place and what was expected.
-pub fn read(folder: &Path) -> Result<Config, String> {
+pub fn read(folder: &Path) -> Result<Config, ConfigError> {
     let file = folder.join("config.ron");
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
-        Err(e) => return Err(format!("{}: {e}", file.display())),
+        Err(error) => return Err(ConfigError::Read { file, error }),
     };
     let ron =
         ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
     ron.from_str(&text)
-        .map_err(|e| format!("{}:{e}", file.display()))
+        .map_err(|error| ConfigError::Parse { file, error })
 }
 
 /// A theme by name: the user's own goes before one that ships.
 ///
 /// # Errors
 /// There is none of this name, or its file is wrong.
-pub fn theme(name: &str, folder: Option<&Path>) -> Result<Theme, String> {
+pub fn theme(name: &str, folder: Option<&Path>) -> Result<Theme, ConfigError> {
     let own = folder.map(|f| f.join(format!("{name}.ron")));
     match own.and_then(|f| std::fs::read_to_string(&f).ok().map(|text| (f, text))) {
-        Some((file, text)) => Theme::parse(&text).map_err(|e| format!("{}:{e}", file.display())),
+        Some((file, text)) => {
+            Theme::parse(&text).map_err(|error| ConfigError::Parse { file, error })
+        }
         None => Theme::shipped(name),
     }
 }
@@ -70,6 +73,11 @@ mod tests {
         std::fs::write(folder.path().join("mine.ron"), "Theme(dim: (bold: true))").unwrap();
         assert!(theme("mine", Some(folder.path())).is_ok());
         std::fs::write(&file, "(tehme: \"x\")").unwrap();
-        assert!(read(folder.path()).unwrap_err().contains("tehme"));
+        assert!(
+            read(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("tehme")
+        );
     }
 }

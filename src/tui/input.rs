@@ -1,6 +1,7 @@
 /*! Keys, on a thread of their own: the source of events blocks, and spins when a terminal is gone. */
 
-use super::state::Msg;
+use super::error::ConfigError;
+use super::message::Msg;
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, read};
 use std::fmt;
 use std::str::FromStr;
@@ -49,9 +50,9 @@ impl From<KeyEvent> for Key {
 }
 
 impl FromStr for Key {
-    type Err = String;
+    type Err = ConfigError;
 
-    fn from_str(text: &str) -> Result<Key, String> {
+    fn from_str(text: &str) -> Result<Key, ConfigError> {
         let (mut rest, mut ctrl, mut alt) = (text, false, false);
         loop {
             if let Some(after) = rest.strip_prefix("ctrl-") {
@@ -68,9 +69,7 @@ impl FromStr for Key {
             (Some((_, code)), ..) => *code,
             (None, Some(c), None) => KeyCode::Char(c),
             _ => {
-                return Err(format!(
-                    "`{text}` is no key; keys are written as `s`, `S`, `ctrl-r`, `alt-x`, `left`, `f1`"
-                ));
+                return Err(ConfigError::Key(text.to_owned()));
             }
         };
         Ok(Key { code, ctrl, alt })
@@ -141,6 +140,7 @@ mod tests {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }
         assert!("ctrl-".parse::<Key>().is_err());
-        assert!("super-x".parse::<Key>().unwrap_err().contains("super-x"));
+        let refused = "super-x".parse::<Key>().unwrap_err();
+        assert!(refused.to_string().contains("super-x"));
     }
 }

@@ -1,15 +1,13 @@
 /*!
-The state of the workbench and its pure update: a message goes in, effects come out, nothing else
-happens. No clock, no file, no terminal in here.
+The state of the workbench: everything on screen, and what can be done to it. No clock, no file, no
+terminal in here, and no keys: what a message changes is `update`'s to say.
 */
 
-mod arrivals;
 pub mod document;
 pub mod editor;
 pub mod explore;
 pub mod export;
 pub mod layers;
-mod message;
 pub mod overlay;
 pub mod plan;
 pub mod playback;
@@ -17,15 +15,13 @@ mod run;
 pub mod runs;
 pub mod tuning;
 
-pub use message::{Hit, Msg, Panel, Severity, Shipped};
-
-use super::command::Keymap;
-use super::effects::{Effect, Source, Timer};
+use super::error::NetworkError;
+use super::keymap::Keymap;
+use super::message::{Effect, Panel, Severity, Shipped, Source};
 use super::theme::Theme;
 use super::work::{Network, Results};
 use crate::predict::Evidence;
 use crate::session::Session;
-use crossterm::event::{KeyCode, KeyEvent};
 use document::Document;
 use editor::Editor;
 use explore::Explore;
@@ -50,7 +46,7 @@ pub struct State {
     pub document: Document,
     pub network: Option<Arc<Network>>,
     /// Why there is no network.
-    pub network_problem: Option<String>,
+    pub network_problem: Option<Arc<NetworkError>>,
     pub results: Arc<Results>,
     /// What predictions rest on, made of network, results and heads; absent without a network.
     pub evidence: Option<Arc<Evidence>>,
@@ -126,127 +122,6 @@ impl State {
         self.notice = Some((Severity::Problem, text.into()));
     }
 
-    /// Folds one message in.
-    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
-        match msg {
-            Msg::Key(key) => return self.key(key),
-            Msg::Paste(text) => return self.paste(&text),
-            Msg::Resize(columns, rows) => self.size = (columns, rows),
-            Msg::Timer(timer) => return self.timer(timer),
-            Msg::HangUp => {
-                self.gone = true;
-                let mut effects = Vec::new();
-                if self.document.is_unsaved() {
-                    effects.push(self.document.journal());
-                }
-                effects.extend(self.let_finish());
-                effects.push(Effect::Quit);
-                return effects;
-            }
-            Msg::Suspend => return vec![Effect::Suspend],
-            Msg::Resume => {}
-            Msg::Opened(opened) => return self.opened(*opened),
-            Msg::Network(Ok(network)) => return self.got_network(*network),
-            Msg::Network(Err(problem)) => {
-                self.network = None;
-                self.network_problem = Some(problem.clone());
-                self.complain(problem);
-            }
-            Msg::Kept(kept) => {
-                let mut effects = self.got_results(*kept);
-                self.record();
-                effects.extend(self.play_if_asked());
-                return effects;
-            }
-            Msg::Shipped(kept) => {
-                let mut effects = self.got_results(*kept);
-                self.shipped = Shipped {
-                    edge: true,
-                    cloud: true,
-                    measured: true,
-                };
-                self.record();
-                if self.notice.is_none() {
-                    let key = |name| self.keymap.first(name);
-                    let words = format!(
-                        "{} and {} move the split, ←/→ the threshold, {} runs it on two agents; {}: all keys",
-                        key("split-back"),
-                        key("split-forward"),
-                        key("run"),
-                        key("help")
-                    );
-                    self.say(words);
-                }
-                // A recorded run is looked at; the machine is left alone.
-                if self.replay_at.is_none() {
-                    effects.extend(self.profile_in_background());
-                }
-                effects.extend(self.play_if_asked());
-                return effects;
-            }
-            Msg::Going(going) => return self.join(&going),
-            Msg::Sessions(items) => {
-                if let Some(Overlay::Picker { items: shown, .. }) = &mut self.overlay {
-                    *shown = items;
-                }
-            }
-            Msg::Saved(file, session) => {
-                self.say(format!("saved to {}", file.display()));
-                self.document.saved(file, *session);
-            }
-            Msg::Exists(file) => {
-                self.overlay = Some(Overlay::Confirm {
-                    question: format!("{} is there already. Write over it?", file.display()),
-                    then: Confirmed::Overwrite(file),
-                });
-            }
-            Msg::Said(text) => self.say(text),
-            Msg::Failed(text) => self.complain(text),
-            Msg::Heads(generation, made) => return self.got_heads(generation, made),
-            Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
-            Msg::Explored(generation, found) => self.explore.got(generation, found),
-            // Only the views know what is where; what was written is the loop's.
-            Msg::Mouse(_) | Msg::Written(_) => {}
-            Msg::Hit(hit) => return self.hit(hit),
-            Msg::Run(id, at, event) => return self.run_event(id, at, *event),
-            Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
-        }
-        Vec::new()
-    }
-
-    fn hit(&mut self, hit: Hit) -> Vec<Effect> {
-        if self.overlay.is_some() || self.editor.typing {
-            return Vec::new();
-        }
-        self.notice = None;
-        match hit {
-            Hit::Panel(panel) => return self.show(panel),
-            Hit::Layer(row) => {
-                self.focus = Panel::Layers;
-                self.layers.cursor = row;
-            }
-            Hit::Threshold(to) => {
-                self.focus = Panel::Threshold;
-                return self.set_threshold(to);
-            }
-            Hit::Explored(row) => {
-                self.explore.selected = row;
-                self.select_explored(0);
-            }
-            Hit::Wheel(panel, down) => {
-                let by = if down { 1 } else { -1 };
-                match panel {
-                    Panel::Layers | Panel::Plan | Panel::Exits => self.move_cursor(by),
-                    Panel::Runs => self.select_run(by),
-                    Panel::Threshold => return self.move_threshold(by as f64),
-                    Panel::Explore => self.select_explored(by),
-                    Panel::Session => {}
-                }
-            }
-        }
-        Vec::new()
-    }
-
     /// To a panel; a search that is out of date is made when it is looked at.
     pub fn show(&mut self, panel: Panel) -> Vec<Effect> {
         self.focus = panel;
@@ -254,60 +129,6 @@ impl State {
             Panel::Explore => self.ask_explore(),
             _ => Vec::new(),
         }
-    }
-
-    fn timer(&mut self, timer: Timer) -> Vec<Effect> {
-        match timer {
-            Timer::Source => self.ask_heads(),
-            Timer::Journal if self.document.is_unsaved() => vec![self.document.journal()],
-            Timer::Journal => vec![Effect::Forget(self.document.journal.clone())],
-            Timer::Curves => self.ask_curves(),
-            Timer::Playback => self.play_on(),
-            Timer::Explore => self.ask_explore(),
-        }
-    }
-
-    fn paste(&mut self, text: &str) -> Vec<Effect> {
-        if let Some(overlay) = &mut self.overlay {
-            overlay.paste(text);
-            return Vec::new();
-        }
-        if self.editor.typing {
-            return self.edit_text(|area| area.insert_str(text));
-        }
-        Vec::new()
-    }
-
-    fn key(&mut self, event: KeyEvent) -> Vec<Effect> {
-        self.notice = None;
-        if self.overlay.is_some() {
-            return self.overlay_key(event);
-        }
-        if self.editor.typing {
-            return self.typing_key(event);
-        }
-        let key = event.into();
-        match self.keymap.find(key, self) {
-            Some(command) => {
-                let command = *command;
-                self.dispatch(&command)
-            }
-            None if matches!(event.code, KeyCode::Esc) => {
-                self.layers.filter.clear();
-                self.zoom = false;
-                Vec::new()
-            }
-            None => Vec::new(),
-        }
-    }
-
-    /// Runs a command, or says why it can't be run now.
-    pub fn dispatch(&mut self, command: &super::command::Command) -> Vec<Effect> {
-        if let Err(why) = (command.enabled)(self) {
-            self.complain(why);
-            return Vec::new();
-        }
-        (command.run)(self)
     }
 
     /// Ends, or asks first where something would be lost or left running.
@@ -333,19 +154,6 @@ impl State {
     pub fn let_finish(&self) -> Vec<Effect> {
         let ours = self.runs.iter().filter(|r| r.is_ours());
         ours.map(|r| Effect::Leave(r.id)).collect()
-    }
-
-    fn play_if_asked(&mut self) -> Vec<Effect> {
-        let Some(speed) = self.replay_at.take() else {
-            return Vec::new();
-        };
-        self.run = 0;
-        if self.can_replay().is_err() {
-            self.focus = Panel::Runs;
-            self.complain("the session holds no recorded run; r runs it, w then saves it");
-            return Vec::new();
-        }
-        self.replay(speed)
     }
 
     pub fn open(&mut self, source: Source) -> Vec<Effect> {

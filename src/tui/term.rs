@@ -10,7 +10,7 @@ pub mod pace;
 mod writer;
 
 use super::app::Display;
-use super::state::Msg;
+use super::message::Msg;
 use color::Depth;
 use encode::Screen;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

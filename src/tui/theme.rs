@@ -4,8 +4,10 @@ others come from the configuration folder. A role that a theme leaves out looks 
 no meaning is in colour alone: marks, letters and attributes say the same.
 */
 
+use super::error::ConfigError;
 use crate::plan::Tier;
 use ratatui::style::{Color, Modifier, Style};
+use ron::error::SpannedError;
 use serde::Deserialize;
 
 /// Foreground, background and attributes of a role, as the file writes them.
@@ -106,26 +108,25 @@ impl Theme {
     ///
     /// # Errors
     /// Names the ones there are.
-    pub fn shipped(name: &str) -> Result<Theme, String> {
+    pub fn shipped(name: &str) -> Result<Theme, ConfigError> {
         let found = SHIPPED.iter().find(|(n, _)| *n == name);
         let Some((_, text)) = found else {
-            let all: Vec<&str> = names().collect();
-            return Err(format!(
-                "there is no theme `{name}`; there are {}",
-                all.join(", ")
-            ));
+            return Err(ConfigError::Theme {
+                name: name.to_owned(),
+                known: names().collect(),
+            });
         };
-        Theme::parse(text)
+        Theme::parse(text).map_err(ConfigError::Shipped)
     }
 
     /// A theme from the text of its file.
     ///
     /// # Errors
     /// Line and column, and what was expected.
-    pub fn parse(text: &str) -> Result<Theme, String> {
+    pub fn parse(text: &str) -> Result<Theme, SpannedError> {
         let ron = ron::Options::default()
             .with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
-        let roles: Roles = ron.from_str(text).map_err(|e| e.to_string())?;
+        let roles: Roles = ron.from_str(text)?;
         Ok(roles.into())
     }
 }
@@ -162,10 +163,12 @@ mod tests {
 
     #[test]
     fn errors_say_what_there_is() {
-        assert!(Theme::shipped("pink").unwrap_err().contains("colour-blind"));
+        let refused = Theme::shipped("pink").unwrap_err();
+        assert!(refused.to_string().contains("colour-blind"));
         assert!(
             Theme::parse("Theme(txet: (bold: true))")
                 .unwrap_err()
+                .to_string()
                 .contains("txet")
         );
     }

@@ -14,8 +14,9 @@ mod runs;
 mod session;
 mod threshold;
 
+use super::message::{Hit, Panel};
+use super::state::State;
 use super::state::runs::{Origin, Run};
-use super::state::{Hit, Panel, State};
 use super::widgets::{ascii, frame, rows};
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use ratatui::buffer::Buffer;

@@ -1,22 +1,18 @@
 /*!
-What the workbench knows of a network and of what was measured, and the work that takes longer than a
-frame, which others carry out.
+What the workbench knows of a network and of what was measured.
 */
 
 use crate::device::{LinkProfile, Profile};
-use crate::engine::Cancel;
 use crate::exits::{Diagnostic, ExitPoint};
+use crate::explore::Candidate;
 use crate::model::LayerTable;
 use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
 use crate::predict::head_cost::{HeadWork, head_ms};
 use crate::predict::{Answers, Assembled, Evidence, HeadKey, Kind, Outcome};
-use crate::run::Event;
+use crate::session;
 use crate::session::tables::PackError;
-use crate::session::{self, Session};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A network, as far as the workbench looks into it.
 #[derive(Debug, Clone, PartialEq)]
@@ -177,6 +173,15 @@ pub struct Measured {
     pub edge_only: Option<Outcome>,
 }
 
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Explored {
+    /// Plans that were tried and keep to the limits.
+    pub tried: usize,
+    /// Those of them that no other beats.
+    pub front: Vec<Candidate>,
+}
+
 /// A head that stands, as far as predictions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadFacts {
@@ -211,129 +216,5 @@ impl HeadFacts {
     pub fn ms(&self, table: &LayerTable, profile: &Profile) -> Option<(f64, Kind)> {
         let after = &table.layers.get(self.layer)?.name;
         head_ms(profile, table, (after, &self.hash), self.work)
-    }
-}
-
-/// What a job is to reach; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// Profiles of both sides and the link.
-    Profile,
-    /// Heads and confidence tables.
-    Train,
-    /// The parts on their targets, and the report.
-    Run,
-}
-
-impl Goal {
-    /// For the screen.
-    pub fn name(self) -> &'static str {
-        match self {
-            Goal::Profile => "profile",
-            Goal::Train => "train",
-            Goal::Run => "run",
-        }
-    }
-
-    /// For the log.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Goal::Profile => "profiling both sides and the link",
-            Goal::Train => "training a head at every exit point",
-            Goal::Run => "running the parts on their targets",
-        }
-    }
-}
-
-/// A job.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// How far it goes.
-    pub goal: Goal,
-    /// The settings, paths as the file has them.
-    pub session: Session,
-    /// The folder paths start at.
-    pub folder: PathBuf,
-    /// The plan on screen, so that what runs is what was seen.
-    pub plan: Option<Plan>,
-    /// Nobody asked for it: it ends with the workbench.
-    pub background: bool,
-}
-
-/// A run of a session in another process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Going {
-    /// Its process.
-    pub pid: u32,
-    /// How far it is to go.
-    pub goal: Goal,
-}
-
-/// What a job is asked for while it runs.
-#[derive(Debug, Clone, Default)]
-pub struct Orders {
-    /// Raised: it is to stop.
-    pub cancel: Cancel,
-    paused: Arc<AtomicBool>,
-    leave: Arc<AtomicBool>,
-}
-
-impl Orders {
-    /// Lets it wait, or go on.
-    pub fn pause(&self, waits: bool) {
-        self.paused.store(waits, Ordering::Relaxed);
-    }
-
-    /// Whether it is to wait.
-    pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
-    }
-
-    /// Leaves it to itself.
-    pub fn leave(&self) {
-        self.leave.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it is left to itself: who follows it returns, and it goes on.
-    pub fn are_to_leave(&self) -> bool {
-        self.leave.load(Ordering::Relaxed)
-    }
-}
-
-/// Carries jobs out. Called on a thread of its own; several may run at once.
-pub trait Work: Send + Sync {
-    /// Runs a job to its end, telling what happens with the milliseconds since its start.
-    ///
-    /// # Errors
-    /// For the user: what failed and what to do. A stopped or left job gives an error too.
-    fn run(
-        &self,
-        job: &Job,
-        tell: &mut dyn FnMut(u64, Event),
-        orders: &Orders,
-    ) -> Result<Results, String>;
-
-    /// What is kept of earlier runs of this session.
-    fn kept(&self, _session: &Session, _folder: &std::path::Path) -> Results {
-        Results::default()
-    }
-
-    /// Whether a run of this session goes on in another process.
-    fn going(&self, _session: &Session, _folder: &std::path::Path) -> Option<Going> {
-        None
-    }
-
-    /// Follows it to its end, as [`Work::run`] does.
-    ///
-    /// # Errors
-    /// As [`Work::run`].
-    fn join(
-        &self,
-        _job: &Job,
-        _going: Going,
-        _tell: &mut dyn FnMut(u64, Event),
-        _orders: &Orders,
-    ) -> Result<Results, String> {
-        Err("nothing goes on elsewhere".into())
     }
 }

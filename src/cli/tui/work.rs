@@ -4,11 +4,12 @@ outlives the workbench however that ends, and a workbench that opens the session
 the same files. What is kept is kept where `run` keeps it.
 */
 
-use crate::cli::run::REACHED;
+use crate::cli::run::{FAILED, REACHED};
+use crate::event::{Event, Note, Said, Stage};
 use crate::run::lock::{Holder, events_file, holder};
-use crate::run::{Event, Stage, pause_file};
+use crate::run::pause_file;
 use crate::session::Session;
-use crate::tui::{Goal, Going, Job, Orders, Results, Work};
+use crate::tui::{Goal, Job, JobControl, JobError, JobRunner, Results, RunningJob};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -99,6 +100,8 @@ impl Process {
         let file = log.with_extension("ron");
         std::fs::create_dir_all(out.join("job"))?;
         session.save(&file).map_err(std::io::Error::other)?;
+        // What an earlier one left there is none of this one's.
+        let _ = std::fs::remove_file(log.with_extension(FAILED));
         let log = File::create(log)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["run", "--detached", goal, "--out"]).arg(out);
@@ -130,10 +133,11 @@ impl Process {
         }
     }
 
-    fn stop(&self) -> Result<(), String> {
-        let pid = i32::try_from(self.pid).map_err(|e| e.to_string())?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM)
-            .map_err(|e| format!("process {pid} can't be stopped: {e}"))
+    fn stop(&self) -> Result<(), JobError> {
+        let pid = self.pid;
+        let raw = i32::try_from(pid).map_err(std::io::Error::other);
+        let sent = raw.and_then(|raw| Ok(kill(Pid::from_raw(raw), Signal::SIGTERM)?));
+        sent.map_err(|error| JobError::Stop { pid, error })
     }
 }
 
@@ -173,15 +177,16 @@ impl Diary {
 }
 
 /// Puts the file that lets a run wait, or takes it away.
-fn pause(out: &Path, waits: bool) -> Result<(), String> {
+fn pause(out: &Path, waits: bool) -> Result<(), JobError> {
     let file = pause_file(out);
-    let done = match waits {
-        true => std::fs::write(&file, ""),
-        false => std::fs::remove_file(&file),
+    let done = if waits {
+        std::fs::write(&file, "")
+    } else {
+        std::fs::remove_file(&file)
     };
     match done {
-        Err(e) if waits || e.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("{}: {e}", file.display()))
+        Err(error) if waits || error.kind() != std::io::ErrorKind::NotFound => {
+            Err(JobError::Pause { file, error })
         }
         _ => Ok(()),
     }
@@ -195,8 +200,8 @@ impl Processes {
         mut process: Process,
         out: &Path,
         tell: &mut dyn FnMut(u64, Event),
-        orders: &Orders,
-    ) -> Result<Results, String> {
+        control: &JobControl,
+    ) -> Result<Results, JobError> {
         let mut diary = Diary {
             file: events_file(out),
             pid: process.pid,
@@ -213,32 +218,35 @@ impl Processes {
             if !lives {
                 break;
             }
-            if orders.are_to_leave() {
+            if control.is_left() {
                 if paused == Some(true) {
                     pause(out, false)?;
                 }
-                return Err("it goes on by itself".to_owned());
+                return Err(JobError::Left);
             }
-            if orders.cancel.is_cancelled() && !stopping {
+            if control.cancel.is_cancelled() && !stopping {
                 stopping = true;
                 process.stop()?;
             }
             if let (Some(before), false, false) = (held, ours, told) {
                 told = true;
-                let text = format!("waits for the run in process {}", before.pid);
-                let stage = Stage::Data;
-                tell(0, Event::Say { stage, text });
+                let said = Said {
+                    stage: Stage::Data,
+                    origin: None,
+                    note: Note::WaitsFor { pid: before.pid },
+                };
+                tell(0, Event::Say(said));
             }
             if ours {
                 let before = *paused.get_or_insert_with(|| {
                     // Somebody else may have asked it to.
                     let there = pause_file(out).exists();
                     if there {
-                        orders.pause(true);
+                        control.pause(true);
                     }
                     there
                 });
-                let waits = orders.is_paused();
+                let waits = control.is_paused();
                 if before != waits {
                     paused = Some(waits);
                     pause(out, waits)?;
@@ -247,48 +255,45 @@ impl Processes {
             std::thread::sleep(LOOK);
         }
         if stopping {
-            return Err("stopped; what was finished is kept".to_owned());
+            return Err(JobError::Stopped);
         }
         if diary.last != Some(until(job.goal)) {
-            return Err(last_words(&log_file(out, job.goal)));
+            return Err(failure(&log_file(out, job.goal)));
         }
-        let kept = Session::read(&left(out, job.goal)).map_err(|e| e.to_string())?;
+        let kept = Session::read(&left(out, job.goal))?;
         match &kept.results {
-            Some(results) => {
-                Results::of(results, job.session.tier_names()).map_err(|e| e.to_string())
-            }
+            Some(results) => Ok(Results::of(results, job.session.tier_names())?),
             None => Ok(Results::default()),
         }
     }
 }
 
-/// What a run that failed said last.
-fn last_words(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let last = text.lines().rev().find(|l| !l.trim().is_empty());
-    match last.and_then(|l| l.strip_prefix("edgelesspart: ")) {
-        Some(words) => words.to_owned(),
-        None => format!("it ended early; {} has what it said", log.display()),
+/// Why a run failed, as it left it beside its session.
+fn failure(log: &Path) -> JobError {
+    match std::fs::read_to_string(log.with_extension(FAILED)) {
+        Ok(words) => JobError::Failed(words),
+        Err(_) => JobError::EndedEarly {
+            log: log.to_owned(),
+        },
     }
 }
 
-impl Work for Processes {
+impl JobRunner for Processes {
     fn run(
         &self,
         job: &Job,
         tell: &mut dyn FnMut(u64, Event),
-        orders: &Orders,
-    ) -> Result<Results, String> {
-        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
+        control: &JobControl,
+    ) -> Result<Results, JobError> {
+        let folder = absolute(&job.folder).map_err(JobError::Start)?;
         let mut session = job.session.resolved(&folder);
         let (name, out) = out(&session);
         session.name = Some(name);
-        let process = Process::start(job, &session, &out);
-        let process = process.map_err(|e| format!("the run can't be started: {e}"))?;
-        self.follow(job, process, &out, tell, orders)
+        let process = Process::start(job, &session, &out).map_err(JobError::Start)?;
+        self.follow(job, process, &out, tell, control)
     }
 
-    fn kept(&self, session: &Session, folder: &Path) -> Results {
+    fn results(&self, session: &Session, folder: &Path) -> Results {
         let Ok(folder) = absolute(folder) else {
             return Results::default();
         };
@@ -311,7 +316,7 @@ impl Work for Processes {
         all
     }
 
-    fn going(&self, session: &Session, folder: &Path) -> Option<Going> {
+    fn running(&self, session: &Session, folder: &Path) -> Option<RunningJob> {
         let folder = absolute(folder).ok()?;
         let held = runner(&out(&session.resolved(&folder)).1)?;
         let goal = match held.until {
@@ -319,7 +324,7 @@ impl Work for Processes {
             Stage::Report => Goal::Run,
             _ => Goal::Train,
         };
-        Some(Going {
+        Some(RunningJob {
             pid: held.pid,
             goal,
         })
@@ -328,17 +333,17 @@ impl Work for Processes {
     fn join(
         &self,
         job: &Job,
-        going: Going,
+        running: RunningJob,
         tell: &mut dyn FnMut(u64, Event),
-        orders: &Orders,
-    ) -> Result<Results, String> {
-        let folder = absolute(&job.folder).map_err(|e| e.to_string())?;
+        control: &JobControl,
+    ) -> Result<Results, JobError> {
+        let folder = absolute(&job.folder).map_err(JobError::Start)?;
         let out = out(&job.session.resolved(&folder)).1;
         let process = Process {
-            pid: going.pid,
+            pid: running.pid,
             child: None,
         };
-        self.follow(job, process, &out, tell, orders)
+        self.follow(job, process, &out, tell, control)
     }
 }
 
@@ -378,12 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_in_the_runs_own_words() {
+    fn a_failure_is_told_in_the_runs_own_words_whatever_its_log_says() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("run.log");
-        std::fs::write(&log, "edge 0: connected\nedgelesspart: the edge is gone\n").unwrap();
-        assert_eq!(last_words(&log), "the edge is gone");
-        std::fs::write(&log, "half a wo").unwrap();
-        assert!(last_words(&log).contains("run.log"));
+        std::fs::write(&log, "edgelesspart: something else\n").unwrap();
+        assert!(failure(&log).to_string().contains("run.log"));
+        std::fs::write(folder.path().join("run.failed"), "the edge is gone").unwrap();
+        assert_eq!(failure(&log).to_string(), "the edge is gone");
     }
 }

@@ -2,11 +2,12 @@
 
 use super::Course;
 use crate::data::Set;
+use crate::event::{Event, Said, Stage};
 use crate::exits::Head;
 use crate::plan::Tier;
 use crate::run::keep::Listener;
 use crate::run::learn::{self, Lesson};
-use crate::run::{Event, RunError, Stage, tables};
+use crate::run::{RunError, tables};
 use crate::session::results::TrainedHead;
 use crate::session::stages::Inputs;
 
@@ -102,8 +103,9 @@ impl Course<'_> {
 }
 
 fn brought(stage: Stage, what: &str) -> Event {
-    Event::Say {
+    Event::Say(Said {
         stage,
-        text: format!("{what}; --fresh makes them again"),
-    }
+        origin: None,
+        note: format!("{what}; --fresh makes them again").into(),
+    })
 }

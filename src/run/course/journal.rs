@@ -1,7 +1,7 @@
 /*! What of a run's events its journal keeps. */
 
+use crate::event::{Event, Stage};
 use crate::plan::Tier;
-use crate::run::{Event, Stage};
 
 /// Which events a journal wants: of a stage's progress five a second, and the last; of a target's
 /// sensors one in five seconds.
@@ -43,7 +43,7 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Vitals;
+    use crate::event::Vitals;
 
     #[test]
     fn a_journal_keeps_five_steps_a_second_and_the_last() {

@@ -3,13 +3,14 @@
 use super::Course;
 use crate::data::Set;
 use crate::device::PartProfile;
+use crate::event::{Event, Stage};
 use crate::plan::Element;
 use crate::plan::Plan;
 use crate::plan::Tier;
 use crate::report::Report;
 use crate::run::distribute::{Ground, Parts, Ran, What, test_set};
 use crate::run::keep::{Listener, told};
-use crate::run::{Event, RunError, Stage, report, summary, tables};
+use crate::run::{RunError, report, summary, tables};
 use crate::session::results::WireTables;
 
 impl Course<'_> {

@@ -2,6 +2,7 @@
 
 use super::Course;
 use crate::device::{LinkProfile, Profile};
+use crate::event::{Event, Stage};
 use crate::exits::Head;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -9,7 +10,7 @@ use crate::plan::Tier;
 use crate::protocol::message::{HeadToProfile, JobRequest, JobResult};
 use crate::run::distribute::RUNS;
 use crate::run::keep::{Listener, Teller};
-use crate::run::{Event, RunError, Stage, summary};
+use crate::run::{RunError, summary};
 use crate::session::Target;
 use crate::session::stages::Inputs;
 

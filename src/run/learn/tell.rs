@@ -1,6 +1,6 @@
 /*! What a training tells, in sentences. */
 
-use crate::run::Event;
+use crate::event::Event;
 use crate::run::keep::Teller;
 use crate::train;
 

@@ -72,7 +72,7 @@ impl Bench {
             Event::Progress { note, .. } if note.contains("through the network") => {
                 did.backbone = true;
             }
-            Event::Say { text, .. } => did.said.push(text),
+            Event::Say(said) => did.said.push(said.to_string()),
             _ => {}
         };
         let mut teller = Teller {

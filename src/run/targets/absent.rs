@@ -4,9 +4,10 @@ said so once, named in the report, and asked again later.
 */
 
 use super::{Fleet, is_away};
+use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::Tier;
+use crate::run::RunError;
 use crate::run::keep::Teller;
-use crate::run::{Event, RunError};
 use std::time::{Duration, Instant};
 
 /// How long one is left alone, where there are others.
@@ -31,8 +32,7 @@ impl Fleet<'_> {
             match self.reach(teller, part, index) {
                 Ok(_) => {
                     if self.away.remove(&(part, index)).is_some() {
-                        let side = self.names.name(part).to_string();
-                        teller.say(format!("{side} {index} answers now"));
+                        teller.say_of(TargetId { part, index }, Note::Answers);
                     }
                     there.push(index);
                 }
@@ -94,9 +94,13 @@ impl Fleet<'_> {
         self.side(part)[index] = None;
         let place = (part, index);
         if !self.away.contains_key(&place) {
-            teller.say(format!("{side} {index}: {error}; the others do without it"));
-            let state = "not reached; tried again later".to_string();
-            teller.event(Event::Target { part, index, state });
+            let why = error.to_string();
+            teller.say_of(TargetId { part, index }, Note::LeftOut { error: why });
+            teller.event(Event::Target {
+                part,
+                index,
+                connection: Connection::LeftOut,
+            });
             let note = format!("The {side} target {index} was left out for a time: {error}.");
             if !self.notes.contains(&note) {
                 self.notes.push(note);

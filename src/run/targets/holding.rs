@@ -1,11 +1,10 @@
 /*! Jobs that wait on their targets while the run is asked to, and what is told of the way to them. */
 
 use super::LAST_WORDS;
-use super::watch;
+use crate::event::{Connection, Event};
 use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::protocol::message::JobEvent;
-use crate::run::Event;
 use crate::run::keep::Teller;
 use crate::run::pause::Pause;
 use std::time::{Duration, Instant};
@@ -15,14 +14,19 @@ const RENEW: Duration = Duration::from_secs(5);
 
 /// Tells of a connection to a job that is lost, or there again.
 pub(super) fn connection(teller: &mut Teller, part: Tier, index: usize, event: &JobEvent) {
-    let state = match event {
-        JobEvent::Lost { error, again_ms } => {
-            watch::reconnecting(Duration::from_millis(*again_ms), error)
-        }
-        JobEvent::Found => "connected again".to_owned(),
+    let connection = match event {
+        JobEvent::Lost { error, again_ms } => Connection::Reconnecting {
+            after_ms: *again_ms,
+            error: error.clone(),
+        },
+        JobEvent::Found => Connection::Reconnected,
         _ => return,
     };
-    teller.event(Event::Target { part, index, state });
+    teller.event(Event::Target {
+        part,
+        index,
+        connection,
+    });
 }
 
 /// Lets the jobs of agents wait while the run is asked to.
@@ -65,7 +69,7 @@ impl<'a> Holding<'a> {
     pub fn told(&mut self, teller: &mut Teller, held: bool) {
         if self.held != held {
             self.held = held;
-            teller.event(Event::Held(held));
+            teller.event(Event::Paused(held));
         }
     }
 }

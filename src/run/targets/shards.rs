@@ -6,12 +6,13 @@ over. A record that was fetched stays, and its sample isn't run again: nothing c
 
 use super::holding::{Holding, connection};
 use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
+use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
+use crate::run::RunError;
 use crate::run::keep::Teller;
-use crate::run::{Event, RunError};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -300,17 +301,20 @@ impl Fleet<'_> {
                         before[at].done = before[at].done.min(told.len() as u64);
                         last[at] = before[at].clone();
                         on(teller, over.index, JobEvent::Progress(last[at].clone()));
-                        let text = format!(
-                            "edge {}: {error}; {} of its samples are done, the others take over {}",
-                            over.index,
-                            told.len(),
-                            left.len()
-                        );
-                        lost.insert(over.index, text.clone());
-                        teller.say(text);
-                        let state = "lost; its samples go to the others".to_string();
                         let (part, index) = (Tier::First, over.index);
-                        teller.event(Event::Target { part, index, state });
+                        let target = TargetId { part, index };
+                        let note = Note::TakenOver {
+                            error: error.to_string(),
+                            done: told.len(),
+                            left: left.len(),
+                        };
+                        lost.insert(index, format!("{target}: {note}"));
+                        teller.say_of(target, note);
+                        teller.event(Event::Target {
+                            part,
+                            index,
+                            connection: Connection::Lost,
+                        });
                         for (turn, &at) in alive.iter().enumerate() {
                             let mine = left.iter().skip(turn).step_by(alive.len()).copied();
                             let mine: Vec<u32> = mine.collect();

@@ -2,6 +2,7 @@
 
 use super::Fleet;
 use crate::data::{LoadedData, Set};
+use crate::event::{Event, Note, TargetId};
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
@@ -10,7 +11,7 @@ use crate::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
 };
 use crate::run::keep::Teller;
-use crate::run::{Event, Network, RunError};
+use crate::run::{Network, RunError};
 use crate::session::Session;
 use crate::train::{HeadSpec, Hyper};
 
@@ -63,7 +64,11 @@ impl Fleet<'_> {
             hyper: away.hyper.clone(),
         };
         let request = JobRequest::TrainHeads(Box::new(request));
-        let (result, client, id) = self.job_at(teller, on, index, &request, &mut tell)?;
+        let target = TargetId { part: on, index };
+        let (result, client, id) =
+            self.job_at(teller, on, index, &request, &mut |teller, event| {
+                tell(teller, target, event)
+            })?;
         let JobResult::Trained(trained) = result else {
             return Err(RunError::OtherAnswer);
         };
@@ -103,7 +108,7 @@ impl Fleet<'_> {
 }
 
 /// What the target tells of its training, told on as that of one here.
-fn tell(teller: &mut Teller, event: JobEvent) {
+fn tell(teller: &mut Teller, target: TargetId, event: JobEvent) {
     match event {
         JobEvent::Progress(p) => teller.progress(p.done as usize, p.total as usize, &p.note),
         JobEvent::Epoch(Epoch {
@@ -119,8 +124,8 @@ fn tell(teller: &mut Teller, event: JobEvent) {
                 scores,
             });
         }
-        JobEvent::Queued { ahead } => teller.say(format!("waits behind {ahead} other jobs")),
-        JobEvent::Log { text } => teller.say(text),
+        JobEvent::Queued { ahead } => teller.say_of(target, Note::Queued { ahead }),
+        JobEvent::Log { text } => teller.say_of(target, text),
         JobEvent::Lost { .. }
         | JobEvent::Found
         | JobEvent::Done(_)

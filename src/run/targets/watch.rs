@@ -3,10 +3,10 @@ An eye on every target: whether it answers, and what its sensors say. A target w
 followed is left alone, since the job tells both, and nothing else should take its time.
 */
 
+use crate::event::{Connection, Event, Vitals};
 use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::run::keep::Teller;
-use crate::run::{Event, Vitals};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,7 +25,7 @@ type Place = (Tier, usize);
 
 /// What was seen of a target.
 enum Sight {
-    State(String),
+    Connection(Connection),
     Vitals(Vitals),
 }
 
@@ -36,10 +36,11 @@ pub(super) struct Watch {
     busy: Arc<Mutex<HashSet<Place>>>,
 }
 
-/// How a connection that is made again after a pause is told.
-pub(super) fn reconnecting(again: Duration, error: &str) -> String {
-    let seconds = again.as_secs_f64().ceil();
-    format!("reconnecting in {seconds} s: {error}")
+fn reconnecting(again: Duration, error: String) -> Sight {
+    Sight::Connection(Connection::Reconnecting {
+        after_ms: again.as_millis() as u64,
+        error,
+    })
 }
 
 impl Watch {
@@ -72,18 +73,18 @@ impl Watch {
                     Ok(Ok(info)) => {
                         pause = EVERY;
                         if std::mem::take(&mut lost) {
-                            news.push(Sight::State("connected again".to_owned()));
+                            news.push(Sight::Connection(Connection::Reconnected));
                         }
                         news.extend(info.telemetry.map(|t| Sight::Vitals(Vitals::from(&t))));
                     }
-                    Ok(Err(error)) => news.push(Sight::State(reconnecting(
-                        next(&mut pause, &mut lost),
-                        &error.to_string(),
-                    ))),
-                    Err(_) => news.push(Sight::State(reconnecting(
-                        next(&mut pause, &mut lost),
-                        "it doesn't answer in time",
-                    ))),
+                    Ok(Err(error)) => {
+                        let after = next(&mut pause, &mut lost);
+                        news.push(reconnecting(after, error.to_string()));
+                    }
+                    Err(_) => {
+                        let after = next(&mut pause, &mut lost);
+                        news.push(reconnecting(after, "it doesn't answer in time".to_owned()));
+                    }
                 }
                 for sight in news {
                     if seen.send((place, sight)).is_err() {
@@ -108,7 +109,11 @@ impl Watch {
         let mut last: Vec<(Place, Vitals)> = Vec::new();
         while let Ok(((part, index), sight)) = self.told.try_recv() {
             match sight {
-                Sight::State(state) => teller.event(Event::Target { part, index, state }),
+                Sight::Connection(connection) => teller.event(Event::Target {
+                    part,
+                    index,
+                    connection,
+                }),
                 Sight::Vitals(vitals) => {
                     last.retain(|(place, _)| *place != (part, index));
                     last.push(((part, index), vitals));

@@ -1,34 +1,18 @@
 /*! Sessions opened, listed and saved, and whatever else is read or written; on a thread of its own. */
 
-use super::{Effect, Source};
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
 use crate::session::Session;
-use crate::tui::state::Msg;
-use crate::tui::work::{Network, Results, Work};
+use crate::tui::error::{FileError, NetworkError};
+use crate::tui::message::{Effect, Msg, Opened, Source};
+use crate::tui::ports::JobRunner;
+use crate::tui::work::{Network, Results};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-/// A session as it was opened.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    pub session: Session,
-    /// `None` for the one that ships.
-    pub file: Option<PathBuf>,
-    /// Where its paths start.
-    pub folder: PathBuf,
-    /// Text of the exit classifier, where it is a file.
-    pub classifier: Option<Result<String, String>>,
-    /// Edits of a workbench that didn't end well.
-    pub recovered: Option<Session>,
-    pub journal: PathBuf,
-    /// What a run left in the file; the session itself is without.
-    pub results: Option<Box<crate::session::Results>>,
-}
-
 /// Everything that reads or writes files.
-pub(super) fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
+pub(super) fn touch(effect: Effect, work: &dyn JobRunner, tell: &Sender<Msg>) {
     let say = |message| {
         let _ = tell.send(message);
     };
@@ -37,8 +21,8 @@ pub(super) fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
             Ok(opened) => {
                 say(Msg::Opened(Box::new(opened.clone())));
                 say(Msg::Network(network(&opened).map(Box::new)));
-                if let Some(going) = work.going(&named(&opened), &opened.folder) {
-                    say(Msg::Going(going));
+                if let Some(running) = work.running(&named(&opened), &opened.folder) {
+                    say(Msg::Running(running));
                 }
                 say(kept(&opened, work));
             }
@@ -58,26 +42,22 @@ pub(super) fn touch(effect: Effect, work: &dyn Work, tell: &Sender<Msg>) {
                 let _ = std::fs::remove_file(journal);
                 say(Msg::Saved(file, session));
             }
-            Err(error) => say(Msg::Failed(error.to_string())),
+            Err(error) => say(Msg::Failed(error.into())),
         },
         Effect::Journal { session, file } => {
-            let kept = session.to_text().map_err(|e| e.to_string());
             let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-            let kept = folder.map_err(|e| e.to_string()).and(kept);
-            let kept = kept.and_then(|t| std::fs::write(&file, t).map_err(|e| e.to_string()));
-            if let Err(error) = kept {
-                say(Msg::Failed(format!(
-                    "no autosave in {}: {error}",
-                    file.display()
-                )));
+            let text = session.to_text().map_err(std::io::Error::other);
+            let text = folder.and(text);
+            if let Err(error) = text.and_then(|text| std::fs::write(&file, text)) {
+                say(Msg::Failed(FileError::Journal { file, error }));
             }
         }
         Effect::Forget(file) => {
             let _ = std::fs::remove_file(file);
         }
         Effect::Write { file, text } => match std::fs::write(&file, text) {
-            Ok(()) => say(Msg::Said(format!("written to {}", file.display()))),
-            Err(error) => say(Msg::Failed(format!("{}: {error}", file.display()))),
+            Ok(()) => say(Msg::Wrote(file)),
+            Err(error) => say(Msg::Failed(FileError::Io { file, error })),
         },
         _ => {}
     }
@@ -94,8 +74,8 @@ fn named(opened: &Opened) -> Session {
 }
 
 /// What earlier runs left: in the session's file, or, for the one that ships, first of all here.
-fn kept(opened: &Opened, work: &dyn Work) -> Msg {
-    let here = || work.kept(&named(opened), &opened.folder);
+fn kept(opened: &Opened, work: &dyn JobRunner) -> Msg {
+    let here = || work.results(&named(opened), &opened.folder);
     let Some(results) = &opened.results else {
         return Msg::Kept(Box::new(here()));
     };
@@ -113,18 +93,18 @@ fn kept(opened: &Opened, work: &dyn Work) -> Msg {
     match (Results::of(results, names).map(Box::new), ships) {
         (Ok(results), true) => Msg::Shipped(results),
         (Ok(results), false) => Msg::Kept(results),
-        (Err(problem), _) => Msg::Failed(problem.to_string()),
+        (Err(problem), _) => Msg::Failed(problem.into()),
     }
 }
 
-fn open(source: &Source) -> Result<Opened, String> {
+fn open(source: &Source) -> Result<Opened, FileError> {
     let (mut session, file, folder) = match source {
         Source::Demo => {
-            let session = Session::demo().map_err(|e| e.to_string())?;
+            let session = Session::demo()?;
             (session, None, PathBuf::from("sessions"))
         }
         Source::File(file) => {
-            let session = Session::read(file).map_err(|e| e.to_string())?;
+            let session = Session::read(file)?;
             let folder = file.parent().unwrap_or(Path::new("")).to_owned();
             (session, Some(file.clone()), folder)
         }
@@ -133,7 +113,7 @@ fn open(source: &Source) -> Result<Opened, String> {
         Classifier::File(path) => {
             let path = folder.join(path);
             let text = std::fs::read_to_string(&path);
-            Some(text.map_err(|e| format!("{}: {e}", path.display())))
+            Some(text.map_err(|error| Arc::new(FileError::Io { file: path, error })))
         }
         _ => None,
     };
@@ -168,9 +148,9 @@ fn journal(file: Option<&Path>) -> PathBuf {
 }
 
 /// The network of a session; where its file isn't here, what a run left of it in the session.
-fn network(opened: &Opened) -> Result<Network, String> {
+fn network(opened: &Opened) -> Result<Network, NetworkError> {
     let session = opened.session.resolved(&opened.folder);
-    let loaded = session.model.load(session.seed).map_err(|e| e.to_string());
+    let loaded = session.model.load(session.seed);
     let graph = match (loaded, &opened.results) {
         (Ok(graph), _) => graph,
         (Err(problem), Some(kept)) => {
@@ -180,10 +160,10 @@ fn network(opened: &Opened) -> Result<Network, String> {
                 replica: Err(format!("without the network's file: {problem}")),
             });
         }
-        (Err(problem), None) => return Err(problem),
+        (Err(problem), None) => return Err(problem.into()),
     };
     let fused = fuse(&graph);
-    let table = LayerTable::new(&fused).map_err(|e| e.to_string())?;
+    let table = LayerTable::new(&fused)?;
     Ok(Network {
         points: Arc::new(exits::points(&table, &fused)),
         replica: exits::replica(&fused).map_err(|e| e.to_string()),

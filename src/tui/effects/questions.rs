@@ -3,43 +3,15 @@
 use crate::data::Set;
 use crate::exits;
 use crate::exits::ExitPoint;
-use crate::explore::{Limits, front, search};
+use crate::explore::{front, search};
 use crate::model::{LayerTable, fuse};
-use crate::plan::{Plan, TierNames};
+use crate::plan::TierNames;
 use crate::predict::head_cost::HeadWork;
-use crate::predict::{Evidence, Outcome, PreparedPlan, ReplayError, Terms};
+use crate::predict::{Outcome, PreparedPlan, ReplayError};
 use crate::run::ExitSource;
-use crate::session::ExitSettings;
-use crate::tui::state::explore::Explored;
-use crate::tui::work::{HeadFacts, Network};
+use crate::tui::message::{CurvesRequest, ExploreRequest, HeadsRequest};
+use crate::tui::work::{Explored, HeadFacts};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-
-/// A source to make heads of.
-#[derive(Debug, Clone)]
-pub struct HeadsRequest {
-    pub generation: u64,
-    pub source: String,
-    /// Where what the source includes is looked for, paths resolved.
-    pub settings: Box<ExitSettings>,
-    pub network: Arc<Network>,
-    pub seed: u64,
-    /// A source may make other heads for other tiers.
-    pub tiers: TierNames,
-    /// The point whose findings are told first.
-    pub first: usize,
-}
-
-/// Thresholds to predict.
-#[derive(Debug, Clone)]
-pub struct CurvesRequest {
-    pub generation: u64,
-    pub evidence: Arc<Evidence>,
-    pub terms: Terms,
-    pub plan: Plan,
-    /// The exit whose threshold varies; all of them if absent.
-    pub exit: Option<usize>,
-    pub thresholds: Vec<f64>,
-}
 
 impl CurvesRequest {
     /// The outcomes, in the order of the thresholds.
@@ -61,16 +33,6 @@ impl CurvesRequest {
         };
         Ok(self.thresholds.iter().map(at).collect())
     }
-}
-
-/// Limits to search within.
-#[derive(Debug, Clone)]
-pub struct ExploreRequest {
-    pub generation: u64,
-    pub evidence: Arc<Evidence>,
-    pub terms: Terms,
-    pub thresholds: Vec<f64>,
-    pub limits: Limits,
 }
 
 impl ExploreRequest {

@@ -1,11 +1,12 @@
 /*! Who carries effects out: threads for questions, for files and for each job. */
 
 use super::files::touch;
+use super::make_heads;
 use super::questions::Latest;
-use super::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, make_heads};
-use crate::run::Event;
-use crate::tui::state::Msg;
-use crate::tui::work::{Job, Orders, Results, Work};
+use crate::event::Event;
+use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg};
+use crate::tui::ports::{Job, JobControl, JobError, JobRunner};
+use crate::tui::work::Results;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,13 +19,13 @@ const LAST: Duration = Duration::from_secs(2);
 /// Carries effects out.
 pub struct Runner {
     tell: Sender<Msg>,
-    work: Arc<dyn Work>,
+    work: Arc<dyn JobRunner>,
     files: Sender<Effect>,
     files_done: Receiver<()>,
     heads: Latest<HeadsRequest>,
     curves: Latest<Box<CurvesRequest>>,
     explore: Latest<Box<ExploreRequest>>,
-    jobs: HashMap<usize, Orders>,
+    jobs: HashMap<usize, JobControl>,
     /// Each with the number of its job, and whether that ends with the workbench.
     threads: Vec<(usize, bool, JoinHandle<()>)>,
 }
@@ -34,7 +35,7 @@ impl Runner {
     ///
     /// # Errors
     /// There are no more threads to be had.
-    pub fn new(tell: Sender<Msg>, work: Arc<dyn Work>) -> std::io::Result<Runner> {
+    pub fn new(tell: Sender<Msg>, work: Arc<dyn JobRunner>) -> std::io::Result<Runner> {
         let told = tell.clone();
         let heads = Latest::start("heads", move |request: HeadsRequest| {
             let made = make_heads(&request);
@@ -80,13 +81,13 @@ impl Runner {
             Effect::Explore(request) => self.explore.ask(request),
             Effect::Start { id, job } => self.start(id, *job),
             Effect::Stop(id) => {
-                if let Some(orders) = self.jobs.get(&id) {
-                    orders.cancel.cancel();
+                if let Some(control) = self.jobs.get(&id) {
+                    control.cancel.cancel();
                 }
             }
             Effect::Pause(id, waits) => {
-                if let Some(orders) = self.jobs.get(&id) {
-                    orders.pause(waits);
+                if let Some(control) = self.jobs.get(&id) {
+                    control.pause(waits);
                 }
             }
             Effect::Leave(id) => {
@@ -94,12 +95,12 @@ impl Runner {
                     *ends = false;
                 }
             }
-            Effect::Join { id, job, going } => {
-                let orders = Orders::default();
-                self.jobs.insert(id, orders.clone());
+            Effect::Join { id, job, running } => {
+                let control = JobControl::default();
+                self.jobs.insert(id, control.clone());
                 let work = self.work.clone();
-                let thread = self.spawn(id, orders, move |tell, orders| {
-                    work.join(&job, going, tell, orders)
+                let thread = self.spawn(id, control, move |tell, control| {
+                    work.join(&job, running, tell, control)
                 });
                 self.threads
                     .extend(thread.map(|thread| (id, false, thread)));
@@ -111,18 +112,20 @@ impl Runner {
     }
 
     fn start(&mut self, id: usize, job: Job) {
-        let orders = Orders::default();
-        self.jobs.insert(id, orders.clone());
+        let control = JobControl::default();
+        self.jobs.insert(id, control.clone());
         let work = self.work.clone();
-        let thread = self.spawn(id, orders, move |tell, orders| work.run(&job, tell, orders));
+        let thread = self.spawn(id, control, move |tell, control| {
+            work.run(&job, tell, control)
+        });
         self.threads.extend(thread.map(|thread| (id, true, thread)));
     }
 
     fn spawn(
         &self,
         id: usize,
-        orders: Orders,
-        job: impl FnOnce(&mut dyn FnMut(u64, Event), &Orders) -> Result<Results, String>
+        control: JobControl,
+        job: impl FnOnce(&mut dyn FnMut(u64, Event), &JobControl) -> Result<Results, JobError>
         + Send
         + 'static,
     ) -> Option<JoinHandle<()>> {
@@ -133,18 +136,16 @@ impl Runner {
                 last = at;
                 let _ = tell.send(Msg::Run(id, at, Box::new(event)));
             };
-            let run = std::panic::AssertUnwindSafe(|| job(&mut say, &orders));
-            let ended = std::panic::catch_unwind(run).unwrap_or_else(|_| {
-                Err("the job broke; its report is in the temporary folder".to_string())
-            });
-            let stopped = orders.cancel.is_cancelled();
+            let run = std::panic::AssertUnwindSafe(|| job(&mut say, &control));
+            let ended = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(JobError::Broke));
+            let stopped = control.cancel.is_cancelled();
             let _ = tell.send(Msg::RunEnded(id, last, stopped, ended.map(Box::new)));
         };
         let name = format!("job {id}");
         match std::thread::Builder::new().name(name).spawn(body) {
             Ok(thread) => Some(thread),
             Err(error) => {
-                let ended = Err(format!("no thread for the job: {error}"));
+                let ended = Err(JobError::Thread(error));
                 let _ = self.tell.send(Msg::RunEnded(id, 0, false, ended));
                 None
             }
@@ -156,8 +157,8 @@ impl Runner {
     pub fn finish(self) {
         for (id, ends, _) in &self.threads {
             match (self.jobs.get(id), ends) {
-                (Some(orders), true) => orders.cancel.cancel(),
-                (Some(orders), false) => orders.leave(),
+                (Some(control), true) => control.cancel.cancel(),
+                (Some(control), false) => control.leave(),
                 (None, _) => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::session::Session;
-use crate::tui::effects::{Effect, Opened, Timer};
+use crate::tui::message::{Effect, Opened, Timer};
 use std::path::PathBuf;
 
 /// More than anybody steps back.

@@ -3,11 +3,13 @@ The exit classifier's source: text being typed, checked when it rests. Only a so
 at every point becomes the session's; until then the working heads stay.
 */
 
+use super::State;
 use super::document::EditKind;
-use super::{Panel, State};
+use super::overlay::Overlay;
 use crate::exits::{Classifier, Diagnostic, ExitError, TEMPLATES};
 use crate::plan::Tier;
-use crate::tui::effects::{Effect, HeadsRequest, Timer};
+use crate::tui::error::FileError;
+use crate::tui::message::{Effect, HeadsRequest, Panel, Timer};
 use crate::tui::work::HeadFacts;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Style;
@@ -27,7 +29,7 @@ pub struct Editor {
     /// The text is newer than the last answer.
     pub checking: bool,
     /// The session's classifier, where it is a file.
-    pub file_text: Option<Result<String, String>>,
+    pub file_text: Option<Result<String, Arc<FileError>>>,
     /// Why there is nothing to edit.
     pub missing: Option<String>,
     generation: u64,
@@ -147,7 +149,7 @@ impl State {
                 network.and_then(|n| n.replica.as_ref().err().cloned())
             }
             Classifier::File(_) => match &self.editor.file_text {
-                Some(Err(problem)) => Some(problem.clone()),
+                Some(Err(problem)) => Some(problem.to_string()),
                 _ => None,
             },
             Classifier::Template(_) => None,
@@ -240,7 +242,7 @@ impl State {
                 Vec::new()
             }
             (KeyCode::F(1), _) => {
-                self.overlay = Some(super::Overlay::Help { scroll: 0 });
+                self.overlay = Some(Overlay::Help { scroll: 0 });
                 Vec::new()
             }
             (KeyCode::Char('s'), KeyModifiers::CONTROL) => self.save(),

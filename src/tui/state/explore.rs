@@ -1,20 +1,12 @@
 /*! Explore: the plans that no other beats within the user's limits, to choose from. */
 
+use super::State;
 use super::document::EditKind;
-use super::{Panel, State};
 use crate::explore::{Candidate, Limits};
 use crate::plan::{Plan, Split, SplitRule, Tier};
 use crate::predict::ReplayError;
-use crate::tui::effects::{Effect, ExploreRequest, Timer};
-
-/// What a search found.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Explored {
-    /// Plans that were tried and keep to the limits.
-    pub tried: usize,
-    /// Those of them that no other beats.
-    pub front: Vec<Candidate>,
-}
+use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
+use crate::tui::work::Explored;
 
 /// By what the plans stand in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

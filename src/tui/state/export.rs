@@ -2,6 +2,7 @@
 
 use super::State;
 use super::layers::{Row, rows};
+use crate::tui::error::ExportError;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -22,7 +23,7 @@ impl State {
     ///
     /// # Errors
     /// The name asks for another format.
-    pub fn export(&self, file: &str) -> Result<String, String> {
+    pub fn export(&self, file: &str) -> Result<String, ExportError> {
         let legal = |row: &Row, of: &dyn Fn(&crate::model::Layer) -> bool| {
             let network = self.network.as_ref();
             let last = network.and_then(|n| n.table.layers.get(row.layers.end.saturating_sub(1)));
@@ -43,16 +44,19 @@ impl State {
             })
             .collect();
         if file.ends_with(".json") {
-            return serde_json::to_string_pretty(&all).map_err(|e| e.to_string());
+            return Ok(serde_json::to_string_pretty(&all)?);
         }
         if !file.ends_with(".csv") {
-            return Err("the name ends in .csv or .json".into());
+            return Err(ExportError::Format);
         }
         let mut csv = csv::Writer::from_writer(Vec::new());
         for row in &all {
-            csv.serialize(row).map_err(|e| e.to_string())?;
+            csv.serialize(row)?;
         }
-        let bytes = csv.into_inner().map_err(|e| e.to_string())?;
-        String::from_utf8(bytes).map_err(|e| e.to_string())
+        let bytes = csv
+            .into_inner()
+            .map_err(|e| csv::Error::from(e.into_error()))?;
+        // Written by serde from strings and numbers alone.
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -6,7 +6,7 @@ use crate::data::Set;
 use crate::explore::{Planner, PlannerError};
 use crate::plan::{MAX_PER_PART, Placement, Plan, Split, SplitRule, Tier};
 use crate::predict::{Outcome, ReplayError, replay};
-use crate::tui::effects::{Effect, Timer};
+use crate::tui::message::{Effect, Timer};
 use std::sync::Arc;
 
 /// What follows from the session and the results.

@@ -4,8 +4,9 @@ or another. Going back starts over and folds up to the place; the run is whole a
 ends.
 */
 
-use super::{Panel, State};
-use crate::tui::effects::{Effect, Timer};
+use super::State;
+use crate::tui::error::Refusal;
+use crate::tui::message::{Effect, Panel, Timer};
 
 /// Milliseconds between two steps of a playback on screen; as many frames as live progress has.
 pub const TICK_MS: u64 = 200;
@@ -42,15 +43,15 @@ pub fn millis(seconds: f64) -> u64 {
 
 impl State {
     /// Why the shown run can't be played again.
-    pub fn can_replay(&self) -> Result<(), String> {
+    pub fn can_replay(&self) -> Result<(), Refusal> {
         let Some(run) = self.shown_run() else {
-            return Err("nothing has run yet; r runs the plan".into());
+            return Err(Refusal::NoRuns);
         };
         if run.is_running() {
-            return Err("it still runs; a run can be played again when it has ended".into());
+            return Err(Refusal::StillRuns);
         }
         if run.events.is_empty() {
-            return Err("no events were kept of this run".into());
+            return Err(Refusal::NoEvents);
         }
         Ok(())
     }

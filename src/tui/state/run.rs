@@ -2,13 +2,13 @@
 
 mod target;
 
-pub use target::{Connection, Log, Target};
+pub use target::{Log, Reach, Target};
 
+use crate::event::{Event, Stage, TargetId};
 use crate::plan::Plan;
 use crate::plan::Tier;
-use crate::run::{Event, Stage};
-use crate::tui::work::{Goal, Measured};
-use target::about;
+use crate::tui::ports::Goal;
+use crate::tui::work::Measured;
 
 /// How a run stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,7 +162,7 @@ impl Run {
         if event.is_journalled() {
             self.events.push((at, event.clone()));
         }
-        if let Event::Held(held) = &event {
+        if let Event::Paused(held) = &event {
             // Whoever asked for it: the same key lets it go on.
             self.pause = *held;
         }
@@ -186,12 +186,13 @@ impl Run {
                 let line = self.stage(stage);
                 (line.done, line.total, line.note) = (done, total, note);
             }
-            Event::Say { stage, text } => {
-                if let Some((part, index, what)) = about(&text) {
-                    let what = what.to_owned();
-                    self.target(part, index).log.push(at, what);
+            Event::Say(said) => {
+                if let Some(TargetId { part, index }) = said.origin {
+                    let note = said.note.to_string();
+                    self.target(part, index).log.push(at, note);
                 }
-                self.log.push(at, format!("{}: {text}", stage_name(stage)));
+                self.log
+                    .push(at, format!("{}: {said}", stage_name(said.stage)));
             }
             Event::Epoch {
                 stage,
@@ -213,19 +214,23 @@ impl Run {
                     series.push(accuracy);
                 }
             }
-            Event::Target { part, index, state } => {
-                self.log
-                    .push(at, format!("{} {index}: {state}", side_name(part)));
+            Event::Target {
+                part,
+                index,
+                connection,
+            } => {
+                let id = TargetId { part, index };
+                self.log.push(at, format!("{id}: {connection}"));
                 let target = self.target(part, index);
-                target.log.push(at, state.clone());
-                target.state = state;
+                target.log.push(at, connection.to_string());
+                target.connection = Some(connection);
             }
             Event::Vitals {
                 part,
                 index,
                 vitals,
             } => self.target(part, index).vitals = Some(vitals),
-            Event::Held(held) => {
+            Event::Paused(held) => {
                 self.held = held;
                 let words = if held { "paused" } else { "goes on" };
                 self.log.push(at, words.into());

@@ -2,11 +2,13 @@
 
 use super::State;
 use super::playback::millis;
-pub use super::run::{Connection, Log, Origin, Run, RunState, Target, side_name, stage_name};
+pub use super::run::{Log, Origin, Reach, Run, RunState, Target, side_name, stage_name};
+use crate::event::Event;
 use crate::plan::Tier;
-use crate::run::Event;
-use crate::tui::effects::Effect;
-use crate::tui::work::{Goal, Going, Job, Results};
+use crate::tui::error::Refusal;
+use crate::tui::message::Effect;
+use crate::tui::ports::{Goal, Job, RunningJob};
+use crate::tui::work::Results;
 use std::sync::Arc;
 
 impl State {
@@ -18,7 +20,8 @@ impl State {
     pub fn start(&mut self, goal: Goal) -> Vec<Effect> {
         if self.network.is_none() {
             let why = self.network_problem.clone();
-            self.complain(why.unwrap_or_else(|| "the network is still being read".into()));
+            let why = why.map_or(Refusal::Reading, Refusal::Network);
+            self.complain(why.to_string());
             return Vec::new();
         }
         if let (Goal::Run, Some(problem)) = (goal, &self.derived.problem) {
@@ -86,18 +89,18 @@ impl State {
     }
 
     /// A run of this session goes on in a process of its own: its panels follow it.
-    pub fn join(&mut self, going: &Going) -> Vec<Effect> {
-        let id = self.add_run(going.goal, Origin::Elsewhere(going.pid));
+    pub fn join(&mut self, running: &RunningJob) -> Vec<Effect> {
+        let id = self.add_run(running.goal, Origin::Elsewhere(running.pid));
         self.run = self.runs.len() - 1;
         self.say(format!(
             "{} {id} goes on in process {}; its panels follow it",
-            going.goal.name(),
-            going.pid
+            running.goal.name(),
+            running.pid
         ));
         vec![Effect::Join {
             id,
-            job: self.job(going.goal),
-            going: *going,
+            job: self.job(running.goal),
+            running: *running,
         }]
     }
 
@@ -197,5 +200,24 @@ impl State {
             self.end_playback();
             self.run = self.run.saturating_add_signed(by).min(self.runs.len() - 1);
         }
+    }
+
+    /// New profiles or tables: everything predicted changes.
+    pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
+        let mut results = (*self.results).clone();
+        let of_here = (newer.edge.is_some(), newer.cloud.is_some());
+        if (self.shipped.edge && of_here.0) || (self.shipped.cloud && of_here.1) {
+            // Assembled parts were timed on the other machine too.
+            results.assembled.clear();
+        }
+        self.shipped.edge &= !of_here.0;
+        self.shipped.cloud &= !of_here.1;
+        self.shipped.measured &= newer.measured.is_none();
+        results.absorb(newer);
+        self.results = Arc::new(results);
+        self.heads_of_results();
+        let mut effects = self.recompute();
+        effects.extend(self.explore_later());
+        effects
     }
 }

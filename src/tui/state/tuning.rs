@@ -4,7 +4,7 @@ use super::State;
 use super::document::EditKind;
 use crate::predict::Outcome;
 use crate::predict::ReplayError;
-use crate::tui::effects::{CurvesRequest, Effect};
+use crate::tui::message::{CurvesRequest, Effect};
 
 /// The slider's steps, and the curves' points.
 pub const STEPS: usize = 100;

@@ -4,7 +4,7 @@ frame. Keys are still folded in, edits are still kept, and the loop can end.
 */
 
 use super::pace::Pace;
-use crate::tui::state::Msg;
+use crate::tui::message::Msg;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,9 +2,9 @@
 //! of it.
 
 use super::driver::Bench;
+use crate::event::{Connection, Event, Stage, Vitals};
 use crate::plan::Tier;
 use crate::protocol::message::{CloudShare, Progress};
-use crate::run::{Event, Stage, Vitals};
 use crate::tui::term::color::Depth;
 use crate::tui::term::encode::Screen;
 
@@ -79,7 +79,7 @@ fn a_progress_frame_is_small() {
                 Event::Target {
                     part,
                     index: 0,
-                    state: "connected".into(),
+                    connection: Connection::Reconnected,
                 },
             );
         }

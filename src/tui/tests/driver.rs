@@ -3,19 +3,21 @@
 
 use crate::data::Set;
 use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
+use crate::event::Event;
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
 use crate::plan::TierNames;
 use crate::predict::Answers;
 use crate::predict::policy::Output;
 use crate::predict::{Column, ConfidenceTable};
-use crate::run::Event;
 use crate::session::Session;
-use crate::tui::command::Keymap;
-use crate::tui::effects::{Effect, HeadsRequest, Timer, make_heads};
-use crate::tui::state::{Msg, State};
+use crate::tui::command;
+use crate::tui::effects::make_heads;
+use crate::tui::message::{Effect, HeadsRequest, Msg, Timer};
+use crate::tui::ports::Job;
+use crate::tui::state::State;
 use crate::tui::theme::Theme;
-use crate::tui::work::{Job, Network, Results};
+use crate::tui::work::{Network, Results};
 use crate::tui::{app, views};
 use crate::{exits, tui};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -173,7 +175,7 @@ pub fn results() -> Results {
 impl Bench {
     /// With a network and nothing measured.
     pub fn bare(columns: u16, rows: u16) -> Bench {
-        let keymap = Keymap::new(&BTreeMap::new()).unwrap();
+        let keymap = command::keymap(&BTreeMap::new()).unwrap();
         let theme = Theme::shipped("default").unwrap();
         let mut bench = Bench {
             state: State::new(session(), theme, keymap),

@@ -1,13 +1,14 @@
 //! The loop: how many frames, and when none.
 
 use super::driver::Bench;
+use crate::event::{Event, Vitals};
 use crate::plan::Tier;
 use crate::protocol::message::Progress;
-use crate::run::{Event, Vitals};
 use crate::tui::app::{self, Display};
 use crate::tui::effects::Runner;
-use crate::tui::state::Msg;
-use crate::tui::work::{Job, Orders, Results, Work};
+use crate::tui::message::Msg;
+use crate::tui::ports::{Job, JobControl, JobError, JobRunner};
+use crate::tui::work::Results;
 use crossterm::event::{KeyCode, KeyEvent};
 use ratatui::buffer::Buffer;
 use std::io;
@@ -62,9 +63,14 @@ impl Display for Counter {
 
 pub struct Idle;
 
-impl Work for Idle {
-    fn run(&self, _: &Job, _: &mut dyn FnMut(u64, Event), _: &Orders) -> Result<Results, String> {
-        Err("nothing runs here".into())
+impl JobRunner for Idle {
+    fn run(
+        &self,
+        _: &Job,
+        _: &mut dyn FnMut(u64, Event),
+        _: &JobControl,
+    ) -> Result<Results, JobError> {
+        Err(JobError::None)
     }
 }
 

@@ -1,20 +1,21 @@
 //! Runs that were recorded, run elsewhere, wait, or are left behind.
 
 use super::driver::{Bench, network, results};
+use crate::event::{Event, Said, Stage};
 use crate::plan::Tier;
-use crate::run::{Event, Stage};
 use crate::session;
-use crate::tui::effects::{Effect, Timer};
-use crate::tui::state::{Msg, Panel};
-use crate::tui::work::{Goal, Going, Results};
+use crate::tui::message::{Effect, Msg, Panel, Timer};
+use crate::tui::ports::{Goal, JobError, RunningJob};
+use crate::tui::work::Results;
 use pretty_assertions::assert_eq;
 use std::sync::Arc;
 
 fn say(text: &str) -> Event {
-    Event::Say {
+    Event::Say(Said {
         stage: Stage::Heads,
-        text: text.into(),
-    }
+        origin: None,
+        note: text.into(),
+    })
 }
 
 fn epoch(epoch: usize, accuracy: f64) -> Event {
@@ -191,7 +192,7 @@ fn what_is_asked_for_goes_before_the_profile_in_the_background() {
     assert!(bench.effects.iter().any(stopped));
     assert_eq!(bench.jobs[1].1.goal, Goal::Run);
     // Its end is no news.
-    let stop = Err("stopped".to_string());
+    let stop = Err(JobError::Stopped);
     bench.tell(Msg::RunEnded(background, 10, true, stop));
     assert!(bench.screen().contains("run 2 started"));
 }
@@ -265,7 +266,7 @@ fn a_lost_terminal_leaves_the_run_to_finish() {
 fn a_run_that_goes_on_elsewhere_is_joined() {
     let mut bench = Bench::new(80, 24);
     let goal = Goal::Run;
-    bench.tell(Msg::Going(Going { pid: 4711, goal }));
+    bench.tell(Msg::Running(RunningJob { pid: 4711, goal }));
     assert!(bench.line("goes on in process 4711").contains("run 1"));
     let joined = |e: &Effect| matches!(e, Effect::Join { id: 1, .. });
     assert!(bench.effects.iter().any(joined));
@@ -295,15 +296,15 @@ fn a_run_pauses_and_goes_on() {
     assert!(asked(&bench, true));
     bench.press("<esc>");
     assert!(bench.line("run 1").contains("pauses at its next sample"));
-    bench.run_event(1, 10, Event::Held(true));
+    bench.run_event(1, 10, Event::Paused(true));
     assert!(bench.line("run 1").contains("paused"));
     bench.press("<space>");
     assert!(asked(&bench, false));
-    bench.run_event(1, 20, Event::Held(false));
+    bench.run_event(1, 20, Event::Paused(false));
     bench.press("<esc>");
     assert!(bench.line("run 1").contains("running"));
     // One that somebody else paused goes on by the same key.
-    bench.run_event(1, 30, Event::Held(true));
+    bench.run_event(1, 30, Event::Paused(true));
     bench.press("<space>");
     assert!(asked(&bench, false));
 }

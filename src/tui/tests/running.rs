@@ -1,13 +1,14 @@
 //! A run on screen while it goes on, and as it ends.
 
 use super::driver::Bench;
+use crate::event::{Connection, Event, Stage, Vitals};
 use crate::plan::Tier;
 use crate::predict::Kind;
 use crate::protocol::message::{CloudShare, Progress};
-use crate::run::{Event, Stage, Vitals};
-use crate::tui::effects::Effect;
-use crate::tui::state::Msg;
-use crate::tui::work::{Goal, Measured, Results};
+use crate::tui::message::Effect;
+use crate::tui::message::Msg;
+use crate::tui::ports::Goal;
+use crate::tui::work::{Measured, Results};
 use pretty_assertions::assert_eq;
 
 fn progress(done: u64) -> Progress {
@@ -54,7 +55,12 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     let target = |part| Event::Target {
         part,
         index: 0,
-        state: "connected: a board".into(),
+        connection: Connection::Connected {
+            device: "a board".into(),
+            processor: None,
+            threads: Some(1),
+            slowdown: 1.0,
+        },
     };
     bench.run_event(id, 10, target(Tier::First));
     bench.run_event(id, 20, target(Tier::Second));
@@ -105,7 +111,10 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         Event::Target {
             part: Tier::Second,
             index: 0,
-            state: "reconnecting in 2 s: no route".into(),
+            connection: Connection::Reconnecting {
+                after_ms: 2000,
+                error: "no route".into(),
+            },
         },
     );
     assert!(

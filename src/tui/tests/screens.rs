@@ -10,7 +10,7 @@ fn shown(name: &str, bench: &Bench) {
 fn wide() {
     let mut bench = Bench::new(120, 40);
     shown("overview-120x40", &bench);
-    bench.tell(crate::tui::state::Msg::Resize(200, 60));
+    bench.tell(crate::tui::message::Msg::Resize(200, 60));
     shown("overview-200x60", &bench);
 }
 

@@ -1,7 +1,7 @@
 //! No size and no keys make it panic.
 
 use super::driver::Bench;
-use crate::tui::state::Msg;
+use crate::tui::message::Msg;
 use proptest::prelude::*;
 
 #[test]

@@ -6,8 +6,7 @@ use crate::plan::Tier;
 use crate::plan::{Placement, Split, SplitRule};
 use crate::predict::Kind;
 use crate::tui::command::{COMMANDS, readme_table};
-use crate::tui::effects::Effect;
-use crate::tui::state::{Msg, Panel};
+use crate::tui::message::{Effect, Msg, Panel};
 use pretty_assertions::assert_eq;
 use ratatui::style::{Color, Modifier};
 

@@ -1,7 +1,8 @@
 /*! The last line: a notice where there is one, the next useful keys where not. */
 
 use crate::tui::command::{Command, here};
-use crate::tui::state::{Panel, Severity, State};
+use crate::tui::message::{Panel, Severity};
+use crate::tui::state::State;
 use crate::tui::widgets::line;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

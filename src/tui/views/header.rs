@@ -4,8 +4,9 @@ use crate::device::Profile;
 use crate::plan::Link;
 use crate::plan::Tier;
 use crate::session::Target;
-use crate::tui::state::runs::{Connection, Run};
-use crate::tui::state::{Panel, State};
+use crate::tui::message::Panel;
+use crate::tui::state::State;
+use crate::tui::state::runs::{Reach, Run};
 use crate::tui::widgets::{line, number, put_right};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -63,15 +64,12 @@ fn dot(state: &State, part: Tier) -> (&'static str, Style) {
     let run = state.runs.iter().find(played);
     let run = run.or_else(|| state.runs.iter().rev().find(|r| r.is_running()));
     // The worst of them: one that is gone is what one wants to see.
-    let states = run
-        .iter()
-        .flat_map(|r| r.side(part))
-        .map(|t| t.connection());
+    let states = run.iter().flat_map(|r| r.side(part)).map(|t| t.reach());
     match states.max() {
-        None | Some(Connection::Unknown) => ("○", state.theme.dim),
-        Some(Connection::Connected) => ("●", state.theme.good),
-        Some(Connection::Connecting) => ("○", state.theme.warning),
-        Some(Connection::Reconnecting | Connection::Lost) => ("✗", state.theme.error),
+        None | Some(Reach::Unknown) => ("○", state.theme.dim),
+        Some(Reach::Connected) => ("●", state.theme.good),
+        Some(Reach::Connecting) => ("○", state.theme.warning),
+        Some(Reach::Reconnecting | Reach::Lost) => ("✗", state.theme.error),
     }
 }
 

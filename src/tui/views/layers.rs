@@ -133,7 +133,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     let Some(network) = &state.network else {
         match &state.network_problem {
             Some(problem) => {
-                let used = super::wrapped(buf, area, 0, problem, theme.error);
+                let used = super::wrapped(buf, area, 0, &problem.to_string(), theme.error);
                 line(
                     buf,
                     area,

@@ -3,8 +3,8 @@
 mod targets;
 
 use super::hint;
+use crate::event::Stage;
 use crate::plan::Tier;
-use crate::run::Stage;
 use crate::tui::state::State;
 use crate::tui::state::playback::Playback;
 use crate::tui::state::runs::{Log, Origin, Run, RunState, stage_name};

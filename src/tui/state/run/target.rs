@@ -1,8 +1,8 @@
 /*! A target of a run: its connection, its sensors, how far and how fast it is, its log. */
 
+use crate::event::{Connection, Vitals};
 use crate::plan::Tier;
 use crate::protocol::message::Progress;
-use crate::run::Vitals;
 use std::collections::VecDeque;
 
 /// Lines kept of a log, and times of a sparkline.
@@ -11,10 +11,10 @@ const MOST_POINTS: usize = 240;
 /// The least time that a rate is of.
 const LEAST_MS: u64 = 150;
 
-/// How a target can be reached.
+/// Whether a target can be reached, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Connection {
-    /// Nothing was told yet.
+pub enum Reach {
+    /// Nothing is known yet.
     Unknown,
     Connected,
     Connecting,
@@ -27,8 +27,8 @@ pub enum Connection {
 pub struct Target {
     pub part: Tier,
     pub index: usize,
-    /// In words.
-    pub state: String,
+    /// How the run says it can be reached.
+    pub connection: Option<Connection>,
     pub vitals: Option<Vitals>,
     /// Of an edge that runs the test set.
     pub progress: Progress,
@@ -47,7 +47,7 @@ impl Target {
         Target {
             part,
             index,
-            state: String::new(),
+            connection: None,
             vitals: None,
             progress: Progress::default(),
             rate_hz: None,
@@ -58,19 +58,18 @@ impl Target {
         }
     }
 
-    pub fn connection(&self) -> Connection {
-        let state = self.state.as_str();
-        match state {
-            "" => Connection::Unknown,
-            _ if state.starts_with("connected") => Connection::Connected,
-            _ if state.starts_with("reconnecting") => Connection::Reconnecting,
-            _ if state.starts_with("connecting") => Connection::Connecting,
-            _ => Connection::Lost,
+    pub fn reach(&self) -> Reach {
+        match &self.connection {
+            None => Reach::Unknown,
+            Some(Connection::Connected { .. } | Connection::Reconnected) => Reach::Connected,
+            Some(Connection::Connecting { .. }) => Reach::Connecting,
+            Some(Connection::Reconnecting { .. }) => Reach::Reconnecting,
+            Some(Connection::LeftOut | Connection::Lost) => Reach::Lost,
         }
     }
 
-    /// So many are done at a time: how many a second that is. Several edges tell of one cloud, at
-    /// times a moment apart, which is too short to say.
+    /// Derives the rate per second from a count and its time in milliseconds. Several edges report on
+    /// one cloud, sometimes a moment apart, which is too short a time for a rate.
     pub(super) fn done(&mut self, at: u64, done: u64) {
         if self.last.is_some_and(|(then, _)| at < then + LEAST_MS) {
             return;
@@ -93,18 +92,6 @@ impl Target {
     }
 }
 
-/// Whom a line of a log is about, where it begins as `edge 0: `, and what it says of it.
-pub(super) fn about(text: &str) -> Option<(Tier, usize, &str)> {
-    let (whom, what) = text.split_once(": ")?;
-    let (side, index) = whom.split_once(' ')?;
-    let part = match side {
-        "edge" => Tier::First,
-        "cloud" => Tier::Second,
-        _ => return None,
-    };
-    Some((part, index.parse().ok()?, what))
-}
-
 /// A bounded log that counts what it drops.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Log {
@@ -120,34 +107,5 @@ impl Log {
             self.dropped += 1;
         }
         self.lines.push_back((at, line));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_about_whom_they_name() {
-        assert_eq!(about("edge 1: waits"), Some((Tier::First, 1, "waits")));
-        assert_eq!(about("cloud 0: a: b"), Some((Tier::Second, 0, "a: b")));
-        for other in ["edge: kept", "the edge 1: no", "split after x"] {
-            assert_eq!(about(other), None);
-        }
-    }
-
-    #[test]
-    fn a_state_says_how_it_is_connected() {
-        let mut target = Target::new(Tier::First, 0);
-        for (state, connection) in [
-            ("", Connection::Unknown),
-            ("connecting to https://a", Connection::Connecting),
-            ("connected: a board", Connection::Connected),
-            ("reconnecting in 2 s: no route", Connection::Reconnecting),
-            ("lost; its samples go to the others", Connection::Lost),
-        ] {
-            target.state = state.into();
-            assert_eq!(target.connection(), connection);
-        }
     }
 }

@@ -4,10 +4,10 @@ fast, at which exits samples leave it, how long they take, and its own log.
 */
 
 use super::draw_log;
+use crate::event::Vitals;
 use crate::plan::Tier;
-use crate::run::Vitals;
 use crate::tui::state::State;
-use crate::tui::state::runs::{Connection, Run, Target, side_name};
+use crate::tui::state::runs::{Reach, Run, Target, side_name};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -59,13 +59,17 @@ fn side_style(state: &State, part: Tier) -> Style {
 fn title(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target, several: bool) {
     let theme = &state.theme;
     let plays = state.shown_playback().is_some();
-    let (mark, words, style) = match target.connection() {
-        _ if target.progress.held && run.is_running() => ("●", "paused", theme.warning),
-        Connection::Lost | Connection::Reconnecting => ("✗", target.state.as_str(), theme.error),
-        _ if !run.is_running() && !plays => ("○", "ended", theme.dim),
-        Connection::Connected => ("●", "connected", theme.good),
-        Connection::Connecting => ("○", target.state.as_str(), theme.warning),
-        Connection::Unknown => ("○", number::NONE, theme.dim),
+    let told = || {
+        let connection = target.connection.as_ref();
+        connection.map_or(String::new(), ToString::to_string)
+    };
+    let (mark, words, style) = match target.reach() {
+        _ if target.progress.held && run.is_running() => ("●", "paused".into(), theme.warning),
+        Reach::Lost | Reach::Reconnecting => ("✗", told(), theme.error),
+        _ if !run.is_running() && !plays => ("○", "ended".into(), theme.dim),
+        Reach::Connected => ("●", "connected".into(), theme.good),
+        Reach::Connecting => ("○", told(), theme.warning),
+        Reach::Unknown => ("○", number::NONE.into(), theme.dim),
     };
     let name = match several {
         true => format!("{} {} ", side_name(target.part), target.index),

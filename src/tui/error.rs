@@ -1,0 +1,145 @@
+/*! What goes wrong in the workbench, and why a key does nothing now. The text is made where it is shown. */
+
+use crate::explore::PlannerError;
+use crate::session::SessionError;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is wrong with the user's configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A key's name.
+    #[error("`{0}` is no key; keys are written as `s`, `S`, `ctrl-r`, `alt-x`, `left`, `f1`")]
+    Key(String),
+    /// A command's name.
+    #[error("keys: there is no command `{0}`; `:` lists them")]
+    Command(String),
+    /// A theme's name.
+    #[error("there is no theme `{name}`; there are {}", .known.join(", "))]
+    Theme {
+        /// The name asked for.
+        name: String,
+        /// Names of the themes that ship.
+        known: Vec<&'static str>,
+    },
+    /// A theme that ships.
+    #[error("{0}")]
+    Shipped(ron::error::SpannedError),
+    /// A file that can't be read.
+    #[error("{}: {error}", .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file that says something else than was expected.
+    #[error("{}:{error}", .file.display())]
+    Parse {
+        /// The file.
+        file: PathBuf,
+        /// Line, column and what was expected.
+        error: ron::error::SpannedError,
+    },
+}
+
+/// Why there is no network on screen.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The session's model can't be had.
+    #[error(transparent)]
+    Model(#[from] crate::session::ModelError),
+    /// The model isn't one that can be cut.
+    #[error(transparent)]
+    Layers(#[from] crate::model::LayerError),
+}
+
+/// Why a file wasn't read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The session that a run left.
+    #[error(transparent)]
+    Results(#[from] crate::session::tables::PackError),
+    /// Any other file.
+    #[error("{}: {error}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The journal of unsaved edits.
+    #[error("no autosave in {}: {error}", .file.display())]
+    Journal {
+        /// The journal.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Why a command can't be run now.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// The network isn't there yet.
+    #[error("the network is still being read")]
+    Reading,
+    /// There is no network.
+    #[error("{0}")]
+    Network(Arc<NetworkError>),
+    /// There is no plan.
+    #[error(transparent)]
+    Plan(PlannerError),
+    /// No run is in the history.
+    #[error("nothing has run yet; r runs the plan")]
+    NoRuns,
+    /// Only one run is in the history.
+    #[error("a comparison takes two runs")]
+    OneRun,
+    /// The shown run goes on.
+    #[error("it still runs; a run can be played again when it has ended")]
+    StillRuns,
+    /// The shown run can't be played.
+    #[error("no events were kept of this run")]
+    NoEvents,
+}
+
+/// What is wrong with the answer to a prompt.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// Something else than a number.
+    #[error("`{0}` is no number")]
+    Number(String),
+    /// A share outside of its range.
+    #[error("accuracy lies between 0 and 100 %")]
+    Accuracy,
+    /// A negative limit.
+    #[error("a limit is no less than 0")]
+    Limit,
+    /// An empty name.
+    #[error("a file needs a name")]
+    NoName,
+    /// A pattern that isn't one.
+    #[error("{0}")]
+    Pattern(String),
+    /// The table can't be written in the format asked for.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+}
+
+/// Why the layer table can't be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Another format.
+    #[error("the name ends in .csv or .json")]
+    Format,
+    /// JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// CSV.
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+}

@@ -1,0 +1,259 @@
+/*!
+What the workbench is told (messages), what it asks of the world (effects), and the small words both are
+made of. Everything else in this room imports this file, and this file imports none of it but the ports.
+*/
+
+use super::error::{FileError, NetworkError};
+use super::ports::{Job, JobError, RunningJob};
+use super::work::{Explored, HeadFacts, Network, Results};
+use crate::event::Event;
+use crate::exits::ExitError;
+use crate::explore::Limits;
+use crate::plan::{Plan, TierNames};
+use crate::predict::{Evidence, Outcome, ReplayError, Terms};
+use crate::session::{ExitSettings, Session};
+use crossterm::event::{KeyEvent, MouseEvent};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Msg {
+    Key(KeyEvent),
+    Paste(String),
+    Resize(u16, u16),
+    Timer(Timer),
+    /// Something was handed to the terminal's line, or couldn't be.
+    Written(std::io::Result<()>),
+    /// The terminal is gone.
+    HangUp,
+    Suspend,
+    /// Somebody continued the process.
+    Resume,
+    Opened(Box<Opened>),
+    Network(Result<Box<Network>, NetworkError>),
+    /// Results of earlier runs of the session.
+    Kept(Box<Results>),
+    /// Results of earlier runs that ship with the program, measured on another machine.
+    Shipped(Box<Results>),
+    /// A run of the session goes on without the workbench.
+    Running(RunningJob),
+    Sessions(Vec<PathBuf>),
+    Saved(PathBuf, Box<Session>),
+    /// There is a file of that name already.
+    Exists(PathBuf),
+    /// A file the user asked for is written.
+    Wrote(PathBuf),
+    Failed(FileError),
+    Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
+    Curves(u64, Result<Vec<Outcome>, ReplayError>),
+    Explored(u64, Result<Explored, ReplayError>),
+    Mouse(MouseEvent),
+    /// What the mouse means where it is.
+    Hit(Hit),
+    /// Of the job of this number, at so many milliseconds since its start.
+    Run(usize, u64, Box<Event>),
+    /// Likewise; whether it was asked to stop, and what came of it.
+    RunEnded(usize, u64, bool, Result<Box<Results>, JobError>),
+}
+
+/// What the world is asked to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Read a session, and then its network.
+    Open(Source),
+    /// Look for sessions.
+    List,
+    /// Write the session, and forget its journal; over a file that is there only if told so.
+    Save {
+        session: Box<Session>,
+        file: PathBuf,
+        over: bool,
+        journal: PathBuf,
+    },
+    /// Keep unsaved edits.
+    Journal {
+        session: Box<Session>,
+        file: PathBuf,
+    },
+    /// Nothing is unsaved any more.
+    Forget(PathBuf),
+    /// Write a file the user asked for.
+    Write { file: PathBuf, text: String },
+    /// To the terminal's clipboard, and to a file since tmux may drop the former.
+    Copy,
+    /// Make a head of the source at every point.
+    Heads(HeadsRequest),
+    /// Outcomes over thresholds.
+    Curves(Box<CurvesRequest>),
+    /// The plans that no other beats.
+    Explore(Box<ExploreRequest>),
+    /// Take the mouse, or leave it to the terminal.
+    Mouse(bool),
+    /// A message after some milliseconds; a newer one of the same timer replaces it.
+    Later { timer: Timer, ms: u64 },
+    /// Start a job.
+    Start { id: usize, job: Box<Job> },
+    /// Ask a job to stop.
+    Stop(usize),
+    /// Let a job wait, or go on.
+    Pause(usize, bool),
+    /// Follow a run in another process.
+    Join {
+        id: usize,
+        job: Box<Job>,
+        running: RunningJob,
+    },
+    /// Leave a job to itself.
+    Leave(usize),
+    /// Give the terminal to the shell.
+    Suspend,
+    /// End.
+    Quit,
+}
+
+/// A source to make heads of.
+#[derive(Debug, Clone)]
+pub struct HeadsRequest {
+    pub generation: u64,
+    pub source: String,
+    /// Where what the source includes is looked for, paths resolved.
+    pub settings: Box<ExitSettings>,
+    pub network: Arc<Network>,
+    pub seed: u64,
+    /// A source may make other heads for other tiers.
+    pub tiers: TierNames,
+    /// The point whose findings are told first.
+    pub first: usize,
+}
+
+/// Thresholds to predict.
+#[derive(Debug, Clone)]
+pub struct CurvesRequest {
+    pub generation: u64,
+    pub evidence: Arc<Evidence>,
+    pub terms: Terms,
+    pub plan: Plan,
+    /// The exit whose threshold varies; all of them if absent.
+    pub exit: Option<usize>,
+    pub thresholds: Vec<f64>,
+}
+
+/// Limits to search within.
+#[derive(Debug, Clone)]
+pub struct ExploreRequest {
+    pub generation: u64,
+    pub evidence: Arc<Evidence>,
+    pub terms: Terms,
+    pub thresholds: Vec<f64>,
+    pub limits: Limits,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// The source of the exit classifier rests.
+    Source,
+    /// Edits rest and are worth a journal.
+    Journal,
+    /// Curves are worth computing.
+    Curves,
+    /// A playback goes on.
+    Playback,
+    /// What the explore page shows is out of date.
+    Explore,
+}
+
+/// Which session is opened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// The one that ships.
+    Demo,
+    /// A file.
+    File(PathBuf),
+}
+
+/// A session as it was opened.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub session: Session,
+    /// `None` for the one that ships.
+    pub file: Option<PathBuf>,
+    /// Where its paths start.
+    pub folder: PathBuf,
+    /// Text of the exit classifier, where it is a file.
+    pub classifier: Option<Result<String, Arc<FileError>>>,
+    /// Edits of a workbench that didn't end well.
+    pub recovered: Option<Session>,
+    pub journal: PathBuf,
+    /// What a run left in the file; the session itself is without.
+    pub results: Option<Box<crate::session::Results>>,
+}
+
+/// What is in the focus: a panel of the overview, a page on a small screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Panel {
+    Layers,
+    Plan,
+    Exits,
+    Runs,
+    Threshold,
+    Explore,
+    Session,
+}
+
+/// What lies under the mouse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hit {
+    Panel(Panel),
+    /// A row of the layer table.
+    Layer(usize),
+    /// A place on the slider.
+    Threshold(f64),
+    /// A plan of the explore page.
+    Explored(usize),
+    /// A turn of the wheel over a panel.
+    Wheel(Panel, bool),
+}
+
+impl Panel {
+    /// Those that the overview of a wide screen shows.
+    pub const OVERVIEW: usize = 5;
+
+    pub const ALL: [Panel; 7] = [
+        Panel::Layers,
+        Panel::Plan,
+        Panel::Exits,
+        Panel::Runs,
+        Panel::Threshold,
+        Panel::Explore,
+        Panel::Session,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Panel::Layers => "Layers",
+            Panel::Plan => "Plan",
+            Panel::Exits => "Exits",
+            Panel::Runs => "Runs",
+            Panel::Threshold => "Threshold",
+            Panel::Explore => "Explore",
+            Panel::Session => "Session",
+        }
+    }
+}
+
+/// How urgent a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Info,
+    Problem,
+}
+
+/// What of the results was measured on another machine than this, and ships with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shipped {
+    pub edge: bool,
+    pub cloud: bool,
+    pub measured: bool,
+}

@@ -1,0 +1,292 @@
+/*!
+The pure update: a message goes in, the state changes, effects come out, nothing else happens.
+*/
+
+mod overlays;
+
+use super::command;
+use super::message::{Effect, Hit, Msg, Opened, Panel, Shipped, Timer};
+use super::ports::JobError;
+use super::state::State;
+use super::state::document::Document;
+use super::state::explore::Explore;
+use super::state::layers::Layers;
+use super::state::overlay::{Confirmed, Overlay};
+use super::state::plan::Derived;
+use super::state::runs::{Origin, Run};
+use super::state::tuning::Tuning;
+use super::work::{Network, Results};
+use crossterm::event::{KeyCode, KeyEvent};
+use std::sync::Arc;
+
+impl State {
+    /// Folds one message in.
+    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        match msg {
+            Msg::Key(key) => return self.key(key),
+            Msg::Paste(text) => return self.paste(&text),
+            Msg::Resize(columns, rows) => self.size = (columns, rows),
+            Msg::Timer(timer) => return self.timer(timer),
+            Msg::HangUp => {
+                self.gone = true;
+                let mut effects = Vec::new();
+                if self.document.is_unsaved() {
+                    effects.push(self.document.journal());
+                }
+                effects.extend(self.let_finish());
+                effects.push(Effect::Quit);
+                return effects;
+            }
+            Msg::Suspend => return vec![Effect::Suspend],
+            Msg::Resume => {}
+            Msg::Opened(opened) => return self.opened(*opened),
+            Msg::Network(Ok(network)) => return self.got_network(*network),
+            Msg::Network(Err(problem)) => {
+                self.network = None;
+                self.complain(problem.to_string());
+                self.network_problem = Some(Arc::new(problem));
+            }
+            Msg::Kept(kept) => {
+                let mut effects = self.got_results(*kept);
+                self.record();
+                effects.extend(self.play_if_asked());
+                return effects;
+            }
+            Msg::Shipped(kept) => {
+                let mut effects = self.got_results(*kept);
+                self.shipped = Shipped {
+                    edge: true,
+                    cloud: true,
+                    measured: true,
+                };
+                self.record();
+                if self.notice.is_none() {
+                    let key = |name| self.keymap.first(name);
+                    let words = format!(
+                        "{} and {} move the split, ←/→ the threshold, {} runs it on two agents; {}: all keys",
+                        key("split-back"),
+                        key("split-forward"),
+                        key("run"),
+                        key("help")
+                    );
+                    self.say(words);
+                }
+                // A recorded run is looked at; the machine is left alone.
+                if self.replay_at.is_none() {
+                    effects.extend(self.profile_in_background());
+                }
+                effects.extend(self.play_if_asked());
+                return effects;
+            }
+            Msg::Running(running) => return self.join(&running),
+            Msg::Sessions(items) => {
+                if let Some(Overlay::Picker { items: shown, .. }) = &mut self.overlay {
+                    *shown = items;
+                }
+            }
+            Msg::Saved(file, session) => {
+                self.say(format!("saved to {}", file.display()));
+                self.document.saved(file, *session);
+            }
+            Msg::Exists(file) => {
+                self.overlay = Some(Overlay::Confirm {
+                    question: format!("{} is there already. Write over it?", file.display()),
+                    then: Confirmed::Overwrite(file),
+                });
+            }
+            Msg::Wrote(file) => self.say(format!("written to {}", file.display())),
+            Msg::Failed(problem) => self.complain(problem.to_string()),
+            Msg::Heads(generation, made) => return self.got_heads(generation, made),
+            Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
+            Msg::Explored(generation, found) => self.explore.got(generation, found),
+            // Only the views know what is where; what was written is the loop's.
+            Msg::Mouse(_) | Msg::Written(_) => {}
+            Msg::Hit(hit) => return self.hit(hit),
+            Msg::Run(id, at, event) => return self.run_event(id, at, *event),
+            Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
+        }
+        Vec::new()
+    }
+
+    fn hit(&mut self, hit: Hit) -> Vec<Effect> {
+        if self.overlay.is_some() || self.editor.typing {
+            return Vec::new();
+        }
+        self.notice = None;
+        match hit {
+            Hit::Panel(panel) => return self.show(panel),
+            Hit::Layer(row) => {
+                self.focus = Panel::Layers;
+                self.layers.cursor = row;
+            }
+            Hit::Threshold(to) => {
+                self.focus = Panel::Threshold;
+                return self.set_threshold(to);
+            }
+            Hit::Explored(row) => {
+                self.explore.selected = row;
+                self.select_explored(0);
+            }
+            Hit::Wheel(panel, down) => {
+                let by = if down { 1 } else { -1 };
+                match panel {
+                    Panel::Layers | Panel::Plan | Panel::Exits => self.move_cursor(by),
+                    Panel::Runs => self.select_run(by),
+                    Panel::Threshold => return self.move_threshold(by as f64),
+                    Panel::Explore => self.select_explored(by),
+                    Panel::Session => {}
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn timer(&mut self, timer: Timer) -> Vec<Effect> {
+        match timer {
+            Timer::Source => self.ask_heads(),
+            Timer::Journal if self.document.is_unsaved() => vec![self.document.journal()],
+            Timer::Journal => vec![Effect::Forget(self.document.journal.clone())],
+            Timer::Curves => self.ask_curves(),
+            Timer::Playback => self.play_on(),
+            Timer::Explore => self.ask_explore(),
+        }
+    }
+
+    fn paste(&mut self, text: &str) -> Vec<Effect> {
+        if let Some(overlay) = &mut self.overlay {
+            overlay.paste(text);
+            return Vec::new();
+        }
+        if self.editor.typing {
+            return self.edit_text(|area| area.insert_str(text));
+        }
+        Vec::new()
+    }
+
+    fn key(&mut self, event: KeyEvent) -> Vec<Effect> {
+        self.notice = None;
+        if self.overlay.is_some() {
+            return self.overlay_key(event);
+        }
+        if self.editor.typing {
+            return self.typing_key(event);
+        }
+        let key = event.into();
+        match command::find(key, self) {
+            Some(command) => self.dispatch(command),
+            None if matches!(event.code, KeyCode::Esc) => {
+                self.layers.filter.clear();
+                self.zoom = false;
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Runs a command, or says why it can't be run now.
+    pub fn dispatch(&mut self, command: &command::Command) -> Vec<Effect> {
+        if let Err(why) = (command.enabled)(self) {
+            self.complain(why.to_string());
+            return Vec::new();
+        }
+        (command.run)(self)
+    }
+
+    fn play_if_asked(&mut self) -> Vec<Effect> {
+        let Some(speed) = self.replay_at.take() else {
+            return Vec::new();
+        };
+        self.run = 0;
+        if self.can_replay().is_err() {
+            self.focus = Panel::Runs;
+            self.complain("the session holds no recorded run; r runs it, w then saves it");
+            return Vec::new();
+        }
+        self.replay(speed)
+    }
+
+    fn opened(&mut self, opened: Opened) -> Vec<Effect> {
+        let recovered = opened.recovered.clone();
+        self.editor.file_text = opened.classifier.clone();
+        self.document = Document::opened(opened);
+        self.network = None;
+        self.network_problem = None;
+        self.results = Arc::default();
+        self.derived = Derived::default();
+        self.layers = Layers::default();
+        self.tuning = Tuning::default();
+        self.editor.forget();
+        self.explore = Explore::default();
+        self.opened += 1;
+        self.shipped = Shipped::default();
+        self.playback = None;
+        // The history is the session's; what still runs is seen to its end.
+        self.runs.retain(Run::is_running);
+        self.run = 0;
+        self.other_run = None;
+        if let Some(session) = recovered {
+            self.overlay = Some(Overlay::Confirm {
+                question: "Unsaved edits of a workbench that ended early were found. Take them?"
+                    .into(),
+                then: Confirmed::Recover(Box::new(session)),
+            });
+        }
+        Vec::new()
+    }
+
+    fn got_network(&mut self, network: Network) -> Vec<Effect> {
+        self.network = Some(Arc::new(network));
+        self.network_problem = None;
+        self.load_source();
+        let mut effects = self.recompute();
+        // The first look falls on what matters.
+        if let Some(plan) = &self.derived.plan {
+            let first = plan.splits.first().and_then(|split| split.row());
+            self.layers.cursor = first.unwrap_or(0);
+        }
+        effects.extend(self.ask_heads());
+        effects
+    }
+
+    fn run_ended(
+        &mut self,
+        id: usize,
+        at: u64,
+        stopped: bool,
+        ended: Result<Box<Results>, JobError>,
+    ) -> Vec<Effect> {
+        let Some(run) = self.runs.iter_mut().find(|r| r.id == id) else {
+            return Vec::new();
+        };
+        let ours = run.session == self.opened;
+        let background = run.origin == Origin::Background;
+        let (words, effects) = match ended {
+            Ok(results) => {
+                run.done(at, results.measured.clone());
+                let words = match background {
+                    true => "this machine is profiled: predictions are its own now".to_string(),
+                    false => format!("{} is done", run.label()),
+                };
+                let effects = if ours {
+                    self.got_results(*results)
+                } else {
+                    Vec::new()
+                };
+                (Ok(words), effects)
+            }
+            Err(problem) => {
+                let problem = problem.to_string();
+                run.failed(at, stopped, problem.clone());
+                let words = format!("{}: {problem}", run.label());
+                (if stopped { Ok(words) } else { Err(words) }, Vec::new())
+            }
+        };
+        match words {
+            // Nobody asked for it: a failure is the run's log to tell, and no notice is covered.
+            Ok(words) if !background || self.notice.is_none() => self.say(words),
+            Err(words) if !background => self.complain(words),
+            _ => {}
+        }
+        effects
+    }
+}

@@ -1,0 +1,236 @@
+/*! Keys while something lies over the panels, and what an answer does. */
+
+use crate::tui::command;
+use crate::tui::error::AnswerError;
+use crate::tui::message::{Effect, Panel, Source};
+use crate::tui::state::State;
+use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use std::path::PathBuf;
+
+/// Moves a selection among `count` entries.
+fn step(selected: usize, code: KeyCode, count: usize) -> usize {
+    let to = match code {
+        KeyCode::Up => selected.saturating_sub(1),
+        KeyCode::Down => selected + 1,
+        KeyCode::PageUp => selected.saturating_sub(10),
+        KeyCode::PageDown => selected + 10,
+        KeyCode::Home => 0,
+        KeyCode::End => count,
+        _ => selected,
+    };
+    to.min(count.saturating_sub(1))
+}
+
+/// Letters as arrows, where nothing is typed.
+fn arrow(code: KeyCode) -> KeyCode {
+    match code {
+        KeyCode::Char('j') => KeyCode::Down,
+        KeyCode::Char('k') => KeyCode::Up,
+        KeyCode::Char('g') => KeyCode::Home,
+        KeyCode::Char('G') => KeyCode::End,
+        KeyCode::Char(' ') => KeyCode::PageDown,
+        other => other,
+    }
+}
+
+fn typed(input: &mut String, event: KeyEvent) {
+    match event.code {
+        KeyCode::Backspace => {
+            input.pop();
+        }
+        KeyCode::Char('u') if event.modifiers.contains(KeyModifiers::CONTROL) => input.clear(),
+        KeyCode::Char(c) if !event.modifiers.contains(KeyModifiers::CONTROL) => input.push(c),
+        _ => {}
+    }
+}
+
+impl State {
+    pub(super) fn overlay_key(&mut self, event: KeyEvent) -> Vec<Effect> {
+        let Some(mut overlay) = self.overlay.take() else {
+            return Vec::new();
+        };
+        let control_c =
+            event.code == KeyCode::Char('c') && event.modifiers == KeyModifiers::CONTROL;
+        if event.code == KeyCode::Esc || control_c {
+            if let Overlay::Prompt {
+                kind: Prompt::Filter,
+                ..
+            } = overlay
+            {
+                self.layers.filter.clear();
+            }
+            if let Overlay::Confirm {
+                then: Confirmed::Recover(_),
+                ..
+            } = overlay
+            {
+                self.say("left as they are; the next edit writes over them");
+            }
+            return Vec::new();
+        }
+        match &mut overlay {
+            Overlay::Help { scroll } | Overlay::Page { scroll, .. } => {
+                if matches!(event.code, KeyCode::Char('q' | '?') | KeyCode::Enter) {
+                    return Vec::new();
+                }
+                *scroll = step(*scroll, arrow(event.code), 10_000);
+            }
+            Overlay::Palette { input, selected } => {
+                let found = command::search(self, input);
+                match event.code {
+                    KeyCode::Enter => {
+                        let Some(command) = found.get(*selected).copied() else {
+                            return Vec::new();
+                        };
+                        // One of another panel is run there.
+                        let panel = command.elsewhere(self);
+                        let mut effects = panel.map_or(Vec::new(), |p| self.show(p));
+                        effects.extend(self.dispatch(command));
+                        return effects;
+                    }
+                    KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
+                        *selected = step(*selected, event.code, found.len());
+                    }
+                    _ => {
+                        typed(input, event);
+                        *selected = 0;
+                    }
+                }
+            }
+            Overlay::Prompt { kind, input, error } => {
+                if event.code == KeyCode::Enter {
+                    match self.answer(*kind, input) {
+                        Ok(effects) => return effects,
+                        Err(problem) => *error = Some(problem.to_string()),
+                    }
+                } else {
+                    typed(input, event);
+                    *error = None;
+                    if *kind == Prompt::Filter {
+                        self.layers.filter = input.clone();
+                    }
+                }
+            }
+            Overlay::Picker { items, selected } => {
+                if event.code == KeyCode::Enter {
+                    let source = match selected.checked_sub(1) {
+                        None => Source::Demo,
+                        Some(i) => match items.get(i) {
+                            Some(file) => Source::File(file.clone()),
+                            None => return Vec::new(),
+                        },
+                    };
+                    return self.ask_open(source);
+                }
+                *selected = step(*selected, arrow(event.code), items.len() + 1);
+            }
+            Overlay::Templates { selected } => {
+                if event.code == KeyCode::Enter {
+                    return self.take_template(*selected);
+                }
+                *selected = step(*selected, arrow(event.code), State::template_names().len());
+            }
+            Overlay::Leaving { .. } => match event.code {
+                KeyCode::Char('f') => {
+                    let mut effects = self.let_finish();
+                    effects.extend(self.leave());
+                    return effects;
+                }
+                KeyCode::Char('s') => return self.leave(),
+                KeyCode::Char('n' | 'q') => return Vec::new(),
+                _ => {}
+            },
+            Overlay::Confirm { then, .. } => match event.code {
+                KeyCode::Char('y' | 'Y') => return self.confirmed(then.clone()),
+                KeyCode::Char('n' | 'N' | 'q') => return Vec::new(),
+                _ => {}
+            },
+        }
+        // What isn't over stays; a command from the palette may have put another in its place.
+        self.overlay.get_or_insert(overlay);
+        Vec::new()
+    }
+
+    fn ask_open(&mut self, source: Source) -> Vec<Effect> {
+        if !self.document.is_unsaved() && !self.has_draft() {
+            return self.open(source);
+        }
+        self.overlay = Some(Overlay::Confirm {
+            question: "The session has unsaved edits. Open another without saving?".into(),
+            then: Confirmed::Open(source),
+        });
+        Vec::new()
+    }
+
+    fn confirmed(&mut self, then: Confirmed) -> Vec<Effect> {
+        match then {
+            Confirmed::Quit => self.leave(),
+            Confirmed::Recover(session) => self.recover(*session),
+            Confirmed::Open(source) => self.open(source),
+            Confirmed::Overwrite(file) => vec![self.save_to(file, true)],
+        }
+    }
+
+    /// Takes a prompt's answer.
+    fn answer(&mut self, kind: Prompt, input: &str) -> Result<Vec<Effect>, AnswerError> {
+        let number = || {
+            let text = input.trim().trim_end_matches(['%', ' ']);
+            text.parse::<f64>()
+                .map_err(|_| AnswerError::Number(input.to_owned()))
+        };
+        Ok(match kind {
+            Prompt::Filter => Vec::new(),
+            Prompt::Search => {
+                self.focus = Panel::Exits;
+                self.editor
+                    .area
+                    .set_search_pattern(input)
+                    .map_err(|e| AnswerError::Pattern(e.to_string()))?;
+                if !self.editor.area.search_forward(true) {
+                    self.say(format!("`{input}` is not in the source"));
+                }
+                Vec::new()
+            }
+            Prompt::SaveAs => {
+                let file = PathBuf::from(input.trim());
+                if file.as_os_str().is_empty() {
+                    return Err(AnswerError::NoName);
+                }
+                vec![self.save_to(file, false)]
+            }
+            Prompt::Export => {
+                let text = self.export(input.trim())?;
+                vec![Effect::Write {
+                    file: input.trim().into(),
+                    text,
+                }]
+            }
+            Prompt::Accuracy => {
+                let percent = number()?;
+                if !(0.0..=100.0).contains(&percent) {
+                    return Err(AnswerError::Accuracy);
+                }
+                self.snap_accuracy(percent / 100.0)
+            }
+            Prompt::Latency => {
+                let ms = number()?;
+                self.snap_latency(ms)
+            }
+            Prompt::LimitAccuracy | Prompt::LimitLatency | Prompt::LimitMemory => {
+                let to = match input.trim().is_empty() {
+                    true => None,
+                    false => Some(number()?),
+                };
+                if to.is_some_and(|n| n.is_nan() || n < 0.0) {
+                    return Err(AnswerError::Limit);
+                }
+                self.limit(|limits| match kind {
+                    Prompt::LimitAccuracy => limits.accuracy = to.map(|n| n / 100.0),
+                    Prompt::LimitLatency => limits.latency_ms = to,
+                    _ => limits.edge_memory_bytes = to.map(|mb| (mb * 1e6) as usize),
+                })
+            }
+        })
+    }
+}
