@@ -52,7 +52,23 @@ use watch::Watch;
 /// How often the cancel token is looked at while agents work.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a cancelled agent may take to say so.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a future gives, unless the run is stopped first: a target that doesn't answer is not waited for.
+async fn unless_stopped<T>(
+    cancel: &Cancel,
+    future: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    let raised = async {
+        while !cancel.is_cancelled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        done = future => done,
+        () = raised => Err(RunError::Stopped),
+    }
+}
 
 /// A target that answers.
 struct Reached {
@@ -224,7 +240,7 @@ impl<'a> Fleet<'a> {
                 if let Some(left) = &self.left {
                     left.write()?;
                 }
-                self.runtime.block_on(async {
+                self.runtime.block_on(unless_stopped(self.cancel, async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
                     Ok(Reached {
@@ -234,7 +250,7 @@ impl<'a> Fleet<'a> {
                         believed,
                         local: None,
                     })
-                })
+                }))
             }
             // It infers and does nothing else: what has to be timed layer by layer, and a part that
             // it doesn't serve, needs somebody else.
@@ -300,7 +316,8 @@ impl<'a> Fleet<'a> {
     ) -> Result<Address, RunError> {
         let client = self.reach(teller, part, index)?.client.clone();
         let bytes = bytes.to_vec();
-        Ok(self.runtime.block_on(client.put(bytes))?)
+        let put = async { Ok(client.put(bytes).await?) };
+        self.runtime.block_on(unless_stopped(self.cancel, put))
     }
 }
 
@@ -309,5 +326,23 @@ impl Drop for Fleet<'_> {
         if let Some(left) = &mut self.left {
             self.runtime.block_on(left.end());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_never_answers_is_not_waited_for_once_the_run_is_stopped() {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let never = std::future::pending::<Result<(), RunError>>();
+        let ended = runtime.block_on(unless_stopped(&cancel, never));
+        assert!(matches!(ended, Err(RunError::Stopped)));
     }
 }

@@ -1,12 +1,13 @@
 /*! One job on one target, from its submission to its end. */
 
 use super::holding::{Holding, connection};
-use super::{Fleet, LAST_WORDS, LOOK};
+use super::{Fleet, LAST_WORDS, LOOK, unless_stopped};
 use crate::plan::Tier;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{JobEvent, JobRequest, JobResult};
 use crate::run::RunError;
 use crate::run::keep::Teller;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 impl Fleet<'_> {
@@ -42,17 +43,20 @@ impl Fleet<'_> {
         let mut holding = Holding::new(&pause);
         watch.leave_alone((part, index), true);
         let done = self.runtime.block_on(async {
-            let id = match &key {
-                Some(key) => client.submit_as(key, request).await?,
-                None => client.submit(request).await?,
-            };
+            let submitted = unless_stopped(cancel, async {
+                Ok(match &key {
+                    Some(key) => client.submit_as(key, request).await?,
+                    None => client.submit(request).await?,
+                })
+            });
+            let id = submitted.await?;
             let (events, mut inbox) = mpsc::unbounded_channel();
             let mut told = |event: &JobEvent| {
                 // Its other end lives as long as this.
                 let _ = events.send(event.clone());
             };
             let mut follow = std::pin::pin!(client.follow(&id, &mut told));
-            let mut stopped = false;
+            let mut stopped: Option<Instant> = None;
             let end = loop {
                 tokio::select! {
                     // What came before the end is told before it.
@@ -64,12 +68,15 @@ impl Fleet<'_> {
                         connection(teller, part, index, &event);
                         on(teller, event);
                     }
-                    end = &mut follow => break end,
+                    end = &mut follow => break Some(end),
                     () = tokio::time::sleep(LOOK) => {
-                        if cancel.is_cancelled() && !stopped {
-                            stopped = true;
+                        if cancel.is_cancelled() && stopped.is_none() {
+                            stopped = Some(Instant::now());
                             // One that is over, or gone, needs no stopping.
                             let _ = tokio::time::timeout(LAST_WORDS, client.cancel(&id)).await;
+                        }
+                        if stopped.is_some_and(|then| then.elapsed() > LAST_WORDS) {
+                            break None;
                         }
                         holding.mind([(&client, id.as_str())].into_iter()).await;
                         watch.tell(teller);
@@ -80,8 +87,8 @@ impl Fleet<'_> {
                 on(teller, event);
             }
             match (end, stopped) {
-                (_, true) => Err(RunError::Stopped),
-                (end, false) => Ok((end?, id.clone())),
+                (Some(end), None) => Ok((end?, id.clone())),
+                _ => Err(RunError::Stopped),
             }
         });
         drop(holding);

@@ -15,7 +15,7 @@ use crate::run::RunError;
 use crate::run::keep::Teller;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -222,6 +222,7 @@ impl Fleet<'_> {
             let mut before = vec![Progress::default(); shards.len()];
             let mut last = before.clone();
             let mut failure: Option<RunError> = None;
+            let mut stopped: Option<Instant> = None;
             let mut lost: HashMap<usize, String> = HashMap::new();
             let place = |index: usize| shards.iter().position(|s| s.index == index).unwrap_or(0);
             loop {
@@ -255,7 +256,13 @@ impl Fleet<'_> {
                     () = tokio::time::sleep(LOOK) => {
                         if cancel.is_cancelled() && failure.is_none() {
                             failure = Some(RunError::Stopped);
+                            stopped = Some(Instant::now());
                             stop(&running).await;
+                        }
+                        // Those that don't answer any more aren't waited for.
+                        if stopped.is_some_and(|then| then.elapsed() > LAST_WORDS) {
+                            tasks.abort_all();
+                            break;
                         }
                         bury(edge, &mut running);
                         let jobs: Vec<(Client, String)> = running
@@ -371,10 +378,13 @@ fn bury(edge: &mut [Option<Reached>], running: &mut [Running]) {
 }
 
 async fn stop(running: &[Running]) {
+    let mut all = JoinSet::new();
     for shard in running {
         if let Some(job) = take(&shard.job) {
+            let client = shard.client.clone();
             // One that is over, or gone, needs no stopping.
-            let _ = timeout(LAST_WORDS, shard.client.cancel(&job)).await;
+            all.spawn(async move { timeout(LAST_WORDS, client.cancel(&job)).await.is_ok() });
         }
     }
+    all.join_all().await;
 }
