@@ -66,7 +66,7 @@ pub fn main(cli: Cli) -> ExitCode {
     match dispatch(cli.command.unwrap_or_else(open)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("edgelesspart: {error}");
+            crate::cli::progress::note(format_args!("edgelesspart: {error}"));
             error.exit_code()
         }
     }

@@ -25,6 +25,10 @@ pub fn run(args: &ExportArgs) -> Result<(), CliError> {
         false => args.network.import()?,
     };
     write_file(&graph, &args.out)?;
-    eprintln!("{}: {} nodes", args.out.display(), graph.nodes.len());
+    crate::cli::progress::note(format_args!(
+        "{}: {} nodes",
+        args.out.display(),
+        graph.nodes.len()
+    ));
     Ok(())
 }

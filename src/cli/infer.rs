@@ -62,7 +62,7 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let outputs = network.infer(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         npy::write(path, output).context(format!("writing {}", path.display()))?;
-        eprintln!("{}: {:?}", path.display(), output.shape);
+        crate::cli::progress::note(format_args!("{}: {:?}", path.display(), output.shape));
     }
     Ok(())
 }

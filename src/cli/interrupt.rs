@@ -21,7 +21,9 @@ pub fn token() -> std::io::Result<Cancel> {
                     _ = tokio::signal::ctrl_c() => {}
                     _ = terminate.recv() => {}
                 }
-                eprintln!("stopping; finished stages are kept (again: stop at once)");
+                crate::cli::progress::note(format_args!(
+                    "stopping; finished stages are kept (again: stop at once)"
+                ));
                 raised.cancel();
                 tokio::select! {
                     _ = tokio::signal::ctrl_c() => {}

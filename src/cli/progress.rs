@@ -4,8 +4,20 @@ Progress on standard error: a bar a stage on a terminal, a plain line every few 
 */
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
+
+/// Writes a line to standard error, cleaned of what would steer a terminal: names from files and the
+/// words of servers are in it. That nobody reads it, or that the disk behind it is full, ends nothing.
+pub fn note(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", clean(&line.to_string()));
+}
+
+/// A text with what would steer a terminal made visible.
+fn clean(text: &str) -> String {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.replace(steers, "\u{fffd}")
+}
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -52,7 +64,7 @@ impl Stage {
                     bar.set_length(total);
                 }
                 bar.set_position(position);
-                bar.set_message(note.to_string());
+                bar.set_message(clean(note));
             }
             None if self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
@@ -61,7 +73,7 @@ impl Stage {
                 } else {
                     String::new()
                 };
-                eprintln!("{}: {position}{of} {note}", self.name);
+                self::note(format_args!("{}: {position}{of} {note}", self.name));
             }
             None => {}
         }
@@ -78,8 +90,8 @@ impl Stage {
     /// A sentence that stays: a fallback taken, a dropped target.
     pub fn say(&self, sentence: &str) {
         match &self.bar {
-            Some(bar) => bar.println(format!("  {sentence}")),
-            None => eprintln!("{}: {sentence}", self.name),
+            Some(bar) => bar.println(format!("  {}", clean(sentence))),
+            None => note(format_args!("{}: {sentence}", self.name)),
         }
     }
 
@@ -89,7 +101,7 @@ impl Stage {
             bar.finish_and_clear();
         }
         let seconds = self.started.elapsed().as_secs_f64();
-        eprintln!("{:<22} {outcome} ({seconds:.1} s)", self.name);
+        note(format_args!("{:<22} {outcome} ({seconds:.1} s)", self.name));
     }
 }
 
@@ -102,4 +114,17 @@ fn style(total: u64) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_made_visible() {
+        assert_eq!(
+            clean("a \u{1b}[31mred\r\n\tb"),
+            "a \u{fffd}[31mred\u{fffd}\n\tb"
+        );
+    }
 }

@@ -103,10 +103,10 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("writing the report")?,
     }
-    eprintln!(
+    crate::cli::progress::note(format_args!(
         "{}: report.html, report.json, report.csv, session.ron",
         out.display()
-    );
+    ));
     Ok(())
 }
 
@@ -210,7 +210,11 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
         }
         Event::Say(said) => match bar {
             Some(bar) => bar.say(&said.named(names)),
-            None => eprintln!("{}: {}", label(said.stage), said.named(names)),
+            None => crate::cli::progress::note(format_args!(
+                "{}: {}",
+                label(said.stage),
+                said.named(names)
+            )),
         },
         Event::Target {
             part,

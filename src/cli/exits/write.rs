@@ -87,7 +87,11 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         heads.extend(made.filter(|made| made.wanted));
     }
     for warning in heads.iter().flat_map(|made| &made.head.warnings) {
-        eprintln!("warning: {}:{}", source.name, warning.text(text));
+        crate::cli::progress::note(format_args!(
+            "warning: {}:{}",
+            source.name,
+            warning.text(text)
+        ));
     }
     let mut out = io::stdout().lock();
     if args.onnx.is_some() || args.pytorch {
@@ -100,12 +104,12 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         };
         if let Some(path) = &args.onnx {
             write_file(&head.graph, path)?;
-            eprintln!(
+            crate::cli::progress::note(format_args!(
                 "{}: the head after {}, untrained, {} parameters",
                 path.display(),
                 head.point.after,
                 head.params
-            );
+            ));
             return Ok(());
         }
         return write!(out, "{}", head.pytorch()?).context("writing the source");
