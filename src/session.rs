@@ -17,4 +17,5 @@ mod validate;
 pub use model::{ModelError, ModelSource, Network};
 pub use parse::{SessionError, VERSION};
 pub use results::Results;
+pub use save::write_atomically;
 pub use settings::*;

@@ -88,6 +88,9 @@ pub struct Measured {
     /// The plan, for `plan`.
     #[serde(default)]
     pub plan: Option<Plan>,
+    /// Hash of the head at each of the plan's exits, in their order; empty in files of release 0.1.
+    #[serde(default)]
+    pub heads: Vec<String>,
     /// The result.
     pub outcome: Outcome,
 }
@@ -263,6 +266,7 @@ impl Results {
             what: what.to_owned(),
             at: now.map_or(0, |d| d.as_secs()),
             plan: plan.cloned(),
+            heads: plan.map_or_else(Vec::new, |plan| self.heads_of(plan)),
             outcome,
         });
     }
@@ -306,6 +310,16 @@ impl Results {
             }
         }
         keys
+    }
+
+    /// Hash of the head that stands at each exit of a plan, in their order.
+    pub fn heads_of(&self, plan: &Plan) -> Vec<String> {
+        let hash = |exit: &crate::plan::PlannedExit| {
+            let here = || self.heads.iter().filter(|h| h.point.after == exit.after);
+            let own = here().find(|h| h.tier == exit.tier).or(here().next());
+            own.map_or_else(String::new, |head| head.hash.clone())
+        };
+        plan.exits.iter().map(hash).collect()
     }
 
     /// The points at which a trained head stands; all of them while there is none.

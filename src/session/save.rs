@@ -3,8 +3,9 @@
 use super::Session;
 use super::parse::{SessionError, dialect};
 use serde::Serialize;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// Head of every file we write; by it a hand-written one is told apart.
@@ -153,7 +154,9 @@ impl Session {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
-        write_atomically(file, text.as_bytes()).map_err(io)
+        // A link stays one: what it leads to is written.
+        let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        write_atomically(&real, text.as_bytes()).map_err(io)
     }
 }
 
@@ -167,14 +170,28 @@ impl<T: Serialize> Field for T {
     }
 }
 
-/// Temporary file in the same folder, synced, renamed: the file is the old one or the new one.
-pub(super) fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a temporary file in the same folder, synced, and renames it: the file is the old one or the
+/// new one, with the old one's mode and, where that is allowed, owner. A link is replaced, not followed.
+///
+/// # Errors
+/// The folder can't be written to; what was there before is then still there.
+pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    // As any new file: what the user's umask leaves.
+    let mut temporary = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
     temporary.write_all(bytes)?;
+    if let Ok(before) = file.symlink_metadata()
+        && before.is_file()
+    {
+        // Another's file stays another's only where the system lets us say so.
+        let _ = chown(temporary.path(), Some(before.uid()), Some(before.gid()));
+        temporary.as_file().set_permissions(before.permissions())?;
+    }
     temporary.as_file().sync_all()?;
     temporary.persist(file).map_err(|error| error.error)?;
     // The rename itself lasts only once the folder is synced.
@@ -255,6 +272,21 @@ mod tests {
             let written = session.to_text().unwrap();
             prop_assert_eq!(Session::parse(&written, Path::new("my.ron")).unwrap(), session);
         }
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_the_mode_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real.ron"), dir.path().join("my.ron"));
+        short().save(&real).unwrap();
+        std::fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut other = short();
+        other.seed += 1;
+        other.save(&link).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(Session::read(&real).unwrap(), other);
+        assert_eq!(real.metadata().unwrap().mode() & 0o777, 0o640);
     }
 
     #[test]
