@@ -68,6 +68,17 @@ pub enum TuiError {
     /// The terminal.
     #[error("the terminal: {0}")]
     Terminal(#[from] std::io::Error),
+    /// Standard input or output is something else.
+    #[error(
+        "the workbench needs a terminal; for scripts there are commands, see `edgelesspart --help`"
+    )]
+    NoTerminal,
+    /// The terminal shows lines, one after the other.
+    #[error(
+        "a terminal with TERM=dumb can't show the workbench: set TERM to what it is, or use the \
+         commands, see `edgelesspart --help`"
+    )]
+    Dumb,
     /// The user's configuration or theme.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -92,7 +103,8 @@ pub fn run(options: &Options, jobs: Arc<dyn JobRunner>) -> Result<(), TuiError> 
     let keymap = command::keymap(&config.keys)?;
 
     let mut state = State::new(crate::session::Session::demo()?, theme, keymap);
-    state.ascii = options.ascii || config.ascii;
+    state.ascii =
+        options.ascii || config.ascii || !term::shows_unicode(|name| std::env::var(name).ok());
     state.theme_name = name;
     state.replay_at = options.replay;
     let source = options.session.clone().map_or(Source::Demo, Source::File);
@@ -108,8 +120,9 @@ pub fn run(options: &Options, jobs: Arc<dyn JobRunner>) -> Result<(), TuiError> 
     input::start(tell)?;
     let first = vec![Effect::Open(source)];
     let ended = app::run(&mut state, &mut terminal, &messages, &mut runner, first);
-    runner.finish();
+    // The terminal first: whoever leaves doesn't wait for what is still written.
     drop(terminal);
+    runner.finish();
     match ended {
         // A terminal that is gone can't be written to; that is how it ended, not a failure.
         Err(_) if state.gone => Ok(()),

@@ -6,11 +6,9 @@
 #[path = "tui/terminal.rs"]
 mod terminal;
 
-use edgelesspart::predict::Outcome;
 use edgelesspart::tui::{self, Job, JobControl, JobError, JobRunner, Results};
-use edgelesspart::tui::{self, Job, Orders, Results, Work};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::termios::BaudRate;
+use nix::sys::termios::{BaudRate, LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -98,6 +96,106 @@ fn stops_for_the_shell_and_comes_back() {
     killpg(terminal.pid(), Signal::SIGCONT).unwrap();
     terminal.wait_for("EdgeLessPart  demo");
     terminal.press("q");
+    terminal.end();
+}
+
+#[test]
+fn a_stop_from_outside_leaves_the_keys_alive() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("pred., calib. 1000");
+    // SIGSTOP can't be caught: nothing is given back, and the shell puts its own modes in place.
+    kill(terminal.pid(), Signal::SIGSTOP).unwrap();
+    terminal.wait_for_state('T');
+    let line = terminal.keys.as_ref().unwrap();
+    let mut modes = tcgetattr(line).unwrap();
+    modes.local_flags |= LocalFlags::ICANON | LocalFlags::ECHO;
+    tcsetattr(line, SetArg::TCSANOW, &modes).unwrap();
+    terminal.parser = vt100::Parser::new(24, 80, 0);
+    kill(terminal.pid(), Signal::SIGCONT).unwrap();
+    terminal.wait_for("EdgeLessPart  demo");
+    // No line is ended here: a key counts at once.
+    terminal.say("5", "5 Threshold 0.80");
+    terminal.press("q");
+    terminal.end();
+}
+
+#[test]
+fn a_terminal_of_lines_is_told_so_and_one_without_letters_gets_ascii() {
+    let dumb = Start {
+        env: &[("TERM", "dumb")],
+        ..Start::default()
+    };
+    let Some(mut terminal) = Terminal::start(tempfile::tempdir().unwrap(), &dumb) else {
+        return;
+    };
+    assert!(!terminal.wait().success());
+    terminal.read_on(Duration::from_millis(300));
+    assert!(
+        terminal.contents().contains("TERM=dumb"),
+        "{}",
+        terminal.contents()
+    );
+    let plain = Start {
+        env: &[("LC_ALL", "C")],
+        ..Start::default()
+    };
+    let Some(mut terminal) = Terminal::start(tempfile::tempdir().unwrap(), &plain) else {
+        return;
+    };
+    terminal.wait_for("pred., calib. 1000");
+    assert!(terminal.raw.is_ascii());
+    terminal.press("q");
+    terminal.end();
+}
+
+#[test]
+fn nobody_reading_what_is_told_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else {
+        println!("skipped: no /dev/full");
+        return;
+    };
+    let done = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .current_dir(folder.path())
+        .args(["export", "resnet8", "net.onnx"])
+        .stderr(full)
+        .status();
+    assert!(done.unwrap().success());
+    // A failure keeps its exit code.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let failed = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .current_dir(folder.path())
+        .args(["layers", "gone.onnx"])
+        .stderr(full.unwrap())
+        .status();
+    assert_eq!(failed.unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_classifier_that_does_not_check_survives_a_kill() {
+    let Some(mut terminal) = Terminal::open() else {
+        return;
+    };
+    terminal.wait_for("pred., calib. 1000");
+    terminal.say("3\r", "typing");
+    terminal.say("(mine", "finding");
+    let draft = autosave(terminal.folder.path()).with_extension("autosave.draft");
+    while !std::fs::read_to_string(&draft).is_ok_and(|text| text.contains("(mine")) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill(terminal.pid(), Signal::SIGKILL).unwrap();
+    terminal.wait();
+    let Some(mut terminal) = Terminal::with(terminal.leave(), &[]) else {
+        return;
+    };
+    terminal.wait_for("Unsaved edits of a workbench that ended early");
+    terminal.say("y", "[unsaved]");
+    terminal.say("3", "(mine");
+    terminal.say("q", "Quit without saving?");
+    terminal.press("y");
     terminal.end();
 }
 

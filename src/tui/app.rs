@@ -151,6 +151,7 @@ fn copy(state: &mut State, terminal: &mut impl Display, runner: &mut Runner) {
     runner.run(Effect::Write {
         file: "edgelesspart-screen.txt".into(),
         text,
+        over: true,
     });
 }
 

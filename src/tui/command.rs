@@ -94,9 +94,10 @@ fn show(state: &mut State, panel: Panel) -> Vec<Effect> {
 
 fn mouse(state: &mut State) -> Vec<Effect> {
     state.mouse = !state.mouse;
-    state.say(match state.mouse {
-        true => "the mouse points, drags and scrolls here; with shift it is the terminal's",
-        false => "the mouse is the terminal's",
+    state.say(if state.mouse {
+        "the mouse points, drags and scrolls here; with shift it is the terminal's"
+    } else {
+        "the mouse is the terminal's"
     });
     vec![Effect::Mouse(state.mouse)]
 }
@@ -104,6 +105,7 @@ fn mouse(state: &mut State) -> Vec<Effect> {
 fn prompt(state: &mut State, kind: Prompt, input: String) -> Vec<Effect> {
     state.overlay = Some(Overlay::Prompt {
         kind,
+        offered: !input.is_empty(),
         input,
         error: None,
     });
@@ -127,9 +129,10 @@ fn legal(state: &mut State, forward: bool) -> Vec<Effect> {
 
 fn next_panel(state: &mut State, forward: bool) -> Vec<Effect> {
     // What isn't in the overview is no stop on the way through it.
-    let count = match state.is_wide() && !state.zoom {
-        true => Panel::OVERVIEW,
-        false => Panel::ALL.len(),
+    let count = if state.is_wide() && !state.zoom {
+        Panel::OVERVIEW
+    } else {
+        Panel::ALL.len()
     };
     let at = Panel::ALL.iter().position(|p| *p == state.focus);
     let by = if forward { 1 } else { count - 1 };
@@ -189,7 +192,7 @@ pub const COMMANDS: &[Command] = commands![
     "exits" ["3"] Place::Any, "", "to the exit classifier", always, |s| show(s, Panel::Exits);
     "runs" ["4"] Place::Any, "", "to the runs", always, |s| show(s, Panel::Runs);
     "threshold" ["5"] Place::Any, "", "to the thresholds", always, |s| show(s, Panel::Threshold);
-    "explore" ["6"] Place::Any, "", "to the plans that no other beats", always, |s| show(s, Panel::Explore);
+    "explore" ["6"] Place::Any, "", "to the Pareto-optimal plans", always, |s| show(s, Panel::Explore);
     "session" ["7"] Place::Any, "", "to the session", always, |s| show(s, Panel::Session);
     "next-panel" ["tab"] Place::Any, "", "the next panel", always, |s| next_panel(s, true);
     "previous-panel" ["shift-tab"] Place::Any, "", "the panel before", always, |s| next_panel(s, false);
@@ -266,10 +269,7 @@ pub const COMMANDS: &[Command] = commands![
     "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
     "replay-step" ["."] Place::Replay, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();
     "replay-forward" ["right", "l"] Place::Replay, "+5 s", "five seconds on", always,
-        |s| match s.playback.as_ref().is_some_and(|p| p.paused) {
-            true => s.step_playback(),
-            false => s.seek(true, Some(SEEK_MS)),
-        };
+        |s| if s.playback.as_ref().is_some_and(|p| p.paused) { s.step_playback() } else { s.seek(true, Some(SEEK_MS)) };
     "replay-back" ["left", "h"] Place::Replay, "-5 s", "five seconds back", always, |s| s.seek(false, Some(SEEK_MS));
     "replay-start" ["home", "g"] Place::Replay, "", "to its start", always, |s| s.seek(false, None);
     "replay-last" ["end", "G"] Place::Replay, "", "to its end", always, |s| s.seek(true, None);

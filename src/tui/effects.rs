@@ -7,5 +7,7 @@ mod files;
 mod questions;
 mod runner;
 
+#[cfg(test)]
+pub(super) use files::Files;
 pub use questions::make_heads;
 pub use runner::Runner;

@@ -49,6 +49,9 @@ pub enum NetworkError {
     /// The session's model can't be had.
     #[error(transparent)]
     Model(#[from] crate::session::ModelError),
+    /// The session itself can't be opened.
+    #[error(transparent)]
+    Session(#[from] FileError),
     /// The model isn't one that can be cut.
     #[error(transparent)]
     Layers(#[from] crate::model::LayerError),

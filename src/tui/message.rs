@@ -6,11 +6,11 @@ made of. Everything else in this room imports this file, and this file imports n
 use super::error::{FileError, NetworkError};
 use super::ports::{Job, JobError, RunningJob};
 use super::work::{Explored, HeadFacts, Network, Results};
-use crate::event::Event;
+use crate::event::{Event, TargetId};
 use crate::exits::ExitError;
 use crate::explore::Limits;
 use crate::plan::{Plan, TierNames};
-use crate::predict::{Evidence, Outcome, ReplayError, Terms};
+use crate::predict::{Evidence, HeadPays, Outcome, ReplayError, Terms};
 use crate::session::{ExitSettings, Session};
 use crossterm::event::{KeyEvent, MouseEvent};
 use std::path::PathBuf;
@@ -39,14 +39,28 @@ pub enum Msg {
     /// A run of the session goes on without the workbench.
     Running(RunningJob),
     Sessions(Vec<PathBuf>),
-    Saved(PathBuf, Box<Session>),
-    /// There is a file of that name already.
-    Exists(PathBuf),
+    /// Whether each agent of the session takes connections.
+    Reached(Vec<(TargetId, bool)>),
+    /// A session's file is written, and has this content now.
+    Saved {
+        file: PathBuf,
+        session: Box<Session>,
+        content: Content,
+    },
+    /// There is a file of that name already; whether the table was to be exported to it.
+    Exists {
+        file: PathBuf,
+        export: bool,
+    },
+    /// The session's file isn't what was opened any more.
+    Changed(PathBuf),
     /// A file the user asked for is written.
     Wrote(PathBuf),
     Failed(FileError),
+    /// The session that was asked for can't be opened.
+    NotOpened(FileError),
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
-    Curves(u64, Result<Vec<Outcome>, ReplayError>),
+    Curves(u64, Result<CurvesAnswer, ReplayError>),
     Explored(u64, Result<Explored, ReplayError>),
     Mouse(MouseEvent),
     /// What the mouse means where it is.
@@ -62,24 +76,32 @@ pub enum Msg {
 pub enum Effect {
     /// Read a session, and then its network.
     Open(Source),
+    /// See whether agents at these addresses take connections.
+    Reach(Vec<(TargetId, String)>),
     /// Look for sessions.
     List,
-    /// Write the session, and forget its journal; over a file that is there only if told so.
+    /// Write the session; its journal is forgotten, unless there is a draft to keep.
     Save {
         session: Box<Session>,
         file: PathBuf,
-        over: bool,
+        over: Over,
+        draft: Option<String>,
         journal: PathBuf,
     },
-    /// Keep unsaved edits.
+    /// Keep unsaved edits, and the exit source as it is typed where it doesn't check.
     Journal {
         session: Box<Session>,
+        draft: Option<String>,
         file: PathBuf,
     },
     /// Nothing is unsaved any more.
     Forget(PathBuf),
-    /// Write a file the user asked for.
-    Write { file: PathBuf, text: String },
+    /// Write a file the user asked for; over one that is there only if told so.
+    Write {
+        file: PathBuf,
+        text: String,
+        over: bool,
+    },
     /// To the terminal's clipboard, and to a file since tmux may drop the former.
     Copy,
     /// Make a head of the source at every point.
@@ -139,6 +161,15 @@ pub struct CurvesRequest {
     pub thresholds: Vec<f64>,
 }
 
+/// What the curves show, and whether each exit of the plan pays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurvesAnswer {
+    /// In the order of the thresholds.
+    pub outcomes: Vec<Outcome>,
+    /// In the order of the plan's exits.
+    pub pays: Vec<HeadPays>,
+}
+
 /// Limits to search within.
 #[derive(Debug, Clone)]
 pub struct ExploreRequest {
@@ -162,6 +193,31 @@ pub enum Timer {
     Playback,
     /// What the explore page shows is out of date.
     Explore,
+    /// It is worth seeing again whether agents can be reached.
+    Reach,
+}
+
+/// A hash of what a file held, to tell whether somebody else has written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content(pub u64);
+
+/// What a session's file may hold for it to be written over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// There is to be no such file.
+    Nothing,
+    /// What it held when it was last read or written.
+    Known(Content),
+    /// Whatever it holds.
+    Anything,
+}
+
+/// Edits of a workbench that didn't end well.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovered {
+    pub session: Session,
+    /// The exit source as it was typed, where it didn't check.
+    pub draft: Option<String>,
 }
 
 /// Which session is opened.
@@ -183,9 +239,12 @@ pub struct Opened {
     pub folder: PathBuf,
     /// Text of the exit classifier, where it is a file.
     pub classifier: Option<Result<String, Arc<FileError>>>,
-    /// Edits of a workbench that didn't end well.
-    pub recovered: Option<Session>,
+    /// What the file held.
+    pub content: Option<Content>,
+    pub recovered: Option<Recovered>,
     pub journal: PathBuf,
+    /// Another workbench has it open.
+    pub shared: bool,
     /// What a run left in the file; the session itself is without.
     pub results: Option<Box<crate::session::Results>>,
 }

@@ -20,8 +20,10 @@ use super::keymap::Keymap;
 use super::message::{Effect, Panel, Severity, Shipped, Source};
 use super::theme::Theme;
 use super::work::{Network, Results};
+use crate::event::TargetId;
+use crate::plan::Tier;
 use crate::predict::Evidence;
-use crate::session::Session;
+use crate::session::{Session, Target};
 use document::Document;
 use editor::Editor;
 use explore::Explore;
@@ -30,6 +32,7 @@ use overlay::{Confirmed, Overlay};
 use plan::Derived;
 use playback::Playback;
 use runs::Run;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tuning::Tuning;
 
@@ -69,8 +72,12 @@ pub struct State {
     pub replay_at: Option<f64>,
     /// Which of edge profile, cloud profile and measured outcome ship with the program.
     pub shipped: Shipped,
+    /// Whether each agent of the session took a connection when it was last seen to.
+    pub reached: HashMap<TargetId, bool>,
     /// Sessions opened so far.
     pub opened: usize,
+    /// The journal's timer runs.
+    pub journal_due: bool,
     /// Set when the terminal is gone: nothing is drawn any more.
     pub gone: bool,
 }
@@ -104,7 +111,9 @@ impl State {
             playback: None,
             replay_at: None,
             shipped: Shipped::default(),
+            reached: HashMap::new(),
             opened: 0,
+            journal_due: false,
             gone: false,
         }
     }
@@ -134,7 +143,7 @@ impl State {
     /// Ends, or asks first where something would be lost or left running.
     pub fn quit(&mut self) -> Vec<Effect> {
         let running = self.runs.iter().filter(|r| r.is_ours()).count();
-        let unsaved = self.document.is_unsaved() || self.has_draft();
+        let unsaved = self.is_unsaved();
         self.overlay = Some(match (unsaved, running) {
             (false, 0) => return self.leave(),
             (true, 0) => Overlay::Confirm {
@@ -148,6 +157,35 @@ impl State {
 
     pub fn leave(&self) -> Vec<Effect> {
         vec![Effect::Forget(self.document.journal.clone()), Effect::Quit]
+    }
+
+    /// Asks whether the session's agents take connections.
+    pub fn see_who_is_there(&self) -> Vec<Effect> {
+        let session = &self.document.session;
+        let sides = [(Tier::First, &session.edge), (Tier::Second, &session.cloud)];
+        let mut agents = Vec::new();
+        for (part, targets) in sides {
+            for (index, target) in targets.iter().enumerate() {
+                if let Target::Agent { url, .. } | Target::V2 { url, .. } = target {
+                    agents.push((TargetId { part, index }, url.clone()));
+                }
+            }
+        }
+        if agents.is_empty() {
+            return Vec::new();
+        }
+        vec![Effect::Reach(agents)]
+    }
+
+    /// Ends while runs go on: what is unsaved is kept, and offered when the session is opened again.
+    pub fn leave_running(&self) -> Vec<Effect> {
+        let mut effects = self.let_finish();
+        if self.is_unsaved() {
+            effects.extend([self.journal(), Effect::Quit]);
+        } else {
+            effects.extend(self.leave());
+        }
+        effects
     }
 
     /// What runs here goes on in processes of its own.

@@ -9,12 +9,14 @@ pub mod encode;
 pub mod pace;
 mod writer;
 
+use super::TuiError;
 use super::app::Display;
 use super::message::Msg;
 use color::Depth;
 use encode::Screen;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{self, SetArg};
 use nix::unistd::Pid;
 use pace::Pace;
 use ratatui::buffer::Buffer;
@@ -59,12 +61,13 @@ impl Terminal {
     /// Takes the terminal; `tell` hears when something was written.
     ///
     /// # Errors
-    /// Standard input or output isn't one, or refuses.
-    pub fn take(depth: Depth, tell: &Sender<Msg>) -> io::Result<Terminal> {
+    /// Standard input or output is no terminal, or one that can't be drawn on, or refuses.
+    pub fn take(depth: Depth, tell: &Sender<Msg>) -> Result<Terminal, TuiError> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            return Err(io::Error::other(
-                "the workbench needs a terminal; for scripts there are commands, see `edgelesspart --help`",
-            ));
+            return Err(TuiError::NoTerminal);
+        }
+        if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            return Err(TuiError::Dumb);
         }
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let pace = Pace::of(speed(&out));
@@ -79,7 +82,10 @@ impl Terminal {
     }
 
     fn enter(&mut self) -> io::Result<()> {
+        // It remembers the modes to give back, and thinks itself done the second time; after a stop from
+        // outside the shell has put its own in place.
         crossterm::terminal::enable_raw_mode()?;
+        raw()?;
         TAKEN.store(true, Ordering::SeqCst);
         self.screen.invalidate();
         self.writer.write(ENTER.to_vec());
@@ -151,10 +157,31 @@ impl Drop for Terminal {
     }
 }
 
+/// Every key comes at once, and as it is.
+fn raw() -> io::Result<()> {
+    let input = io::stdin();
+    let mut modes = termios::tcgetattr(&input)?;
+    termios::cfmakeraw(&mut modes);
+    termios::tcsetattr(&input, SetArg::TCSANOW, &modes)?;
+    Ok(())
+}
+
+/// Whether the terminal shows more than ASCII, by the locale; `variable` looks an environment variable
+/// up. Where none is set, as in many containers, it is taken for one of today.
+pub fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let mut set = names.into_iter().filter_map(variable);
+    let locale = set.find(|value| !value.is_empty());
+    locale.is_none_or(|value| {
+        let value = value.to_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
+}
+
 /// Bits a second, where the terminal names them.
 fn speed(out: &File) -> Option<u32> {
-    let settings = nix::sys::termios::tcgetattr(out).ok()?;
-    let speed = nix::sys::termios::cfgetospeed(&settings);
+    let settings = termios::tcgetattr(out).ok()?;
+    let speed = termios::cfgetospeed(&settings);
     // Linux has a number for each speed, other systems the speed itself.
     let name = format!("{speed:?}");
     name.strip_prefix('B').unwrap_or(&name).parse().ok()
@@ -178,11 +205,14 @@ fn hook() {
             let version = env!("CARGO_PKG_VERSION");
             let report = format!("edgelesspart {version}\n{info}\n\n{trace}\n");
             let file = report_file();
-            let kept = std::fs::write(&file, report);
+            // A new file: what others may have planted under that name is left alone.
+            let new = File::create_new(&file);
+            let kept = new.and_then(|mut file| file.write_all(report.as_bytes()));
             if ours || !was_taken {
-                eprintln!("edgelesspart: {info}");
+                let mut out = io::stderr().lock();
+                let _ = writeln!(out, "edgelesspart: {info}");
                 if kept.is_ok() {
-                    eprintln!("edgelesspart: the report is in {}", file.display());
+                    let _ = writeln!(out, "edgelesspart: the report is in {}", file.display());
                 }
             }
         }));
@@ -250,4 +280,27 @@ fn give_up(tell: &Sender<Msg>) {
     let _ = tell.send(Msg::HangUp);
     std::thread::sleep(Duration::from_millis(1500));
     std::process::exit(129);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&[], true)]
+    #[case(&[("LANG", "C")], false)]
+    #[case(&[("LANG", "POSIX")], false)]
+    #[case(&[("LANG", "en_US.UTF-8")], true)]
+    #[case(&[("LANG", "C.utf8")], true)]
+    #[case(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")], false)]
+    #[case(&[("LC_ALL", ""), ("LC_CTYPE", "de_DE.UTF-8"), ("LANG", "C")], true)]
+    #[case(&[("LANG", "de_DE.ISO-8859-1")], false)]
+    fn the_locale_says_what_can_be_shown(#[case] set: &[(&str, &str)], #[case] unicode: bool) {
+        let look = |name: &str| {
+            let found = set.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        assert_eq!(shows_unicode(look), unicode);
+    }
 }

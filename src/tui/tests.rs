@@ -3,6 +3,7 @@
 mod bytes;
 mod driver;
 mod explored;
+mod faults;
 mod loops;
 mod recorded;
 mod running;

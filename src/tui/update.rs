@@ -16,8 +16,11 @@ use super::state::plan::Derived;
 use super::state::runs::{Origin, Run};
 use super::state::tuning::Tuning;
 use super::work::{Network, Results};
-use crossterm::event::{KeyCode, KeyEvent};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::sync::Arc;
+
+/// Milliseconds between two looks whether agents can be reached.
+const REACH_MS: u64 = 10_000;
 
 impl State {
     /// Folds one message in.
@@ -30,8 +33,8 @@ impl State {
             Msg::HangUp => {
                 self.gone = true;
                 let mut effects = Vec::new();
-                if self.document.is_unsaved() {
-                    effects.push(self.document.journal());
+                if self.is_unsaved() {
+                    effects.push(self.journal());
                 }
                 effects.extend(self.let_finish());
                 effects.push(Effect::Quit);
@@ -84,18 +87,48 @@ impl State {
                     *shown = items;
                 }
             }
-            Msg::Saved(file, session) => {
-                self.say(format!("saved to {}", file.display()));
-                self.document.saved(file, *session);
+            Msg::Saved {
+                file,
+                session,
+                content,
+            } => {
+                let name = file.display().to_string();
+                self.document.saved(file, *session, content);
+                if self.has_draft() {
+                    self.complain(format!(
+                        "saved to {name} without the exit source as it stands, which doesn't check: \
+                         its last good text is in the file"
+                    ));
+                } else {
+                    self.say(format!("saved to {name}"));
+                }
             }
-            Msg::Exists(file) => {
-                self.overlay = Some(Overlay::Confirm {
-                    question: format!("{} is there already. Write over it?", file.display()),
-                    then: Confirmed::Overwrite(file),
-                });
+            Msg::Exists { file, export } => {
+                let question = format!("{} is there already. Write over it?", file.display());
+                let then = if export {
+                    Confirmed::Export(file)
+                } else {
+                    Confirmed::Overwrite(file)
+                };
+                self.overlay = Some(Overlay::Confirm { question, then });
             }
+            Msg::Reached(reached) => {
+                self.reached = reached.into_iter().collect();
+                return vec![Effect::Later {
+                    timer: Timer::Reach,
+                    ms: REACH_MS,
+                }];
+            }
+            Msg::Changed(file) => self.overlay = Some(Overlay::Changed { file }),
             Msg::Wrote(file) => self.say(format!("written to {}", file.display())),
             Msg::Failed(problem) => self.complain(problem.to_string()),
+            Msg::NotOpened(problem) => {
+                self.complain(problem.to_string());
+                // Where nothing was open before, nothing more comes.
+                if self.network.is_none() && self.network_problem.is_none() {
+                    self.network_problem = Some(Arc::new(problem.into()));
+                }
+            }
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
             Msg::Explored(generation, found) => self.explore.got(generation, found),
@@ -144,11 +177,18 @@ impl State {
     fn timer(&mut self, timer: Timer) -> Vec<Effect> {
         match timer {
             Timer::Source => self.ask_heads(),
-            Timer::Journal if self.document.is_unsaved() => vec![self.document.journal()],
-            Timer::Journal => vec![Effect::Forget(self.document.journal.clone())],
+            Timer::Journal => {
+                self.journal_due = false;
+                if self.is_unsaved() {
+                    vec![self.journal()]
+                } else {
+                    vec![Effect::Forget(self.document.journal.clone())]
+                }
+            }
             Timer::Curves => self.ask_curves(),
             Timer::Playback => self.play_on(),
             Timer::Explore => self.ask_explore(),
+            Timer::Reach => self.see_who_is_there(),
         }
     }
 
@@ -158,12 +198,26 @@ impl State {
             return Vec::new();
         }
         if self.editor.typing {
+            // A terminal sends the ends of lines as carriage returns.
+            let text = text.replace("\r\n", "\n").replace('\r', "\n");
             return self.edit_text(|area| area.insert_str(text));
         }
         Vec::new()
     }
 
     fn key(&mut self, event: KeyEvent) -> Vec<Effect> {
+        // An escape with a key close behind arrives as that key with alt: where that means nothing of
+        // its own, it is the two.
+        if event.modifiers.contains(KeyModifiers::ALT)
+            && (self.overlay.is_some()
+                || self.editor.typing
+                || command::find(event.into(), self).is_none())
+        {
+            let mut effects = self.key(KeyEvent::from(KeyCode::Esc));
+            let rest = event.modifiers.difference(KeyModifiers::ALT);
+            effects.extend(self.key(KeyEvent::new(event.code, rest)));
+            return effects;
+        }
         self.notice = None;
         if self.overlay.is_some() {
             return self.overlay_key(event);
@@ -207,6 +261,7 @@ impl State {
 
     fn opened(&mut self, opened: Opened) -> Vec<Effect> {
         let recovered = opened.recovered.clone();
+        let opened_elsewhere = opened.shared;
         self.editor.file_text = opened.classifier.clone();
         self.document = Document::opened(opened);
         self.network = None;
@@ -218,20 +273,24 @@ impl State {
         self.editor.forget();
         self.explore = Explore::default();
         self.opened += 1;
+        self.reached.clear();
         self.shipped = Shipped::default();
         self.playback = None;
         // The history is the session's; what still runs is seen to its end.
         self.runs.retain(Run::is_running);
         self.run = 0;
         self.other_run = None;
-        if let Some(session) = recovered {
+        if opened_elsewhere {
+            self.complain("another workbench has this session open: who saves second is asked");
+        }
+        if let Some(recovered) = recovered {
             self.overlay = Some(Overlay::Confirm {
                 question: "Unsaved edits of a workbench that ended early were found. Take them?"
                     .into(),
-                then: Confirmed::Recover(Box::new(session)),
+                then: Confirmed::Recover(Box::new(recovered)),
             });
         }
-        Vec::new()
+        self.see_who_is_there()
     }
 
     fn got_network(&mut self, network: Network) -> Vec<Effect> {
@@ -263,9 +322,15 @@ impl State {
         let (words, effects) = match ended {
             Ok(results) => {
                 run.done(at, results.measured.clone());
-                let words = match background {
-                    true => "this machine is profiled: predictions are its own now".to_string(),
-                    false => format!("{} is done", run.label()),
+                let words = if background {
+                    "this machine is profiled: predictions are its own now".to_string()
+                } else if run.was_kept() {
+                    format!(
+                        "{} is done: everything was kept from before, nothing was measured now",
+                        run.label()
+                    )
+                } else {
+                    format!("{} is done", run.label())
                 };
                 let effects = if ours {
                     self.got_results(*results)

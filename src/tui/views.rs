@@ -192,27 +192,9 @@ fn hint<'a>(state: &State, text: &'a str, command: &str, then: &'a str) -> Line<
 /// Text over several rows, broken at spaces; gives the number of rows.
 fn wrapped(buf: &mut Buffer, area: Rect, from: u16, text: &str, style: Style) -> u16 {
     let mut row = from;
-    for line in wrap(text, usize::from(area.width)) {
+    for line in textwrap::wrap(text, usize::from(area.width)) {
         super::widgets::line(buf, area, row, Line::styled(line, style));
         row += 1;
     }
     row - from
-}
-
-/// A text in lines of so many columns, broken at spaces.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for paragraph in text.lines() {
-        let mut line = String::new();
-        for word in paragraph.split_inclusive(' ') {
-            if !line.is_empty() && (line.chars().count() + word.trim_end().chars().count()) > width
-            {
-                lines.push(line.trim_end().to_string());
-                line = String::new();
-            }
-            line.push_str(word);
-        }
-        lines.push(line.trim_end().to_string());
-    }
-    lines
 }

@@ -62,8 +62,15 @@ impl Results {
             calibration: evidence.calibration,
             assembled: evidence.assembled,
             measured: ran.and_then(|m| {
+                let plan = m.plan.clone()?;
+                let heads = if m.heads.is_empty() {
+                    kept.heads_of(&plan)
+                } else {
+                    m.heads.clone()
+                };
                 Some(Measured {
-                    plan: m.plan.clone()?,
+                    plan,
+                    heads,
                     outcome: m.outcome.clone(),
                     original: baseline("original"),
                     cloud_only: baseline("cloud_only"),
@@ -163,6 +170,8 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
 pub struct Measured {
     /// What ran.
     pub plan: Plan,
+    /// Hash of the head at each of its exits.
+    pub heads: Vec<String>,
     /// What it gave.
     pub outcome: Outcome,
     /// The unmodified network on the edge.

@@ -99,6 +99,7 @@ impl Terminal {
             .env_remove("XDG_STATE_HOME")
             .env_remove("XDG_CONFIG_HOME")
             .env("TERM", "xterm-256color")
+            .env("LC_ALL", "C.UTF-8")
             .envs(start.env.iter().copied())
             .stdin(stdio())
             .stdout(stdio())

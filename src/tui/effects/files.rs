@@ -1,66 +1,150 @@
 /*! Sessions opened, listed and saved, and whatever else is read or written; on a thread of its own. */
 
+mod journal;
+
+use super::make_heads;
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
-use crate::session::Session;
+use crate::session::{Session, write_atomically};
 use crate::tui::error::{FileError, NetworkError};
-use crate::tui::message::{Effect, Msg, Opened, Source};
+use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
 use crate::tui::ports::JobRunner;
-use crate::tui::work::{Network, Results};
+use crate::tui::work::{HeadFacts, Network, Results};
+use journal::Claim;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 /// Everything that reads or writes files.
-pub(super) fn touch(effect: Effect, work: &dyn JobRunner, tell: &Sender<Msg>) {
-    let say = |message| {
-        let _ = tell.send(message);
-    };
-    match effect {
-        Effect::Open(source) => match open(&source) {
-            Ok(opened) => {
-                say(Msg::Opened(Box::new(opened.clone())));
-                say(Msg::Network(network(&opened).map(Box::new)));
-                if let Some(running) = work.running(&named(&opened), &opened.folder) {
-                    say(Msg::Running(running));
-                }
-                say(kept(&opened, work));
-            }
-            Err(problem) => say(Msg::Failed(problem)),
-        },
-        Effect::List => say(Msg::Sessions(sessions())),
-        Effect::Save {
-            file, over: false, ..
-        } if file.exists() => say(Msg::Exists(file)),
-        Effect::Save {
-            session,
-            file,
-            journal,
-            ..
-        } => match session.save(&file) {
-            Ok(()) => {
-                let _ = std::fs::remove_file(journal);
-                say(Msg::Saved(file, session));
-            }
-            Err(error) => say(Msg::Failed(error.into())),
-        },
-        Effect::Journal { session, file } => {
-            let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
-            let text = session.to_text().map_err(std::io::Error::other);
-            let text = folder.and(text);
-            if let Err(error) = text.and_then(|text| std::fs::write(&file, text)) {
-                say(Msg::Failed(FileError::Journal { file, error }));
-            }
+pub(in crate::tui) struct Files {
+    jobs: Arc<dyn JobRunner>,
+    tell: Sender<Msg>,
+    /// The journal of the session that is open.
+    journal: Option<Claim>,
+}
+
+impl Files {
+    pub(in crate::tui) fn new(jobs: Arc<dyn JobRunner>, tell: Sender<Msg>) -> Files {
+        Files {
+            jobs,
+            tell,
+            journal: None,
         }
-        Effect::Forget(file) => {
-            let _ = std::fs::remove_file(file);
-        }
-        Effect::Write { file, text } => match std::fs::write(&file, text) {
-            Ok(()) => say(Msg::Wrote(file)),
-            Err(error) => say(Msg::Failed(FileError::Io { file, error })),
-        },
-        _ => {}
     }
+
+    fn say(&self, message: Msg) {
+        let _ = self.tell.send(message);
+    }
+
+    pub(in crate::tui) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Open(source) => self.open(&source),
+            Effect::List => self.say(Msg::Sessions(sessions())),
+            Effect::Save {
+                session,
+                file,
+                over,
+                draft,
+                journal,
+            } => self.save(session, file, over, draft, &journal),
+            Effect::Journal {
+                session,
+                draft,
+                file,
+            } => {
+                if let Err(error) = journal::write(&file, &session, draft.as_deref()) {
+                    self.say(Msg::Failed(FileError::Journal { file, error }));
+                }
+            }
+            Effect::Forget(file) => journal::forget(&file),
+            Effect::Write { file, over, .. } if !over && file.symlink_metadata().is_ok() => {
+                self.say(Msg::Exists { file, export: true });
+            }
+            Effect::Write { file, text, .. } => match write_atomically(&file, text.as_bytes()) {
+                Ok(()) => self.say(Msg::Wrote(file)),
+                Err(error) => self.say(Msg::Failed(FileError::Io { file, error })),
+            },
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, source: &Source) {
+        // The one before is let go of first, so that the same session can be opened again.
+        let before = self.journal.take();
+        match open(source) {
+            Ok((opened, claim)) => {
+                self.journal = claim;
+                self.say(Msg::Opened(Box::new(opened.clone())));
+                let network = network(&opened).map(Box::new);
+                let heads = network.as_ref().ok().and_then(|n| heads(&opened, n));
+                self.say(Msg::Network(network));
+                let session = named(&opened);
+                if let Some(running) = self.jobs.running(&session, &opened.folder) {
+                    self.say(Msg::Running(running));
+                }
+                for message in kept(&opened, heads.as_deref(), &*self.jobs) {
+                    self.say(message);
+                }
+            }
+            Err(problem) => {
+                self.journal = before;
+                self.say(Msg::NotOpened(problem));
+            }
+        }
+    }
+
+    /// Writes a session, unless somebody else has written to its file.
+    fn save(
+        &self,
+        session: Box<Session>,
+        file: PathBuf,
+        over: Over,
+        draft: Option<String>,
+        journal: &Path,
+    ) {
+        let there = content(&file);
+        match (over, there) {
+            (Over::Nothing, Some(_)) => {
+                return self.say(Msg::Exists {
+                    file,
+                    export: false,
+                });
+            }
+            (Over::Known(before), Some(now)) if before != now => {
+                return self.say(Msg::Changed(file));
+            }
+            _ => {}
+        }
+        if let Err(error) = session.save(&file) {
+            return self.say(Msg::Failed(error.into()));
+        }
+        let Some(content) = content(&file) else {
+            return;
+        };
+        match draft {
+            None => journal::forget(journal),
+            Some(draft) => {
+                if let Err(error) = journal::write(journal, &session, Some(&draft)) {
+                    let file = journal.to_owned();
+                    self.say(Msg::Failed(FileError::Journal { file, error }));
+                }
+            }
+        }
+        self.say(Msg::Saved {
+            file,
+            session,
+            content,
+        });
+    }
+}
+
+/// What a file holds; `None` where there is none.
+fn content(file: &Path) -> Option<Content> {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(file).ok()?.hash(&mut hasher);
+    Some(Content(hasher.finish()))
 }
 
 /// The session by the name its results go under: its own, or its file's.
@@ -73,31 +157,73 @@ fn named(opened: &Opened) -> Session {
     session
 }
 
-/// What earlier runs left: in the session's file, or, for the one that ships, first of all here.
-fn kept(opened: &Opened, work: &dyn JobRunner) -> Msg {
-    let here = || work.results(&named(opened), &opened.folder);
+/// The heads of the session's exit source, where it makes any.
+fn heads(opened: &Opened, network: &Network) -> Option<Vec<HeadFacts>> {
+    let source = match &opened.session.exits.classifier {
+        Classifier::Replica => network.replica.clone().ok()?,
+        Classifier::Template(text) => text.clone(),
+        Classifier::File(_) => opened.classifier.clone()?.ok()?,
+    };
+    let request = HeadsRequest {
+        generation: 0,
+        source,
+        settings: Box::new(opened.session.resolved(&opened.folder).exits),
+        network: Arc::new(network.clone()),
+        seed: opened.session.seed,
+        tiers: opened.session.tier_names(),
+        first: 0,
+    };
+    make_heads(&request).ok()
+}
+
+/// Whether the heads that results are of are those of the session's source.
+fn belong(results: &crate::session::Results, heads: Option<&[HeadFacts]>) -> bool {
+    let mut kept = results.heads.iter();
+    kept.all(|head| {
+        let own = heads.and_then(|all| all.iter().find(|h| h.layer == head.point.layer));
+        own.is_none_or(|own| own.hash_on(head.tier) == head.hash)
+    })
+}
+
+/// What earlier runs left: in the session's file, or, for the one that ships, first of all here. What
+/// is of other heads than the session's gives way to what is of its own.
+fn kept(opened: &Opened, heads: Option<&[HeadFacts]>, jobs: &dyn JobRunner) -> Vec<Msg> {
+    let here = jobs.results(&named(opened), &opened.folder);
     let Some(results) = &opened.results else {
-        return Msg::Kept(Box::new(here()));
+        return vec![Msg::Kept(Box::new(here))];
     };
     let ships = opened.file.is_none();
     let ran = |r: &crate::session::Results| r.last("plan").map_or(0, |m| m.at);
-    let here = here();
     let newer = here.kept.as_ref().is_some_and(|kept| {
         // What ships was measured on another machine, whenever that was.
-        ran(kept) > if ships { 0 } else { ran(results) }
+        let newer = ran(kept) > if ships { 0 } else { ran(results) };
+        newer && (belong(kept, heads) || !belong(results, heads))
     });
     if newer {
-        return Msg::Kept(Box::new(here));
+        return vec![Msg::Kept(Box::new(here))];
     }
     let names = opened.session.tier_names();
     match (Results::of(results, names).map(Box::new), ships) {
-        (Ok(results), true) => Msg::Shipped(results),
-        (Ok(results), false) => Msg::Kept(results),
-        (Err(problem), _) => Msg::Failed(problem.into()),
+        (Ok(results), true) => {
+            let mut messages = vec![Msg::Shipped(results)];
+            if here.edge.is_some() {
+                // Whatever heads it was run with: the machine is this one.
+                messages.push(Msg::Kept(Box::new(Results {
+                    edge: here.edge,
+                    cloud: here.cloud,
+                    link: here.link,
+                    ..Results::default()
+                })));
+            }
+            messages
+        }
+        (Ok(results), false) => vec![Msg::Kept(results)],
+        (Err(problem), _) => vec![Msg::Failed(problem.into())],
     }
 }
 
-fn open(source: &Source) -> Result<Opened, FileError> {
+/// A session, and its journal where that could be claimed.
+fn open(source: &Source) -> Result<(Opened, Option<Claim>), FileError> {
     let (mut session, file, folder) = match source {
         Source::Demo => {
             let session = Session::demo()?;
@@ -117,24 +243,26 @@ fn open(source: &Source) -> Result<Opened, FileError> {
         }
         _ => None,
     };
-    let journal = journal(file.as_deref());
-    let text = std::fs::read_to_string(&journal).ok();
-    let recovered = text.and_then(|t| Session::parse(&t, &journal).ok());
+    let claimed = journal::claim(&journal_of(file.as_deref()));
+    let recovered = journal::read(&claimed.file);
     let results = session.results.take();
-    Ok(Opened {
-        recovered: recovered.filter(|r| *r != session),
+    let opened = Opened {
+        content: file.as_deref().and_then(content),
+        recovered: recovered.filter(|r| r.session != session || r.draft.is_some()),
         session,
         file,
         folder,
         classifier,
-        journal,
+        journal: claimed.file,
+        shared: claimed.shared,
         results,
-    })
+    };
+    Ok((opened, claimed.claim))
 }
 
 /// Where unsaved edits are kept: beside the session's file, or, for the one that ships, in the
 /// user's state folder.
-fn journal(file: Option<&Path>) -> PathBuf {
+fn journal_of(file: Option<&Path>) -> PathBuf {
     if let Some(file) = file {
         let mut name = file.as_os_str().to_owned();
         name.push(".autosave");
@@ -143,8 +271,12 @@ fn journal(file: Option<&Path>) -> PathBuf {
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|p| p.is_absolute()).or_else(home);
-    let state = state.unwrap_or_else(std::env::temp_dir);
-    state.join("edgelesspart/demo.autosave")
+    // A folder of one's own, where others write too.
+    let own = || {
+        let user = Path::new("/proc/self").metadata().map_or(0, |m| m.uid());
+        std::env::temp_dir().join(format!("edgelesspart-{user}"))
+    };
+    state.unwrap_or_else(own).join("edgelesspart/demo.autosave")
 }
 
 /// The network of a session; where its file isn't here, what a run left of it in the session.

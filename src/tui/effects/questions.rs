@@ -7,18 +7,18 @@ use crate::explore::{front, search};
 use crate::model::{LayerTable, fuse};
 use crate::plan::TierNames;
 use crate::predict::head_cost::HeadWork;
-use crate::predict::{Outcome, PreparedPlan, ReplayError};
+use crate::predict::{PreparedPlan, ReplayError};
 use crate::run::ExitSource;
-use crate::tui::message::{CurvesRequest, ExploreRequest, HeadsRequest};
+use crate::tui::message::{CurvesAnswer, CurvesRequest, ExploreRequest, HeadsRequest};
 use crate::tui::work::{Explored, HeadFacts};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 impl CurvesRequest {
-    /// The outcomes, in the order of the thresholds.
+    /// The outcomes over the thresholds, and what each exit is worth at the plan's own.
     ///
     /// # Errors
     /// Where the plan can't be predicted.
-    pub fn answer(&self) -> Result<Vec<Outcome>, ReplayError> {
+    pub fn answer(&self) -> Result<CurvesAnswer, ReplayError> {
         let set = Set::Calibration;
         let prepared = PreparedPlan::new(&self.evidence, &self.terms, set, &self.plan)?;
         let mut own: Vec<f64> = self.plan.exits.iter().map(|e| e.threshold).collect();
@@ -31,7 +31,10 @@ impl CurvesRequest {
                 prepared.with_thresholds(&own)
             }
         };
-        Ok(self.thresholds.iter().map(at).collect())
+        Ok(CurvesAnswer {
+            outcomes: self.thresholds.iter().map(at).collect(),
+            pays: prepared.head_pays(),
+        })
     }
 }
 

@@ -1,20 +1,26 @@
 /*! Who carries effects out: threads for questions, for files and for each job. */
 
-use super::files::touch;
+use super::files::Files;
 use super::make_heads;
 use super::questions::Latest;
-use crate::event::Event;
+use crate::event::{Event, TargetId};
 use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg};
 use crate::tui::ports::{Job, JobControl, JobError, JobRunner};
 use crate::tui::work::Results;
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long the end may wait for jobs and for files.
-const LAST: Duration = Duration::from_secs(2);
+/// How long the end may wait for files.
+const LAST_FILES: Duration = Duration::from_secs(2);
+/// How long the end may wait for jobs, which are told to stop all the same.
+const LAST_JOBS: Duration = Duration::from_millis(700);
+
+/// How long an agent may take to accept a connection.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Carries effects out.
 pub struct Runner {
@@ -28,6 +34,14 @@ pub struct Runner {
     jobs: HashMap<usize, JobControl>,
     /// Each with the number of its job, and whether that ends with the workbench.
     threads: Vec<(usize, bool, JoinHandle<()>)>,
+}
+
+/// Whether somebody takes connections at an address. Nothing is sent, and no token needed.
+fn takes_connections(url: &str) -> bool {
+    let parsed = reqwest::Url::parse(url).ok();
+    let places = parsed.and_then(|url| url.socket_addrs(|| None).ok());
+    let mut places = places.into_iter().flatten();
+    places.any(|place| TcpStream::connect_timeout(&place, ANSWER).is_ok())
 }
 
 impl Runner {
@@ -51,12 +65,12 @@ impl Runner {
         })?;
         let (files, queue) = channel();
         let (done, files_done) = channel();
-        let (told, kept) = (tell.clone(), work.clone());
+        let mut carrier = Files::new(work.clone(), tell.clone());
         std::thread::Builder::new()
             .name("files".into())
             .spawn(move || {
                 for effect in queue {
-                    touch(effect, &*kept, &told);
+                    carrier.carry_out(effect);
                 }
                 drop(done);
             })?;
@@ -80,6 +94,16 @@ impl Runner {
             Effect::Curves(request) => self.curves.ask(request),
             Effect::Explore(request) => self.explore.ask(request),
             Effect::Start { id, job } => self.start(id, *job),
+            Effect::Reach(agents) => {
+                let tell = self.tell.clone();
+                // Not had, it is seen at the next look.
+                let _ = std::thread::Builder::new()
+                    .name("reach".into())
+                    .spawn(move || {
+                        let seen = |(id, url): (TargetId, String)| (id, takes_connections(&url));
+                        let _ = tell.send(Msg::Reached(agents.into_iter().map(seen).collect()));
+                    });
+            }
             Effect::Stop(id) => {
                 if let Some(control) = self.jobs.get(&id) {
                     control.cancel.cancel();
@@ -164,9 +188,9 @@ impl Runner {
         }
         drop(self.files);
         // The other end is dropped when the queue is empty.
-        let _ = self.files_done.recv_timeout(LAST);
+        let _ = self.files_done.recv_timeout(LAST_FILES);
         let began = Instant::now();
-        while self.threads.iter().any(|(.., t)| !t.is_finished()) && began.elapsed() < LAST {
+        while self.threads.iter().any(|(.., t)| !t.is_finished()) && began.elapsed() < LAST_JOBS {
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::session::Session;
-use crate::tui::message::{Effect, Opened, Timer};
+use crate::tui::message::{Content, Effect, Opened, Over, Recovered, Timer};
 use std::path::PathBuf;
 
 /// More than anybody steps back.
@@ -27,6 +27,8 @@ pub struct Document {
     /// Where its paths start.
     pub folder: PathBuf,
     pub journal: PathBuf,
+    /// What the file held when it was last read or written.
+    content: Option<Content>,
     saved: Session,
     undo: Vec<Session>,
     redo: Vec<Session>,
@@ -41,6 +43,7 @@ impl Document {
             file: None,
             folder: PathBuf::new(),
             journal: PathBuf::new(),
+            content: None,
             undo: Vec::new(),
             redo: Vec::new(),
             last: EditKind::Single,
@@ -52,6 +55,7 @@ impl Document {
             file: opened.file,
             folder: opened.folder,
             journal: opened.journal,
+            content: opened.content,
             ..Document::new(opened.session)
         }
     }
@@ -69,18 +73,17 @@ impl Document {
     }
 
     /// What was written, results aside, is saved now.
-    pub fn saved(&mut self, file: PathBuf, mut session: Session) {
+    pub fn saved(&mut self, file: PathBuf, mut session: Session, content: Content) {
         session.results = None;
         self.file = Some(file);
+        self.content = Some(content);
         self.saved = session;
         self.last = EditKind::Single;
     }
 
-    pub fn journal(&self) -> Effect {
-        Effect::Journal {
-            session: Box::new(self.session.clone()),
-            file: self.journal.clone(),
-        }
+    /// What the session's file may hold when it is saved.
+    pub fn over(&self) -> Over {
+        self.content.map_or(Over::Anything, Over::Known)
     }
 
     /// How many steps can be taken back and forth.
@@ -116,11 +119,39 @@ impl State {
 
     fn changed(&mut self) -> Vec<Effect> {
         let mut effects = self.recompute();
-        effects.push(Effect::Later {
+        effects.extend(self.journal_soon());
+        effects
+    }
+
+    /// Whether anything would be lost: edits of the session, or a draft of the exit source.
+    pub fn is_unsaved(&self) -> bool {
+        self.document.is_unsaved() || self.has_draft()
+    }
+
+    /// The exit source as it is typed, where the session doesn't hold it.
+    pub fn draft(&self) -> Option<String> {
+        self.has_draft().then(|| self.editor.text())
+    }
+
+    /// Keeps what is unsaved.
+    pub fn journal(&self) -> Effect {
+        Effect::Journal {
+            session: Box::new(self.document.session.clone()),
+            draft: self.draft(),
+            file: self.document.journal.clone(),
+        }
+    }
+
+    /// Keeps what is unsaved in a moment. More edits don't put that off, or whoever types without a
+    /// rest would lose it all.
+    pub fn journal_soon(&mut self) -> Option<Effect> {
+        if std::mem::replace(&mut self.journal_due, true) {
+            return None;
+        }
+        Some(Effect::Later {
             timer: Timer::Journal,
             ms: 800,
-        });
-        effects
+        })
     }
 
     pub fn undo(&mut self) -> Vec<Effect> {
@@ -154,8 +185,9 @@ impl State {
     }
 
     /// Takes over edits found in a journal, undoable.
-    pub fn recover(&mut self, session: Session) -> Vec<Effect> {
-        let mut effects = self.edit(EditKind::Single, |s| *s = session);
+    pub fn recover(&mut self, recovered: Recovered) -> Vec<Effect> {
+        let mut effects = self.edit(EditKind::Single, |s| *s = recovered.session);
+        self.editor.recovered = recovered.draft;
         self.load_source();
         effects.extend(self.ask_heads());
         self.say("unsaved edits are back; w saves, u undoes");

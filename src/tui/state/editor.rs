@@ -7,7 +7,7 @@ use super::State;
 use super::document::EditKind;
 use super::overlay::Overlay;
 use crate::exits::{Classifier, Diagnostic, ExitError, TEMPLATES};
-use crate::plan::Tier;
+use crate::plan::{Plan, Tier};
 use crate::tui::error::FileError;
 use crate::tui::message::{Effect, HeadsRequest, Panel, Timer};
 use crate::tui::work::HeadFacts;
@@ -32,6 +32,13 @@ pub struct Editor {
     pub file_text: Option<Result<String, Arc<FileError>>>,
     /// Why there is nothing to edit.
     pub missing: Option<String>,
+    /// A draft found in a journal, until the source it is of is there.
+    pub recovered: Option<String>,
+    /// The session is saved once the text is checked.
+    pub save_when_checked: bool,
+    /// Texts that another took the place of as a whole, each with its own history.
+    earlier: Vec<TextArea<'static>>,
+    later: Vec<TextArea<'static>>,
     generation: u64,
 }
 
@@ -44,12 +51,44 @@ impl Editor {
         text
     }
 
+    /// Opens a text: nothing is before it.
     pub fn set_text(&mut self, text: &str) {
-        self.area = TextArea::new(text.lines().map(str::to_string).collect());
-        self.area.set_tab_length(4);
-        // Styles are the view's; set here is only that there are numbers, and no underlined line.
-        self.area.set_line_number_style(Style::new());
-        self.area.set_cursor_line_style(Style::new());
+        self.area = area(text);
+        self.earlier.clear();
+        self.later.clear();
+    }
+
+    /// Puts another text in the place of the one there, as one step of the history.
+    pub fn replace(&mut self, text: &str) {
+        let before = std::mem::replace(&mut self.area, area(text));
+        self.earlier.push(before);
+        self.later.clear();
+    }
+
+    /// One step back; past the beginning of a text, the one before it comes back. Whether there was one.
+    pub fn undo(&mut self) -> bool {
+        if self.area.undo() {
+            return true;
+        }
+        let Some(before) = self.earlier.pop() else {
+            return false;
+        };
+        let after = std::mem::replace(&mut self.area, before);
+        self.later.push(after);
+        true
+    }
+
+    /// One step forth. Whether there was one.
+    pub fn redo(&mut self) -> bool {
+        if self.area.redo() {
+            return true;
+        }
+        let Some(after) = self.later.pop() else {
+            return false;
+        };
+        let before = std::mem::replace(&mut self.area, after);
+        self.earlier.push(before);
+        true
     }
 
     /// Another session: nothing of the last one's stays.
@@ -59,6 +98,8 @@ impl Editor {
         self.error = None;
         self.checking = false;
         self.typing = false;
+        self.recovered = None;
+        self.save_when_checked = false;
         self.set_text("");
     }
 
@@ -78,6 +119,15 @@ impl Editor {
     }
 }
 
+fn area(text: &str) -> TextArea<'static> {
+    let mut area = TextArea::new(text.lines().map(str::to_string).collect());
+    area.set_tab_length(4);
+    // Styles are the view's; set here is only that there are numbers, and no underlined line.
+    area.set_line_number_style(Style::new());
+    area.set_cursor_line_style(Style::new());
+    area
+}
+
 impl State {
     /// The source the session names, as the editor would show it.
     pub fn source_of_session(&self) -> Option<String> {
@@ -95,6 +145,16 @@ impl State {
     pub fn has_draft(&self) -> bool {
         let source = self.source_of_session();
         source.is_some_and(|s| s.trim_end() != self.editor.text().trim_end())
+    }
+
+    /// Whether the source in force makes the heads of these hashes at a plan's exits; where either
+    /// isn't known, nothing says otherwise.
+    pub fn makes(&self, plan: &Plan, hashes: &[String]) -> bool {
+        plan.exits.iter().zip(hashes).all(|(exit, hash)| {
+            let mut heads = self.editor.heads.iter();
+            let head = heads.find(|h| h.layer == exit.layer);
+            head.is_none_or(|head| head.hash_on(exit.tier) == hash)
+        })
     }
 
     /// Where neither the network nor the source is here, the heads that a run left stand in.
@@ -134,10 +194,7 @@ impl State {
             self.load_source();
             return;
         };
-        let area = &mut self.editor.area;
-        area.select_all();
-        area.cut();
-        area.insert_str(text.trim_end());
+        self.editor.replace(text.trim_end());
         self.editor.error = None;
     }
 
@@ -154,20 +211,24 @@ impl State {
             },
             Classifier::Template(_) => None,
         };
-        let text = self.source_of_session().unwrap_or_default();
-        self.editor.set_text(&text);
+        let source = self.source_of_session();
+        self.editor.set_text(source.as_deref().unwrap_or_default());
         self.editor.error = None;
+        if source.is_some()
+            && let Some(draft) = self.editor.recovered.take()
+        {
+            self.editor.replace(draft.trim_end());
+        }
     }
 
     /// Asks for heads of the text as it stands.
     pub fn ask_heads(&mut self) -> Vec<Effect> {
-        let Some(network) = self.network.clone() else {
+        let network = self.network.clone();
+        let Some(network) = network.filter(|_| self.editor.missing.is_none()) else {
+            self.editor.checking = false;
             return Vec::new();
         };
         let source = self.editor.text();
-        if source.trim().is_empty() {
-            return Vec::new();
-        }
         self.editor.generation += 1;
         self.editor.checking = true;
         let cursor = self.layers.cursor;
@@ -192,7 +253,7 @@ impl State {
             return Vec::new();
         }
         self.editor.checking = false;
-        match made {
+        let mut effects = match made {
             Err(error) => {
                 self.editor.error = Some(error);
                 Vec::new()
@@ -217,7 +278,11 @@ impl State {
                     self.recompute()
                 }
             }
+        };
+        if std::mem::take(&mut self.editor.save_when_checked) {
+            effects.extend(self.save());
         }
+        effects
     }
 
     /// Changes the text; it is checked when it rests.
@@ -228,11 +293,25 @@ impl State {
         if !change(&mut self.editor.area) {
             return Vec::new();
         }
+        self.editor.later.clear();
+        self.text_changed()
+    }
+
+    fn text_changed(&mut self) -> Vec<Effect> {
         self.editor.checking = true;
-        vec![Effect::Later {
+        let check = Effect::Later {
             timer: Timer::Source,
             ms: 250,
-        }]
+        };
+        std::iter::once(check).chain(self.journal_soon()).collect()
+    }
+
+    fn step_text(&mut self, step: fn(&mut Editor) -> bool) -> Vec<Effect> {
+        if step(&mut self.editor) {
+            self.text_changed()
+        } else {
+            Vec::new()
+        }
     }
 
     pub fn typing_key(&mut self, event: KeyEvent) -> Vec<Effect> {
@@ -246,6 +325,8 @@ impl State {
                 Vec::new()
             }
             (KeyCode::Char('s'), KeyModifiers::CONTROL) => self.save(),
+            (KeyCode::Char('u'), KeyModifiers::CONTROL) => self.step_text(Editor::undo),
+            (KeyCode::Char('r'), KeyModifiers::CONTROL) => self.step_text(Editor::redo),
             (KeyCode::Tab, _) => self.edit_text(|area| area.insert_tab()),
             _ => self.edit_text(|area| area.input(event)),
         }
@@ -270,13 +351,8 @@ impl State {
                 None => return Vec::new(),
             },
         };
-        // As an edit, so that the editor's own undo takes it back.
-        self.edit_text(|area| {
-            area.select_all();
-            area.cut();
-            area.insert_str(text.trim_end());
-            true
-        })
+        self.editor.replace(text.trim_end());
+        self.text_changed()
     }
 
     /// Where the template picker's entries come from: those that ship, then the replica.

@@ -3,7 +3,9 @@
 use super::State;
 use super::layers::{Row, rows};
 use crate::tui::error::ExportError;
+use crate::tui::message::Effect;
 use serde::Serialize;
+use std::path::PathBuf;
 
 #[derive(Debug, Serialize)]
 struct Exported {
@@ -19,6 +21,15 @@ struct Exported {
 }
 
 impl State {
+    /// Writes the rows as they are shown to a file.
+    ///
+    /// # Errors
+    /// As [`State::export`].
+    pub fn export_to(&self, file: PathBuf, over: bool) -> Result<Effect, ExportError> {
+        let text = self.export(&file.to_string_lossy())?;
+        Ok(Effect::Write { file, text, over })
+    }
+
     /// The rows as they are shown, in the format that the file's name asks for.
     ///
     /// # Errors

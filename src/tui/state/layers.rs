@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::device::Profile;
-use crate::model::LayerTable;
+use crate::model::{Layer, LayerTable};
 use std::ops::Range;
 
 /// In which order rows stand.
@@ -159,6 +159,33 @@ pub fn position(rows: &[Row], cursor: usize) -> usize {
             .map(|(i, _)| i)
     };
     own.or_else(near).unwrap_or(0)
+}
+
+/// Why no split or exit may stand behind a row, in words a person knows, and where one may.
+pub fn refusal(table: &LayerTable, row: usize, legal: fn(&Layer) -> bool) -> String {
+    let Some(layer) = table.layers.get(row) else {
+        return "there is no such layer".into();
+    };
+    let why = layer.why_not.as_deref().unwrap_or("no cut");
+    let why = if layer.is_cut {
+        why.to_string()
+    } else {
+        format!("a skip connection crosses here ({why})")
+    };
+    let name = |i: usize| table.layers[i].name.as_str();
+    let before = (0..row).rfind(|&i| legal(&table.layers[i]));
+    let after = (row + 1..table.layers.len()).find(|&i| legal(&table.layers[i]));
+    match (before, after) {
+        (Some(one), Some(other)) => format!(
+            "{why}; the nearest places are after {} and {}",
+            name(one),
+            name(other)
+        ),
+        (Some(one), None) | (None, Some(one)) => {
+            format!("{why}; the nearest place is after {}", name(one))
+        }
+        (None, None) => why,
+    }
 }
 
 impl State {

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::session::Session;
-use crate::tui::message::{Effect, Severity, Source};
+use crate::tui::message::{Effect, Over, Recovered, Source};
 use std::path::PathBuf;
 
 /// One at a time.
@@ -18,6 +18,8 @@ pub enum Overlay {
     Prompt {
         kind: Prompt,
         input: String,
+        /// The input is what it was opened with: the first letter typed replaces it.
+        offered: bool,
         error: Option<String>,
     },
     Picker {
@@ -30,6 +32,10 @@ pub enum Overlay {
     Confirm {
         question: String,
         then: Confirmed,
+    },
+    /// The session's file was written by somebody else since it was read.
+    Changed {
+        file: PathBuf,
     },
     /// Something still runs.
     Leaving {
@@ -77,10 +83,12 @@ impl Prompt {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Confirmed {
     Quit,
-    Recover(Box<Session>),
+    Recover(Box<Recovered>),
     Open(Source),
-    /// The session's text over a file that is there.
+    /// The session over a file that is there.
     Overwrite(PathBuf),
+    /// The layer table over a file that is there.
+    Export(PathBuf),
 }
 
 /// What a page is about.
@@ -94,6 +102,11 @@ pub enum Page {
 
 impl Overlay {
     pub fn paste(&mut self, text: &str) {
+        if let Overlay::Prompt { input, offered, .. } = self
+            && std::mem::take(offered)
+        {
+            input.clear();
+        }
         if let Overlay::Palette { input, .. } | Overlay::Prompt { input, .. } = self {
             input.extend(text.chars().filter(|c| !c.is_control()));
         }
@@ -108,30 +121,31 @@ impl State {
         session
     }
 
-    pub fn save_to(&self, file: PathBuf, over: bool) -> Effect {
+    pub fn save_to(&self, file: PathBuf, over: Over) -> Effect {
         Effect::Save {
             session: Box::new(self.whole_session()),
             file,
             over,
+            draft: self.draft(),
             journal: self.document.journal.clone(),
         }
     }
 
     /// Saves to the session's own file; the one that ships has none, and asks for one.
     pub fn save(&mut self) -> Vec<Effect> {
-        if self.has_draft() && self.editor.error.is_some() {
-            self.notice = Some((
-                Severity::Problem,
-                "the exit source has errors: the last one that worked is saved".into(),
-            ));
+        if self.editor.checking && self.has_draft() && self.network.is_some() {
+            // What is being typed is part of it, if it checks.
+            self.editor.save_when_checked = true;
+            return self.ask_heads();
         }
         match self.document.file.clone() {
-            Some(file) => vec![self.save_to(file, true)],
+            Some(file) => vec![self.save_to(file, self.document.over())],
             None => {
                 let input = format!("{}.ron", self.document.name());
                 self.overlay = Some(Overlay::Prompt {
                     kind: Prompt::SaveAs,
                     input,
+                    offered: true,
                     error: None,
                 });
                 Vec::new()

@@ -2,6 +2,7 @@
 
 use super::State;
 use super::document::EditKind;
+use super::layers::refusal;
 use crate::data::Set;
 use crate::explore::{Planner, PlannerError};
 use crate::plan::{MAX_PER_PART, Placement, Plan, Split, SplitRule, Tier};
@@ -73,7 +74,9 @@ impl State {
     /// Whether the last measured outcome is of the plan on screen.
     pub fn measured_is_current(&self) -> bool {
         match (&self.results.measured, &self.derived.plan) {
-            (Some(measured), Some(plan)) => measured.plan.runs_as(plan),
+            (Some(measured), Some(plan)) => {
+                measured.plan.runs_as(plan) && self.makes(plan, &measured.heads)
+            }
             _ => false,
         }
     }
@@ -87,7 +90,7 @@ impl State {
             return Vec::new();
         };
         if !layer.split_legal {
-            let why = layer.why_not.as_deref().unwrap_or("no cut");
+            let why = refusal(&network.table, self.layers.cursor, |l| l.split_legal);
             self.complain(format!("no split after {}: {why}", layer.name));
             return Vec::new();
         }
@@ -144,7 +147,7 @@ impl State {
         if let Some(at) = names.iter().position(|n| *n == layer.name) {
             names.remove(at);
         } else if !layer.exit_legal {
-            let why = layer.why_not.as_deref().unwrap_or("no cut");
+            let why = refusal(&network.table, row, |l| l.exit_legal);
             self.complain(format!("no exit after {}: {why}", layer.name));
             return Vec::new();
         } else if self.exits_beside(row) >= MAX_PER_PART {

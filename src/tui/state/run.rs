@@ -26,8 +26,12 @@ pub struct StageLine {
     pub done: u64,
     pub total: u64,
     pub note: String,
+    /// Milliseconds from the run's start to its own.
+    pub began: u64,
     /// What came of it, whether it was kept from before, and its seconds.
     pub finished: Option<(String, bool, f64)>,
+    /// Whether it was kept from before each time it was come to.
+    pub cached: bool,
 }
 
 /// A run.
@@ -44,6 +48,8 @@ pub struct Run {
     /// Training accuracy of each learner, epoch by epoch, in the network's order.
     pub learners: Vec<(String, Vec<f64>)>,
     pub epoch: (usize, usize),
+    /// Milliseconds from the run's start to the end of the last epoch.
+    pub epoch_at: u64,
     pub log: Log,
     /// The plan it was started with.
     pub plan: Option<Plan>,
@@ -85,6 +91,7 @@ impl Run {
             targets: Vec::new(),
             learners: Vec::new(),
             epoch: (0, 0),
+            epoch_at: 0,
             log,
             plan,
             measured: None,
@@ -118,6 +125,7 @@ impl Run {
         self.held = false;
         self.learners = bare.learners;
         self.epoch = bare.epoch;
+        self.epoch_at = bare.epoch_at;
         self.log = bare.log;
     }
 
@@ -149,7 +157,9 @@ impl Run {
                     done: 0,
                     total: 0,
                     note: String::new(),
+                    began: 0,
                     finished: None,
+                    cached: true,
                 });
                 self.stages.len() - 1
             }
@@ -174,7 +184,8 @@ impl Run {
         self.at = self.at.max(at);
         match event {
             Event::Started(stage) => {
-                self.stage(stage).finished = None;
+                let line = self.stage(stage);
+                (line.finished, line.began) = (None, at);
                 self.log.push(at, format!("{}: begins", stage_name(stage)));
             }
             Event::Progress {
@@ -201,6 +212,7 @@ impl Run {
                 scores,
             } => {
                 self.epoch = (epoch, epochs);
+                self.epoch_at = at;
                 let line = self.stage(stage);
                 (line.done, line.total) = (epoch as u64, epochs as u64);
                 for (name, _, accuracy) in scores {
@@ -267,7 +279,9 @@ impl Run {
                 let how = if kept { "kept" } else { "done" };
                 let words = format!("{}: {how} in {seconds:.1} s, {outcome}", stage_name(stage));
                 self.log.push(at, words);
-                self.stage(stage).finished = Some((outcome, kept, seconds));
+                let line = self.stage(stage);
+                line.cached &= kept;
+                line.finished = Some((outcome, kept, seconds));
             }
         }
     }
@@ -292,7 +306,8 @@ impl Run {
     /// Done, total, over all edge targets.
     pub fn evaluated(&self) -> (u64, u64) {
         let sides = self.side(Tier::First);
-        let sides = sides.map(|e| (e.progress.done, e.progress.total));
+        // One that took over another's samples does more than it was given.
+        let sides = sides.map(|e| (e.progress.done, e.progress.total.max(e.progress.done)));
         sides.fold((0, 0), |sum, e| (sum.0 + e.0, sum.1 + e.1))
     }
 
@@ -316,6 +331,22 @@ impl Run {
 
     pub fn bytes_sent(&self) -> u64 {
         self.side(Tier::First).map(|e| e.progress.bytes_sent).sum()
+    }
+
+    /// Milliseconds that a training still takes, at the pace of the epochs so far.
+    pub fn time_left(&self) -> Option<u64> {
+        let (epoch, epochs) = self.epoch;
+        let stage = self.current()?;
+        let taken = self.epoch_at.checked_sub(stage.began)?;
+        let left = epochs.checked_sub(epoch)? as u64;
+        (epoch > 0).then(|| taken / epoch as u64 * left)
+    }
+
+    /// Whether every stage it came to was taken from an earlier run.
+    pub fn was_kept(&self) -> bool {
+        let mut stages = self.stages.iter();
+        !self.stages.is_empty()
+            && stages.all(|s| s.finished.is_some() && (s.cached || s.stage == Stage::Data))
     }
 
     /// The stage that is under way, or the last.

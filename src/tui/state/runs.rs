@@ -175,9 +175,10 @@ impl State {
         run.pause = !run.pause;
         let (id, pause) = (run.id, run.pause);
         let key = self.keymap.first("pause");
-        self.say(match pause {
-            true => format!("it pauses at the next sample; {key} lets it go on"),
-            false => "it goes on".into(),
+        self.say(if pause {
+            format!("it pauses at the next sample; {key} lets it go on")
+        } else {
+            "it goes on".into()
         });
         vec![Effect::Pause(id, pause)]
     }

@@ -3,8 +3,8 @@
 use super::State;
 use super::document::EditKind;
 use crate::predict::Outcome;
-use crate::predict::ReplayError;
-use crate::tui::message::{CurvesRequest, Effect};
+use crate::predict::{HeadPays, ReplayError};
+use crate::tui::message::{CurvesAnswer, CurvesRequest, Effect};
 
 /// The slider's steps, and the curves' points.
 pub const STEPS: usize = 100;
@@ -14,6 +14,8 @@ pub const STEPS: usize = 100;
 pub struct Curves {
     pub thresholds: Vec<f64>,
     pub outcomes: Vec<Outcome>,
+    /// What each exit of the plan is worth, in their order.
+    pub pays: Vec<HeadPays>,
 }
 
 /// Which threshold the slider holds, and what is known over it.
@@ -34,18 +36,19 @@ fn thresholds() -> Vec<f64> {
 }
 
 impl Tuning {
-    pub fn got(&mut self, generation: u64, curves: Result<Vec<Outcome>, ReplayError>) {
+    pub fn got(&mut self, generation: u64, curves: Result<CurvesAnswer, ReplayError>) {
         if generation != self.generation {
             return;
         }
         self.stale = false;
         match curves {
-            Ok(outcomes) => {
+            Ok(CurvesAnswer { outcomes, pays }) => {
                 let thresholds = thresholds();
                 self.lacking = None;
                 self.curves = Some(Curves {
                     thresholds,
                     outcomes,
+                    pays,
                 });
             }
             Err(problem) => {

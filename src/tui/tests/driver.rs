@@ -33,6 +33,8 @@ pub struct Bench {
     pub effects: Vec<Effect>,
     pub jobs: Vec<(usize, Job)>,
     pub quit: bool,
+    /// Timers are left to the test, and nothing is answered.
+    pub quiet: bool,
 }
 
 fn session() -> Session {
@@ -182,6 +184,7 @@ impl Bench {
             effects: Vec::new(),
             jobs: Vec::new(),
             quit: false,
+            quiet: false,
         };
         bench.state.document.journal = "demo.autosave".into();
         bench.tell(Msg::Resize(columns, rows));
@@ -202,6 +205,7 @@ impl Bench {
             let effect = queue.remove(0);
             self.effects.push(effect.clone());
             let answer = match effect {
+                Effect::Later { .. } | Effect::Heads(_) if self.quiet => continue,
                 Effect::Heads(request) => Msg::Heads(request.generation, make_heads(&request)),
                 Effect::Curves(request) => Msg::Curves(request.generation, request.answer()),
                 Effect::Explore(request) => Msg::Explored(request.generation, request.answer()),

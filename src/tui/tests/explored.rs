@@ -26,7 +26,7 @@ fn the_front_is_listed_and_taken_over() {
     assert!(
         bench
             .line("6 Explore")
-            .contains(&format!("{} of", front.len()))
+            .contains(&format!("{} Pareto-optimal of", front.len()))
     );
     bench.press("jj<ret>");
     let chosen = &front[2];

@@ -7,7 +7,7 @@ use crate::predict::Kind;
 use crate::protocol::message::{CloudShare, Progress};
 use crate::tui::message::Effect;
 use crate::tui::message::Msg;
-use crate::tui::ports::Goal;
+use crate::tui::ports::{Goal, JobError};
 use crate::tui::work::{Measured, Results};
 use pretty_assertions::assert_eq;
 
@@ -144,6 +144,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     };
     let measured = Measured {
         plan: bench.state.derived.plan.clone().unwrap(),
+        heads: Vec::new(),
         outcome,
         original: None,
         cloud_only: None,
@@ -171,18 +172,13 @@ fn runs_stop_fail_and_are_compared() {
     let mut bench = Bench::new(80, 24);
     bench.press("rx");
     assert!(bench.effects.iter().any(|e| matches!(e, Effect::Stop(1))));
-    bench.tell(Msg::RunEnded(
-        1,
-        10,
-        true,
-        Err("stopped; what was finished is kept".into()),
-    ));
+    bench.tell(Msg::RunEnded(1, 10, true, Err(JobError::Stopped)));
     bench.press("r");
     bench.tell(Msg::RunEnded(
         2,
         10,
         false,
-        Err("the edge agent went away".into()),
+        Err(JobError::Failed("the edge agent went away".into())),
     ));
     assert!(bench.line("went away").contains('!'));
     bench.press("4c");

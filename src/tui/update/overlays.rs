@@ -2,7 +2,7 @@
 
 use crate::tui::command;
 use crate::tui::error::AnswerError;
-use crate::tui::message::{Effect, Panel, Source};
+use crate::tui::message::{Effect, Over, Panel, Source};
 use crate::tui::state::State;
 use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -77,39 +77,18 @@ impl State {
                 *scroll = step(*scroll, arrow(event.code), 10_000);
             }
             Overlay::Palette { input, selected } => {
-                let found = command::search(self, input);
-                match event.code {
-                    KeyCode::Enter => {
-                        let Some(command) = found.get(*selected).copied() else {
-                            return Vec::new();
-                        };
-                        // One of another panel is run there.
-                        let panel = command.elsewhere(self);
-                        let mut effects = panel.map_or(Vec::new(), |p| self.show(p));
-                        effects.extend(self.dispatch(command));
-                        return effects;
-                    }
-                    KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
-                        *selected = step(*selected, event.code, found.len());
-                    }
-                    _ => {
-                        typed(input, event);
-                        *selected = 0;
-                    }
+                if let Some(effects) = self.palette_key(event, input, selected) {
+                    return effects;
                 }
             }
-            Overlay::Prompt { kind, input, error } => {
-                if event.code == KeyCode::Enter {
-                    match self.answer(*kind, input) {
-                        Ok(effects) => return effects,
-                        Err(problem) => *error = Some(problem.to_string()),
-                    }
-                } else {
-                    typed(input, event);
-                    *error = None;
-                    if *kind == Prompt::Filter {
-                        self.layers.filter = input.clone();
-                    }
+            Overlay::Prompt {
+                kind,
+                input,
+                offered,
+                error,
+            } => {
+                if let Some(effects) = self.prompt_key(event, *kind, (input, offered), error) {
+                    return effects;
                 }
             }
             Overlay::Picker { items, selected } => {
@@ -132,12 +111,27 @@ impl State {
                 *selected = step(*selected, arrow(event.code), State::template_names().len());
             }
             Overlay::Leaving { .. } => match event.code {
-                KeyCode::Char('f') => {
-                    let mut effects = self.let_finish();
-                    effects.extend(self.leave());
+                KeyCode::Char('f') => return self.leave_running(),
+                KeyCode::Char('s') => return self.leave(),
+                KeyCode::Char('n' | 'q') => return Vec::new(),
+                _ => {}
+            },
+            Overlay::Changed { file } => match event.code {
+                KeyCode::Char('o') => return vec![self.save_to(file.clone(), Over::Anything)],
+                KeyCode::Char('a') => {
+                    self.overlay = Some(Overlay::Prompt {
+                        kind: Prompt::SaveAs,
+                        input: file.display().to_string(),
+                        offered: true,
+                        error: None,
+                    });
+                }
+                // What is typed here is offered once theirs is open.
+                KeyCode::Char('t') => {
+                    let mut effects = vec![self.journal()];
+                    effects.extend(self.open(Source::File(file.clone())));
                     return effects;
                 }
-                KeyCode::Char('s') => return self.leave(),
                 KeyCode::Char('n' | 'q') => return Vec::new(),
                 _ => {}
             },
@@ -152,8 +146,66 @@ impl State {
         Vec::new()
     }
 
+    /// What a key does in the palette; gives effects where it closes it.
+    fn palette_key(
+        &mut self,
+        event: KeyEvent,
+        input: &mut String,
+        selected: &mut usize,
+    ) -> Option<Vec<Effect>> {
+        let found = command::search(self, input);
+        match event.code {
+            KeyCode::Enter => {
+                let Some(command) = found.get(*selected).copied() else {
+                    return Some(Vec::new());
+                };
+                // One of another panel is run there.
+                let panel = command.elsewhere(self);
+                let mut effects = panel.map_or(Vec::new(), |p| self.show(p));
+                effects.extend(self.dispatch(command));
+                return Some(effects);
+            }
+            KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
+                *selected = step(*selected, event.code, found.len());
+            }
+            _ => {
+                typed(input, event);
+                *selected = 0;
+            }
+        }
+        None
+    }
+
+    /// What a key does in a prompt, whose input is what was offered until a letter is typed; gives
+    /// effects where it closes it.
+    fn prompt_key(
+        &mut self,
+        event: KeyEvent,
+        kind: Prompt,
+        (input, offered): (&mut String, &mut bool),
+        error: &mut Option<String>,
+    ) -> Option<Vec<Effect>> {
+        if event.code == KeyCode::Enter {
+            match self.answer(kind, input) {
+                Ok(effects) => return Some(effects),
+                Err(problem) => *error = Some(problem.to_string()),
+            }
+        } else {
+            let letter = matches!(event.code, KeyCode::Char(_));
+            if std::mem::take(offered) && letter {
+                input.clear();
+            }
+            typed(input, event);
+            *error = None;
+            if kind == Prompt::Filter {
+                self.layers.filter = input.clone();
+            }
+        }
+        None
+    }
+
     fn ask_open(&mut self, source: Source) -> Vec<Effect> {
-        if !self.document.is_unsaved() && !self.has_draft() {
+        if !self.is_unsaved() {
             return self.open(source);
         }
         self.overlay = Some(Overlay::Confirm {
@@ -166,9 +218,16 @@ impl State {
     fn confirmed(&mut self, then: Confirmed) -> Vec<Effect> {
         match then {
             Confirmed::Quit => self.leave(),
-            Confirmed::Recover(session) => self.recover(*session),
+            Confirmed::Recover(recovered) => self.recover(*recovered),
             Confirmed::Open(source) => self.open(source),
-            Confirmed::Overwrite(file) => vec![self.save_to(file, true)],
+            Confirmed::Overwrite(file) => vec![self.save_to(file, Over::Anything)],
+            Confirmed::Export(file) => match self.export_to(file, true) {
+                Ok(effect) => vec![effect],
+                Err(problem) => {
+                    self.complain(problem.to_string());
+                    Vec::new()
+                }
+            },
         }
     }
 
@@ -178,6 +237,11 @@ impl State {
             let text = input.trim().trim_end_matches(['%', ' ']);
             text.parse::<f64>()
                 .map_err(|_| AnswerError::Number(input.to_owned()))
+        };
+        // Of 0.91 nobody means 0.91 %, unless they write that.
+        let share = || {
+            let plain = !input.contains('%');
+            number().map(|n| if plain && n <= 1.0 { n } else { n / 100.0 })
         };
         Ok(match kind {
             Prompt::Filter => Vec::new(),
@@ -197,36 +261,33 @@ impl State {
                 if file.as_os_str().is_empty() {
                     return Err(AnswerError::NoName);
                 }
-                vec![self.save_to(file, false)]
+                vec![self.save_to(file, Over::Nothing)]
             }
             Prompt::Export => {
-                let text = self.export(input.trim())?;
-                vec![Effect::Write {
-                    file: input.trim().into(),
-                    text,
-                }]
+                vec![self.export_to(input.trim().into(), false)?]
             }
             Prompt::Accuracy => {
-                let percent = number()?;
-                if !(0.0..=100.0).contains(&percent) {
+                let accuracy = share()?;
+                if !(0.0..=1.0).contains(&accuracy) {
                     return Err(AnswerError::Accuracy);
                 }
-                self.snap_accuracy(percent / 100.0)
+                self.snap_accuracy(accuracy)
             }
             Prompt::Latency => {
                 let ms = number()?;
                 self.snap_latency(ms)
             }
             Prompt::LimitAccuracy | Prompt::LimitLatency | Prompt::LimitMemory => {
-                let to = match input.trim().is_empty() {
-                    true => None,
-                    false => Some(number()?),
+                let to = match (input.trim().is_empty(), kind) {
+                    (true, _) => None,
+                    (false, Prompt::LimitAccuracy) => Some(share()?),
+                    (false, _) => Some(number()?),
                 };
                 if to.is_some_and(|n| n.is_nan() || n < 0.0) {
                     return Err(AnswerError::Limit);
                 }
                 self.limit(|limits| match kind {
-                    Prompt::LimitAccuracy => limits.accuracy = to.map(|n| n / 100.0),
+                    Prompt::LimitAccuracy => limits.accuracy = to,
                     Prompt::LimitLatency => limits.latency_ms = to,
                     _ => limits.edge_memory_bytes = to.map(|mb| (mb * 1e6) as usize),
                 })

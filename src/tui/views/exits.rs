@@ -193,9 +193,10 @@ fn draw_source(state: &State, buf: &mut Buffer, area: Rect) {
     }
     let mut marked = Vec::new();
     let (marks, wrong) = editor.marks(state.layers.cursor);
-    let (mark, style) = match wrong {
-        true => ("✗", theme.error),
-        false => ("!", theme.warning),
+    let (mark, style) = if wrong {
+        ("✗", theme.error)
+    } else {
+        ("!", theme.warning)
     };
     for finding in marks {
         let row = finding.line.saturating_sub(1);
@@ -216,9 +217,10 @@ fn draw_source(state: &State, buf: &mut Buffer, area: Rect) {
 
 fn draw_findings(state: &State, buf: &mut Buffer, area: Rect) {
     let (marks, wrong) = state.editor.marks(state.layers.cursor);
-    let style = match wrong {
-        true => state.theme.error,
-        false => state.theme.warning,
+    let style = if wrong {
+        state.theme.error
+    } else {
+        state.theme.warning
     };
     if let Some(first) = marks.first() {
         let text = format!("{}:{} {}", first.line, first.column, first.message);

@@ -1,4 +1,4 @@
-/*! Explore: the plans that no other beats, a line each, under the limits they keep to. */
+/*! Explore: the Pareto-optimal plans, a line each, under the limits they keep to. */
 
 use super::hint;
 use crate::explore::Candidate;
@@ -17,7 +17,7 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
         (_, true) => vec![Span::styled("searching … ", dim)],
         (Some(found), false) => vec![Span::styled(
             format!(
-                "{} of {} plans no other beats · predicted, calibration ",
+                "{} Pareto-optimal of {} plans · predicted, calibration ",
                 found.front.len(),
                 found.tried
             ),
@@ -77,13 +77,25 @@ fn exits(candidate: &Candidate) -> String {
         .collect()
 }
 
-/// Numbers right-aligned in columns of their own; names take what is left.
-fn row(name: usize, cells: [&str; 8]) -> String {
+/// Numbers right-aligned in columns of their own; names take what is left. A column that doesn't fit
+/// whole is left out, with those behind it.
+fn row(width: usize, name: usize, cells: [&str; 8]) -> String {
     let [split, exits, threshold, accuracy, mean, p95, memory, cost] = cells;
-    format!(
-        "{:<name$} {exits:<6} {threshold:>4} {accuracy:>7} {mean:>6} {p95:>6} {memory:>8} {cost:>7}",
-        number::clip(split, name)
-    )
+    let mut text = format!("{:<name$} {exits:<6}", number::clip(split, name));
+    for (cell, columns) in [
+        (threshold, 4),
+        (accuracy, 7),
+        (mean, 6),
+        (p95, 6),
+        (memory, 8),
+        (cost, 9),
+    ] {
+        if number::width(&text) + 1 + columns > width {
+            break;
+        }
+        text += &format!(" {cell:>columns$}");
+    }
+    text
 }
 
 /// The plan in a row of the screen.
@@ -111,7 +123,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, 2, Span::styled(text, theme.warning));
         return;
     }
-    let name = usize::from(area.width).saturating_sub(55).clamp(8, 28);
+    let name = usize::from(area.width).saturating_sub(57).clamp(8, 28);
     let heading = [
         "  split after",
         "exits",
@@ -120,13 +132,13 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         "mean",
         "p95",
         "edge mem",
-        "$/1 M",
+        "$ per 1 M",
     ];
     line(
         buf,
         area,
         1,
-        Span::styled(row(name + 2, heading), theme.dim),
+        Span::styled(row(area.width.into(), name + 2, heading), theme.dim),
     );
     let front = explore.front();
     // Below the list, the exits of the selected plan by name.
@@ -145,8 +157,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         };
         let cost = o
             .cost_per_million
-            .map_or("0".into(), |c| number::usd(c.rounded));
+            .map_or_else(|| number::dollars(0.0), |c| number::dollars(c.rounded));
         let cells = row(
+            usize::from(list.width).saturating_sub(2),
             name,
             [
                 &candidate.plan.place(&state.document.session.tier_names()),
@@ -159,13 +172,15 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                 &cost,
             ],
         );
-        let mark = match state.is_taken(&candidate.plan) {
-            true => "=",
-            false => " ",
+        let mark = if state.is_taken(&candidate.plan) {
+            "="
+        } else {
+            " "
         };
-        let style = match i == explore.selected {
-            true => theme.selected,
-            false => Style::new(),
+        let style = if i == explore.selected {
+            theme.selected
+        } else {
+            Style::new()
         };
         let width = usize::from(list.width);
         let text = format!("{mark} {cells}");
@@ -183,9 +198,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             .iter()
             .map(|e| e.after.as_str())
             .collect();
-        let words = match names.is_empty() {
-            true => "no exits".to_string(),
-            false => format!("exits after {}", names.join(", ")),
+        let words = if names.is_empty() {
+            "no exits".to_string()
+        } else {
+            format!("exits after {}", names.join(", "))
         };
         let last = area.height.saturating_sub(1);
         line(buf, area, last, Span::styled(words, theme.dim));

@@ -1,6 +1,6 @@
 /*! The last line: a notice where there is one, the next useful keys where not. */
 
-use crate::tui::command::{Command, here};
+use crate::tui::command::{Command, Place, here};
 use crate::tui::message::{Panel, Severity};
 use crate::tui::state::State;
 use crate::tui::widgets::line;
@@ -45,19 +45,24 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     }
     // A command that can't be run now is no useful next key.
     let useful = |c: &&Command| !c.hint.is_empty() && (c.enabled)(state).is_ok();
-    let mut spans = match state.focus == Panel::Runs && state.shown_playback().is_some() {
-        true => Vec::new(),
-        false => vec![Span::styled(" ←/→ ", theme.key), Span::raw("threshold ")],
-    };
+    let running = state.runs.iter().any(|r| r.is_running());
+    let idle = |c: &Command| matches!(c.name, "stop" | "pause") && !running;
+    let hint = |c: &'static Command| (state.keymap.first(c.name), c.hint);
+    let (own, others): (Vec<_>, Vec<_>) = here(state)
+        .filter(useful)
+        .filter(|c| !idle(c))
+        .partition(|c| c.place != Place::Any);
+    let plays = state.focus == Panel::Runs && state.shown_playback().is_some();
+    let threshold = (!plays).then(|| ("←/→".to_string(), "threshold"));
+    // The page's own keys first.
+    let own = own.into_iter().map(hint);
+    let all = own.chain(threshold).chain(others.into_iter().map(hint));
     let width = usize::from(area.width);
-    let mut used: usize = spans.iter().map(Span::width).sum();
-    for command in here(state).filter(useful) {
-        let idle = matches!(command.name, "stop" | "pause");
-        if idle && !state.runs.iter().any(|r| r.is_running()) {
-            continue;
-        }
-        let key = Span::styled(format!(" {} ", state.keymap.first(command.name)), theme.key);
-        let what = Span::raw(format!("{} ", command.hint));
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (key, what) in all {
+        let key = Span::styled(format!(" {key} "), theme.key);
+        let what = Span::raw(format!("{what} "));
         used += key.width() + what.width();
         if used > width {
             break;

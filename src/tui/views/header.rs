@@ -65,8 +65,16 @@ fn dot(state: &State, part: Tier) -> (&'static str, Style) {
     let run = run.or_else(|| state.runs.iter().rev().find(|r| r.is_running()));
     // The worst of them: one that is gone is what one wants to see.
     let states = run.iter().flat_map(|r| r.side(part)).map(|t| t.reach());
+    let seen = || {
+        let side = state.reached.iter().filter(|(id, _)| id.part == part);
+        side.map(|(_, there)| *there).min()
+    };
     match states.max() {
-        None | Some(Reach::Unknown) => ("○", state.theme.dim),
+        None | Some(Reach::Unknown) => match seen() {
+            None => ("○", state.theme.dim),
+            Some(true) => ("●", state.theme.good),
+            Some(false) => ("✗", state.theme.error),
+        },
         Some(Reach::Connected) => ("●", state.theme.good),
         Some(Reach::Connecting) => ("○", state.theme.warning),
         Some(Reach::Reconnecting | Reach::Lost) => ("✗", state.theme.error),
@@ -98,7 +106,7 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
         Span::raw(" "),
         Span::styled(state.document.name(), theme.text),
     ];
-    if state.document.is_unsaved() {
+    if state.is_unsaved() {
         words.push(Span::styled(" [unsaved]", theme.warning));
     }
     let (edge_dot, edge_style) = dot(state, Tier::First);

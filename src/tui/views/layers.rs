@@ -47,16 +47,18 @@ fn timed_on(state: &State) -> Option<String> {
     let results = &state.results;
     let side = |profile: &Option<Arc<Profile>>, shipped: bool| {
         let device = &profile.as_ref()?.device;
-        Some(match shipped {
-            true => format!("{device} (shipped)"),
-            false => device.clone(),
+        Some(if shipped {
+            format!("{device} (shipped)")
+        } else {
+            device.clone()
         })
     };
     let edge = side(&results.edge, state.shipped.edge)?;
     let cloud = side(&results.cloud, state.shipped.cloud)?;
-    Some(match edge == cloud {
-        true => format!("timed on {edge}"),
-        false => format!("edge timed on {edge}, cloud on {cloud}"),
+    Some(if edge == cloud {
+        format!("timed on {edge}")
+    } else {
+        format!("edge timed on {edge}, cloud on {cloud}")
     })
 }
 
@@ -101,7 +103,9 @@ impl Widths {
                 .unwrap_or(5) as u16
         };
         let widest = if width >= 76 { 28 } else { 20 };
-        let name = longest(|r| &r.name).clamp(5, widest);
+        // Of a narrow screen the name gets what times and memory leave.
+        let room = width.saturating_sub(4 + 1 + 7 + 9).max(1);
+        let name = longest(|r| &r.name).clamp(5, widest).min(room);
         let mut w = Widths {
             name,
             ..Widths::default()

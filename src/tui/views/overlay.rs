@@ -2,7 +2,6 @@
 
 mod pages;
 
-use super::wrap;
 use crate::tui::command::{self, Place, here};
 use crate::tui::state::State;
 use crate::tui::state::overlay::Overlay;
@@ -61,9 +60,18 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                 *selected,
             );
         }
-        Overlay::Prompt { kind, input, error } => {
+        Overlay::Prompt {
+            kind,
+            input,
+            offered,
+            error,
+        } => {
             let inside = open(state, buf, area, (64, 4), kind.title());
-            line(buf, inside, 0, typed(state, "", input));
+            if *offered {
+                line(buf, inside, 0, Span::styled(input.as_str(), theme.selected));
+            } else {
+                line(buf, inside, 0, typed(state, "", input));
+            }
             match error {
                 Some(error) => line(buf, inside, 1, Span::styled(error.as_str(), theme.error)),
                 None => line(
@@ -106,10 +114,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         }
         Overlay::Confirm { question, .. } => {
             let width = 60.min(area.width.saturating_sub(2));
-            let lines = wrap(question, usize::from(width.saturating_sub(2)));
+            let lines = textwrap::wrap(question, usize::from(width.saturating_sub(2)));
             let inside = open(state, buf, area, (width, lines.len() as u16 + 3), "?");
             for (i, text) in lines.iter().enumerate() {
-                line(buf, inside, i as u16, Span::raw(text.as_str()));
+                line(buf, inside, i as u16, Span::raw(&**text));
             }
             line(
                 buf,
@@ -123,6 +131,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                 ]),
             );
         }
+        Overlay::Changed { file } => changed(state, buf, area, file),
         Overlay::Leaving { unsaved, running } => {
             leaving(state, buf, area, *unsaved, *running);
         }
@@ -133,36 +142,65 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
+/// What is to become of a file that somebody else has written.
+fn changed(state: &State, buf: &mut Buffer, area: Rect, file: &std::path::Path) {
+    let theme = &state.theme;
+    let inside = open(state, buf, area, (66, 7), "save");
+    let what = format!("{} was changed by somebody else.", file.display());
+    line(buf, inside, 0, Span::raw(what));
+    for (i, (key, text)) in [
+        ("o", "write over it: theirs is lost"),
+        ("a", "save this one under another name"),
+        ("t", "open theirs; the edits made here are offered then"),
+        ("n", "neither"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let words = vec![
+            Span::styled(format!("{key:<3}"), theme.key),
+            Span::raw(text),
+        ];
+        line(buf, inside, 1 + i as u16, Line::from(words));
+    }
+}
+
 /// What is to become of runs when the workbench is left.
 fn leaving(state: &State, buf: &mut Buffer, area: Rect, unsaved: bool, running: usize) {
     let theme = &state.theme;
     let inside = open(state, buf, area, (66, 7), "quit");
-    let what = match unsaved {
-        true => format!("{running} running, and the session has unsaved edits."),
-        false => format!("{running} running."),
+    let what = if unsaved {
+        format!("{running} running, and the session has unsaved edits.")
+    } else {
+        format!("{running} running.")
     };
     line(buf, inside, 0, Span::raw(what));
-    let lost = if unsaved { "; the edits are lost" } else { "" };
+    let (again, stop) = if unsaved {
+        (
+            "the session is opened again; the edits are offered then",
+            "stop it: finished stages are kept; the edits are lost",
+        )
+    } else {
+        (
+            "the session is opened again",
+            "stop it: finished stages are kept",
+        )
+    };
     for (i, (key, text)) in [
         (
             "f",
             "let it finish: it goes on by itself, and is joined when",
         ),
-        ("", "the session is opened again"),
-        ("s", "stop it: finished stages are kept"),
+        ("", again),
+        ("s", stop),
         ("n", "stay"),
     ]
     .into_iter()
     .enumerate()
     {
-        let last = if key == "s" || key.is_empty() {
-            lost
-        } else {
-            ""
-        };
         let words = vec![
             Span::styled(format!("{key:<3}"), theme.key),
-            Span::raw(format!("{text}{last}")),
+            Span::raw(text),
         ];
         line(buf, inside, 1 + i as u16, Line::from(words));
     }

@@ -103,9 +103,10 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
                 theme.predicted,
             ));
             // A page of eighty columns has room for this much.
-            let text = match area.width < 96 {
-                true => format!("pred., {}", source(o).replace("calibration", "calib.")),
-                false => format!("predicted, {}", source(o)),
+            let text = if area.width < 96 {
+                format!("pred., {}", source(o).replace("calibration", "calib."))
+            } else {
+                format!("predicted, {}", source(o))
             };
             words.push(Span::styled(text, theme.dim));
         }
@@ -191,10 +192,82 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, row, hint(state, "", key, what));
         row += 1;
     }
+    if let Some(o) = &derived.predicted {
+        row += exits_table(state, buf, area, row, o);
+    }
     for remark in plan.remarks.iter().skip(1) {
         let text = remark.text(&names);
         row += super::wrapped(buf, area, row, &text, theme.warning);
     }
+    if row > area.height {
+        more(state, buf, area);
+    }
+}
+
+/// Says that there is more than fits, and which key shows it.
+fn more(state: &State, buf: &mut Buffer, area: Rect) {
+    let key = state.keymap.first("zoom");
+    let words = if state.is_wide() && !state.zoom {
+        format!(" ▼ {key} shows all ")
+    } else {
+        " ▼ ".to_string()
+    };
+    // On the frame, where it covers no number.
+    let frame = Rect {
+        y: area.bottom(),
+        height: 1,
+        ..area
+    };
+    crate::tui::widgets::put_right(
+        buf,
+        frame.intersection(buf.area),
+        0,
+        &words,
+        state.theme.key,
+    );
+}
+
+/// What each exit lets out, and how much of that is right, where there is room for all of them; gives
+/// the rows it took.
+fn exits_table(state: &State, buf: &mut Buffer, area: Rect, from: u16, outcome: &Outcome) -> u16 {
+    let theme = &state.theme;
+    let used = outcome.exits.len() as u16 + 1;
+    if from + used > area.height || area.width < 50 {
+        return 0;
+    }
+    let name = usize::from(area.width).saturating_sub(38).min(28);
+    let row = |mark: &str, after: &str, cells: [&str; 4]| {
+        let [threshold, share, accuracy, pays] = cells;
+        let after = number::clip(after, name);
+        format!("{mark:<2}{after:<name$} {threshold:>9} {share:>8} {accuracy:>9} {pays:>5}")
+    };
+    let heading = row("", "exit after", ["threshold", "share", "accuracy", "pays"]);
+    let curves = state.tuning.curves.as_ref().filter(|_| !state.tuning.stale);
+    put(buf, area, 0, from, &heading, theme.dim);
+    for (i, exit) in outcome.exits.iter().enumerate() {
+        let style = theme.tier(exit.tier);
+        let mark = exit.after.as_ref().map_or("■", |_| exit_mark(exit.tier));
+        let threshold = match &exit.after {
+            Some(_) => format!("{:.2}", exit.threshold),
+            None => number::NONE.into(),
+        };
+        let accuracy = exit.accuracy.map_or(number::NONE.into(), number::percent);
+        // Whether the mean would be longer without it.
+        let worth = curves.and_then(|c| c.pays.get(i)).map(|p| p.pays);
+        let pays = match worth {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => number::NONE,
+        };
+        let after = exit.after.as_deref().unwrap_or("the network's own end");
+        let text = row(
+            mark,
+            after,
+            [&threshold, &number::percent(exit.share), &accuracy, pays],
+        );
+        put(buf, area, 0, from + 1 + i as u16, &text, style);
+    }
+    used
 }
 
 /// A column of numbers and where they come from.
@@ -272,7 +345,7 @@ pub const ROWS: [(&str, Write); 7] = [
         o.latency_ms.map(pair)
     }),
     ("offloaded", |o| Some(number::percent(o.offloaded()))),
-    ("bytes a sample", |o| Some(number::bytes(o.bytes_sent()))),
+    ("bytes/sample", |o| Some(number::bytes(o.bytes_sent()))),
     ("edge memory", |o| {
         Some(memory(o, o.memory_bytes(Tier::First)))
     }),
@@ -280,8 +353,14 @@ pub const ROWS: [(&str, Write); 7] = [
         Some(memory(o, o.memory_bytes(Tier::Second)))
     }),
     // As billed, and with durations as they are.
-    ("$ of 1 M/exact", |o| {
-        let pair = |c: crate::predict::Cost| format!("{:.2}/{:.2}", c.rounded, c.unrounded);
+    ("$ per 1 M/exact", |o| {
+        let pair = |c: crate::predict::Cost| {
+            format!(
+                "{}/{}",
+                number::dollars(c.rounded),
+                number::dollars(c.unrounded)
+            )
+        };
         o.cost_per_million.map(pair)
     }),
 ];
@@ -324,13 +403,16 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             style: Style::new(),
         },
         Column {
-            title: "edge-only".into(),
+            title: "edge part".into(),
             outcome: measured.and_then(|m| m.edge_only.as_ref()),
             style: Style::new(),
         },
     ];
     let label = 15.min(area.width);
+    // A number takes up to ten columns, and one between it and the next.
+    let room = usize::from((area.width - label) / 11).max(1);
     let shown = if area.width >= 80 { columns.len() } else { 3 };
+    let shown = shown.min(room);
     let columns = &columns[..shown];
     let width = (area.width - label) / shown as u16;
     let right = |buf: &mut Buffer, i: usize, row: u16, text: &str, style: Style| {

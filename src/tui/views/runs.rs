@@ -102,10 +102,11 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         targets::draw(state, buf, place, run, part);
     }
     let below = rows(below, sides, below.height);
-    let used = match evaluates {
-        true => 0,
-        // Before the run itself the heads' curves are what there is to see.
-        false => learners(state, buf, rows(below, 0, below.height * 2 / 3), run),
+    // Before the run itself the heads' curves are what there is to see.
+    let used = if evaluates {
+        0
+    } else {
+        learners(state, buf, rows(below, 0, below.height * 2 / 3), run)
     };
     draw_log(state, buf, rows(below, used, below.height), &run.log);
 }
@@ -184,7 +185,14 @@ fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
     let learns = matches!(stage.stage, Stage::Heads | Stage::Backbone) && run.epoch.1 > 0;
     let text = match (&stage.finished, stage.total) {
         (Some((outcome, kept, _)), _) => format!("{}{outcome}", if *kept { "kept: " } else { "" }),
-        (None, _) if learns => format!("epoch {} of {} {}", run.epoch.0, run.epoch.1, stage.note),
+        (None, _) if learns => {
+            let left = run.time_left().filter(|_| run.is_running());
+            let left = left.map_or(String::new(), |ms| format!(", {} left", number::clock(ms)));
+            format!(
+                "epoch {} of {}{left} {}",
+                run.epoch.0, run.epoch.1, stage.note
+            )
+        }
         (None, 0) => stage.note.clone(),
         (None, total) => format!("{} of {total} {}", stage.done, stage.note),
     };

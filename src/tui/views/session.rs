@@ -15,7 +15,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         None => "the demo that ships with the program; saving asks for a name".into(),
     };
     let (undo, redo) = document.steps();
-    let standing = if document.is_unsaved() {
+    let standing = if state.is_unsaved() {
         "unsaved edits, kept in"
     } else {
         "saved; edits go to"

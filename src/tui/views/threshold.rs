@@ -47,7 +47,7 @@ fn source(curves: &Curves) -> String {
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     slider(state, buf, rows(area, 0, 1), focused);
     let below = rows(area, 1, area.height);
-    let list = 26.min(below.width / 3);
+    let list = (below.width / 3).clamp(22, 26).min(below.width);
     exits(state, buf, columns(below, 0, list));
     curves(state, buf, columns(below, list + 1, below.width));
 }
@@ -184,13 +184,17 @@ fn curves(state: &State, buf: &mut Buffer, area: Rect) {
             number::bytes,
         ),
         (
-            "$ of 1 M",
+            "$ per 1 M",
             |o| o.cost_per_million.map_or(f64::NAN, |c| c.unrounded),
             number::usd,
         ),
     ];
     // Side by side where they are wide enough to be read, else two by two.
-    let across: u16 = if area.width >= 4 * 18 { 4 } else { 2 };
+    let across: u16 = match area.width {
+        72.. => 4,
+        36.. => 2,
+        _ => 1,
+    };
     let down = 4 / across;
     let (width, height) = (area.width / across, area.height / down);
     for (i, (title, read, write)) in all.into_iter().enumerate() {

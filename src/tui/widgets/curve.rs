@@ -34,11 +34,45 @@ impl Curve<'_> {
         y.is_finite().then_some(y)
     }
 
-    /// Draws title, value, curve and, where there is room, its lowest and highest.
+    /// Draws lowest and highest to the left, 0 and 1 below, where there is room; gives what is left.
+    fn axes(&self, buf: &mut Buffer, area: Rect, (low, high): (f64, f64)) -> Rect {
+        let ends = [(self.write)(high), (self.write)(low)];
+        let gutter = ends.iter().map(|e| number::width(e)).max().unwrap_or(0) as u16 + 1;
+        let mut plot = area;
+        if area.height >= 2 && area.width >= gutter + 10 {
+            plot = super::columns(area, gutter, area.width - gutter);
+        }
+        if area.height >= 4 {
+            plot = super::rows(plot, 0, area.height - 1);
+            let below = super::rows(area, area.height - 1, 1);
+            let from = plot.x - area.x;
+            put(buf, below, from, 0, "0", self.dim);
+            if plot.width >= 14 {
+                put(
+                    buf,
+                    below,
+                    from + (plot.width - 9) / 2,
+                    0,
+                    "threshold",
+                    self.dim,
+                );
+            }
+            put_right(buf, below, 0, "1", self.dim);
+        }
+        if plot.x > area.x {
+            put(buf, area, 0, 0, &ends[0], self.dim);
+            put(buf, area, 0, plot.height - 1, &ends[1], self.dim);
+        }
+        plot
+    }
+
+    /// Draws title, value, curve and, where there is room, its axes.
     pub fn draw(&self, buf: &mut Buffer, area: Rect) {
-        put(buf, area, 0, 0, self.title, self.dim);
         let now = self.value(self.at);
         let text = now.map_or(number::NONE.to_string(), self.write);
+        let room = usize::from(area.width).saturating_sub(number::width(&text) + 1);
+        let title: String = self.title.chars().take(room).collect();
+        put(buf, area, 0, 0, &title, self.dim);
         put_right(buf, area, 0, &text, self.point);
         let plot = super::rows(area, 1, area.height.saturating_sub(1));
         let finite = self.points.iter().map(|p| p.1).filter(|y| y.is_finite());
@@ -48,6 +82,7 @@ impl Curve<'_> {
         if plot.height == 0 || plot.width == 0 || low > high {
             return;
         }
+        let plot = self.axes(buf, plot, (low, high));
         let (across, down) = (usize::from(plot.width) * 2, usize::from(plot.height) * 4);
         // A flat curve runs through the middle.
         let flat = high - low <= 1e-9 * high.abs().max(1.0);

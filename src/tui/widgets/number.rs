@@ -64,9 +64,14 @@ pub fn count(n: f64) -> String {
 
 /// `$0.21`.
 pub fn usd(n: f64) -> String {
+    format!("${}", dollars(n))
+}
+
+/// `0.21`, where the unit stands elsewhere.
+pub fn dollars(n: f64) -> String {
     match n {
-        n if n > 0.0 && n < 0.01 => format!("${n:.4}"),
-        n => format!("${n:.2}"),
+        n if n > 0.0 && n < 0.01 => format!("{n:.4}"),
+        n => format!("{n:.2}"),
     }
 }
 

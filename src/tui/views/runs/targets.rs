@@ -71,9 +71,10 @@ fn title(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
         Reach::Connecting => ("○", told(), theme.warning),
         Reach::Unknown => ("○", number::NONE.into(), theme.dim),
     };
-    let name = match several {
-        true => format!("{} {} ", side_name(target.part), target.index),
-        false => format!("{} ", side_name(target.part)),
+    let name = if several {
+        format!("{} {} ", side_name(target.part), target.index)
+    } else {
+        format!("{} ", side_name(target.part))
     };
     let head = Line::from(vec![
         Span::styled(
@@ -118,6 +119,8 @@ fn vitals(told: &Vitals, room: usize) -> String {
 /// A share as a bar, its percentage on the right.
 fn progress(buf: &mut Buffer, area: Rect, share: f64, style: Style) {
     let area = rows(area, 0, 1);
+    // Edges and clouds report a moment apart.
+    let share = share.clamp(0.0, 1.0);
     let bar = bar::bar(share, area.width.saturating_sub(6));
     put(buf, area, 0, 0, &bar, style);
     put_right(buf, area, 0, &format!("{:.0} %", 100.0 * share), style);
@@ -133,8 +136,10 @@ fn times(state: &State, buf: &mut Buffer, area: Rect, target: &Target) {
     let Some(last) = target.times_ms.back() else {
         return;
     };
-    let text = format!("{} ms ", number::ms(*last));
-    let width = area.width.saturating_sub(text.len() as u16);
+    // The line's scale is from nothing to the longest of them.
+    let most = target.times_ms.iter().copied().fold(0.0, f64::max);
+    let text = format!("{} ms  0–{} ", number::ms(*last), number::ms(most));
+    let width = area.width.saturating_sub(number::width(&text) as u16);
     let spark = bar::sparkline(target.times_ms.iter().copied(), width);
     let style = side_style(state, target.part);
     let words = vec![Span::raw(text), Span::styled(spark, style)];
@@ -176,13 +181,14 @@ fn put_end(buf: &mut Buffer, area: Rect, used: usize, words: &str, style: Style)
 fn edge(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target) -> u16 {
     let theme = &state.theme;
     let told = &target.progress;
+    let total = told.total.max(told.done);
     progress(
         buf,
         area,
-        told.done as f64 / told.total.max(1) as f64,
+        told.done as f64 / total.max(1) as f64,
         theme.edge,
     );
-    let text = format!("{} of {}  {}", told.done, told.total, rate(target));
+    let text = format!("{} of {total}  {}", told.done, rate(target));
     put(buf, area, 0, 1, &text, Style::new());
     let planned = run.plan.as_ref().map_or(&[][..], |p| &p.exits);
     let own = told.exits.iter().zip(planned);
@@ -217,6 +223,8 @@ fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
         1 => answered.max(run.offloaded().saturating_sub(failed)),
         _ => answered,
     };
+    // A cloud's answer is counted before its edge counts the sample.
+    let done = done.max(answered);
     progress(buf, area, answered as f64 / done.max(1) as f64, theme.cloud);
     let mut text = format!("{answered} answered  {}", rate(target));
     if target.index == 0 {
