@@ -32,7 +32,7 @@ mod views;
 mod widgets;
 mod work;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, NoReplica};
 pub use ports::{Goal, Job, JobControl, JobError, JobRunner, RunningJob};
 pub use term::color::ColorChoice;
 pub use work::{Explored, HeadFacts, Measured, Network, Results};

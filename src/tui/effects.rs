@@ -7,7 +7,6 @@ mod files;
 mod questions;
 mod runner;
 
-#[cfg(test)]
-pub(super) use files::Files;
-pub use questions::make_heads;
 pub use runner::Runner;
+#[cfg(test)]
+pub(super) use {files::Files, questions::make_heads};

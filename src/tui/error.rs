@@ -1,5 +1,6 @@
 /*! What goes wrong in the workbench, and why a key does nothing now. The text is made where it is shown. */
 
+use crate::exits::ExitError;
 use crate::explore::PlannerError;
 use crate::session::SessionError;
 use std::path::PathBuf;
@@ -55,6 +56,20 @@ pub enum NetworkError {
     /// The model isn't one that can be cut.
     #[error(transparent)]
     Layers(#[from] crate::model::LayerError),
+}
+
+/// Why a network's own classifier isn't at hand as an exit source.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NoReplica {
+    /// The classifier has a layer that no exit source can name.
+    #[error(transparent)]
+    Unnamed(#[from] ExitError),
+    /// Only what a run left of the network is at hand.
+    #[error("without the network's file: {why}")]
+    NoFile {
+        /// Why the file can't be had.
+        why: String,
+    },
 }
 
 /// Why a file wasn't read or written.

@@ -108,7 +108,7 @@ pub enum Effect {
     Heads(HeadsRequest),
     /// Outcomes over thresholds.
     Curves(Box<CurvesRequest>),
-    /// The plans that no other beats.
+    /// The Pareto-optimal plans.
     Explore(Box<ExploreRequest>),
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),

@@ -2,6 +2,7 @@
 What the workbench knows of a network and of what was measured.
 */
 
+use super::error::NoReplica;
 use crate::device::{LinkProfile, Profile};
 use crate::exits::{Diagnostic, ExitPoint};
 use crate::explore::Candidate;
@@ -22,7 +23,7 @@ pub struct Network {
     /// Where exits may stand.
     pub points: Arc<Vec<ExitPoint>>,
     /// Its own classifier as an exit source, or why there is none.
-    pub replica: Result<String, String>,
+    pub replica: Result<String, NoReplica>,
 }
 
 /// What is known by now; a job adds to it. Nothing here is ever made up: what wasn't measured or
@@ -187,7 +188,7 @@ pub struct Measured {
 pub struct Explored {
     /// Plans that were tried and keep to the limits.
     pub tried: usize,
-    /// Those of them that no other beats.
+    /// The Pareto-optimal ones of them.
     pub front: Vec<Candidate>,
 }
 

@@ -2,11 +2,11 @@
 
 mod journal;
 
-use super::make_heads;
+use super::questions::make_heads;
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
 use crate::session::{Session, write_atomically};
-use crate::tui::error::{FileError, NetworkError};
+use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
 use crate::tui::ports::JobRunner;
 use crate::tui::work::{HeadFacts, Network, Results};
@@ -289,7 +289,9 @@ fn network(opened: &Opened) -> Result<Network, NetworkError> {
             return Ok(Network {
                 table: Arc::new(kept.layers.clone()),
                 points: Arc::new(kept.points.clone()),
-                replica: Err(format!("without the network's file: {problem}")),
+                replica: Err(NoReplica::NoFile {
+                    why: problem.to_string(),
+                }),
             });
         }
         (Err(problem), None) => return Err(problem.into()),
@@ -298,7 +300,7 @@ fn network(opened: &Opened) -> Result<Network, NetworkError> {
     let table = LayerTable::new(&fused)?;
     Ok(Network {
         points: Arc::new(exits::points(&table, &fused)),
-        replica: exits::replica(&fused).map_err(|e| e.to_string()),
+        replica: exits::replica(&fused).map_err(NoReplica::from),
         table: Arc::new(table),
     })
 }

@@ -39,7 +39,7 @@ impl CurvesRequest {
 }
 
 impl ExploreRequest {
-    /// The plans that no other beats, all predicted from their layers.
+    /// The Pareto-optimal plans, all predicted from their layers.
     ///
     /// # Errors
     /// Where nothing can be predicted.

@@ -1,8 +1,7 @@
 /*! Who carries effects out: threads for questions, for files and for each job. */
 
 use super::files::Files;
-use super::make_heads;
-use super::questions::Latest;
+use super::questions::{Latest, make_heads};
 use crate::event::{Event, TargetId};
 use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg};
 use crate::tui::ports::{Job, JobControl, JobError, JobRunner};

@@ -203,7 +203,7 @@ impl State {
         self.editor.missing = match &self.document.session.exits.classifier {
             Classifier::Replica => {
                 let network = self.network.as_ref();
-                network.and_then(|n| n.replica.as_ref().err().cloned())
+                network.and_then(|n| n.replica.as_ref().err().map(ToString::to_string))
             }
             Classifier::File(_) => match &self.editor.file_text {
                 Some(Err(problem)) => Some(problem.to_string()),
@@ -345,7 +345,7 @@ impl State {
             None => match self.network.as_ref().map(|n| n.replica.clone()) {
                 Some(Ok(text)) => text,
                 Some(Err(problem)) => {
-                    self.complain(problem);
+                    self.complain(problem.to_string());
                     return Vec::new();
                 }
                 None => return Vec::new(),

@@ -1,4 +1,4 @@
-/*! Explore: the plans that no other beats within the user's limits, to choose from. */
+/*! Explore: the Pareto-optimal plans within the user's limits, to choose from. */
 
 use super::State;
 use super::document::EditKind;

@@ -13,6 +13,7 @@ use crate::predict::{Column, ConfidenceTable};
 use crate::session::Session;
 use crate::tui::command;
 use crate::tui::effects::make_heads;
+use crate::tui::error::NoReplica;
 use crate::tui::message::{Effect, HeadsRequest, Msg, Timer};
 use crate::tui::ports::Job;
 use crate::tui::state::State;
@@ -65,7 +66,7 @@ pub fn network() -> Network {
         let table = LayerTable::new(&fused).unwrap();
         Network {
             points: Arc::new(exits::points(&table, &fused)),
-            replica: exits::replica(&fused).map_err(|e| e.to_string()),
+            replica: exits::replica(&fused).map_err(NoReplica::from),
             table: Arc::new(table),
         }
     };

@@ -1,4 +1,4 @@
-//! Plans that no other beats; the mouse; keys that come faster than frames.
+//! Pareto-optimal plans; the mouse; keys that come faster than frames.
 
 use super::driver::{Bench, network, results};
 use super::loops::{Counter, Idle};

@@ -192,12 +192,12 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(buf, area, row, hint(state, "", key, what));
         row += 1;
     }
-    if let Some(o) = &derived.predicted {
-        row += exits_table(state, buf, area, row, o);
-    }
     for remark in plan.remarks.iter().skip(1) {
         let text = remark.text(&names);
         row += super::wrapped(buf, area, row, &text, theme.warning);
+    }
+    if let Some(o) = &derived.predicted {
+        row += exits_table(state, buf, area, row, o);
     }
     if row > area.height {
         more(state, buf, area);

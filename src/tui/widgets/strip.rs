@@ -8,7 +8,7 @@ use ratatui::style::Style;
 /// What is drawn. Places are shares of the network's MACs, 0 to 1.
 #[derive(Debug, Clone, Default)]
 pub struct Strip {
-    /// 0 is cloud only, 1 edge only.
+    /// 0 is all in the cloud, 1 all on the edge.
     pub split: f64,
     /// Place, and whether it stands before the split; ascending.
     pub exits: Vec<(f64, bool)>,
