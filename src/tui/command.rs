@@ -1,5 +1,5 @@
 /*!
-The commands: one list that feeds dispatch, footer, help, palette and the key table of the README. A
+The commands: one list that feeds dispatch, footer, help, palette and the key table of `docs/keys.md`. A
 command knows its keys, where it applies, what it does and whether it can be run now.
 */
 
@@ -180,7 +180,7 @@ macro_rules! commands {
     };
 }
 
-/// All of them, in the order help and README show them.
+/// All of them, in the order help and key table show them.
 pub const COMMANDS: &[Command] = commands![
     // Everywhere.
     "help" ["?", "f1"] Place::Any, "keys", "the keys that work here", always,
@@ -358,9 +358,9 @@ pub fn search(state: &State, words: &str) -> Vec<&'static Command> {
     found
 }
 
-/// The key table of the README.
+/// The key table of `docs/keys.md`.
 #[cfg(test)]
-pub fn readme_table() -> String {
+pub fn key_table() -> String {
     let mut out = String::from("| where | keys | what |\n|---|---|---|\n");
     for command in COMMANDS {
         let place = match command.place {

@@ -5,7 +5,7 @@ use crate::exits::Classifier;
 use crate::plan::Tier;
 use crate::plan::{Placement, Split, SplitRule};
 use crate::predict::Kind;
-use crate::tui::command::{COMMANDS, readme_table};
+use crate::tui::command::{COMMANDS, key_table};
 use crate::tui::message::{Content, Effect, Msg, Over, Panel};
 use pretty_assertions::assert_eq;
 use ratatui::style::{Color, Modifier};
@@ -493,12 +493,21 @@ fn every_command_can_be_pressed_anywhere_without_harm() {
 }
 
 #[test]
-fn the_readme_has_the_key_table() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(file).unwrap();
-    let table = readme_table();
-    assert!(readme.contains(&table), "put this into README.md:\n{table}");
+fn the_docs_have_the_key_table_and_every_theme() {
+    let read = |name: &str| {
+        let file = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(file).unwrap()
+    };
+    let table = key_table();
+    assert!(
+        read("keys.md").contains(&table),
+        "put this into docs/keys.md:\n{table}"
+    );
+    let workbench = read("workbench.md");
     for theme in crate::tui::theme::names() {
-        assert!(readme.contains(&format!("`{theme}`")), "no theme {theme}");
+        assert!(
+            workbench.contains(&format!("`{theme}`")),
+            "no theme {theme}"
+        );
     }
 }
