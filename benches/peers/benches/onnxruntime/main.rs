@@ -1,16 +1,13 @@
 //! The engine, ONNX Runtime, tract and rten in turn, in one process, on the networks of the paper: the
 //! ratios of medians, and how far apart the outputs are.
 //!
-//! `ORT_DYLIB_PATH=…/libonnxruntime.so.VERSION cargo bench --features ort --bench onnxruntime --
-//! [ROUNDS] [THREADS]` (tract has one thread); the library is in the `capi` folder of PyPI's onnxruntime
-//! wheel. The networks are those of `model::zoo`, whose weights are drawn: they don't matter here.
+//! `ORT_DYLIB_PATH=…/libonnxruntime.so.VERSION cargo bench --package peers -- [ROUNDS] [THREADS]` (tract
+//! has one thread); the library is in the `capi` folder of PyPI's onnxruntime wheel. The networks are those of `model::zoo`, whose weights are drawn: they don't matter here.
 
-mod peers {
-    pub mod onnxruntime;
-    pub mod rten;
-    pub mod tract;
-    mod unpacked;
-}
+mod onnxruntime;
+mod rten;
+mod tract;
+mod unpacked;
 
 use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
@@ -31,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let numbers: Vec<usize> = numbers.map(|a| a.parse()).collect::<Result<_, _>>()?;
     let rounds = numbers.first().copied().unwrap_or(5).max(1);
     let threads = numbers.get(1).copied().unwrap_or(2);
-    peers::onnxruntime::find()?;
+    onnxruntime::find()?;
     println!("{threads} threads, {rounds} rounds; milliseconds, medians of all runs");
     for (name, small, native) in NETWORKS {
         for (size, batch) in [(small, 1), (small, 32), (native, 1)] {
@@ -85,10 +82,10 @@ fn compare(
         ),
         (
             "ONNX Runtime",
-            peers::onnxruntime::load(&bytes, shape, &input, threads)?,
+            onnxruntime::load(&bytes, shape, &input, threads)?,
         ),
-        ("tract", peers::tract::load(&bytes, shape, &input)?),
-        ("rten", peers::rten::load(&bytes, shape, &input, threads)?),
+        ("tract", tract::load(&bytes, shape, &input)?),
+        ("rten", rten::load(&bytes, shape, &input, threads)?),
     ];
     drop(bytes);
     let mut times = vec![Vec::new(); runs.len()];
