@@ -41,7 +41,7 @@ pub struct Hyper {
     /// Move images by up to so many pixels, edges repeated (backbones only).
     pub shift: usize,
     /// Stop after so many epochs without a lower loss on the images that judge
-    /// ([`super::Task::judge`]), and keep what was best; all epochs if absent.
+    /// (`Task::judge`), and keep what was best; all epochs if absent.
     pub patience: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ impl Hyper {
     /// For heads over a frozen backbone: AdamW at 5e-3. A head is a small convex or nearly convex
     /// problem on fixed features, whitened where it starts with a linear layer, so that a few
     /// thousand steps of this length reach its optimum; where there are fewer steps, such a head
-    /// takes longer ones, up to four times ([`Hyper::hurried`]). No label smoothing: it would
+    /// takes longer ones, up to four times (`Hyper::hurried`). No label smoothing: it would
     /// distort the confidences exits go by.
     pub fn for_heads(epochs: usize, batch: usize, seed: u64) -> Hyper {
         Hyper {
