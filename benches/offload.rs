@@ -6,9 +6,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop it
 
-#[path = "../tests/serving/mod.rs"]
-mod serving;
-
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
@@ -20,8 +17,11 @@ use edgelesspart::protocol::message::{
     CloudTarget, DataSet, Evaluate, JobEvent, JobRequest, JobResult, Mode,
 };
 use edgelesspart::protocol::{Believed, Client, tls};
+use edgelesspart::run::local::Ready;
 use edgelesspart::runtime::parts::{PartBundle, parts};
-use serving::Agent;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -29,6 +29,39 @@ fn main() {
         runtime.block_on(memory());
     } else {
         runtime.block_on(overhead());
+    }
+}
+
+/// An agent; killed when dropped.
+struct Agent(Child, Ready);
+
+impl Agent {
+    /// One on a core of its own, which keeps what it is sent in a folder of its own.
+    fn start(core: &str, folder: &Path, arguments: &[&str]) -> Agent {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+            .args(["agent", "--listen", "127.0.0.1:0", "--threads", "1"])
+            .args(["--cores", core, "--data"])
+            .arg(folder.join(core))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        Agent(child, serde_json::from_str(&line).unwrap())
+    }
+
+    fn url(&self) -> &str {
+        &self.1.url
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -52,14 +85,13 @@ impl Pair {
         };
         let (certificate, key) = (file("cert", &made.certificate), file("key", &made.key));
         let token = file("token", "a token");
-        let start = |core: &str| {
-            let mut arguments = vec!["--cores", core];
-            if encrypted {
-                arguments.extend(["--tls-cert", &certificate, "--tls-key", &key]);
-                arguments.extend(["--token-file", &token]);
-            }
-            Agent::start(&arguments)
+        let secured = ["--tls-cert", &certificate, "--tls-key", &key];
+        let secured = [&secured[..], &["--token-file", &token]].concat();
+        let arguments = match encrypted {
+            true => &secured[..],
+            false => &[],
         };
+        let start = |core: &str| Agent::start(core, folder.path(), arguments);
         let (edge_agent, cloud_agent) = (start("0"), start("1"));
         let (token, believed) = match encrypted {
             true => (

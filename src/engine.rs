@@ -1,5 +1,5 @@
 /*!
-Our own compiled programs: a (fused) graph compiled, for one batch size at a time, into a [`Program`]
+Our own compiled programs: a (fused) graph compiled, for one batch size at a time, into a `Program`
 over packed weights and a static arena.
 
 What may live here: lowering a graph to steps, the arena, the thread pool, per-step timing, and in

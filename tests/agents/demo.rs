@@ -1,0 +1,125 @@
+//! The demo on two agents that encrypt and ask for a token, against the demo on two children of this
+//! machine: sample by sample the same answers, each wire against its own column of the tables.
+
+use crate::serving::Agent;
+use edgelesspart::engine::Cancel;
+use edgelesspart::event::{Event, Stage};
+use edgelesspart::plan::{Compression, Element, Link, Wire};
+use edgelesspart::predict::Record;
+use edgelesspart::run::{Options, run};
+use edgelesspart::session::{Results, Session, Target, Token, Trust};
+use pretty_assertions::assert_eq;
+use std::path::Path;
+
+const SAMPLES: usize = 60;
+
+/// An agent with a certificate and a token of its own, and how a session names it.
+fn secured(folder: &Path) -> (Agent, Target) {
+    let made = Agent::command(&["--init", folder.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let said = String::from_utf8(made.stdout).unwrap();
+    let start = said.find("sha256:").unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let agent = Agent::start(&[
+        "--tls-cert",
+        &file("cert.pem"),
+        "--tls-key",
+        &file("key.pem"),
+        "--token-file",
+        &file("token"),
+    ]);
+    let target = Target::Agent {
+        url: agent.url().to_string(),
+        token: Some(Token::File(file("token").into())),
+        trust: Trust::Fingerprint(said[start..start + 7 + 64].to_string()),
+    };
+    (agent, target)
+}
+
+fn local() -> Target {
+    Target::Local {
+        cores: vec![],
+        slowdown: 1.0,
+        threads: Some(1),
+    }
+}
+
+type Answer = (u32, u16, u16, f32, bool, u32);
+
+fn go(session: &Session, out: &Path) -> (Vec<Answer>, serde_json::Value, Results) {
+    let options = Options {
+        out: out.to_path_buf(),
+        name: "demo".to_string(),
+        fresh: false,
+        until: Stage::Report,
+        program: Some(env!("CARGO_BIN_EXE_edgelesspart").into()),
+    };
+    let mut records: Vec<Record> = Vec::new();
+    let mut on = |event: Event| {
+        if let Event::Records(all) = event {
+            records = all;
+        }
+    };
+    let done = run(session, &options, &mut on, &Cancel::new()).unwrap();
+    let answers = records.iter().map(|r| {
+        assert!(!r.degraded);
+        (
+            r.sample,
+            r.exit,
+            r.prediction,
+            r.confidence,
+            r.offloaded,
+            r.bytes_sent,
+        )
+    });
+    let report = serde_json::to_value(done.report.unwrap()).unwrap();
+    (answers.collect(), report, *done.session.results.unwrap())
+}
+
+#[test]
+fn two_secured_agents_give_the_demo_s_answers_over_every_wire() {
+    let folder = tempfile::tempdir().unwrap();
+    let (edge, cloud) = (folder.path().join("edge"), folder.path().join("cloud"));
+    let ((_edge, edge), (_cloud, cloud)) = (secured(&edge), secured(&cloud));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/demo.ron");
+    let mut session = Session::read(&file).unwrap();
+    session.test_samples = Some(SAMPLES);
+    session.link = Link::Measured;
+    // Most samples come to the split and many beyond, so that the wires matter.
+    session.policy.threshold = 0.9;
+    let out = folder.path().join("out");
+    let mut final_columns = Vec::new();
+    for tensor in [Element::F32, Element::F16, Element::U8] {
+        for compression in [Compression::None, Compression::Lz4] {
+            session.wire = Wire {
+                tensor,
+                compression,
+            };
+            (session.edge, session.cloud) = (vec![local()], vec![local()]);
+            let (here, report, results) = go(&session, &out);
+            assert_eq!(report["equality"]["differing"], 0, "{:?}", session.wire);
+            (session.edge, session.cloud) = (vec![edge.clone()], vec![cloud.clone()]);
+            let (there, report, _) = go(&session, &out);
+            assert_eq!(report["equality"]["differing"], 0, "{:?}", session.wire);
+            assert_eq!(here.len(), SAMPLES);
+            assert_eq!(there, here, "{:?}", session.wire);
+            let offloaded = here.iter().filter(|a| a.4).count();
+            assert!(offloaded > SAMPLES / 10, "{offloaded}");
+            let table = match results.wires.iter().find(|w| w.wire == session.wire) {
+                Some(own) => &own.test,
+                None => {
+                    assert_eq!(tensor, Element::F32, "another wire has columns of its own");
+                    results.test.as_ref().unwrap()
+                }
+            };
+            let table = table.unpack().unwrap();
+            if compression == Compression::None {
+                final_columns.push(format!("{:?}", table.final_column().unwrap()));
+            }
+        }
+    }
+    // They were not all held against the same one.
+    assert!(final_columns[0] != final_columns[1] && final_columns[1] != final_columns[2]);
+}

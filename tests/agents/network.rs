@@ -1,0 +1,123 @@
+//! A small network with random weights, its parts and heads, and pictures for it.
+
+use edgelesspart::backend::Compiled;
+use edgelesspart::engine::{Cancel, Engine, Options};
+use edgelesspart::exits;
+use edgelesspart::exits::Head;
+use edgelesspart::model::Graph;
+use edgelesspart::model::fuse::fuse;
+use edgelesspart::model::layers::LayerTable;
+use edgelesspart::model::zoo::ZooModel;
+use edgelesspart::plan::Tier;
+use edgelesspart::plan::{ExitRule, Placement, Plan, plan_at, split};
+use edgelesspart::predict::policy::{Output, decide};
+use edgelesspart::protocol::message::DataSet;
+use edgelesspart::runtime::parts::{PartBundle, PartSpec, parts};
+
+pub const SHAPE: [usize; 3] = [3, 16, 16];
+
+pub struct Network {
+    pub graph: Graph,
+    pub parts: Vec<PartSpec>,
+    pub data: DataSet,
+    table: LayerTable,
+}
+
+impl Network {
+    pub fn new(samples: usize) -> Network {
+        let model = ZooModel::ResNet {
+            depth: 20,
+            width: 8,
+        };
+        let graph = fuse(&model.build((3, 16, 16), 10, 1).unwrap());
+        let table = LayerTable::new(&graph).unwrap();
+        let points = exits::points(&table, &graph);
+        let rule = ExitRule {
+            placement: Placement::Linear,
+            per_part: 2,
+            at_split: false,
+            threshold: 0.5,
+            thresholds: vec![],
+        };
+        let split = split::layers(&table, Tier::First, 0.5).unwrap().split;
+        let plan = plan_at(&table, &points, vec![split], &rule);
+        let source = exits::replica(&graph).unwrap();
+        let heads: Vec<Head> = points
+            .iter()
+            .map(|p| exits::head(&source, p, "edge", p.index as u64).unwrap())
+            .collect();
+        let head = |after: &str, _: Tier| {
+            let head = heads.iter().find(|h| h.point.after == after)?;
+            Some((head, 1.5))
+        };
+        let parts = parts(&graph, &table, &plan, &head).unwrap();
+        assert_eq!(parts.len(), 2);
+        let mut state = 7u32;
+        let size: usize = SHAPE.iter().product();
+        let pixels = (0..samples * size).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        Network {
+            parts,
+            data: DataSet {
+                shape: SHAPE,
+                samples,
+                pixels: pixels.collect(),
+            },
+            table,
+            graph,
+        }
+    }
+
+    pub fn exits(&self, part: usize) -> usize {
+        self.parts[part]
+            .segments
+            .iter()
+            .filter(|s| s.exit.is_some())
+            .count()
+    }
+
+    pub fn bundle(&self, part: usize) -> Vec<u8> {
+        pack(self.parts[part].clone())
+    }
+
+    /// The network as it is, as a part for either side.
+    pub fn whole_bundle(&self) -> Vec<u8> {
+        let plan = Plan::unmodified(Tier::Second, 2);
+        let whole = parts(&self.graph, &self.table, &plan, &|_, _| None).unwrap();
+        pack(whole.into_iter().next().unwrap())
+    }
+
+    /// Extents of a sample of the tensor at the split.
+    pub fn split_shape(&self) -> Vec<usize> {
+        let graph = &self.parts[1].segments[0].graph;
+        graph.value(graph.inputs[0]).shape.at(1)[1..].to_vec()
+    }
+
+    /// Prediction and confidence of every exit and of the final classifier, run one by one.
+    pub fn classifiers(&self, input: &[f32]) -> Vec<(u16, f32)> {
+        let run = |graph: &Graph, x: &[f32]| {
+            let engine = Engine::new(graph.clone(), &Options { threads: 1 }).unwrap();
+            engine.run_f32(1, &[x], &Cancel::new()).unwrap().remove(0)
+        };
+        let mut x = input.to_vec();
+        let mut said = Vec::new();
+        for segment in self.parts.iter().flat_map(|p| &p.segments) {
+            x = run(&segment.graph, &x);
+            if let Some(exit) = &segment.exit {
+                let scores = run(&exit.head, &x);
+                let d = decide(&scores, Output::Logits, exit.temperature).unwrap();
+                said.push((d.prediction, d.max_probability));
+            }
+        }
+        let d = decide(&x, Output::Logits, 1.0).unwrap();
+        said.push((d.prediction, d.max_probability));
+        said
+    }
+}
+
+fn pack(spec: PartSpec) -> Vec<u8> {
+    let settings = serde_json::Value::Null;
+    PartBundle { spec, settings }.encode().unwrap()
+}

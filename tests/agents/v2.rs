@@ -1,0 +1,678 @@
+//! The Open Inference Protocol, as a stranger speaks it and as an edge does. `scripts/check-v2` does
+//! the same with the clients and servers that others have written.
+
+use crate::network::{Network, SHAPE};
+use crate::serving::{Agent, http};
+use edgelesspart::data::Preprocessing;
+use edgelesspart::plan::{Element, Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
+    CloudTarget, Evaluate, JobRequest, JobResult, Mode, V2Model,
+};
+use edgelesspart::protocol::{Believed, Client};
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use pretty_assertions::assert_eq;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+
+const LENGTH: &str = "inference-header-content-length";
+
+/// The whole network under a name, from a bundle and from its ONNX file.
+struct Served {
+    agent: Agent,
+    http: reqwest::Client,
+    network: Network,
+    _folder: tempfile::TempDir,
+}
+
+fn served() -> Served {
+    let network = Network::new(8);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file.to_str().unwrap().to_string()
+    };
+    let onnx = edgelesspart::model::export::to_onnx(&network.graph).unwrap();
+    let models = [
+        format!("whole={}", write("whole.onnx", &onnx)),
+        format!("edge={}", write("edge.part", &network.bundle(0))),
+        format!("cloud={}", write("cloud.part", &network.bundle(1))),
+    ];
+    let arguments: Vec<&str> = models.iter().flat_map(|m| ["--model", m]).collect();
+    let arguments = [&arguments[..], &["--max-body", "4000000"]].concat();
+    Served {
+        agent: Agent::start(&arguments),
+        http: http(&Believed::System),
+        network,
+        _folder: folder,
+    }
+}
+
+impl Served {
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let response = self.http.get(self.agent.path(path)).send().await.unwrap();
+        let status = response.status();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response {
+        let mut request = self.http.post(self.agent.path(path)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn whole(&self, request: &Value) -> Value {
+        let body = serde_json::to_vec(request).unwrap();
+        let response = self.post("/v2/models/whole/infer", &[], body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    fn names(&self) -> (String, String) {
+        let graph = &self.network.graph;
+        let name = |id| graph.value(id).name.clone();
+        (name(graph.inputs[0]), name(graph.outputs[0]))
+    }
+
+    fn request(&self, data: &[f32]) -> Value {
+        let samples = data.len() / SHAPE.iter().product::<usize>();
+        json!({"id": "7", "inputs": [{
+            "name": self.names().0, "shape": [samples, 3, 16, 16], "datatype": "FP32", "data": data,
+        }]})
+    }
+}
+
+fn input(samples: usize) -> Vec<f32> {
+    let size = samples * SHAPE.iter().product::<usize>();
+    (0..size)
+        .map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_say_what_they_are() {
+    let served = served();
+    for path in [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/whole/ready",
+    ] {
+        assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
+    }
+    let (_, server) = served.get("/v2").await;
+    assert_eq!(server["name"], "edgelesspart");
+    let (input, output) = served.names();
+    for path in ["/v2/models/whole", "/v2/models/whole/versions/1"] {
+        let (status, about) = served.get(path).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(
+            about["inputs"],
+            json!([{"name": input, "datatype": "FP32", "shape": [-1, 3, 16, 16]}])
+        );
+        assert_eq!(
+            about["outputs"],
+            json!([{"name": output, "datatype": "FP32", "shape": [-1, 10]}])
+        );
+    }
+    let (_, about) = served.get("/v2/models/cloud").await;
+    let outputs: Vec<&str> = about["outputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| o["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(outputs[1..], ["exit", "confidence"]);
+    let index = served.post("/v2/repository/index", &[], vec![]).await;
+    let index: Value = index.json().await.unwrap();
+    assert_eq!(index.as_array().unwrap().len(), 3);
+    // A part that was sent is served, too, under its address.
+    let client = Client::connect(served.agent.url(), None).await.unwrap();
+    let part = client.put(served.network.bundle(1)).await.unwrap();
+    let ready = format!("/v2/models/{part}/ready");
+    assert_eq!(served.get(&ready).await.0, StatusCode::OK);
+    for path in [
+        "/v2/models/nothing",
+        "/v2/models/nothing/ready",
+        "/v2/models/whole/versions/2",
+        "/v2/models/..%2f..%2fetc%2fpasswd",
+        &format!("/v2/models/{}", "0".repeat(64)),
+    ] {
+        let (status, refusal) = served.get(path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+        assert!(refusal["error"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_gives_the_same_answer() {
+    let served = served();
+    let data = input(3);
+    let plain = served.whole(&served.request(&data)).await;
+    assert_eq!(plain["id"], "7");
+    assert_eq!(plain["model_name"], "whole");
+    assert_eq!(plain["outputs"][0]["shape"], json!([3, 10]));
+    let scores = &plain["outputs"][0]["data"];
+    let size: usize = SHAPE.iter().product();
+    let nested: Vec<&[f32]> = data.chunks(size).collect();
+    let mut request = served.request(&data);
+    request["inputs"][0]["data"] = json!(nested);
+    assert_eq!(&served.whole(&request).await["outputs"][0]["data"], scores);
+    // Compressed, whichever framing.
+    let body = serde_json::to_vec(&served.request(&data)).unwrap();
+    let level = flate2::Compression::default();
+    let mut gzip = GzEncoder::new(Vec::new(), level);
+    let mut zlib = ZlibEncoder::new(Vec::new(), level);
+    let mut bare = DeflateEncoder::new(Vec::new(), level);
+    gzip.write_all(&body).unwrap();
+    zlib.write_all(&body).unwrap();
+    bare.write_all(&body).unwrap();
+    for (encoding, packed) in [
+        ("gzip", gzip.finish().unwrap()),
+        ("deflate", zlib.finish().unwrap()),
+        ("deflate", bare.finish().unwrap()),
+    ] {
+        let headers = [("content-encoding", encoding)];
+        let response = served
+            .post("/v2/models/whole/infer", &headers, packed)
+            .await;
+        let answer: Value = response.json().await.unwrap();
+        assert_eq!(&answer["outputs"][0]["data"], scores, "{encoding}");
+    }
+    // Binary both ways, and the answer compressed.
+    let mut head = served.request(&[]);
+    let tensor: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
+    head["inputs"][0] = json!({
+        "name": served.names().0, "shape": [3, 3, 16, 16], "datatype": "FP32",
+        "parameters": {"binary_data_size": tensor.len()},
+    });
+    head["parameters"] = json!({"binary_data_output": true});
+    let head = serde_json::to_vec(&head).unwrap();
+    let length = head.len().to_string();
+    let body = [head, tensor].concat();
+    for accepted in ["identity", "gzip"] {
+        let headers = [(LENGTH, length.as_str()), ("accept-encoding", accepted)];
+        let response = served
+            .post("/v2/models/whole/infer", &headers, body.clone())
+            .await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let json_bytes = response.headers()[LENGTH]
+            .to_str()
+            .unwrap()
+            .parse::<usize>();
+        let json_bytes = json_bytes.unwrap();
+        let packed = response.headers().contains_key("content-encoding");
+        let mut bytes = response.bytes().await.unwrap().to_vec();
+        if packed {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&bytes[..])
+                .read_to_end(&mut plain)
+                .unwrap();
+            bytes = plain;
+        }
+        let (head, tensor) = bytes.split_at(json_bytes);
+        let head: Value = serde_json::from_slice(head).unwrap();
+        assert_eq!(head["outputs"][0]["parameters"]["binary_data_size"], 120);
+        let values: Vec<f64> = tensor
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
+            .collect();
+        let told: Vec<f64> = scores
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap())
+            .collect();
+        for (a, b) in values.iter().zip(&told) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+    let (_, stats) = served.get("/v2/models/whole/stats").await;
+    let stats = &stats["model_stats"][0];
+    assert_eq!(stats["inference_stats"]["success"]["count"], 7);
+    assert_eq!(stats["inference_count"], 21);
+    assert!(stats["inference_stats"]["compute_infer"]["ns"].as_u64() > Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_two_parts_one_behind_the_other_are_the_network() {
+    let served = served();
+    let data = input(2);
+    let whole = served.whole(&served.request(&data)).await;
+    let mut first = served.request(&data);
+    first["id"] = Value::Null;
+    let send = async |model: &str, request: Value| -> Value {
+        let body = serde_json::to_vec(&request).unwrap();
+        let path = format!("/v2/models/{model}/infer");
+        let response = served.post(&path, &[], body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    };
+    let split = send("edge", first).await;
+    let (_, about) = served.get("/v2/models/cloud").await;
+    let second = json!({"inputs": [{
+        "name": about["inputs"][0]["name"], "shape": split["outputs"][0]["shape"],
+        "datatype": "FP32", "data": split["outputs"][0]["data"],
+    }]});
+    let end = send("cloud", second).await;
+    assert_eq!(end["outputs"][1]["name"], "exit");
+    let exits = end["outputs"][1]["data"].as_array().unwrap();
+    let scores = |answer: &Value| -> Vec<f64> {
+        let data = answer["outputs"][0]["data"].as_array().unwrap();
+        data.iter().map(|v| v.as_f64().unwrap()).collect()
+    };
+    let last = served.network.exits(1) as u64;
+    for (sample, exit) in exits.iter().enumerate() {
+        if exit.as_u64() == Some(last) {
+            let rows = sample * 10..(sample + 1) * 10;
+            for (a, b) in scores(&end)[rows.clone()].iter().zip(&scores(&whole)[rows]) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_sent_is_answered_with_words_and_it_serves_on() {
+    let served = served();
+    let (name, _) = served.names();
+    let good = served.request(&input(1));
+    let json = |value: &Value| serde_json::to_vec(value).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut request = good.clone();
+        change(&mut request);
+        json(&request)
+    };
+    let bomb = |bytes: usize| {
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![b' '; bytes]).unwrap();
+        gzip.finish().unwrap()
+    };
+    let binary = |size: i64, tensor: usize| {
+        let head = json(&json!({"inputs": [{
+            "name": name, "shape": [1, 3, 16, 16], "datatype": "FP32",
+            "parameters": {"binary_data_size": size},
+        }]}));
+        (head.len().to_string(), [head, vec![0; tensor]].concat())
+    };
+    let (length, short) = binary(3072, 3071);
+    let (_, long) = binary(3072, 3073);
+    let (wrong_length, wrong) = binary(3000, 3000);
+    let deep = format!(
+        "{{\"inputs\": [{{\"name\": \"{name}\", \"shape\": [1], \"datatype\": \"FP32\", \"data\": {}1{}}}]}}",
+        "[".repeat(200_000),
+        "]".repeat(200_000)
+    );
+    let bad = StatusCode::BAD_REQUEST;
+    let large = StatusCode::PAYLOAD_TOO_LARGE;
+    type Case<'a> = (
+        &'a str,
+        Vec<(&'a str, &'a str)>,
+        Vec<u8>,
+        StatusCode,
+        &'a str,
+    );
+    let cases: Vec<Case> = vec![
+        ("no JSON", vec![], b"{\"inputs\":".to_vec(), bad, "JSON"),
+        ("nothing", vec![], vec![], bad, "JSON"),
+        ("deep JSON", vec![], deep.into_bytes(), bad, "recursion"),
+        (
+            "no inputs",
+            vec![],
+            json(&json!({"inputs": []})),
+            bad,
+            "one input",
+        ),
+        (
+            "two inputs",
+            vec![],
+            with(&|r| {
+                let input = r["inputs"][0].clone();
+                r["inputs"].as_array_mut().unwrap().push(input);
+            }),
+            bad,
+            "one input",
+        ),
+        (
+            "another name",
+            vec![],
+            with(&|r| r["inputs"][0]["name"] = json!("other")),
+            bad,
+            "no input is called",
+        ),
+        (
+            "another type",
+            vec![],
+            with(&|r| r["inputs"][0]["datatype"] = json!("FP64")),
+            bad,
+            "FP32",
+        ),
+        (
+            "an unknown type",
+            vec![],
+            with(&|r| r["inputs"][0]["datatype"] = json!("BF17")),
+            bad,
+            "datatype",
+        ),
+        (
+            "another shape",
+            vec![],
+            with(&|r| r["inputs"][0]["shape"] = json!([1, 16, 16, 3])),
+            bad,
+            "of the shape",
+        ),
+        (
+            "no sample",
+            vec![],
+            with(&|r| {
+                r["inputs"][0]["shape"] = json!([0, 3, 16, 16]);
+                r["inputs"][0]["data"] = json!([]);
+            }),
+            bad,
+            "of the shape",
+        ),
+        (
+            "a negative extent",
+            vec![],
+            with(&|r| r["inputs"][0]["shape"] = json!([-1, 3, 16, 16])),
+            bad,
+            "JSON",
+        ),
+        (
+            "an overflowing shape",
+            vec![],
+            with(&|r| r["inputs"][0]["shape"] = json!([1_099_511_627_776_u64, 4])),
+            bad,
+            "more than the",
+        ),
+        (
+            "one that overflows to a small product",
+            vec![],
+            with(&|r| {
+                r["inputs"][0]["shape"] = json!([4_294_967_296_u64, 4_294_967_296_u64, 768]);
+            }),
+            bad,
+            "more than the",
+        ),
+        (
+            "too few numbers",
+            vec![],
+            with(&|r| r["inputs"][0]["data"] = json!([1, 2])),
+            bad,
+            "2 numbers",
+        ),
+        (
+            "words",
+            vec![],
+            with(&|r| r["inputs"][0]["data"] = json!(["a"])),
+            bad,
+            "numbers",
+        ),
+        (
+            "an unknown output",
+            vec![],
+            with(&|r| r["outputs"] = json!([{"name": "x"}])),
+            bad,
+            "no output is called",
+        ),
+        (
+            "shared memory",
+            vec![],
+            with(&|r| {
+                r["inputs"][0]["parameters"] = json!({"shared_memory_region": "x"});
+            }),
+            bad,
+            "shared memory",
+        ),
+        (
+            "length -1",
+            vec![(LENGTH, "-1")],
+            json(&good),
+            bad,
+            "no length within",
+        ),
+        (
+            "length 99999999999",
+            vec![(LENGTH, "99999999999")],
+            json(&good),
+            bad,
+            "no length within",
+        ),
+        (
+            "length beyond every number",
+            vec![(LENGTH, "99999999999999999999999")],
+            json(&good),
+            bad,
+            "no length within",
+        ),
+        (
+            "length of a word",
+            vec![(LENGTH, "ten")],
+            json(&good),
+            bad,
+            "no length within",
+        ),
+        (
+            "length inside the JSON",
+            vec![(LENGTH, "10")],
+            json(&good),
+            bad,
+            "JSON",
+        ),
+        (
+            "a short body",
+            vec![(LENGTH, &length)],
+            short,
+            bad,
+            "are there",
+        ),
+        (
+            "a long body",
+            vec![(LENGTH, &length)],
+            long,
+            bad,
+            "behind the last",
+        ),
+        (
+            "another size",
+            vec![(LENGTH, &wrong_length)],
+            wrong,
+            bad,
+            "needs 3072",
+        ),
+        (
+            "an unknown encoding",
+            vec![("content-encoding", "br")],
+            json(&good),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "br",
+        ),
+        (
+            "no gzip",
+            vec![("content-encoding", "gzip")],
+            json(&good),
+            bad,
+            "unpacked",
+        ),
+        (
+            "a bomb",
+            vec![("content-encoding", "gzip")],
+            bomb(64 << 20),
+            large,
+            "4000000",
+        ),
+        (
+            "over the limit",
+            vec![],
+            vec![b' '; 5_000_000],
+            large,
+            "4000000",
+        ),
+        (
+            "not a number",
+            vec![],
+            with(&|r| r["inputs"][0]["data"] = json!([null])),
+            bad,
+            "numbers",
+        ),
+    ];
+    for (what, headers, body, status, words) in cases {
+        let response = served.post("/v2/models/whole/infer", &headers, body).await;
+        let found = response.status();
+        let refusal: Value = response.json().await.unwrap();
+        let error = refusal["error"].as_str().unwrap_or_default();
+        assert_eq!(found, status, "{what}: {error}");
+        assert!(error.contains(words), "{what}: {error}");
+    }
+    // Chunked, so that nothing announces how much it will be.
+    let chunks =
+        futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100_000])));
+    let url = served.agent.path("/v2/models/whole/infer");
+    let body = reqwest::Body::wrap_stream(chunks);
+    if let Ok(response) = served.http.post(&url).body(body).send().await {
+        assert_eq!(response.status(), large);
+    }
+    let answer = served.whole(&good).await;
+    assert_eq!(answer["outputs"][0]["data"].as_array().unwrap().len(), 10);
+    // What was refused is counted as that.
+    let text = served
+        .http
+        .get(served.agent.path("/metrics"))
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        text.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/plain")
+    );
+    let text = text.text().await.unwrap();
+    for wanted in [
+        "edgelesspart_requests_total{kind=\"v2_infer\",status=\"200\"} 1\n",
+        "edgelesspart_requests_total{kind=\"v2_infer\",status=\"415\"} 1\n",
+        "edgelesspart_request_seconds_count{kind=\"v2_infer\"}",
+        "edgelesspart_outstanding_requests 0\n",
+        "edgelesspart_jobs{state=\"running\"} 0\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_offloads_to_such_a_server() {
+    let served = served();
+    let network = &served.network;
+    let edge_agent = Agent::start(&[]);
+    let edge = Client::connect(edge_agent.url(), None).await.unwrap();
+    let own = Client::connect(served.agent.url(), None).await.unwrap();
+    let cloud_part = own.put(network.bundle(1)).await.unwrap();
+    let v2 = |name: &str| CloudTarget {
+        v2: Some(V2Model {
+            name: name.to_string(),
+            probabilities: false,
+        }),
+        ..served.agent.target()
+    };
+    let part = edge.put(network.bundle(0)).await.unwrap();
+    let data = edge.put(network.data.encode().unwrap()).await.unwrap();
+    let exits = network.exits(0) + network.exits(1);
+    let run = async |mode: Mode, thresholds: usize, tensor: Element| {
+        let run = Evaluate {
+            mode,
+            data: data.clone(),
+            preprocessing: Preprocessing::default(),
+            samples: (0..8).collect(),
+            warm_up: 1,
+            confidence: Confidence::MaxProbability,
+            // In the cloud the plan's, which is what the model there goes by.
+            thresholds: (0..thresholds)
+                .map(|at| if at < network.exits(0) { 1.0 } else { 0.5 })
+                .collect(),
+            last_exit_answers: false,
+            wire: Wire {
+                tensor,
+                ..Wire::default()
+            },
+            link: Link::Measured,
+            deadline_ms: None,
+            degrade: false,
+        };
+        let id = edge.submit(&JobRequest::Evaluate(Box::new(run))).await;
+        let id = id.unwrap();
+        let end = edge.follow(&id, &mut |_| {}).await;
+        end.map(|_| ())?;
+        edge.all_records(&id).await
+    };
+    let distributed = |cloud: CloudTarget| Mode::Distributed {
+        part: part.clone(),
+        clouds: vec![cloud],
+        cloud_part: cloud_part.clone(),
+    };
+    let answers = |records: Vec<Record>| -> Vec<(u16, u16, f32)> {
+        records
+            .iter()
+            .map(|r| (r.exit, r.prediction, r.confidence))
+            .collect()
+    };
+    let as_agent = run(distributed(served.agent.target()), exits, Element::F32)
+        .await
+        .unwrap();
+    let as_v2 = run(distributed(v2("cloud")), exits, Element::F32)
+        .await
+        .unwrap();
+    assert!(
+        as_v2
+            .iter()
+            .all(|r| r.offloaded && r.bytes_sent > 0 && r.network_ms > 0.0)
+    );
+    let early = |r: &Record| usize::from(r.exit) < exits;
+    assert!(as_v2.iter().any(early), "an exit there is told, too");
+    assert_eq!(answers(as_v2), answers(as_agent));
+    // The whole network there: the edge preprocesses.
+    let only = |cloud| Mode::CloudOnly {
+        clouds: vec![cloud],
+        cloud_part: cloud_part.clone(),
+    };
+    let whole = run(only(v2("whole")), 0, Element::F32).await.unwrap();
+    let own_whole = own.put(network.whole_bundle()).await.unwrap();
+    let mode = Mode::CloudOnly {
+        clouds: vec![served.agent.target()],
+        cloud_part: own_whole,
+    };
+    let pixels = run(mode, 0, Element::F32).await.unwrap();
+    assert_eq!(answers(whole), answers(pixels));
+    for (mode, exits, tensor, words) in [
+        (
+            distributed(v2("nothing")),
+            exits,
+            Element::F32,
+            "no model `nothing`",
+        ),
+        (
+            distributed(v2("whole")),
+            exits,
+            Element::F32,
+            "not of one plan",
+        ),
+        (distributed(v2("cloud")), exits, Element::U8, "F32"),
+    ] {
+        let error = run(mode, exits, tensor).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    // The link to it can be measured.
+    let link = JobRequest::MeasureLink {
+        cloud: v2("cloud"),
+        link: Link::Measured,
+    };
+    let id = edge.submit(&link).await.unwrap();
+    let end = edge.follow(&id, &mut |_| {}).await.unwrap();
+    let JobResult::Link(profile) = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!(profile.warm.len(), 6);
+    assert!(profile.warm.iter().all(|&(_, ms)| ms > 0.0));
+}

@@ -1,0 +1,8 @@
+//! The commands as a script uses them: what they print, write and exit with.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+mod exits;
+mod networks;
+mod run;
+mod train;

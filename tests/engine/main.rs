@@ -1,0 +1,11 @@
+//! Whole networks and their images in this process: read, cut, run and trained, and held against what others
+//! computed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
+
+mod conformance;
+mod demo;
+mod images;
+mod light;
+mod parts;
+mod reference;
