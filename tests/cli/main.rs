@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
 mod exits;
+mod help;
 mod networks;
 mod run;
 mod train;
