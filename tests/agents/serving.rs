@@ -7,6 +7,28 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Long enough for a machine that builds something else meanwhile; nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Looks again and again until it is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let pause = Duration::from_millis(20);
+    for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(pause);
+    }
+    panic!("still not so: {what}");
+}
+
+/// What comes of something that would otherwise take far longer than anybody waits here.
+pub async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, what).await;
+    done.expect("it goes on although it should have ended")
+}
 
 /// An agent; killed when dropped.
 pub struct Agent(pub Child, pub Ready);

@@ -1,6 +1,6 @@
 //! The targets of a run that aren't there, or were left behind: passed over, named, taken up again.
 
-use crate::serving::Agent;
+use crate::serving::{Agent, until};
 use edgelesspart::engine::Cancel;
 use edgelesspart::event::{Event, Stage};
 use edgelesspart::predict::Record;
@@ -12,11 +12,8 @@ use pretty_assertions::assert_eq;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_edgelesspart");
-/// Long enough for a machine that builds something else meanwhile.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 fn text(edge: &str, cloud: &str, samples: usize) -> String {
     format!(
@@ -186,11 +183,9 @@ fn what_a_killed_run_left_is_taken_up_by_the_next() {
     std::fs::write(folder.path().join("small.ron"), &session).unwrap();
     let mut first = Running::start(folder.path());
     let events = folder.path().join("out/events.jsonl");
-    let start = Instant::now();
-    while !std::fs::read_to_string(&events).is_ok_and(|t| t.contains("\"Evaluating\"")) {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("it evaluates", || {
+        std::fs::read_to_string(&events).is_ok_and(|t| t.contains("\"Evaluating\""))
+    });
     first.0.kill().unwrap();
     first.0.wait().unwrap();
     let left = first.left();
@@ -204,11 +199,9 @@ fn what_a_killed_run_left_is_taken_up_by_the_next() {
     let rejoined = told.said.iter().filter(|s| s.contains("rejoined")).count();
     assert_eq!(rejoined, 2, "{:?}", told.said);
     assert_eq!(told.report.unwrap()["equality"]["differing"], 0);
-    let start = Instant::now();
-    while left.iter().any(|&pid| runs(pid)) {
-        assert!(start.elapsed() < PATIENCE, "they end with the run");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("they end with the run", || {
+        !left.iter().any(|&pid| runs(pid))
+    });
     assert!(pids(&folder.path().join("out")).is_empty());
 }
 
@@ -218,11 +211,7 @@ fn what_a_killed_run_left_and_nobody_wants_is_ended() {
     let slow = text("Local(cores: [0], slowdown: 60)", "Local(cores: [0])", 600);
     std::fs::write(folder.path().join("small.ron"), &slow).unwrap();
     let mut first = Running::start(folder.path());
-    let start = Instant::now();
-    while first.left().len() < 2 {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("both targets are there", || first.left().len() >= 2);
     first.0.kill().unwrap();
     first.0.wait().unwrap();
     let left = first.left();
@@ -230,9 +219,5 @@ fn what_a_killed_run_left_and_nobody_wants_is_ended() {
     let told = go(folder.path(), &text("Local()", "Local()", 60)).unwrap();
     each_once(&told.records, 60);
     assert!(!told.said.iter().any(|s| s.contains("rejoined")));
-    let start = Instant::now();
-    while left.iter().any(|&pid| runs(pid)) {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("they are ended", || !left.iter().any(|&pid| runs(pid)));
 }
