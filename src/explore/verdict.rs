@@ -451,7 +451,7 @@ mod tests {
             sample: i,
             right: f64::from(i) < 100.0 * accuracy,
             // Spread by a millisecond to either side.
-            latency_ms: latency_ms + if i % 2 == 0 { 1.0 } else { -1.0 },
+            latency_ms: latency_ms + if i.is_multiple_of(2) { 1.0 } else { -1.0 },
         };
         Contender {
             what,
