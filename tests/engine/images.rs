@@ -1,5 +1,5 @@
 //! Images as people bring them. What is right comes from other tools: Pillow, NumPy and tarfile made
-//! the files in `images/` (by `make.py` there).
+//! the files in `tests/images/` (by `make.py` there).
 
 use edgelesspart::data::{Calibration, DataError, LoadOptions, LoadedData, Set, Source};
 use edgelesspart::engine::Cancel;

@@ -1,5 +1,5 @@
-//! Whole networks and their images in this process: read, cut, run and trained, and held against what others
-//! computed.
+//! Networks and their images in this process: read, cut, run and trained, and held against what other
+//! tools computed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
