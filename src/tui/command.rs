@@ -210,6 +210,7 @@ pub const COMMANDS: &[Command] = commands![
     "exit-forward" [">"] Place::Any, "", "the exit nearest to the cursor to the next point", with_plan, |s| s.move_exit(true);
     "threshold-down" ["left", "h"] Place::Any, "", "the threshold down by 0.01", always, |s| s.move_threshold(-1.0);
     "threshold-up" ["right", "l"] Place::Any, "", "the threshold up by 0.01", always, |s| s.move_threshold(1.0);
+    "take-verdict" ["b"] Place::Any, "", "make what the verdict says to deploy the session's plan", with_network, |s| s.take_verdict();
     "undo" ["u"] Place::Any, "", "undo the last edit of the plan", always, |s| s.undo();
     "redo" ["ctrl-r", "U"] Place::Any, "", "redo it", always, |s| s.redo();
     "save" ["w", "ctrl-s"] Place::Any, "save", "save the session", always, |s| s.save();

@@ -8,7 +8,7 @@ use super::ports::{Job, JobError, RunningJob};
 use super::work::{Explored, HeadFacts, Network, Results};
 use crate::event::{Event, TargetId};
 use crate::exits::ExitError;
-use crate::explore::Limits;
+use crate::explore::{Candidate, Goal, Limits, Verdict};
 use crate::plan::{Plan, TierNames};
 use crate::predict::{Evidence, HeadPays, Outcome, ReplayError, Terms};
 use crate::session::{ExitSettings, Session};
@@ -159,15 +159,20 @@ pub struct CurvesRequest {
     /// The exit whose threshold varies; all of them if absent.
     pub exit: Option<usize>,
     pub thresholds: Vec<f64>,
+    /// What is wanted of a deployment.
+    pub goal: Goal,
+    /// Plans to choose the best of, if any were searched for.
+    pub explored: Vec<Candidate>,
 }
 
-/// What the curves show, and whether each exit of the plan pays.
+/// What the curves show, whether each exit of the plan pays, and what to deploy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurvesAnswer {
     /// In the order of the thresholds.
     pub outcomes: Vec<Outcome>,
     /// In the order of the plan's exits.
     pub pays: Vec<HeadPays>,
+    pub verdict: Verdict,
 }
 
 /// Limits to search within.

@@ -3,7 +3,7 @@
 use crate::data::Set;
 use crate::exits;
 use crate::exits::ExitPoint;
-use crate::explore::{front, search};
+use crate::explore::{front, search, verdict};
 use crate::model::{LayerTable, fuse};
 use crate::plan::TierNames;
 use crate::predict::head_cost::HeadWork;
@@ -14,7 +14,8 @@ use crate::tui::work::{Explored, HeadFacts};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 impl CurvesRequest {
-    /// The outcomes over the thresholds, and what each exit is worth at the plan's own.
+    /// The outcomes over the thresholds, what each exit is worth at the plan's own, and what to
+    /// deploy.
     ///
     /// # Errors
     /// Where the plan can't be predicted.
@@ -34,6 +35,14 @@ impl CurvesRequest {
         Ok(CurvesAnswer {
             outcomes: self.thresholds.iter().map(at).collect(),
             pays: prepared.head_pays(),
+            // Plans that are compared are all predicted from their layers.
+            verdict: verdict::predicted(
+                &self.evidence.without_parts(),
+                &self.terms,
+                &self.goal,
+                &self.plan,
+                &self.explored,
+            )?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::document::EditKind;
-use crate::explore::{Candidate, Limits};
+use crate::explore::{Candidate, Choice, Limits};
 use crate::plan::{Plan, Split, SplitRule, Tier};
 use crate::predict::ReplayError;
 use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
@@ -158,7 +158,44 @@ impl State {
             self.say("there is no plan to take over yet");
             return Vec::new();
         };
-        let plan = candidate.plan;
+        self.take_plan(&candidate.plan)
+    }
+
+    /// Makes what the verdict says to deploy the session's plan.
+    pub fn take_verdict(&mut self) -> Vec<Effect> {
+        let verdict = self.tuning.curves.as_ref().map(|c| c.verdict.clone());
+        let tiers = self.document.session.tier_names().count();
+        let deploy = verdict.as_ref().and_then(|v| v.deploy.clone());
+        let plan = match deploy {
+            None if verdict.is_none() => {
+                self.say("there is no verdict yet: it needs profiles, heads and tables");
+                return Vec::new();
+            }
+            None => {
+                self.say("no plan holds the session's limits; loosen its goal");
+                return Vec::new();
+            }
+            Some(Choice::ThisPlan) => {
+                self.say("this plan is what the verdict says to deploy");
+                return Vec::new();
+            }
+            Some(Choice::EdgeOnly) => {
+                self.say(
+                    "the first part alone answers by its last exit: no plan of the session does",
+                );
+                return Vec::new();
+            }
+            Some(Choice::Original) => Plan::unmodified(Tier::First, tiers),
+            Some(Choice::CloudOnly) => {
+                let last = Tier::chain(tiers).next_back().unwrap_or(Tier::First);
+                Plan::unmodified(last, tiers)
+            }
+            Some(Choice::Explored) => verdict.and_then(|v| v.explored).unwrap_or_default(),
+        };
+        self.take_plan(&plan)
+    }
+
+    fn take_plan(&mut self, plan: &Plan) -> Vec<Effect> {
         let first = plan.splits.first().copied().unwrap_or(Split::End);
         let name = plan.split_layers.first().and_then(Option::clone);
         let split = match (first, name) {

@@ -2,6 +2,7 @@
 
 use super::State;
 use super::document::EditKind;
+use crate::explore::Verdict;
 use crate::predict::Outcome;
 use crate::predict::{HeadPays, ReplayError};
 use crate::tui::message::{CurvesAnswer, CurvesRequest, Effect};
@@ -16,6 +17,8 @@ pub struct Curves {
     pub outcomes: Vec<Outcome>,
     /// What each exit of the plan is worth, in their order.
     pub pays: Vec<HeadPays>,
+    /// What to deploy.
+    pub verdict: Verdict,
 }
 
 /// Which threshold the slider holds, and what is known over it.
@@ -42,13 +45,18 @@ impl Tuning {
         }
         self.stale = false;
         match curves {
-            Ok(CurvesAnswer { outcomes, pays }) => {
+            Ok(CurvesAnswer {
+                outcomes,
+                pays,
+                verdict,
+            }) => {
                 let thresholds = thresholds();
                 self.lacking = None;
                 self.curves = Some(Curves {
                     thresholds,
                     outcomes,
                     pays,
+                    verdict,
                 });
             }
             Err(problem) => {
@@ -75,6 +83,8 @@ impl State {
             plan: plan.clone(),
             exit: self.tuning.selected.checked_sub(1),
             thresholds: thresholds(),
+            goal: self.document.session.goal,
+            explored: self.explore.front().to_vec(),
         };
         vec![Effect::Curves(Box::new(request))]
     }

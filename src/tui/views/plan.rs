@@ -2,6 +2,7 @@
 
 use super::hint;
 use crate::data::Set;
+use crate::explore::Choice;
 use crate::plan::Tier;
 use crate::plan::{Placement, Split, SplitRule};
 use crate::predict::{Kind, Outcome};
@@ -171,6 +172,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         let text = first.text(&names);
         row += super::wrapped(buf, area, row, &text, Style::new()).min(2);
     }
+    row += verdict(state, buf, area, row);
     row = outcomes(state, buf, area, row);
     if let Some(o) = &derived.predicted {
         shares(state, buf, area, row, o);
@@ -202,6 +204,32 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     if row > area.height {
         more(state, buf, area);
     }
+}
+
+/// What to deploy, by the session's goal; gives the rows it took.
+fn verdict(state: &State, buf: &mut Buffer, area: Rect, row: u16) -> u16 {
+    let Some(curves) = &state.tuning.curves else {
+        return 0;
+    };
+    let theme = &state.theme;
+    let verdict = &curves.verdict;
+    let names = state.document.session.tier_names();
+    let mut text = verdict.text(&names);
+    let stays = verdict.deploy == Some(Choice::ThisPlan);
+    let takes = matches!(
+        verdict.deploy,
+        Some(Choice::Original | Choice::CloudOnly | Choice::Explored)
+    );
+    if takes {
+        let key = state.keymap.first("take-verdict");
+        text += &format!("; {key} takes it");
+    }
+    let style = match (state.tuning.stale, stays) {
+        (true, _) => theme.dim,
+        (false, true) => theme.good,
+        (false, false) => theme.warning,
+    };
+    super::wrapped(buf, area, row, &text, style)
 }
 
 /// Says that there is more than fits, and which key shows it.
