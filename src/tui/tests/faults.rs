@@ -6,6 +6,7 @@ use crate::event::TargetId;
 use crate::event::{Event, Stage};
 use crate::exits::Classifier;
 use crate::plan::{Remark, Tier};
+use crate::predict::{Kind, Outcome};
 use crate::protocol::message::{CloudShare, Progress};
 use crate::session::Session;
 use crate::session::{Target, Trust};
@@ -474,10 +475,29 @@ fn results_of_other_heads_give_way_to_those_of_the_sessions_own() {
 #[test]
 fn at_forty_columns_no_numbers_run_into_each_other() {
     let mut bench = Bench::new(40, 24);
+    let outcome = Outcome {
+        kind: Kind::Measured,
+        ..bench.state.derived.predicted.clone().unwrap()
+    };
+    let measured = Measured {
+        plan: bench.state.derived.plan.clone().unwrap(),
+        heads: Vec::new(),
+        outcome,
+        original: None,
+        cloud_only: None,
+        edge_only: None,
+    };
+    bench.tell(Msg::Kept(Box::new(Results {
+        measured: Some(measured),
+        ..Results::default()
+    })));
     for page in ["1", "2", "5", "6"] {
         bench.press(page);
         let screen = bench.screen();
         for line in screen.lines().skip(2) {
+            let unit = line.chars().zip(line.chars().skip(1));
+            let mut unit = unit.filter(|(one, next)| *one == 'B' && next.is_ascii_digit());
+            assert_eq!(unit.next(), None, "page {page}: {line}");
             // Two numbers in one have two decimal points.
             let words = line.split(|c: char| c.is_whitespace() || "│/".contains(c));
             let is_number = |w: &&str| w.chars().all(|c| c.is_ascii_digit() || c == '.');

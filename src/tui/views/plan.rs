@@ -170,7 +170,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let names = state.document.session.tier_names();
     if let Some(first) = plan.remarks.first() {
         let text = first.text(&names);
-        row += super::wrapped(buf, area, row, &text, Style::new()).min(2);
+        row += super::wrapped(buf, rows(area, 0, row + 2), row, &text, Style::new()).min(2);
     }
     row += verdict(state, buf, area, row);
     row = outcomes(state, buf, area, row);
@@ -437,8 +437,8 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
         },
     ];
     let label = 15.min(area.width);
-    // A number takes up to ten columns, and one between it and the next.
-    let room = usize::from((area.width - label) / 11).max(1);
+    // A number takes up to eleven columns, and one between it and the next.
+    let room = usize::from((area.width - label) / 12).max(1);
     let shown = if area.width >= 80 { columns.len() } else { 3 };
     let shown = shown.min(room);
     let columns = &columns[..shown];
