@@ -39,8 +39,10 @@ pub fn read(folder: &Path) -> Result<Config, ConfigError> {
     };
     let ron =
         ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
-    ron.from_str(&text)
-        .map_err(|error| ConfigError::Parse { file, error })
+    ron.from_str(&text).map_err(|error| ConfigError::Parse {
+        file,
+        error: Box::new(error),
+    })
 }
 
 /// A theme by name: the user's own goes before one that ships.
@@ -50,9 +52,10 @@ pub fn read(folder: &Path) -> Result<Config, ConfigError> {
 pub fn theme(name: &str, folder: Option<&Path>) -> Result<Theme, ConfigError> {
     let own = folder.map(|f| f.join(format!("{name}.ron")));
     match own.and_then(|f| std::fs::read_to_string(&f).ok().map(|text| (f, text))) {
-        Some((file, text)) => {
-            Theme::parse(&text).map_err(|error| ConfigError::Parse { file, error })
-        }
+        Some((file, text)) => Theme::parse(&text).map_err(|error| ConfigError::Parse {
+            file,
+            error: Box::new(error),
+        }),
         None => Theme::shipped(name),
     }
 }

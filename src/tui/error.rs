@@ -25,7 +25,7 @@ pub enum ConfigError {
     },
     /// A theme that ships.
     #[error("{0}")]
-    Shipped(ron::error::SpannedError),
+    Shipped(Box<ron::error::SpannedError>),
     /// A file that can't be read.
     #[error("{}: {error}", .file.display())]
     Read {
@@ -40,7 +40,7 @@ pub enum ConfigError {
         /// The file.
         file: PathBuf,
         /// Line, column and what was expected.
-        error: ron::error::SpannedError,
+        error: Box<ron::error::SpannedError>,
     },
 }
 

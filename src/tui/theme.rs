@@ -116,7 +116,7 @@ impl Theme {
                 known: names().collect(),
             });
         };
-        Theme::parse(text).map_err(ConfigError::Shipped)
+        Theme::parse(text).map_err(|error| ConfigError::Shipped(Box::new(error)))
     }
 
     /// A theme from the text of its file.

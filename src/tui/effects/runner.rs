@@ -160,7 +160,7 @@ impl Runner {
                 let _ = tell.send(Msg::Run(id, at, Box::new(event)));
             };
             let run = std::panic::AssertUnwindSafe(|| job(&mut say, &control));
-            let ended = std::panic::catch_unwind(run).unwrap_or_else(|_| Err(JobError::Broke));
+            let ended = std::panic::catch_unwind(run).unwrap_or(Err(JobError::Broke));
             let stopped = control.cancel.is_cancelled();
             let _ = tell.send(Msg::RunEnded(id, last, stopped, ended.map(Box::new)));
         };
