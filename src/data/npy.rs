@@ -412,11 +412,10 @@ pub fn write(path: &Path, tensor: &Constant) -> std::io::Result<()> {
         Data::I8(_) => "|i1",
         Data::Bool(_) => "|b1",
     };
-    let shape: String = tensor
-        .shape
-        .iter()
-        .map(|extent| format!("{extent}, "))
-        .collect();
+    let extents: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+    // A Python tuple of one needs its comma; other readers of the format stumble over more.
+    let comma = if extents.len() == 1 { "," } else { "" };
+    let shape = extents.join(", ") + comma;
     let mut header = format!("{{'descr': '{code}', 'fortran_order': False, 'shape': ({shape}), }}");
     // NumPy aligns the elements at 64 bytes; the header ends in a line break.
     let before = MAGIC.len() + 4;
