@@ -310,8 +310,17 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions");
         let mut count = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
-            let session = Session::read(&entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            // What a run left lies beside some.
+            if path.to_string_lossy().ends_with(".results.ron") {
+                continue;
+            }
+            let mut session = Session::read(&path).unwrap();
             let text = session.to_text().unwrap();
+            if session.results.is_some() {
+                // Written with its results, a session needs no second file.
+                session.recorded = None;
+            }
             assert_eq!(Session::parse(&text, Path::new("again")).unwrap(), session);
             count += 1;
         }
