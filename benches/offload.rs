@@ -13,11 +13,11 @@ use edgelesspart::plan::Tier;
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::plan::{Plan, Split};
 use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::Ready;
 use edgelesspart::protocol::message::{
     CloudTarget, DataSet, Evaluate, JobEvent, JobRequest, JobResult, Mode,
 };
-use edgelesspart::protocol::{Believed, Client, tls};
-use edgelesspart::run::local::Ready;
+use edgelesspart::protocol::{Client, TlsTrust, tls};
 use edgelesspart::runtime::parts::{PartBundle, parts};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -96,9 +96,9 @@ impl Pair {
         let (token, believed) = match encrypted {
             true => (
                 Some("a token".to_string()),
-                Believed::Fingerprint(made.fingerprint.clone()),
+                TlsTrust::Fingerprint(made.fingerprint.clone()),
             ),
-            false => (None, Believed::System),
+            false => (None, TlsTrust::System),
         };
         let client = async |agent: &Agent| {
             let client = Client::connect_to(agent.url(), token.as_deref(), &believed);

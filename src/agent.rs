@@ -1,47 +1,52 @@
 /*!
 The server on a target: holds parts, runs them, runs jobs, keeps their records.
 
-| file       | what it is                                                                       |
-|------------|----------------------------------------------------------------------------------|
-| `server`   | threads, ending; `listen`: taking connections, encrypted or not                  |
-| `routes`   | the endpoints                                                                    |
-| `store`    | what it was sent, by SHA-256                                                     |
-| `parts`    | parts made ready                                                                 |
-| `runner`   | a part that runs                                                                 |
-| `infer`    | one request for inference: the cloud's side of a run                             |
-| `v2`       | the same for everybody else: the Open Inference Protocol; `compress`: its bodies |
-| `metrics`  | what `/metrics` tells; `power`: the energy of a run                              |
-| `jobs`     | the queue, the records; `events`: what followers are told; `work`: what a job does |
-| `evaluate` | a run over samples: the edge's side; `samples`: their file                       |
-| `offload`  | the edge's connection to the cloud; `paced`: an emulated link; `link`: timing it |
-| `profile`  | timing networks and parts; `learn`: training heads                               |
-| `wait`     | waiting precisely                                                                |
+| file       | what it is                                                                        |
+|------------|-----------------------------------------------------------------------------------|
+| `config`   | how to serve                                                                      |
+| `state`    | what every request sees: the rooms below, and what is counted                     |
+| `server`   | threads, signals, ending; `listen`: taking connections, encrypted or not          |
+| `routes`   | the endpoints below `/v1`; `body`: reading what they are sent                     |
+| `store`    | the files it was sent, by SHA-256                                                 |
+| `parts`    | parts made ready                                                                  |
+| `infer`    | one request for inference: the cloud's side of a run                              |
+| `v2`       | the same for everybody else: the Open Inference Protocol; `stats`: its statistics |
+| `metrics`  | the counters behind `/metrics`; `info`: `/v1/info`; `power`: the energy of a run  |
+| `jobs`     | the queue and the records; `events`: progress for followers; `pause`: waiting     |
+| `work`     | what a job does, by its kind                                                      |
+| `evaluate` | a run over samples: the edge's side; `samples`: their file                        |
+| `offload`  | the edge's connection to the cloud; `paced`: an emulated link; `link`: timing it  |
+| `profile`  | timing networks and parts; `train`: training heads                                |
 */
 
-mod about;
-mod compress;
+mod body;
+mod config;
 mod error;
 mod evaluate;
 mod events;
-mod hold;
 mod infer;
+mod info;
 mod jobs;
-mod learn;
 mod link;
 mod listen;
 mod metrics;
 mod offload;
 pub mod paced;
 mod parts;
+mod pause;
 mod power;
 mod profile;
 mod routes;
 mod samples;
 mod server;
+mod state;
+mod stats;
 mod store;
+mod train;
 mod v2;
 mod work;
 
+pub use config::AgentConfig;
 pub use error::AgentError;
-pub use server::{AgentConfig, serve};
+pub use server::{Ended, serve};
 pub use v2::is_name;

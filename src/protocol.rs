@@ -12,4 +12,4 @@ pub mod v2;
 pub mod wire;
 
 pub use client::{Client, ClientError};
-pub use tls::Believed;
+pub use tls::TlsTrust;

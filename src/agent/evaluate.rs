@@ -6,22 +6,23 @@ logged, locked or written while a sample's clock runs.
 
 mod cloud;
 mod clouds;
+mod local_part;
 mod meter;
-mod sides;
+mod request;
 mod v2;
 
-use super::about;
 use super::error::JobError;
+use super::info::peak_resident;
 use super::jobs::Job;
-use super::server::Agent;
+use super::state::Agent;
 use crate::device::memory::reset_peak;
 use crate::plan::Link;
 use crate::predict::Record;
 use crate::protocol::message::{Evaluate, Evaluated, JobEvent, Mode, PartAnswer, Progress};
 use crate::runtime::emulation;
 use clouds::Clouds;
+use local_part::LocalPart;
 use meter::Meter;
-use sides::Edge;
 use std::time::{Duration, Instant};
 
 /// Time between two reports of progress.
@@ -31,48 +32,48 @@ const SENSE: Duration = Duration::from_secs(2);
 
 /// Runs all samples.
 pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evaluated, JobError> {
-    let mut session = Session::open(job, agent, run)?;
+    let mut evaluation = EvaluationRun::open(job, agent, run)?;
     if let Err(error) = reset_peak() {
         let text = format!("the peak of memory counts from the agent's start: {error}");
         job.events.push(JobEvent::Log { text });
     }
-    if let Some(clouds) = &mut session.clouds {
+    if let Some(clouds) = &mut evaluation.clouds {
         clouds.reset_memory();
     }
-    session.warm_up()?;
+    evaluation.warm_up()?;
     let mut meter = Meter::start();
-    let result = session.all(&mut meter);
+    let result = evaluation.all(&mut meter);
     meter.stop();
     // What was measured before a failure stays.
-    session.report()?;
+    evaluation.report()?;
     result?;
     let (seconds, joules) = (meter.seconds(), meter.joules());
-    let edge_resident_bytes = about::peak_resident();
-    let cloud_resident_bytes = match &mut session.clouds {
+    let edge_resident_bytes = peak_resident();
+    let cloud_resident_bytes = match &mut evaluation.clouds {
         Some(clouds) => clouds.resident_bytes(),
         None => 0,
     };
-    let emulated_cloud = session.clouds.as_ref().is_some_and(|c| c.emulated);
-    let count = session.progress.done;
+    let emulated_cloud = evaluation.clouds.as_ref().is_some_and(|c| c.emulated);
+    let count = evaluation.progress.done;
     let joules_per_inference = joules.filter(|_| count > 0).map(|j| j / count as f64);
     agent.note_energy(joules_per_inference);
     Ok(Evaluated {
-        records: session.progress.done,
+        records: evaluation.progress.done,
         edge_resident_bytes,
         cloud_resident_bytes,
         emulated: agent.slowdown != 1.0 || run.link != Link::Measured || emulated_cloud,
         seconds,
         wire: matches!(run.mode, Mode::Distributed { .. }).then_some(run.wire.tensor),
         joules_per_inference,
-        clouds: session.clouds.map_or_else(Vec::new, |c| c.shares()),
+        clouds: evaluation.clouds.map_or_else(Vec::new, |c| c.shares()),
     })
 }
 
 /// A run in progress.
-struct Session<'a> {
+struct EvaluationRun<'a> {
     job: &'a Job,
     run: &'a Evaluate,
-    edge: Edge<'a>,
+    edge: LocalPart<'a>,
     clouds: Option<Clouds<'a>>,
     agent: &'a Agent,
     /// Exits of the edge part.
@@ -85,9 +86,13 @@ struct Session<'a> {
     sensed: Option<Instant>,
 }
 
-impl<'a> Session<'a> {
-    fn open(job: &'a Job, agent: &'a Agent, run: &'a Evaluate) -> Result<Session<'a>, JobError> {
-        let mut edge = Edge::open(agent, run)?;
+impl<'a> EvaluationRun<'a> {
+    fn open(
+        job: &'a Job,
+        agent: &'a Agent,
+        run: &'a Evaluate,
+    ) -> Result<EvaluationRun<'a>, JobError> {
+        let mut edge = LocalPart::open(agent, run)?;
         let edge_exits = edge.exits();
         let clouds = match &run.mode {
             Mode::EdgeOnly { .. } => None,
@@ -105,7 +110,7 @@ impl<'a> Session<'a> {
                 run.thresholds.len()
             )));
         }
-        Ok(Session {
+        Ok(EvaluationRun {
             job,
             run,
             edge,
@@ -135,7 +140,7 @@ impl<'a> Session<'a> {
     fn all(&mut self, meter: &mut Meter) -> Result<(), JobError> {
         let mut reported = Instant::now();
         for &sample in &self.run.samples {
-            if self.job.hold.is_set() {
+            if self.job.pause.is_set() {
                 self.wait(meter)?;
                 reported = Instant::now();
             }
@@ -156,7 +161,7 @@ impl<'a> Session<'a> {
         meter.stop();
         self.progress.held = true;
         self.report()?;
-        self.job.hold.wait(&self.job.cancel);
+        self.job.pause.wait(&self.job.cancel);
         self.progress.held = false;
         self.report()?;
         self.warm_up()?;
@@ -220,27 +225,28 @@ impl<'a> Session<'a> {
         record.offloaded = true;
         let (slowdown, cancel) = (self.slowdown, &self.job.cancel);
         let stretch = |start| emulation::stretch(start, slowdown, cancel);
-        let unsent = match clouds.infer(&self.edge, &stretch) {
-            Ok(sent) => {
-                record.encode_ms = sent.encode_ms;
-                record.bytes_sent = sent.bytes as u32;
-                record.cloud_ms = sent.answered.cloud_ms;
-                record.network_ms = (emulation::ms(sent.round_trip) - record.cloud_ms).max(0.0);
-                let answer = sent.answered.answer;
+        let failure = match clouds.infer(&self.edge, &stretch) {
+            Ok(offloaded) => {
+                record.encode_ms = offloaded.encode_ms;
+                record.bytes_sent = offloaded.bytes as u32;
+                record.cloud_ms = offloaded.answered.cloud_ms;
+                record.network_ms =
+                    (emulation::ms(offloaded.round_trip) - record.cloud_ms).max(0.0);
+                let answer = offloaded.answered.answer;
                 let exit = answer.exit + self.edge_exits as u16;
                 return Ok(PartAnswer { exit, ..answer });
             }
-            Err(unsent) => unsent,
+            Err(failure) => failure,
         };
-        record.encode_ms = unsent.encode_ms;
-        record.bytes_sent = unsent.bytes as u32;
-        record.network_ms = (emulation::ms(unsent.took) - unsent.encode_ms).max(0.0);
+        record.encode_ms = failure.encode_ms;
+        record.bytes_sent = failure.bytes as u32;
+        record.network_ms = (emulation::ms(failure.took) - failure.encode_ms).max(0.0);
         // Somebody who asks to stop gets that, and no answer of the edge's.
-        let Some(answer) = fallback.filter(|_| unsent.error != JobError::Cancelled) else {
-            return Err(unsent.error);
+        let Some(answer) = fallback.filter(|_| failure.error != JobError::Cancelled) else {
+            return Err(failure.error);
         };
         if self.progress.note.is_empty() {
-            let text = format!("{}; the edge's last exit answers for it", unsent.error);
+            let text = format!("{}; the edge's last exit answers for it", failure.error);
             self.job.events.push(JobEvent::Log { text: text.clone() });
             self.progress.note = text;
         }

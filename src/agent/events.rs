@@ -7,9 +7,10 @@ missed.
 use crate::protocol::message::{JobEvent, Snapshot};
 use axum::response::sse::Event;
 use futures_util::stream::{Stream, unfold};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Events kept.
@@ -64,7 +65,7 @@ impl Events {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     /// Adds an event; nothing is added behind one that ends the job.

@@ -1,9 +1,9 @@
 /*! One request for inference: a tensor or pixels in, the answers of a part and their durations out. */
 
+use super::body::{blocking, whole};
 use super::error::Refused;
-use super::routes::{blocking, whole};
-use super::server::Agent;
-use crate::data::{Layout, Preprocessing};
+use super::state::Agent;
+use crate::data::Preprocessing;
 use crate::engine::Cancel;
 use crate::protocol::message::{INFER_HEADER, InferReply, InferRequest};
 use crate::protocol::wire;
@@ -108,7 +108,7 @@ fn answer(
 fn decode(runner: &Runner, bytes: &[u8]) -> Result<(usize, Vec<f32>), Refused> {
     let most = runner.input_elements().saturating_mul(SAMPLES);
     let (shape, data) = wire::decode(bytes, most).map_err(Refused::bad)?;
-    let takes = &runner.about().input;
+    let takes = &runner.info().input;
     match shape.split_first() {
         Some((&samples, sample)) if sample == takes.as_slice() && samples > 0 => {
             Ok((samples, data))
@@ -124,8 +124,8 @@ fn preprocess(
     preprocessing: &Preprocessing,
     pixels: &[u8],
 ) -> Result<(usize, Vec<f32>), Refused> {
-    let shape = image(runner, preprocessing.layout).ok_or_else(|| {
-        let takes = &runner.about().input;
+    let shape = runner.image(preprocessing.layout).ok_or_else(|| {
+        let takes = &runner.info().input;
         Refused::bad(format!("the part takes {takes:?}, which is no image"))
     })?;
     let size: usize = shape.iter().product();
@@ -145,12 +145,4 @@ fn preprocess(
         done.map_err(Refused::bad)?;
     }
     Ok((pixels.len() / size, input))
-}
-
-/// `[c, h, w]` of the images a part takes, if it takes images.
-pub(super) fn image(runner: &Runner, layout: Layout) -> Option<[usize; 3]> {
-    match (layout, runner.about().input.as_slice()) {
-        (Layout::Nchw, &[c, h, w]) | (Layout::Nhwc, &[h, w, c]) => Some([c, h, w]),
-        _ => None,
-    }
 }

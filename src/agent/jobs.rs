@@ -5,19 +5,20 @@ own that only grows, its records.
 
 use super::error::{AgentError, JobError, Refused};
 use super::events::Events;
-use super::hold::Hold;
+use super::pause::PauseLease;
 use crate::engine::Cancel;
 use crate::predict::Record;
 use crate::protocol::message::{JobEvent, JobRequest, JobResult};
 use crate::protocol::record;
 use axum::http::StatusCode;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Jobs remembered, ended ones included.
@@ -32,7 +33,7 @@ pub(super) struct Job {
     pub(super) id: String,
     pub(super) kind: &'static str,
     pub(super) cancel: Cancel,
-    pub(super) hold: Hold,
+    pub(super) pause: PauseLease,
     pub(super) events: Arc<Events>,
     /// Under which it was handed in: who asks for it again gets this job.
     key: Option<String>,
@@ -79,7 +80,7 @@ impl Job {
 
     /// Keeps something the job made; from then on it can be fetched.
     pub(super) fn keep(&self, bytes: &[u8]) -> Result<(), JobError> {
-        let mut ends = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = self.results.lock();
         let open = File::options()
             .create(true)
             .append(true)
@@ -94,7 +95,7 @@ impl Job {
     /// What it made, by its place.
     pub(super) fn result(&self, at: usize) -> std::io::Result<Option<Vec<u8>>> {
         let (start, end) = {
-            let ends = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+            let ends = self.results.lock();
             let start = at.checked_sub(1).and_then(|before| ends.get(before));
             match ends.get(at) {
                 Some(&end) => (start.copied().unwrap_or(0), end),
@@ -162,7 +163,7 @@ impl Jobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Hands a job in. One that was handed in under the same key, and has not failed, is the same job:
@@ -195,7 +196,7 @@ impl Jobs {
             id,
             kind: request.kind(),
             cancel: Cancel::new(),
-            hold: Hold::default(),
+            pause: PauseLease::default(),
             events: Arc::new(Events::new()),
             key: key.map(str::to_string),
             request: Mutex::new(Some(request)),
@@ -284,19 +285,14 @@ impl Jobs {
                 if queue.closed {
                     return;
                 }
-                let wait = self.changed.wait(queue);
-                queue = wait.unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut queue);
             };
             queue.running = Some(job.clone());
             tell_places(&queue);
             drop(queue);
             let start = Instant::now();
             tracing::info!(job = job.id, kind = job.kind, "job starts");
-            let request = job
-                .request
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let request = job.request.lock().take();
             // A job that panics must not take the agent along.
             let result = catch_unwind(AssertUnwindSafe(|| match &request {
                 Some(request) => run(&job, request),

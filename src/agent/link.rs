@@ -65,7 +65,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
         }));
         // Where it may wait: before a series, never within one.
         let wait = || {
-            if job.hold.is_set() {
+            if job.pause.is_set() {
                 let told = |held| {
                     job.events.push(JobEvent::Progress(Progress {
                         done: done as u64,
@@ -75,7 +75,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
                     }));
                 };
                 told(true);
-                job.hold.wait(&job.cancel);
+                job.pause.wait(&job.cancel);
                 told(false);
             }
         };

@@ -1,107 +1,173 @@
-/*! What `/metrics` tells, in the text format of Prometheus; and what is counted for it. */
+/*! What an agent counts, and the text of it for Prometheus (OpenMetrics 1.0). */
 
-use super::server::Agent;
 use crate::predict::Record;
-use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 use std::time::Duration;
+
+/// The content type of [`Metrics::text`].
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the buckets, in seconds.
 const BOUNDS: [f64; 14] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];
 
-/// Times, by bucket.
-#[derive(Debug, Clone, Default)]
-struct Histogram {
-    /// The last is for what is longer than every bound.
-    counts: [u64; BOUNDS.len() + 1],
-    seconds: f64,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    kind: &'static str,
+    status: u16,
 }
 
-impl Histogram {
-    fn add(&mut self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let at = BOUNDS.partition_point(|&bound| bound < seconds);
-        self.counts[at] += 1;
-        self.seconds += seconds;
-    }
-
-    fn write(&self, out: &mut String, name: &str, label: &str) {
-        let mut sum = 0;
-        let bounds = BOUNDS.iter().map(f64::to_string);
-        let bounds = bounds.chain(["+Inf".to_string()]);
-        for (count, bound) in self.counts.iter().zip(bounds) {
-            sum += count;
-            line(
-                out,
-                &format!("{name}_bucket{{{label},le=\"{bound}\"}}"),
-                sum,
-            );
-        }
-        line(out, &format!("{name}_sum{{{label}}}"), self.seconds);
-        line(out, &format!("{name}_count{{{label}}}"), sum);
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    /// By kind of request and status.
-    requests: BTreeMap<(&'static str, u16), u64>,
-    handling: BTreeMap<&'static str, Histogram>,
-    waiting: BTreeMap<&'static str, Histogram>,
-    /// Samples that left, by where and exit.
-    exits: BTreeMap<(&'static str, u16), u64>,
-    offloaded: u64,
-    degraded: u64,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Exit {
+    r#in: &'static str,
+    exit: u16,
 }
 
-/// What an agent counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+type Times = Family<Kind, Histogram, fn() -> Histogram>;
+
+fn times() -> Times {
+    Family::new_with_constructor(|| Histogram::new(BOUNDS))
+}
+
+/// What is true at the moment of the asking, rather than counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Levels {
+    /// Requests for inference that wait or run.
+    pub(super) outstanding: u32,
+    pub(super) running_jobs: usize,
+    pub(super) waiting_jobs: usize,
+    pub(super) peak_resident_bytes: usize,
+}
+
+/// The counters of an agent.
+#[derive(Debug)]
 pub(super) struct Metrics {
-    counts: Mutex<Counts>,
-    /// Bytes of bodies.
-    pub(super) received: AtomicU64,
-    pub(super) sent: AtomicU64,
+    registry: Registry,
+    requests: Family<Answer, Counter>,
+    handling: Times,
+    waiting: Times,
+    exits: Family<Exit, Counter>,
+    offloaded: Counter,
+    degraded: Counter,
+    /// Bytes of requests' bodies.
+    pub(super) received: Counter,
+    /// Bytes of answers' bodies.
+    pub(super) sent: Counter,
+    outstanding: Gauge,
+    jobs: Family<State, Gauge>,
+    peak_resident: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("edgelesspart"),
+            requests: Family::default(),
+            handling: times(),
+            waiting: times(),
+            exits: Family::default(),
+            offloaded: Counter::default(),
+            degraded: Counter::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            outstanding: Gauge::default(),
+            jobs: Family::default(),
+            peak_resident: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
 }
 
 impl Metrics {
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let requests = self.requests.clone();
+        registry.register("requests", "Requests answered", requests);
+        let what = "Time from a request's head to its answer's, in seconds";
+        registry.register("request_seconds", what, self.handling.clone());
+        let what = "Time that a request for inference waited for the engine, in seconds";
+        registry.register("queue_seconds", what, self.waiting.clone());
+        let what = "Samples that left, by exit of the part that served, or of the plan in a run";
+        registry.register("exits", what, self.exits.clone());
+        let what = "Samples of runs here that were offloaded";
+        registry.register("offloaded", what, self.offloaded.clone());
+        let what = "Samples of runs here that the edge answered for a cloud that didn't";
+        registry.register("degraded", what, self.degraded.clone());
+        let what = "Bytes of requests' bodies";
+        registry.register("received_bytes", what, self.received.clone());
+        let what = "Bytes of answers' bodies";
+        registry.register("sent_bytes", what, self.sent.clone());
+        let what = "Requests for inference that wait or run";
+        registry.register("outstanding_requests", what, self.outstanding.clone());
+        registry.register("jobs", "Jobs that wait or run", self.jobs.clone());
+        let what = "Peak resident memory of the process";
+        registry.register("peak_resident_bytes", what, self.peak_resident.clone());
     }
 
-    /// A request that was answered, streams up to their head.
+    /// Counts a request that was answered, a stream once its head was.
     pub(super) fn answered(&self, kind: &'static str, status: u16, time: Duration) {
-        let mut counts = self.lock();
-        *counts.requests.entry((kind, status)).or_default() += 1;
-        counts.handling.entry(kind).or_default().add(time);
+        self.requests.get_or_create(&Answer { kind, status }).inc();
+        let times = self.handling.get_or_create(&Kind { kind });
+        times.observe(time.as_secs_f64());
     }
 
-    /// How long a request waited for the engine.
+    /// Counts how long a request waited for the engine.
     pub(super) fn waited(&self, kind: &'static str, time: Duration) {
-        self.lock().waiting.entry(kind).or_default().add(time);
+        let times = self.waiting.get_or_create(&Kind { kind });
+        times.observe(time.as_secs_f64());
     }
 
-    /// A sample of another's run that left in a part here.
+    /// Counts a sample of another's run that left in a part here.
     pub(super) fn exit(&self, exit: u16) {
-        *self.lock().exits.entry(("served", exit)).or_default() += 1;
+        let r#in = "served";
+        self.exits.get_or_create(&Exit { r#in, exit }).inc();
     }
 
-    /// A sample of a run of this edge.
+    /// Counts a sample of a run of this edge.
     pub(super) fn left(&self, record: &Record) {
-        let mut counts = self.lock();
-        *counts.exits.entry(("run", record.exit)).or_default() += 1;
-        counts.offloaded += u64::from(record.offloaded);
-        counts.degraded += u64::from(record.degraded);
+        let (r#in, exit) = ("run", record.exit);
+        self.exits.get_or_create(&Exit { r#in, exit }).inc();
+        self.offloaded.inc_by(u64::from(record.offloaded));
+        self.degraded.inc_by(u64::from(record.degraded));
+    }
+
+    /// All of it as text.
+    ///
+    /// # Errors
+    /// None that is known: text is written to memory.
+    pub(super) fn text(&self, levels: Levels) -> Result<String, std::fmt::Error> {
+        self.outstanding.set(i64::from(levels.outstanding));
+        let jobs = |state, count: usize| {
+            self.jobs.get_or_create(&State { state }).set(count as i64);
+        };
+        jobs("running", levels.running_jobs);
+        jobs("waiting", levels.waiting_jobs);
+        self.peak_resident.set(levels.peak_resident_bytes as i64);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
     }
 }
 
-/// What kind of request a path is; few, since each is a series of its own.
+/// The kind of request a path is; few kinds, since each is a series of its own.
 pub(super) fn kind(path: &str) -> &'static str {
     let mut steps = path.trim_start_matches('/').split('/');
     match (steps.next(), steps.next(), path.ends_with("/infer")) {
@@ -114,121 +180,43 @@ pub(super) fn kind(path: &str) -> &'static str {
     }
 }
 
-fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
-    // Writing to a string doesn't fail.
-    let _ = writeln!(out, "edgelesspart_{name} {value}");
-}
-
-fn about(out: &mut String, name: &str, kind: &str, what: &str) {
-    let _ = writeln!(out, "# HELP edgelesspart_{name} {what}");
-    let _ = writeln!(out, "# TYPE edgelesspart_{name} {kind}");
-}
-
-/// The endpoint.
-pub(super) async fn metrics(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
-    let mut out = String::new();
-    let counts = agent.metrics.lock();
-    about(&mut out, "requests_total", "counter", "Requests answered.");
-    for ((kind, status), count) in &counts.requests {
-        let name = format!("requests_total{{kind=\"{kind}\",status=\"{status}\"}}");
-        line(&mut out, &name, count);
-    }
-    let what = "Time from a request's head to its answer's, in seconds.";
-    about(&mut out, "request_seconds", "histogram", what);
-    for (kind, times) in &counts.handling {
-        times.write(&mut out, "request_seconds", &format!("kind=\"{kind}\""));
-    }
-    let what = "Time that a request for inference waited for the engine, in seconds.";
-    about(&mut out, "queue_seconds", "histogram", what);
-    for (kind, times) in &counts.waiting {
-        times.write(&mut out, "queue_seconds", &format!("kind=\"{kind}\""));
-    }
-    let what = "Samples that left, by exit of the part that served, or of the plan in a run.";
-    about(&mut out, "exits_total", "counter", what);
-    for ((place, exit), count) in &counts.exits {
-        let name = format!("exits_total{{in=\"{place}\",exit=\"{exit}\"}}");
-        line(&mut out, &name, count);
-    }
-    about(
-        &mut out,
-        "offloaded_total",
-        "counter",
-        "Samples of runs here that were offloaded.",
-    );
-    line(&mut out, "offloaded_total", counts.offloaded);
-    let what = "Samples of runs here that the edge answered for a cloud that didn't.";
-    about(&mut out, "degraded_total", "counter", what);
-    line(&mut out, "degraded_total", counts.degraded);
-    drop(counts);
-    about(
-        &mut out,
-        "received_bytes_total",
-        "counter",
-        "Bytes of requests' bodies.",
-    );
-    line(
-        &mut out,
-        "received_bytes_total",
-        agent.metrics.received.load(Ordering::Relaxed),
-    );
-    about(
-        &mut out,
-        "sent_bytes_total",
-        "counter",
-        "Bytes of answers' bodies.",
-    );
-    line(
-        &mut out,
-        "sent_bytes_total",
-        agent.metrics.sent.load(Ordering::Relaxed),
-    );
-    let what = "Requests for inference that wait or run.";
-    about(&mut out, "outstanding_requests", "gauge", what);
-    line(
-        &mut out,
-        "outstanding_requests",
-        agent.outstanding.load(Ordering::Relaxed),
-    );
-    about(&mut out, "jobs", "gauge", "Jobs that wait or run.");
-    let (running, waiting) = agent.jobs.counts();
-    line(&mut out, "jobs{state=\"running\"}", running);
-    line(&mut out, "jobs{state=\"waiting\"}", waiting);
-    let what = "Peak resident memory of the process.";
-    about(&mut out, "peak_resident_bytes", "gauge", what);
-    line(
-        &mut out,
-        "peak_resident_bytes",
-        super::about::peak_resident(),
-    );
-    let kind = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    (kind, out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
 
+    /// The form is that of the OpenMetrics specification 1.0 (sections 4.1 and 5.3).
     #[test]
     fn buckets_are_cumulative_and_bounds_inclusive() {
-        let mut times = Histogram::default();
+        let metrics = Metrics::default();
         for ms in [0.1, 0.2, 3.0, 99_999.0] {
-            times.add(Duration::from_secs_f64(ms / 1e3));
+            metrics.waited("offload", Duration::from_secs_f64(ms / 1e3));
         }
-        let mut out = String::new();
-        times.write(&mut out, "t", "k=\"a\"");
+        metrics.answered("jobs", 201, Duration::ZERO);
+        metrics.exit(2);
+        let levels = Levels {
+            outstanding: 3,
+            running_jobs: 1,
+            waiting_jobs: 0,
+            peak_resident_bytes: 5,
+        };
+        let text = metrics.text(levels).unwrap();
         for wanted in [
-            "edgelesspart_t_bucket{k=\"a\",le=\"0.0001\"} 1\n",
-            "edgelesspart_t_bucket{k=\"a\",le=\"0.00025\"} 2\n",
-            "edgelesspart_t_bucket{k=\"a\",le=\"2.5\"} 3\n",
-            "edgelesspart_t_bucket{k=\"a\",le=\"+Inf\"} 4\n",
-            "edgelesspart_t_count{k=\"a\"} 4\n",
+            "# TYPE edgelesspart_queue_seconds histogram\n",
+            "edgelesspart_queue_seconds_bucket{le=\"0.0001\",kind=\"offload\"} 1\n",
+            "edgelesspart_queue_seconds_bucket{le=\"0.00025\",kind=\"offload\"} 2\n",
+            "edgelesspart_queue_seconds_bucket{le=\"2.5\",kind=\"offload\"} 3\n",
+            "edgelesspart_queue_seconds_bucket{le=\"+Inf\",kind=\"offload\"} 4\n",
+            "edgelesspart_queue_seconds_count{kind=\"offload\"} 4\n",
+            "edgelesspart_requests_total{kind=\"jobs\",status=\"201\"} 1\n",
+            "edgelesspart_exits_total{in=\"served\",exit=\"2\"} 1\n",
+            "edgelesspart_outstanding_requests 3\n",
+            "edgelesspart_jobs{state=\"running\"} 1\n",
+            "edgelesspart_peak_resident_bytes 5\n",
         ] {
-            assert!(out.contains(wanted), "{out}");
+            assert!(text.contains(wanted), "{wanted}\n{text}");
         }
+        assert!(text.ends_with("# EOF\n"), "{text}");
     }
 
     #[rstest]

@@ -5,18 +5,21 @@ emulated link can be paced byte by byte.
 */
 
 mod connection;
+mod exchange;
+
+pub use exchange::{OffloadError, Reply};
 
 use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::protocol::message::CloudTarget;
 use crate::protocol::tls;
-use crate::protocol::tls::Believed;
+use crate::protocol::tls::TlsTrust;
 use connection::Connection;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request};
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -26,65 +29,6 @@ use tokio_rustls::TlsConnector;
 
 /// Characters of a refusal that are repeated; some servers send a page.
 const LONGEST_REFUSAL: usize = 500;
-
-/// Why the cloud doesn't answer.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum OffloadError {
-    /// An address that can't be one.
-    #[error("`{url}` is no address of an agent: {what}")]
-    Url {
-        /// As given.
-        url: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// Nobody answers, or the connection broke twice.
-    #[error("the cloud at {url} doesn't answer: {cause}")]
-    Unreachable {
-        /// Its address.
-        url: String,
-        /// What the connection said.
-        cause: String,
-    },
-    /// Not in time.
-    #[error("the cloud at {url} didn't answer within {ms} ms")]
-    Late {
-        /// Its address.
-        url: String,
-        /// The deadline.
-        ms: f64,
-    },
-    /// It answers, and says no.
-    #[error("the cloud at {url} refuses ({status}): {error}")]
-    Refused {
-        /// Its address.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// Its own words.
-        error: String,
-    },
-    /// An answer that isn't what was agreed on.
-    #[error("the cloud at {url} answers what this release doesn't understand: {what}")]
-    Answer {
-        /// Its address.
-        url: String,
-        /// What.
-        what: String,
-    },
-    /// Somebody asked to stop.
-    #[error("stopped")]
-    Cancelled,
-}
-
-/// An answer, as it came.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
 
 /// The connection to a cloud target.
 pub struct Offload {
@@ -112,7 +56,7 @@ impl Offload {
             url: url.clone(),
             what: what.to_string(),
         };
-        let parsed = reqwest::Url::parse(&url).map_err(|e| wrong(&e.to_string()))?;
+        let parsed = url::Url::parse(&url).map_err(|e| wrong(&e.to_string()))?;
         let (Some(host), "http" | "https") = (parsed.host_str(), parsed.scheme()) else {
             return Err(wrong("it is of the form https://host:port"));
         };
@@ -126,7 +70,7 @@ impl Offload {
                 let name = ServerName::try_from(name).map_err(|e| wrong(&e.to_string()))?;
                 Some((TlsConnector::from(Arc::new(config)), name))
             }
-            _ if cloud.believed != Believed::System => {
+            _ if cloud.believed != TlsTrust::System => {
                 return Err(wrong(
                     "a certificate is believed there, so it starts with https://",
                 ));

@@ -5,7 +5,8 @@ use super::store::Store;
 use crate::protocol::message::Address;
 use crate::runtime::parts::PartBundle;
 use crate::runtime::runner::{Means, Runner};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// Parts kept ready, those in use not counted.
 const READY: usize = 4;
@@ -29,7 +30,7 @@ impl Parts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Address, Arc<Runner>)>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ready.lock()
     }
 
     /// The part, if it is ready.
@@ -51,7 +52,7 @@ impl Parts {
         if let Some(runner) = self.get(address) {
             return Ok(runner);
         }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         if let Some(runner) = self.get(address) {
             return Ok(runner);
         }

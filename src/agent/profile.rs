@@ -2,7 +2,7 @@
 
 use super::error::JobError;
 use super::jobs::Job;
-use super::server::Agent;
+use super::state::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
 use crate::engine::EngineError;
@@ -52,10 +52,10 @@ fn teller(job: &Job) -> impl FnMut(usize, usize) {
         }));
     };
     move |done, total| {
-        let held = job.hold.is_set();
+        let held = job.pause.is_set();
         if held {
             tell(done, total, true);
-            job.hold.wait(&job.cancel);
+            job.pause.wait(&job.cancel);
         }
         if held || told.elapsed() >= REPORT {
             told = Instant::now();

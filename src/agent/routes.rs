@@ -3,14 +3,15 @@ The endpoints, all below `/v1`. Every refusal is `{"error": …}` with a status 
 a request holds brings the agent down.
 */
 
-use super::about;
+use super::body::{blocking, drain, whole};
 use super::error::Refused;
 use super::infer::infer;
-use super::metrics::kind;
-use super::server::Agent;
+use super::info::{self, peak_resident};
+use super::metrics::{self, Levels, kind};
+use super::state::Agent;
 use super::store::Piece;
-use crate::protocol::message::{JOB_KEY, JobRequest, Prepared, Submitted, Upload};
-use axum::body::{Body, Bytes, HttpBody};
+use crate::protocol::message::{JOB_KEY, JobRequest, PartInfo, Submitted, Upload};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -18,7 +19,6 @@ use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,13 +26,8 @@ use std::time::{Duration, Instant};
 type Shared = State<Arc<Agent>>;
 type Answer<T> = Result<T, Refused>;
 
-/// Bytes of a refused body that are read all the same: a client that still sends would see a broken
-/// connection instead of the refusal.
-const DRAINED: usize = 32 << 20;
 /// The longest description of a job.
 const JOB: usize = 16 << 20;
-/// How long a client may send nothing of a body it has begun.
-const STALLED: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// All endpoints of an agent.
@@ -50,7 +45,7 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/records/{from}", get(records))
         .route("/v1/jobs/{id}/results/{at}", get(result))
-        .route("/metrics", get(super::metrics::metrics))
+        .route("/metrics", get(metrics))
         .merge(super::v2::routes())
         .fallback(async || {
             Refused::missing("there is nothing here; agents serve below /v1 and /v2")
@@ -69,10 +64,10 @@ async fn admit(State(agent): Shared, request: Request, next: Next) -> Response {
     let metrics = &agent.metrics;
     // Chunked bodies announce nothing, and are not counted.
     let length = request.body().size_hint().lower();
-    metrics.received.fetch_add(length, Ordering::Relaxed);
+    metrics.received.inc_by(length);
     let response = let_in(&agent, request, next).await;
     let length = response.body().size_hint().lower();
-    metrics.sent.fetch_add(length, Ordering::Relaxed);
+    metrics.sent.inc_by(length);
     let status = response.status();
     metrics.answered(kind, status.as_u16(), start.elapsed());
     if status.is_client_error() || status.is_server_error() {
@@ -100,67 +95,8 @@ async fn let_in(agent: &Arc<Agent>, request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn drain(mut body: Body) {
-    let mut read = 0;
-    while read < DRAINED {
-        match next(&mut body).await {
-            Ok(Some(data)) => read += data.len(),
-            _ => return,
-        }
-    }
-}
-
-/// What comes next of a body. A client may be slow, but one that has stopped keeps nothing waiting.
-pub(super) async fn next(body: &mut Body) -> Answer<Option<Bytes>> {
-    loop {
-        match tokio::time::timeout(STALLED, body.frame()).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(Ok(frame))) => {
-                // Trailers say nothing that anybody here wants to know.
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-            Ok(Some(Err(error))) => {
-                return Err(Refused::bad(format!("the body ended early: {error}")));
-            }
-            Err(_) => {
-                let seconds = STALLED.as_secs();
-                let what = format!("nothing came of the body for {seconds} s; send it again");
-                return Err(Refused::new(StatusCode::REQUEST_TIMEOUT, what));
-            }
-        }
-    }
-}
-
-/// The whole body, at most `max` bytes of it.
-pub(super) async fn whole(body: Body, max: usize) -> Answer<Bytes> {
-    if body.size_hint().lower() > max as u64 {
-        drain(body).await;
-        return Err(Refused::too_large(max));
-    }
-    let mut body = body;
-    let mut all = Vec::new();
-    while let Some(data) = next(&mut body).await? {
-        if all.len() + data.len() > max {
-            drain(body).await;
-            return Err(Refused::too_large(max));
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(Bytes::from(all))
-}
-
-/// Runs what takes its time on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Answer<T> + Send + 'static,
-) -> Answer<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(Refused::internal("the agent failed; its log says where")))
-}
-
 async fn info(State(agent): Shared) -> Json<crate::protocol::message::AgentInfo> {
-    Json(about::info(&agent))
+    Json(info::info(&agent))
 }
 
 async fn reset_memory() -> Answer<StatusCode> {
@@ -209,10 +145,23 @@ async fn put(
     }
 }
 
-async fn prepare(State(agent): Shared, Path(address): Path<String>) -> Answer<Json<Prepared>> {
+/// What is counted here, for Prometheus.
+async fn metrics(State(agent): Shared) -> Answer<impl IntoResponse> {
+    let (running_jobs, waiting_jobs) = agent.jobs.counts();
+    let levels = Levels {
+        outstanding: agent.outstanding.load(Ordering::Relaxed),
+        running_jobs,
+        waiting_jobs,
+        peak_resident_bytes: peak_resident(),
+    };
+    let text = agent.metrics.text(levels).map_err(Refused::internal)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}
+
+async fn prepare(State(agent): Shared, Path(address): Path<String>) -> Answer<Json<PartInfo>> {
     blocking(move || {
         let runner = agent.parts.prepare(&address, &agent.store)?;
-        Ok(Json(runner.about().clone()))
+        Ok(Json(runner.info().clone()))
     })
     .await
 }
@@ -247,12 +196,12 @@ async fn cancel(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCo
 
 /// Lets it wait for a minute, or until it is told to go on; asked again, for another minute.
 async fn hold(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
-    agent.jobs.find(&id)?.hold.set(true);
+    agent.jobs.find(&id)?.pause.set(true);
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn go_on(State(agent): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
-    agent.jobs.find(&id)?.hold.set(false);
+    agent.jobs.find(&id)?.pause.set(false);
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -14,12 +14,13 @@ use crate::model::Graph;
 use crate::model::onnx::import_reader;
 use crate::protocol::message::{Address, Upload};
 use axum::http::StatusCode;
+use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 pub(super) use upload::Piece;
 use upload::{Coming, SUFFIX};
@@ -132,7 +133,7 @@ impl Store {
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         // Every change of the index is whole before anything can panic.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 
     fn partial(&self, address: &str) -> PathBuf {

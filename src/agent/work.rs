@@ -2,8 +2,8 @@
 
 use super::error::JobError;
 use super::jobs::Job;
-use super::server::Agent;
-use super::{evaluate, learn, link, profile};
+use super::state::Agent;
+use super::{evaluate, link, profile, train};
 use crate::protocol::message::{JobRequest, JobResult};
 use crate::runtime::emulation;
 
@@ -23,7 +23,7 @@ pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobR
         JobRequest::MeasureLink { cloud, link } => {
             link::measure(job, cloud, *link).map(JobResult::Link)
         }
-        JobRequest::TrainHeads(run) => learn::heads(job, agent, run).map(JobResult::Trained),
+        JobRequest::TrainHeads(run) => train::heads(job, agent, run).map(JobResult::Trained),
         JobRequest::Evaluate(run) => evaluate::evaluate(job, agent, run).map(JobResult::Evaluated),
     }
 }

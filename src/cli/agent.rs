@@ -3,9 +3,9 @@
 mod init;
 
 use super::{CliError, error::Context};
-use crate::agent::{AgentConfig, is_name, serve};
+use crate::agent::{AgentConfig, Ended, is_name, serve};
 use crate::backend::BackendId;
-use crate::run::local::TOKEN_VARIABLE;
+use crate::protocol::message::TOKEN_VARIABLE;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -145,12 +145,16 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
         token,
         idle_exit: args.idle_exit.map(Duration::from_secs),
     };
-    serve(&config, |ready| {
+    let ended = serve(&config, |ready| {
         // A parent that is gone already reads no line; the agent serves all the same.
         if let Ok(line) = serde_json::to_string(ready) {
             let _ =
                 std::io::Write::write_all(&mut std::io::stdout(), format!("{line}\n").as_bytes());
         }
     })?;
-    Ok(())
+    match ended {
+        Ended::Finished => Ok(()),
+        // Jobs that were stopped and didn't notice yet end here.
+        Ended::Stopped => std::process::exit(130),
+    }
 }

@@ -190,6 +190,23 @@ fn power_mode(root: &Path) -> Option<String> {
     Some(named.map_or_else(|| format!("mode {wanted}"), str::to_string))
 }
 
+/// Cores this process may use; none where the system doesn't say.
+#[cfg(target_os = "linux")]
+pub fn available_cores() -> Vec<usize> {
+    use nix::sched::{CpuSet, sched_getaffinity};
+    let Ok(set) = sched_getaffinity(nix::unistd::Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    let has = |&core: &usize| set.is_set(core).unwrap_or(false);
+    (0..CpuSet::count()).filter(has).collect()
+}
+
+/// Cores this process may use; none where the system doesn't say.
+#[cfg(not(target_os = "linux"))]
+pub fn available_cores() -> Vec<usize> {
+    Vec::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::recorded;

@@ -8,7 +8,7 @@ mod upload;
 
 use super::message::{AgentInfo, JOB_KEY, JobRequest, Refusal, Submitted};
 use super::record;
-use super::tls::{self, Believed};
+use super::tls::{self, TlsTrust};
 use crate::predict::Record;
 use hyper::body::Bytes;
 use reqwest::{Method, RequestBuilder, Response};
@@ -111,7 +111,7 @@ impl Client {
     /// # Errors
     /// See [`Client::connect_to`].
     pub async fn connect(url: &str, token: Option<&str>) -> Result<Client, ClientError> {
-        Client::connect_to(url, token, &Believed::System).await
+        Client::connect_to(url, token, &TlsTrust::System).await
     }
 
     /// Reaches the agent at `url` (`https://host:port`, or `http://` without encryption), and checks
@@ -123,19 +123,19 @@ impl Client {
     pub async fn connect_to(
         url: &str,
         token: Option<&str>,
-        believed: &Believed,
+        believed: &TlsTrust,
     ) -> Result<Client, ClientError> {
         let url = url.trim_end_matches('/').to_string();
         let wrong = |what: &str| ClientError::Url {
             url: url.clone(),
             what: what.to_string(),
         };
-        match reqwest::Url::parse(&url) {
+        match url::Url::parse(&url) {
             Err(e) => return Err(wrong(&e.to_string())),
             Ok(u) if !matches!(u.scheme(), "http" | "https") => {
                 return Err(wrong("it starts with https:// or http://"));
             }
-            Ok(u) if u.scheme() == "http" && *believed != Believed::System => {
+            Ok(u) if u.scheme() == "http" && *believed != TlsTrust::System => {
                 return Err(wrong(
                     "a certificate is believed there, so it starts with https://",
                 ));
@@ -144,7 +144,7 @@ impl Client {
         }
         let tls = match url.starts_with("https:") {
             true => tls::client(believed),
-            false => tls::nobody(),
+            false => tls::no_trust(),
         };
         let tls = tls.map_err(|e| wrong(&e.to_string()))?;
         let http = reqwest::Client::builder()
@@ -322,7 +322,7 @@ impl Client {
     ///
     /// # Errors
     /// `Refused` by an agent that can't.
-    pub async fn hold(&self, job: &str, waits: bool) -> Result<(), ClientError> {
+    pub async fn pause(&self, job: &str, waits: bool) -> Result<(), ClientError> {
         let method = if waits { Method::PUT } else { Method::DELETE };
         let request = self.request(method, &format!("jobs/{job}/hold"));
         self.send(request.timeout(SHORT)).await.map(drop)

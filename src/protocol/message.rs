@@ -1,6 +1,6 @@
 /*! What workbench and agents say to each other, as JSON; tensors and records travel as bytes. */
 
-use super::Believed;
+use super::TlsTrust;
 use crate::data::Preprocessing;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
@@ -8,6 +8,7 @@ use crate::plan::{Element, Link, Wire};
 use crate::predict::Confidence;
 use crate::train::{HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// SHA-256 of some bytes, hex: what models, parts and data sets are known by.
 pub type Address = String;
@@ -95,17 +96,17 @@ pub struct TrainHeads {
     /// ONNX file of the network.
     pub model: Address,
     pub heads: Vec<HeadToTrain>,
-    pub lessons: Lessons,
+    pub lessons: LabelledSet,
     /// Images nothing learns from, by which early stopping judges.
     #[serde(default)]
-    pub judge: Option<Lessons>,
+    pub judge: Option<LabelledSet>,
     pub preprocessing: Preprocessing,
     pub hyper: Hyper,
 }
 
 /// Images to learn from, or to be judged by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lessons {
+pub struct LabelledSet {
     /// Uploaded data set ([`DataSet`]).
     pub data: Address,
     /// Their classes: a file of 16-bit numbers, little-endian, one an image.
@@ -171,7 +172,7 @@ pub struct CloudTarget {
     #[serde(default)]
     pub token: Option<String>,
     #[serde(default)]
-    pub believed: Believed,
+    pub believed: TlsTrust,
     /// Set where it is a server of the Open Inference Protocol and no agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v2: Option<V2Model>,
@@ -193,7 +194,7 @@ impl CloudTarget {
         CloudTarget {
             url: url.into(),
             token: None,
-            believed: Believed::System,
+            believed: TlsTrust::System,
             v2: None,
         }
     }
@@ -398,7 +399,7 @@ pub struct PartAnswer {
 /// What an agent says of a part it has made ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Prepared {
+pub struct PartInfo {
     pub network: String,
     pub segments: usize,
     pub exits: usize,
@@ -407,6 +408,22 @@ pub struct Prepared {
     pub input: Vec<usize>,
     pub ends_network: bool,
 }
+
+/// The one line that an agent writes to standard output, once it serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Ready {
+    pub url: String,
+    pub pid: u32,
+    /// Where it keeps what it is sent.
+    pub data: PathBuf,
+    /// Whether that folder ends with it.
+    pub temporary: bool,
+}
+
+/// The variable in which a child finds its token: arguments can be read by every user of a machine,
+/// the environment of a process by its own user alone.
+pub const TOKEN_VARIABLE: &str = "EDGELESSPART_AGENT_TOKEN";
 
 /// Answer to a submitted job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

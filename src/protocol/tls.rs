@@ -49,7 +49,7 @@ pub enum TlsError {
 /// Which certificate of a server is believed. Travels with the address of a cloud, so it holds the
 /// certificates of an authority and no file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Believed {
+pub enum TlsTrust {
     /// One the system's authorities vouch for.
     #[default]
     System,
@@ -67,15 +67,15 @@ fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 /// Where the fingerprint is none, or the authorities can't be read.
-pub fn client(believed: &Believed) -> Result<ClientConfig, TlsError> {
+pub fn client(believed: &TlsTrust) -> Result<ClientConfig, TlsError> {
     let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match believed {
-        Believed::System => Arc::new(rustls_platform_verifier::Verifier::new(provider.clone())?),
-        Believed::Fingerprint(print) => Arc::new(Pinned {
+        TlsTrust::System => Arc::new(rustls_platform_verifier::Verifier::new(provider.clone())?),
+        TlsTrust::Fingerprint(print) => Arc::new(Pinned {
             digest: digest(print)?,
             provider: provider.clone(),
         }),
-        Believed::Authorities(pem) => {
+        TlsTrust::Authorities(pem) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(pem)? {
                 roots.add(certificate)?;
@@ -98,7 +98,7 @@ pub fn client(believed: &Believed) -> Result<ClientConfig, TlsError> {
 ///
 /// # Errors
 /// None that is known.
-pub fn nobody() -> Result<ClientConfig, TlsError> {
+pub fn no_trust() -> Result<ClientConfig, TlsError> {
     Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(RootCertStore::empty())
@@ -247,7 +247,7 @@ mod tests {
     #[case(&format!("sha256:{}", "ab".repeat(31)))]
     #[case(&format!("sha256:{}x", "ab".repeat(32)))]
     fn what_is_no_fingerprint_is_told(#[case] print: &str) {
-        let error = client(&Believed::Fingerprint(print.to_string())).unwrap_err();
+        let error = client(&TlsTrust::Fingerprint(print.to_string())).unwrap_err();
         assert!(error.to_string().contains("64 hex digits"), "{error}");
     }
 
@@ -269,8 +269,8 @@ mod tests {
             server(&certificate, &key),
             Err(TlsError::Refused(_))
         ));
-        assert!(client(&Believed::Authorities(made.certificate)).is_ok());
-        assert!(client(&Believed::Authorities("none".into())).is_err());
+        assert!(client(&TlsTrust::Authorities(made.certificate)).is_ok());
+        assert!(client(&TlsTrust::Authorities("none".into())).is_err());
     }
 
     #[test]

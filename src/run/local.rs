@@ -6,14 +6,12 @@ nobody has asked it for anything for a while.
 
 mod cores;
 
-pub use cores::available;
-
-use crate::protocol::message::CloudTarget;
+use crate::device::machine::available_cores;
+use crate::protocol::message::{CloudTarget, Ready, TOKEN_VARIABLE};
 use crate::protocol::{Client, ClientError, tls};
 use cores::usable;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -81,18 +79,6 @@ pub enum LocalError {
     Silent(String),
 }
 
-/// The one line that an agent writes to standard output, once it serves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Ready {
-    pub url: String,
-    pub pid: u32,
-    /// Where it keeps what it is sent.
-    pub data: PathBuf,
-    /// Whether that folder ends with it.
-    pub temporary: bool,
-}
-
 /// A target on this machine. Killed when dropped, unless [`LocalAgent::keep`] was called.
 #[derive(Debug)]
 pub struct LocalAgent {
@@ -122,10 +108,6 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The variable in which a child finds its token: arguments can be read by every user of a machine,
-/// the environment of a process by its own user alone.
-pub const TOKEN_VARIABLE: &str = "EDGELESSPART_AGENT_TOKEN";
-
 impl LocalAgent {
     /// Starts it, and waits until it serves.
     ///
@@ -141,7 +123,7 @@ impl LocalAgent {
             cause,
         };
         let program = program.map_err(|e| failed(&PathBuf::from("edgelesspart"), e))?;
-        let (cores, notes) = usable(&options.cores, &available());
+        let (cores, notes) = usable(&options.cores, &available_cores());
         let token = tls::token().map_err(|e| failed(&program, std::io::Error::other(e)))?;
         // A file and no pipe: nobody may be left to read it.
         let stderr = NamedTempFile::new().map_err(|e| failed(&program, e))?;

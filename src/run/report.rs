@@ -174,11 +174,8 @@ fn host(target: &Target) -> String {
     let (Target::Agent { url, .. } | Target::V2 { url, .. }) = target else {
         return "localhost".to_owned();
     };
-    let host = reqwest::Url::parse(url).ok();
-    let host = host
-        .as_ref()
-        .and_then(reqwest::Url::host_str)
-        .unwrap_or(url);
+    let host = url::Url::parse(url).ok();
+    let host = host.as_ref().and_then(url::Url::host_str).unwrap_or(url);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<std::net::IpAddr>() {
         Ok(address) if address.is_loopback() => "localhost".to_owned(),

@@ -36,7 +36,7 @@ use crate::engine::Cancel;
 use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::{Tier, TierNames};
 use crate::predict::Record;
-use crate::protocol::Believed;
+use crate::protocol::TlsTrust;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{Address, AgentInfo, JobResult};
 use crate::run::local::{LocalAgent, LocalOptions};
@@ -75,7 +75,7 @@ struct Reached {
     client: Client,
     info: AgentInfo,
     token: Option<String>,
-    believed: Believed,
+    believed: TlsTrust,
     local: Option<LocalAgent>,
 }
 
@@ -300,7 +300,7 @@ impl<'a> Fleet<'a> {
                 client,
                 info,
                 token: Some(local.token().to_string()),
-                believed: Believed::System,
+                believed: TlsTrust::System,
                 local: Some(local),
             })
         })

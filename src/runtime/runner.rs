@@ -5,11 +5,12 @@ behind the exit at which the last sample leaves don't run.
 
 use super::{RunnerError, emulation, memory};
 use crate::backend::{BackendId, CompileOptions, Compiled};
+use crate::data::Layout;
 use crate::engine::{Cancel, EngineError};
 use crate::model::{Dim, Graph, Shape, peak_bytes};
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide, leaves};
-use crate::protocol::message::{PartAnswer, Prepared};
+use crate::protocol::message::{PartAnswer, PartInfo};
 use crate::runtime::parts::PartSpec;
 use parking_lot::Mutex;
 use std::time::Instant;
@@ -71,7 +72,7 @@ impl Default for Means {
 /// A part, ready to run. `Send + Sync`; each run takes a [`Work`] of its own.
 pub struct Runner {
     stages: Vec<Stage>,
-    about: Prepared,
+    info: PartInfo,
     /// The plan's, one for each exit.
     thresholds: Vec<f64>,
     /// Of the first segment's input and the last one's output.
@@ -86,7 +87,7 @@ pub struct Runner {
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Runner({:?})", self.about)
+        write!(f, "Runner({:?})", self.info)
     }
 }
 
@@ -179,7 +180,7 @@ impl Runner {
             Output::Logits
         };
         Ok(Runner {
-            about: Prepared {
+            info: PartInfo {
                 network: spec.network,
                 segments: stages.len(),
                 exits: thresholds.len(),
@@ -218,9 +219,17 @@ impl Runner {
         self.any_batch
     }
 
+    /// `[c, h, w]` of the images it takes in this layout, if it takes images.
+    pub fn image(&self, layout: Layout) -> Option<[usize; 3]> {
+        match (layout, self.info.input.as_slice()) {
+            (Layout::Nchw, &[c, h, w]) | (Layout::Nhwc, &[h, w, c]) => Some([c, h, w]),
+            _ => None,
+        }
+    }
+
     /// What the part is.
-    pub fn about(&self) -> &Prepared {
-        &self.about
+    pub fn info(&self) -> &PartInfo {
+        &self.info
     }
 
     /// Elements of a sample of the input.
@@ -259,13 +268,13 @@ impl Runner {
         work: &mut Work,
         cancel: &Cancel,
     ) -> Result<(), RunnerError> {
-        let (exits, found) = (self.about.exits, rules.thresholds.len());
+        let (exits, found) = (self.info.exits, rules.thresholds.len());
         if exits != found {
             return Err(RunnerError::Thresholds { exits, found });
         }
         if batch.checked_mul(self.input_elements()) != Some(input.len()) || batch == 0 {
             return Err(RunnerError::Input {
-                expected: self.about.input.clone(),
+                expected: self.info.input.clone(),
                 batch,
                 found: input.len(),
             });
@@ -280,7 +289,7 @@ impl Runner {
         work.going_on = 0;
         work.kept_scores.clear();
         if work.keep_scores {
-            work.kept_scores.resize(batch * self.about.classes, 0.0);
+            work.kept_scores.resize(batch * self.info.classes, 0.0);
         }
         let mut number = 0;
         for (at, stage) in self.stages.iter().enumerate() {
@@ -297,7 +306,7 @@ impl Runner {
             std::mem::swap(&mut work.front, &mut work.back);
             let Some(exit) = &stage.exit else { continue };
             let start = Instant::now();
-            let classes = self.about.classes;
+            let classes = self.info.classes;
             grow(&mut work.scores, n * classes);
             let scores = &mut work.scores[..n * classes];
             let x = &work.front[..n * stage.output];
@@ -338,7 +347,7 @@ impl Runner {
             }
         }
         let size = self.stages.last().map_or(0, |s| s.output);
-        if self.about.ends_network {
+        if self.info.ends_network {
             for (row, &sample) in work.alive.iter().enumerate() {
                 let scores = &work.front[row * size..(row + 1) * size];
                 let decision = decide(scores, self.output, 1.0)?;

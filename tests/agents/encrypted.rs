@@ -6,7 +6,7 @@ use crate::serving::Agent;
 use edgelesspart::plan::{Compression, Element, Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{CloudTarget, Evaluate, JobRequest, JobResult, Mode};
-use edgelesspart::protocol::{Believed, Client, ClientError};
+use edgelesspart::protocol::{Client, ClientError, TlsTrust};
 use edgelesspart::run::local::{LocalAgent, LocalOptions};
 use std::path::Path;
 use std::process::Stdio;
@@ -58,13 +58,13 @@ impl Secured {
     fn target(&self) -> CloudTarget {
         CloudTarget {
             token: Some(self.token.clone()),
-            believed: Believed::Fingerprint(self.fingerprint.clone()),
+            believed: TlsTrust::Fingerprint(self.fingerprint.clone()),
             ..self.agent.target()
         }
     }
 
     async fn client(&self) -> Client {
-        let believed = Believed::Fingerprint(self.fingerprint.clone());
+        let believed = TlsTrust::Fingerprint(self.fingerprint.clone());
         let client = Client::connect_to(self.agent.url(), Some(&self.token), &believed);
         client.await.unwrap()
     }
@@ -79,16 +79,16 @@ async fn only_the_right_certificate_and_token_will_do() {
     // By fingerprint, in any case of its digits, and by authority.
     let upper = secured.fingerprint[7..].to_uppercase();
     for believed in [
-        Believed::Fingerprint(secured.fingerprint.clone()),
-        Believed::Fingerprint(format!("sha256:{upper}")),
-        Believed::Authorities(secured.certificate.clone()),
+        TlsTrust::Fingerprint(secured.fingerprint.clone()),
+        TlsTrust::Fingerprint(format!("sha256:{upper}")),
+        TlsTrust::Authorities(secured.certificate.clone()),
     ] {
         Client::connect_to(url, token, &believed).await.unwrap();
     }
     let other = format!("sha256:{}", "ab".repeat(32));
     for (believed, words) in [
-        (Believed::Fingerprint(other), "its certificate is another"),
-        (Believed::System, "certificate"),
+        (TlsTrust::Fingerprint(other), "its certificate is another"),
+        (TlsTrust::System, "certificate"),
     ] {
         let error = Client::connect_to(url, token, &believed).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
@@ -98,9 +98,9 @@ async fn only_the_right_certificate_and_token_will_do() {
     let folder = tempfile::tempdir().unwrap();
     init(folder.path());
     let pem = std::fs::read_to_string(folder.path().join("cert.pem")).unwrap();
-    let error = Client::connect_to(url, token, &Believed::Authorities(pem)).await;
+    let error = Client::connect_to(url, token, &TlsTrust::Authorities(pem)).await;
     assert!(matches!(error, Err(ClientError::Unreachable { .. })));
-    let believed = Believed::Fingerprint(secured.fingerprint.clone());
+    let believed = TlsTrust::Fingerprint(secured.fingerprint.clone());
     for token in [None, Some("guessed")] {
         let error = Client::connect_to(url, token, &believed).await;
         assert!(matches!(

@@ -7,7 +7,7 @@ use candle_onnx::onnx::{self, attribute_proto, tensor_proto, tensor_shape_proto,
 use edgelesspart::model::onnx::import_bytes;
 use edgelesspart::plan::Tier;
 use edgelesspart::protocol::message::{HeadToProfile, JobRequest, Refusal};
-use edgelesspart::protocol::{Believed, Client};
+use edgelesspart::protocol::{Client, TlsTrust};
 use edgelesspart::runtime::parts::{PartBundle, PartSpec, Segment};
 use prost::Message;
 use reqwest::StatusCode;
@@ -202,7 +202,7 @@ async fn a_small_file_that_asks_for_all_memory_is_refused() {
     }
     // As a part, through both doors.
     let part = client.put(bundle(&wide_values())).await.unwrap();
-    let http = http(&Believed::System);
+    let http = http(&TlsTrust::System);
     for request in [
         http.post(agent.path(&format!("/v1/parts/{part}"))),
         http.get(agent.path(&format!("/v2/models/{part}"))),

@@ -10,7 +10,7 @@ use edgelesspart::protocol::message::{
     CloudTarget, Evaluate, Evaluated, INFER_HEADER, InferReply, InferRequest, JobEvent, JobRequest,
     JobResult, Mode,
 };
-use edgelesspart::protocol::{Believed, Client, ClientError, wire};
+use edgelesspart::protocol::{Client, ClientError, TlsTrust, wire};
 use edgelesspart::run::Options;
 use edgelesspart::session::Session;
 use nix::sys::signal::Signal;
@@ -221,7 +221,7 @@ async fn told_twice_it_ends_at_once() {
         .await
         .unwrap();
     // One that only waits for its turn ends with the first signal.
-    let http = http(&Believed::System);
+    let http = http(&TlsTrust::System);
     let running = "edgelesspart_jobs{state=\"running\"} 1\n";
     loop {
         let metrics = http.get(agent.path("/metrics")).send().await.unwrap();
@@ -282,7 +282,7 @@ async fn sixty_four_at_once_and_some_who_stall_are_all_served() {
         stream.write_all(garbage).unwrap();
         stalled.push(stream);
     }
-    let http = http(&Believed::System);
+    let http = http(&TlsTrust::System);
     let url = agent.path(&format!("/v1/parts/{part}/infer"));
     let header = serde_json::to_string(&InferRequest {
         confidence: Confidence::MaxProbability,

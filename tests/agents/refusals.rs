@@ -7,7 +7,7 @@ use edgelesspart::predict::Confidence;
 use edgelesspart::protocol::message::{
     Evaluate, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
 };
-use edgelesspart::protocol::{Believed, Client, ClientError, wire};
+use edgelesspart::protocol::{Client, ClientError, TlsTrust, wire};
 use reqwest::{Body, Method, StatusCode};
 use rstest::rstest;
 use std::io::{Read, Write};
@@ -53,7 +53,7 @@ impl Served {
 
     async fn send(&self, sent: Sent) -> reqwest::Response {
         let url = self.agent.path(&format!("/v1/{}", sent.path));
-        let mut request = http(&Believed::System).request(sent.method, url);
+        let mut request = http(&TlsTrust::System).request(sent.method, url);
         if let Some(header) = sent.header {
             request = request.header(INFER_HEADER, header);
         }

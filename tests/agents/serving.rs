@@ -1,8 +1,8 @@
 //! Agents with arguments of their own, and a client that says what it is told to.
 
 use edgelesspart::protocol::message::CloudTarget;
-use edgelesspart::protocol::{Believed, tls};
-use edgelesspart::run::local::Ready;
+use edgelesspart::protocol::message::Ready;
+use edgelesspart::protocol::{TlsTrust, tls};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
@@ -111,9 +111,9 @@ impl Drop for Agent {
 }
 
 /// A client without manners of its own.
-pub fn http(believed: &Believed) -> reqwest::Client {
+pub fn http(believed: &TlsTrust) -> reqwest::Client {
     let tls = match believed {
-        Believed::System => tls::nobody().unwrap(),
+        TlsTrust::System => tls::no_trust().unwrap(),
         other => tls::client(other).unwrap(),
     };
     let builder = reqwest::Client::builder().no_proxy();

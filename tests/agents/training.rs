@@ -13,7 +13,7 @@ use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::onnx::import_bytes;
 use edgelesspart::protocol::message::{
-    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
+    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, LabelledSet, TrainHeads,
 };
 use edgelesspart::protocol::{Client, ClientError};
 use edgelesspart::train::{CacheLimits, Event, HeadSpec, Hyper, Samples, Task, train_heads};
@@ -68,7 +68,7 @@ impl School {
         TrainHeads {
             model: client.put(self.onnx.clone()).await.unwrap(),
             heads,
-            lessons: Lessons {
+            lessons: LabelledSet {
                 data: client.put(self.data.encode().unwrap()).await.unwrap(),
                 labels: client.put(labels).await.unwrap(),
             },

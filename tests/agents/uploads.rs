@@ -6,7 +6,7 @@ use crate::serving::{Agent, Between, http};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::Confidence;
 use edgelesspart::protocol::message::{Evaluate, JobRequest, Mode, Refusal};
-use edgelesspart::protocol::{Believed, Client, ClientError};
+use edgelesspart::protocol::{Client, ClientError, TlsTrust};
 use edgelesspart::runtime::parts::address;
 use pretty_assertions::assert_eq;
 use reqwest::{Response, StatusCode};
@@ -26,7 +26,7 @@ fn noise(length: usize) -> Vec<u8> {
 
 async fn send(agent: &Agent, address: &str, range: Option<&str>, body: Vec<u8>) -> Response {
     let path = agent.path(&format!("/v1/blobs/{address}"));
-    let mut request = http(&Believed::System).put(path).body(body);
+    let mut request = http(&TlsTrust::System).put(path).body(body);
     if let Some(range) = range {
         request = request.header("content-range", range);
     }
@@ -264,7 +264,7 @@ async fn a_client_that_sends_slowly_is_waited_for() {
         let piece = pieces.next()?;
         Some((Ok::<_, std::io::Error>(piece), pieces))
     });
-    let request = http(&Believed::System).put(agent.path(&format!("/v1/blobs/{}", address(&file))));
+    let request = http(&TlsTrust::System).put(agent.path(&format!("/v1/blobs/{}", address(&file))));
     let body = reqwest::Body::wrap_stream(slow);
     let slow = tokio::spawn(request.body(body).send());
     // Others are served meanwhile.

@@ -1,12 +1,12 @@
 /*! The cloud's part on an agent. */
 
-use super::clouds::Request;
+use super::request::Request;
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError};
 use crate::engine::Cancel;
 use crate::protocol::message::{
     AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode, PartAnswer,
-    Prepared,
+    PartInfo,
 };
 use hyper::Method;
 use hyper::body::Bytes;
@@ -47,7 +47,7 @@ impl Cloud {
     ) -> Result<Cloud, JobError> {
         let mut offload = Offload::new(cloud, run.link, cancel)?;
         let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
-        let prepared: Prepared = offload.ask(Method::POST, &format!("/v1/parts/{part}"))?;
+        let prepared: PartInfo = offload.ask(Method::POST, &format!("/v1/parts/{part}"))?;
         if !prepared.ends_network {
             let what = "the part for the cloud doesn't end the network".to_string();
             return Err(JobError::Failed(what));

@@ -8,41 +8,33 @@ less with every sample that went elsewhere. Among equals the one that has waited
 */
 
 use super::cloud::{Answered, Cloud};
-use super::sides::Edge;
+use super::local_part::LocalPart;
 use super::v2::V2;
 use crate::agent::error::JobError;
 use crate::agent::jobs::Job;
 use crate::agent::offload::OffloadError;
 use crate::protocol::message::{CloudShare, CloudTarget, Evaluate, JobEvent};
-use hyper::body::Bytes;
-use hyper::header::HeaderMap;
 use std::time::{Duration, Instant};
 
 /// How long a cloud that failed is passed over; twice as long after each further failure.
 const FIRST_BREAK: Duration = Duration::from_secs(1);
 const LONGEST_BREAK: Duration = Duration::from_secs(30);
 /// What a look at a cloud that failed may take, between two samples.
-const LOOK: Duration = Duration::from_millis(500);
+const RECHECK: Duration = Duration::from_millis(500);
 
-/// What is sent for one sample.
-pub(super) struct Request {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
-enum Speaks {
+enum CloudProtocol {
     Agent(Cloud),
     V2(V2),
 }
 
-impl Speaks {
+impl CloudProtocol {
     fn open(
         target: &CloudTarget,
         part: &str,
-        edge: &mut Edge,
+        edge: &mut LocalPart,
         run: &Evaluate,
         job: &Job,
-    ) -> Result<Speaks, JobError> {
+    ) -> Result<CloudProtocol, JobError> {
         let sends = edge.sends();
         Ok(match &target.v2 {
             Some(model) => {
@@ -50,46 +42,46 @@ impl Speaks {
                 let mut v2 = V2::open(target, model, exits, run, &job.cancel)?;
                 v2.fits(&sends)?;
                 edge.preprocess();
-                Speaks::V2(v2)
+                CloudProtocol::V2(v2)
             }
             None => {
                 let cloud = Cloud::open(target, part, edge.exits(), run, &job.cancel)?;
                 cloud.fits(&sends)?;
-                Speaks::Agent(cloud)
+                CloudProtocol::Agent(cloud)
             }
         })
     }
 
     fn ready(&mut self) -> Result<(), OffloadError> {
         match self {
-            Speaks::Agent(cloud) => cloud.ready(LOOK),
-            Speaks::V2(v2) => v2.ready(LOOK),
+            CloudProtocol::Agent(cloud) => cloud.ready(RECHECK),
+            CloudProtocol::V2(v2) => v2.ready(RECHECK),
         }
     }
 }
 
-/// Whose turn it is; pure, so that it can be tested.
+/// How busy a cloud is believed to be; pure, so that it can be tested.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Turn {
+struct Load {
     /// Requests it is believed to have.
-    load: u32,
+    requests: u32,
     /// When it was last asked, counted in samples.
     asked: u64,
     closed: bool,
 }
 
 /// The open one with the least to do, the one not asked for the longest among equals.
-fn next(turns: impl Iterator<Item = Turn>) -> Option<usize> {
-    let open = turns.enumerate().filter(|(_, t)| !t.closed);
-    open.min_by_key(|(_, t)| (t.load, t.asked))
+fn next(loads: impl Iterator<Item = Load>) -> Option<usize> {
+    let open = loads.enumerate().filter(|(_, t)| !t.closed);
+    open.min_by_key(|(_, t)| (t.requests, t.asked))
         .map(|(at, _)| at)
 }
 
 struct Target<'a> {
     target: &'a CloudTarget,
-    speaks: Option<Speaks>,
+    protocol: Option<CloudProtocol>,
     share: CloudShare,
-    turn: Turn,
+    load: Load,
     /// When a closed one is looked at again, and how long it is left alone after that.
     again: Instant,
     pause: Duration,
@@ -97,7 +89,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn close(&mut self) {
-        self.turn.closed = true;
+        self.load.closed = true;
         self.again = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_BREAK);
     }
@@ -118,7 +110,7 @@ pub(super) struct Clouds<'a> {
 }
 
 /// A sample that was answered for.
-pub(super) struct Sent {
+pub(super) struct Offloaded {
     pub(super) answered: Answered,
     pub(super) encode_ms: f32,
     pub(super) bytes: usize,
@@ -126,7 +118,7 @@ pub(super) struct Sent {
 }
 
 /// A sample that was not: why, and how long that took.
-pub(super) struct Unsent {
+pub(super) struct OffloadFailure {
     pub(super) error: JobError,
     pub(super) encode_ms: f32,
     pub(super) bytes: usize,
@@ -138,7 +130,7 @@ impl<'a> Clouds<'a> {
     pub(super) fn open(
         targets: &'a [CloudTarget],
         part: &'a str,
-        edge: &mut Edge,
+        edge: &mut LocalPart,
         run: &'a Evaluate,
         job: &'a Job,
     ) -> Result<Clouds<'a>, JobError> {
@@ -158,24 +150,24 @@ impl<'a> Clouds<'a> {
         };
         let mut first_error = None;
         for target in targets {
-            let opened = Speaks::open(target, part, edge, run, job);
-            if let Ok(Speaks::Agent(cloud)) = &opened {
+            let opened = CloudProtocol::open(target, part, edge, run, job);
+            if let Ok(CloudProtocol::Agent(cloud)) = &opened {
                 clouds.exits = cloud.exits;
                 clouds.emulated |= cloud.emulated;
             }
             let mut target = Target {
                 target,
-                speaks: None,
+                protocol: None,
                 share: CloudShare {
                     url: target.url.clone(),
                     ..CloudShare::default()
                 },
-                turn: Turn::default(),
+                load: Load::default(),
                 again: Instant::now(),
                 pause: FIRST_BREAK,
             };
             match opened {
-                Ok(speaks) => target.speaks = Some(speaks),
+                Ok(protocol) => target.protocol = Some(protocol),
                 Err(JobError::Cancelled) => return Err(JobError::Cancelled),
                 Err(error) => {
                     target.close();
@@ -188,7 +180,7 @@ impl<'a> Clouds<'a> {
             }
             clouds.targets.push(target);
         }
-        let any = clouds.targets.iter().any(|t| t.speaks.is_some());
+        let any = clouds.targets.iter().any(|t| t.protocol.is_some());
         match (any, first_error) {
             (true, _) => Ok(clouds),
             (false, Some(error)) => Err(error),
@@ -202,24 +194,24 @@ impl<'a> Clouds<'a> {
 
     /// Whether none would be asked now.
     pub(super) fn closed(&self) -> bool {
-        self.targets.iter().all(|t| t.turn.closed)
+        self.targets.iter().all(|t| t.load.closed)
     }
 
     /// Looks at those that failed, if their time has come. Between samples: no clock runs.
-    pub(super) fn look(&mut self, edge: &mut Edge) -> Result<(), JobError> {
+    pub(super) fn look(&mut self, edge: &mut LocalPart) -> Result<(), JobError> {
         for at in 0..self.targets.len() {
             let target = &mut self.targets[at];
-            if !target.turn.closed || target.again > Instant::now() {
+            if !target.load.closed || target.again > Instant::now() {
                 continue;
             }
-            let found = match &mut target.speaks {
-                Some(speaks) => speaks.ready().map_err(JobError::from),
-                None => Speaks::open(target.target, self.part, edge, self.run, self.job)
-                    .map(|speaks| target.speaks = Some(speaks)),
+            let found = match &mut target.protocol {
+                Some(protocol) => protocol.ready().map_err(JobError::from),
+                None => CloudProtocol::open(target.target, self.part, edge, self.run, self.job)
+                    .map(|protocol| target.protocol = Some(protocol)),
             };
             match found {
                 Ok(()) => {
-                    target.turn.closed = false;
+                    target.load.closed = false;
                     target.pause = FIRST_BREAK;
                     let text = format!("the cloud at {} answers again", target.share.url);
                     self.say(text);
@@ -234,50 +226,50 @@ impl<'a> Clouds<'a> {
     /// Sends the edge's sample to one of them, and to the next where that one fails.
     pub(super) fn infer(
         &mut self,
-        edge: &Edge,
+        edge: &LocalPart,
         stretch: &dyn Fn(Instant) -> Duration,
-    ) -> Result<Sent, Unsent> {
+    ) -> Result<Offloaded, OffloadFailure> {
         self.samples += 1;
         let (mut encode_ms, mut bytes) = (0.0, 0);
         let start = Instant::now();
         let mut last: Option<OffloadError> = None;
         let mut first_sent = None;
-        let unsent = |error: JobError, encode_ms, bytes| Unsent {
+        let failure = |error: JobError, encode_ms, bytes| OffloadFailure {
             error,
             encode_ms,
             bytes,
             took: start.elapsed(),
         };
-        while let Some(at) = next(self.targets.iter().map(|t| t.turn)) {
+        while let Some(at) = next(self.targets.iter().map(|t| t.load)) {
             for other in &mut self.targets {
-                other.turn.load = other.turn.load.saturating_sub(1);
+                other.load.requests = other.load.requests.saturating_sub(1);
             }
             let target = &mut self.targets[at];
-            target.turn.asked = self.samples;
-            let Some(speaks) = &mut target.speaks else {
+            target.load.asked = self.samples;
+            let Some(protocol) = &mut target.protocol else {
                 target.close();
                 continue;
             };
             let encoding = Instant::now();
-            let request = match speaks {
-                Speaks::Agent(cloud) => edge.body().map(|body| cloud.request(body)),
-                Speaks::V2(v2) => {
+            let request = match protocol {
+                CloudProtocol::Agent(cloud) => edge.body().map(|body| cloud.request(body)),
+                CloudProtocol::V2(v2) => {
                     let shape = [&[1], edge.sends().as_slice()].concat();
                     v2.request(&shape, edge.tensor())
                 }
             };
             let request = match request {
                 Ok(request) => request,
-                Err(error) => return Err(unsent(error, encode_ms, bytes)),
+                Err(error) => return Err(failure(error, encode_ms, bytes)),
             };
             encode_ms = stretch(encoding).as_secs_f64() as f32 * 1e3;
             bytes = request.body.len();
             let sent = Instant::now();
             let spent = sent - *first_sent.get_or_insert(sent);
             let left = self.deadline.map(|d| d.saturating_sub(spent));
-            let answered = match speaks {
-                Speaks::Agent(cloud) => cloud.infer(&request, left),
-                Speaks::V2(v2) => v2.infer(&request, left).map(|answer| Answered {
+            let answered = match protocol {
+                CloudProtocol::Agent(cloud) => cloud.infer(&request, left),
+                CloudProtocol::V2(v2) => v2.infer(&request, left).map(|answer| Answered {
                     answer,
                     cloud_ms: 0.0,
                     outstanding: 0,
@@ -286,8 +278,8 @@ impl<'a> Clouds<'a> {
             let error = match answered {
                 Ok(answered) => {
                     target.share.answered += 1;
-                    target.turn.load = answered.outstanding;
-                    return Ok(Sent {
+                    target.load.requests = answered.outstanding;
+                    return Ok(Offloaded {
                         answered,
                         encode_ms,
                         bytes,
@@ -297,7 +289,7 @@ impl<'a> Clouds<'a> {
                 Err(error) => error,
             };
             if error == OffloadError::Cancelled {
-                return Err(unsent(JobError::Cancelled, encode_ms, bytes));
+                return Err(failure(JobError::Cancelled, encode_ms, bytes));
             }
             target.share.failed += 1;
             let away = match &error {
@@ -307,7 +299,7 @@ impl<'a> Clouds<'a> {
             };
             if !away {
                 // What one refuses the others would, and what is late has no time left for them.
-                return Err(unsent(error.into(), encode_ms, bytes));
+                return Err(failure(error.into(), encode_ms, bytes));
             }
             target.close();
             if !self.closed() {
@@ -319,14 +311,14 @@ impl<'a> Clouds<'a> {
             Some(error) => error.into(),
             None => JobError::Failed("no cloud answers".to_string()),
         };
-        Err(unsent(error, encode_ms, bytes))
+        Err(failure(error, encode_ms, bytes))
     }
 
     /// Lets the peaks of resident memory count from now.
     pub(super) fn reset_memory(&mut self) {
         for target in &mut self.targets {
-            if let Some(Speaks::Agent(cloud)) = &mut target.speaks
-                && !target.turn.closed
+            if let Some(CloudProtocol::Agent(cloud)) = &mut target.protocol
+                && !target.load.closed
             {
                 // One that doesn't answer shows with the first sample.
                 let _ = cloud.reset_memory();
@@ -336,9 +328,9 @@ impl<'a> Clouds<'a> {
 
     /// The largest peak of resident memory; 0 where none tells.
     pub(super) fn resident_bytes(&mut self) -> usize {
-        let open = self.targets.iter_mut().filter(|t| !t.turn.closed);
-        let told = open.filter_map(|t| match &mut t.speaks {
-            Some(Speaks::Agent(cloud)) => Some(cloud.resident_bytes()),
+        let open = self.targets.iter_mut().filter(|t| !t.load.closed);
+        let told = open.filter_map(|t| match &mut t.protocol {
+            Some(CloudProtocol::Agent(cloud)) => Some(cloud.resident_bytes()),
             _ => None,
         });
         told.max().unwrap_or(0)
@@ -355,20 +347,20 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn turn(load: u32, asked: u64, closed: bool) -> Turn {
-        Turn {
-            load,
+    fn load(requests: u32, asked: u64, closed: bool) -> Load {
+        Load {
+            requests,
             asked,
             closed,
         }
     }
 
     #[rstest]
-    #[case(&[turn(2, 1, false), turn(0, 5, false)], Some(1))]
-    #[case(&[turn(1, 7, false), turn(1, 5, false)], Some(1))]
-    #[case(&[turn(0, 0, true), turn(9, 5, false)], Some(1))]
-    #[case(&[turn(0, 0, true), turn(0, 0, true)], None)]
-    fn the_least_busy_is_next(#[case] turns: &[Turn], #[case] chosen: Option<usize>) {
-        assert_eq!(next(turns.iter().copied()), chosen);
+    #[case(&[load(2, 1, false), load(0, 5, false)], Some(1))]
+    #[case(&[load(1, 7, false), load(1, 5, false)], Some(1))]
+    #[case(&[load(0, 0, true), load(9, 5, false)], Some(1))]
+    #[case(&[load(0, 0, true), load(0, 0, true)], None)]
+    fn the_least_busy_is_next(#[case] loads: &[Load], #[case] chosen: Option<usize>) {
+        assert_eq!(next(loads.iter().copied()), chosen);
     }
 }

@@ -1,6 +1,6 @@
 /*! The cloud's part on a server of the Open Inference Protocol, whichever it is. */
 
-use super::clouds::Request;
+use super::request::Request;
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError, Reply};
 use crate::engine::Cancel;

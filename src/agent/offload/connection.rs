@@ -1,6 +1,6 @@
 /*! Making a connection, and a request on it, with an eye on the clock and on the cancel token. */
 
-use super::{OffloadError, Reply};
+use super::exchange::{OffloadError, Reply};
 use crate::agent::paced::Paced;
 use crate::engine::Cancel;
 use crate::plan::Link;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest time between two looks at the cancel token.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What making a connection and using it share.
 pub(super) struct Connection<'a> {
@@ -64,7 +64,7 @@ impl Connection<'_> {
                     ms: self.deadline.map_or(0.0, |d| d.as_secs_f64() * 1e3),
                 });
             }
-            let look = left.map_or(LOOK, |l| l.min(LOOK));
+            let look = left.map_or(POLL_INTERVAL, |l| l.min(POLL_INTERVAL));
             if let Ok(output) = timeout(look, &mut future).await {
                 return Ok(output);
             }

@@ -8,8 +8,8 @@ is here, and the one before is told so with the next bytes it sends.
 */
 
 use super::{Index, Kept, Store, address_of, is_address};
+use crate::agent::body::next;
 use crate::agent::error::Refused;
-use crate::agent::routes::next;
 use crate::protocol::message::Upload;
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;

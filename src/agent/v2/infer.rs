@@ -1,11 +1,10 @@
 /*! One request for inference of the protocol, from its bytes to those of its answer. */
 
-use super::stats::Steps;
-use super::{Named, VERSION, find};
-use crate::agent::compress::{pack, unpack};
+use super::models::{Named, find};
+use crate::agent::body::{blocking, whole};
 use crate::agent::error::Refused;
-use crate::agent::routes::{blocking, whole};
-use crate::agent::server::Agent;
+use crate::agent::state::Agent;
+use crate::agent::stats::{MODEL_VERSION, Steps};
 use crate::engine::Cancel;
 use crate::predict::Confidence;
 use crate::protocol::v2::{
@@ -27,7 +26,7 @@ pub(super) const SAMPLES: usize = 256;
 
 /// Whether samples leave in this part, rather than going through.
 pub(super) fn leaves(runner: &Runner) -> bool {
-    runner.about().ends_network
+    runner.info().ends_network
 }
 
 /// A request, read.
@@ -43,6 +42,12 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
+        return Err(Refused::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("the encoding {encoding:?} isn't spoken here; use gzip, deflate or none"),
+        ));
+    }
     let body = whole(body, agent.max_body).await?;
     let runner = find(&agent, &named).await?;
     let start = Instant::now();
@@ -63,8 +68,8 @@ async fn answer(
 ) -> Result<Response, Refused> {
     let start = Instant::now();
     let question = {
-        let (runner, headers, max) = (runner.clone(), headers.clone(), agent.max_body);
-        blocking(move || read(&runner, &headers, body, max)).await?
+        let runner = runner.clone();
+        blocking(move || read(&runner, &headers, &body)).await?
     };
     let input = start.elapsed();
     let start = Instant::now();
@@ -84,7 +89,7 @@ async fn answer(
         drop(turn);
         let infer = start.elapsed();
         let start = Instant::now();
-        let response = write(&name, &question, outputs, &headers)?;
+        let response = write(&name, &question, outputs)?;
         let steps = Steps {
             samples: question.tensor.shape[0],
             infer,
@@ -98,16 +103,10 @@ async fn answer(
     .await
 }
 
-fn read(
-    runner: &Runner,
-    headers: &HeaderMap,
-    body: Bytes,
-    max: usize,
-) -> Result<Question, Refused> {
-    let body = unpack(headers, body, max)?;
+fn read(runner: &Runner, headers: &HeaderMap, body: &[u8]) -> Result<Question, Refused> {
     let length = headers.get(HEADER_LENGTH);
     let length = length.map(|v| v.to_str().unwrap_or("?"));
-    let (mut request, rest) = json::<InferRequest>(&body, length).map_err(Refused::bad)?;
+    let (mut request, rest) = json::<InferRequest>(body, length).map_err(Refused::bad)?;
     let heads = std::mem::take(&mut request.inputs);
     let most = runner.input_elements().saturating_mul(SAMPLES);
     let mut inputs = tensors(heads, rest, most).map_err(Refused::bad)?;
@@ -126,7 +125,7 @@ fn read(
     if tensor.datatype != Datatype::F32 {
         return Err(Refused::bad(format!("`{takes}` is of the datatype FP32")));
     }
-    let sample = &runner.about().input;
+    let sample = &runner.info().input;
     let batch = if runner.any_batch() {
         1..=SAMPLES
     } else {
@@ -162,7 +161,7 @@ fn read(
 /// The model's outputs, in order.
 fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Refused> {
     let samples = input.shape[0];
-    let never = vec![f64::INFINITY; runner.about().exits];
+    let never = vec![f64::INFINITY; runner.info().exits];
     let rules = Rules {
         confidence: Confidence::MaxProbability,
         thresholds: match leaves(runner) {
@@ -190,7 +189,7 @@ fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Re
     let outputs = if leaves(runner) {
         let said = || work.verdicts.iter().filter_map(|v| v.latest);
         said().for_each(|a| agent.metrics.exit(a.exit));
-        let shape = vec![samples, runner.about().classes];
+        let shape = vec![samples, runner.info().classes];
         vec![
             tensor(
                 output,
@@ -220,12 +219,7 @@ fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Re
     Ok(outputs)
 }
 
-fn write(
-    model: &str,
-    question: &Question,
-    outputs: Vec<Tensor>,
-    headers: &HeaderMap,
-) -> Result<Response, Refused> {
+fn write(model: &str, question: &Question, outputs: Vec<Tensor>) -> Result<Response, Refused> {
     let request = &question.request;
     let all_binary = request
         .parameters
@@ -257,7 +251,7 @@ fn write(
     }
     let response = InferResponse {
         model_name: model.to_string(),
-        model_version: Some(VERSION.to_string()),
+        model_version: Some(MODEL_VERSION.to_string()),
         id: request.id.clone(),
         outputs: heads,
     };
@@ -265,7 +259,6 @@ fn write(
     let mut body = serde_json::to_vec(&response).map_err(Refused::internal)?;
     let length = (!binary.is_empty()).then_some(body.len());
     body.extend(binary);
-    let (body, encoding) = pack(headers, body);
     let mut response = Response::new(Body::from(body));
     let out = response.headers_mut();
     let kind = match length {
@@ -276,8 +269,5 @@ fn write(
         None => "application/json",
     };
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Some(encoding) = encoding {
-        out.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
     Ok(response)
 }

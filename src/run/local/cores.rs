@@ -26,23 +26,6 @@ pub(super) fn usable(wanted: &[usize], available: &[usize]) -> (Vec<usize>, Vec<
     (cores, vec![note])
 }
 
-/// Cores this process may use; none where the system doesn't say.
-#[cfg(target_os = "linux")]
-pub fn available() -> Vec<usize> {
-    use nix::sched::{CpuSet, sched_getaffinity};
-    let Ok(set) = sched_getaffinity(nix::unistd::Pid::from_raw(0)) else {
-        return Vec::new();
-    };
-    let has = |&core: &usize| set.is_set(core).unwrap_or(false);
-    (0..CpuSet::count()).filter(has).collect()
-}
-
-/// Cores this process may use; none where the system doesn't say.
-#[cfg(not(target_os = "linux"))]
-pub fn available() -> Vec<usize> {
-    Vec::new()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

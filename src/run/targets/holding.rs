@@ -61,7 +61,7 @@ impl<'a> Holding<'a> {
         self.told = asked.then(Instant::now);
         for (client, job) in jobs {
             // One that is over has nothing to hold; one that can't be reached is asked again.
-            let _ = tokio::time::timeout(LAST_WORDS, client.hold(job, asked)).await;
+            let _ = tokio::time::timeout(LAST_WORDS, client.pause(job, asked)).await;
         }
     }
 

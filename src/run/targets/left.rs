@@ -6,9 +6,10 @@ them. No token stands there: each of these targets keeps its own, in its own fol
 
 use crate::plan::Tier;
 use crate::protocol::message::JobRequest;
+use crate::protocol::message::Ready;
 use crate::protocol::tls;
 use crate::run::RunError;
-use crate::run::local::{LocalAgent, LocalOptions, Ready};
+use crate::run::local::{LocalAgent, LocalOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

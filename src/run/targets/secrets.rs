@@ -1,6 +1,6 @@
 /*! What must stay between this machine and its targets, and whom they are believed to be. */
 
-use crate::protocol::Believed;
+use crate::protocol::TlsTrust;
 use crate::run::RunError;
 use crate::session::{Token, Trust};
 use std::net::IpAddr;
@@ -19,13 +19,13 @@ pub(super) fn is_private(url: &str) -> bool {
     loopback || host == "localhost"
 }
 
-pub(super) fn believed(trust: &Trust) -> Result<Believed, RunError> {
+pub(super) fn believed(trust: &Trust) -> Result<TlsTrust, RunError> {
     Ok(match trust {
-        Trust::System => Believed::System,
-        Trust::Fingerprint(print) => Believed::Fingerprint(print.clone()),
+        Trust::System => TlsTrust::System,
+        Trust::Fingerprint(print) => TlsTrust::Fingerprint(print.clone()),
         Trust::Ca(file) => {
             let read = std::fs::read_to_string(file);
-            Believed::Authorities(read.map_err(|source| RunError::Io {
+            TlsTrust::Authorities(read.map_err(|source| RunError::Io {
                 file: file.clone(),
                 source,
             })?)

@@ -8,7 +8,7 @@ use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
 use crate::plan::Tier;
 use crate::protocol::message::{
-    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, Lessons, TrainHeads,
+    DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, LabelledSet, TrainHeads,
 };
 use crate::run::keep::Teller;
 use crate::run::{Network, RunError};
@@ -90,7 +90,7 @@ impl Fleet<'_> {
         (on, index): (Tier, usize),
         data: &LoadedData,
         set: Set,
-    ) -> Result<Lessons, RunError> {
+    ) -> Result<LabelledSet, RunError> {
         let samples = data.len(set);
         let pixels = (0..samples).flat_map(|i| data.pixels(set, i));
         let images = DataSet {
@@ -100,7 +100,7 @@ impl Fleet<'_> {
         };
         let labels = data.labels(set).iter();
         let labels: Vec<u8> = labels.flat_map(|l| l.to_le_bytes()).collect();
-        Ok(Lessons {
+        Ok(LabelledSet {
             data: self.put(teller, on, index, &images.encode()?)?,
             labels: self.put(teller, on, index, &labels)?,
         })

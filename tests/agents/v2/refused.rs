@@ -126,7 +126,7 @@ fn bomb() -> Sent {
     StatusCode::UNSUPPORTED_MEDIA_TYPE,
     "br"
 )]
-#[case::no_gzip(|s: &Served| under("content-encoding", "gzip", s), BAD, "unpacked")]
+#[case::no_gzip(|s: &Served| under("content-encoding", "gzip", s), BAD, "read to its end")]
 #[case::a_bomb(|_: &Served| bomb(), LARGE, "4000000")]
 #[case::over_the_limit(|_: &Served| Sent(vec![], vec![b' '; 5_000_000]), LARGE, "4000000")]
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +188,6 @@ async fn metrics(served: &Served) -> String {
     let url = served.agent.path("/metrics");
     let response = served.http.get(url).send().await.unwrap();
     let kind = response.headers()["content-type"].to_str().unwrap();
-    assert!(kind.starts_with("text/plain"), "{kind}");
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
     response.text().await.unwrap()
 }

@@ -1,26 +1,16 @@
-/*! What an agent says of itself and of the machine it runs on. */
+/*! What an agent says of itself. */
 
-use super::server::Agent;
-use crate::device::machine::Machine;
+use super::state::Agent;
 use crate::device::memory::resident;
 use crate::protocol::message::AgentInfo;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
-/// The machine in words, and its clock; what it doesn't tell is left out.
-pub(super) fn machine() -> (String, Option<f64>) {
-    match Machine::read(Path::new("/")) {
-        Ok(machine) => (machine.to_string(), machine.ghz()),
-        Err(_) => (std::env::consts::ARCH.to_string(), None),
-    }
-}
-
-/// Peak resident memory of this process since it last was reset; 0 where the system doesn't tell.
+/// Peak resident bytes of this process since the peak was last reset; 0 where the system doesn't tell.
 pub(super) fn peak_resident() -> usize {
     resident().map_or(0, |r| r.peak_bytes)
 }
 
-/// All of it.
+/// The answer to `/v1/info`.
 pub(super) fn info(agent: &Agent) -> AgentInfo {
     AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_string(),

@@ -6,7 +6,7 @@ workbench calls. A slowed-down agent trains as fast as it can: only what is meas
 use super::error::JobError;
 use super::jobs::Job;
 use super::samples::Samples;
-use super::server::Agent;
+use super::state::Agent;
 use crate::data::Preprocessing;
 use crate::engine::EngineError;
 use crate::exits::Dropout;
@@ -15,7 +15,7 @@ use crate::model::fuse::fused;
 use crate::protocol::message;
 use crate::protocol::message::{Epoch, JobEvent, Progress, TrainHeads, Trained};
 use crate::train::{self, CacheLimits, HeadSpec, Task, TrainError, train_heads};
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Memory for cached features; more goes to the disk.
@@ -32,7 +32,7 @@ impl From<TrainError> for JobError {
 }
 
 /// Images and labels as they were sent.
-struct Lessons<'a> {
+struct LabelledImages<'a> {
     samples: Samples,
     labels: Vec<u16>,
     preprocessing: &'a Preprocessing,
@@ -40,12 +40,12 @@ struct Lessons<'a> {
     failed: Mutex<Option<JobError>>,
 }
 
-impl<'a> Lessons<'a> {
+impl<'a> LabelledImages<'a> {
     fn open(
         agent: &Agent,
-        of: &message::Lessons,
+        of: &message::LabelledSet,
         preprocessing: &'a Preprocessing,
-    ) -> Result<Lessons<'a>, JobError> {
+    ) -> Result<LabelledImages<'a>, JobError> {
         let samples = Samples::open(agent.store.checked(&of.data)?)?;
         let labels = agent.store.read(&of.labels)?;
         let (pairs, rest) = labels.as_chunks::<2>();
@@ -55,7 +55,7 @@ impl<'a> Lessons<'a> {
             let what = format!("{found} bytes of labels for {count} images, two each are needed");
             return Err(JobError::Failed(what));
         }
-        let lessons = Lessons {
+        let lessons = LabelledImages {
             samples,
             labels: pairs.iter().map(|b| u16::from_le_bytes(*b)).collect(),
             preprocessing,
@@ -79,7 +79,7 @@ impl<'a> Lessons<'a> {
     }
 }
 
-impl train::Samples for Lessons<'_> {
+impl train::Samples for LabelledImages<'_> {
     fn len(&self) -> usize {
         self.samples.count()
     }
@@ -92,7 +92,7 @@ impl train::Samples for Lessons<'_> {
         if let Err(error) = self.image(index, out) {
             // Numbers that are none make a loss that is none, which ends the training.
             out.fill(f32::NAN);
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failed = self.failed.lock();
             failed.get_or_insert(error);
         }
     }
@@ -106,7 +106,7 @@ impl train::Samples for Lessons<'_> {
 pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Trained, JobError> {
     let start = Instant::now();
     let backbone = fused(agent.store.graph(&request.model, "network")?);
-    let open = |of| Lessons::open(agent, of, &request.preprocessing);
+    let open = |of| LabelledImages::open(agent, of, &request.preprocessing);
     let lessons = open(&request.lessons)?;
     let judge = request.judge.as_ref().map(open).transpose()?;
     let mut graphs = Vec::new();
@@ -143,14 +143,16 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         kept: None,
     };
     let mut curve = Vec::new();
-    let mut teller = Teller { job, told: None };
+    let mut reporter = Reporter {
+        job,
+        reported: None,
+    };
     let trained = train_heads(&backbone, &specs, &task, &limits, &mut |event| {
-        curve.extend(teller.tell(event));
+        curve.extend(reporter.report(event));
     });
     // Why the numbers were none is told rather than that they were.
     for lessons in judge.into_iter().chain([lessons]) {
-        let failed = lessons.failed.into_inner();
-        if let Some(error) = failed.unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = lessons.failed.into_inner() {
             return Err(error);
         }
     }
@@ -165,19 +167,19 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
 }
 
 /// Tells a training's events to a job's followers.
-struct Teller<'a> {
+struct Reporter<'a> {
     job: &'a Job,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
-impl Teller<'_> {
+impl Reporter<'_> {
     /// Gives the epoch that is over, if one is.
-    fn tell(&mut self, event: train::Event) -> Option<Epoch> {
+    fn report(&mut self, event: train::Event) -> Option<Epoch> {
         match event {
             train::Event::Features { done, total } => {
-                let due = self.told.is_none_or(|at| at.elapsed() >= REPORT);
+                let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT);
                 if due || done == total {
-                    self.told = Some(Instant::now());
+                    self.reported = Some(Instant::now());
                     self.progress(done, total, "images through the network");
                 }
             }

@@ -1,21 +1,23 @@
 /*! What was inferred under each model's name, and how long its steps took: the statistics extension. */
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Models that are counted; beyond that, names of parts long gone make room.
 const MODELS: usize = 256;
+/// The one version of every model.
+pub(super) const MODEL_VERSION: &str = "1";
 
 /// Durations of one request's steps.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::agent) struct Steps {
-    pub(in crate::agent) samples: usize,
-    pub(in crate::agent) queue: Duration,
-    pub(in crate::agent) input: Duration,
-    pub(in crate::agent) infer: Duration,
-    pub(in crate::agent) output: Duration,
+pub(super) struct Steps {
+    pub(super) samples: usize,
+    pub(super) queue: Duration,
+    pub(super) input: Duration,
+    pub(super) infer: Duration,
+    pub(super) output: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,11 +51,11 @@ struct Model {
 
 /// The statistics of all models.
 #[derive(Debug, Default)]
-pub(in crate::agent) struct Stats(Mutex<HashMap<String, Model>>);
+pub(super) struct Stats(Mutex<HashMap<String, Model>>);
 
 impl Stats {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Model>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Model)) {
@@ -71,7 +73,7 @@ impl Stats {
     }
 
     /// A request that was answered.
-    pub(in crate::agent) fn answered(&self, name: &str, steps: Steps) {
+    pub(super) fn answered(&self, name: &str, steps: Steps) {
         self.change(name, |model| {
             model.samples += steps.samples as u64;
             let Steps {
@@ -90,16 +92,16 @@ impl Stats {
     }
 
     /// One that was refused.
-    pub(in crate::agent) fn refused(&self, name: &str, took: Duration) {
+    pub(super) fn refused(&self, name: &str, took: Duration) {
         self.change(name, |model| model.fail.add(took));
     }
 
     /// What is known of a model, as the extension says it.
-    pub(in crate::agent) fn of(&self, name: &str) -> Value {
+    pub(super) fn of(&self, name: &str) -> Value {
         let model = self.lock().get(name).copied().unwrap_or_default();
         json!({
             "name": name,
-            "version": super::VERSION,
+            "version": MODEL_VERSION,
             "last_inference": model.last_ms,
             "inference_count": model.samples,
             "execution_count": model.success.count,

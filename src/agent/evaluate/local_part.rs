@@ -1,9 +1,8 @@
 /*! The edge's side of a run: its part, and the sample that is being run. */
 
 use crate::agent::error::JobError;
-use crate::agent::infer::image;
 use crate::agent::samples::Samples;
-use crate::agent::server::Agent;
+use crate::agent::state::Agent;
 use crate::data::Layout;
 use crate::engine::Cancel;
 use crate::protocol::message::{Evaluate, Mode};
@@ -13,7 +12,7 @@ use hyper::body::Bytes;
 use std::sync::Arc;
 
 /// The edge's part (none in a cloud-only run), and the sample that is being run.
-pub(super) struct Edge<'a> {
+pub(super) struct LocalPart<'a> {
     samples: Samples,
     run: &'a Evaluate,
     part: Option<(Arc<Runner>, Work, Vec<f32>)>,
@@ -23,8 +22,8 @@ pub(super) struct Edge<'a> {
     plain: Option<Vec<f32>>,
 }
 
-impl<'a> Edge<'a> {
-    pub(super) fn open(agent: &Agent, run: &'a Evaluate) -> Result<Edge<'a>, JobError> {
+impl<'a> LocalPart<'a> {
+    pub(super) fn open(agent: &Agent, run: &'a Evaluate) -> Result<LocalPart<'a>, JobError> {
         let samples = Samples::open(agent.store.checked(&run.data)?)?;
         let count = samples.count();
         if let Some(wrong) = run.samples.iter().find(|&&s| s as usize >= count) {
@@ -38,7 +37,7 @@ impl<'a> Edge<'a> {
             Mode::CloudOnly { .. } => None,
             Mode::EdgeOnly { part } | Mode::Distributed { part, .. } => {
                 let runner = agent.parts.prepare(part, &agent.store)?;
-                let about = runner.about();
+                let about = runner.info();
                 let distributed = matches!(run.mode, Mode::Distributed { .. });
                 if distributed && about.ends_network {
                     return Err(JobError::Failed(
@@ -52,7 +51,7 @@ impl<'a> Edge<'a> {
                             .into(),
                     ));
                 }
-                if image(&runner, run.preprocessing.layout) != Some(shape) {
+                if runner.image(run.preprocessing.layout) != Some(shape) {
                     return Err(JobError::Failed(format!(
                         "the part takes {:?} in the layout {:?}, the data set has {shape:?}",
                         about.input, run.preprocessing.layout
@@ -63,12 +62,12 @@ impl<'a> Edge<'a> {
                 Some((runner, work, input))
             }
         };
-        let exits = part.as_ref().map_or(0, |(r, ..)| r.about().exits);
+        let exits = part.as_ref().map_or(0, |(r, ..)| r.info().exits);
         let thresholds = run.thresholds.get(..exits).ok_or_else(|| {
             let found = run.thresholds.len();
             JobError::Failed(format!("{found} thresholds for {exits} exits at the edge"))
         })?;
-        Ok(Edge {
+        Ok(LocalPart {
             samples,
             run,
             part,
@@ -147,7 +146,7 @@ impl<'a> Edge<'a> {
         Ok(Bytes::from(bytes))
     }
 
-    /// The tensor at the split, or the network's input where [`Edge::preprocess`] was asked for.
+    /// The tensor at the split, or the network's input where [`LocalPart::preprocess`] was asked for.
     pub(super) fn tensor(&self) -> &[f32] {
         match &self.part {
             Some((_, work, _)) => work.tensor(),
