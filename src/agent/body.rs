@@ -1,8 +1,8 @@
 /*! Bodies of requests, read within bounds of time and size; and work that needs a thread of its own. */
 
 use super::error::Refused;
+use crate::protocol::message::RefusalKind;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::StatusCode;
 use http_body_util::BodyExt;
 use std::time::Duration;
 
@@ -35,12 +35,13 @@ pub(super) async fn next(body: &mut Body) -> Result<Option<Bytes>, Refused> {
                 }
             }
             Ok(Some(Err(error))) => {
-                return Err(Refused::bad(format!("the body ended early: {error}")));
+                let what = format!("the body ended early: {error}");
+                return Err(Refused::new(RefusalKind::Incomplete, what));
             }
             Err(_) => {
                 let seconds = STALLED.as_secs();
                 let what = format!("nothing came of the body for {seconds} s; send it again");
-                return Err(Refused::new(StatusCode::REQUEST_TIMEOUT, what));
+                return Err(Refused::new(RefusalKind::TooSlow, what));
             }
         }
     }

@@ -1,10 +1,12 @@
 /*! What an agent refuses, and the answer that becomes of it: `{"error": …}` with its status. */
 
+use super::offload::OffloadError;
 use crate::backend::BackendError;
 use crate::engine::EngineError;
-use crate::protocol::message::Refusal;
+use crate::protocol::message::{FailureKind, Refusal, RefusalKind};
+use crate::runtime::RunnerError;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::path::PathBuf;
 
@@ -69,43 +71,85 @@ pub enum AgentError {
 /// A request that is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// Its status.
-    pub status: StatusCode,
-    /// Why, and what to do.
+    /// The kind of the reason, which the status follows from.
+    pub kind: RefusalKind,
+    /// The reason, and what to do.
     pub error: String,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Refused {
+    pub(super) fn new(kind: RefusalKind, error: impl Into<String>) -> Refused {
         Refused {
-            status,
+            kind,
             error: error.into(),
         }
     }
 
     pub(super) fn bad(error: impl std::fmt::Display) -> Refused {
-        Refused::new(StatusCode::BAD_REQUEST, error.to_string())
+        Refused::new(RefusalKind::Invalid, error.to_string())
     }
 
     pub(super) fn missing(error: impl Into<String>) -> Refused {
-        Refused::new(StatusCode::NOT_FOUND, error)
+        Refused::new(RefusalKind::NotFound, error)
     }
 
     pub(super) fn internal(error: impl std::fmt::Display) -> Refused {
-        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        Refused::new(RefusalKind::Failed, error.to_string())
     }
 
     pub(super) fn too_large(max: usize) -> Refused {
         Refused::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
+            RefusalKind::TooLarge,
             format!("at most {max} bytes are taken; start the agent with a larger --max-body"),
         )
+    }
+
+    /// The HTTP status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.kind {
+            RefusalKind::Invalid | RefusalKind::Incomplete | RefusalKind::Encrypted => {
+                StatusCode::BAD_REQUEST
+            }
+            RefusalKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            RefusalKind::Foreign => StatusCode::FORBIDDEN,
+            RefusalKind::NotFound | RefusalKind::NoSuchJob | RefusalKind::NotStored => {
+                StatusCode::NOT_FOUND
+            }
+            RefusalKind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            RefusalKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            RefusalKind::Unanswerable => StatusCode::UNPROCESSABLE_ENTITY,
+            RefusalKind::Busy | RefusalKind::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            RefusalKind::Failed | RefusalKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
+        }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(Refusal { error: self.error })).into_response()
+        let status = self.status();
+        let busy = self.kind == RefusalKind::Busy;
+        let Refused { kind, error } = self;
+        let mut response = (status, Json(Refusal { error, kind })).into_response();
+        if busy {
+            let seconds = HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+impl From<RunnerError> for Refused {
+    fn from(error: RunnerError) -> Refused {
+        let kind = match &error {
+            RunnerError::Engine(_) => RefusalKind::Failed,
+            RunnerError::Policy(_) => RefusalKind::Unanswerable,
+            _ => RefusalKind::Invalid,
+        };
+        Refused::new(kind, error.to_string())
     }
 }
 
@@ -115,28 +159,61 @@ pub enum JobError {
     /// Somebody asked.
     #[error("cancelled")]
     Cancelled,
-    /// Anything else, in words for the user.
-    #[error("{0}")]
-    Failed(String),
+    /// Anything else.
+    #[error("{error}")]
+    Failed {
+        /// The kind of the reason.
+        kind: FailureKind,
+        /// The reason, in words for the user.
+        error: String,
+    },
 }
 
 impl JobError {
-    pub(super) fn of(error: impl std::fmt::Display) -> JobError {
-        JobError::Failed(error.to_string())
+    pub(super) fn new(kind: FailureKind, error: impl std::fmt::Display) -> JobError {
+        let error = error.to_string();
+        JobError::Failed { kind, error }
+    }
+
+    /// A request for what can't be done.
+    pub(super) fn invalid(error: impl std::fmt::Display) -> JobError {
+        JobError::new(FailureKind::Invalid, error)
     }
 }
 
-impl From<crate::runtime::RunnerError> for JobError {
-    fn from(error: crate::runtime::RunnerError) -> JobError {
+impl From<RunnerError> for JobError {
+    fn from(error: RunnerError) -> JobError {
         match error {
-            crate::runtime::RunnerError::Engine(EngineError::Cancelled) => JobError::Cancelled,
-            other => JobError::Failed(other.to_string()),
+            RunnerError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            RunnerError::Engine(_) => JobError::new(FailureKind::Internal, error),
+            RunnerError::Memory { .. } => JobError::new(FailureKind::Memory, error),
+            _ => JobError::invalid(error),
         }
     }
 }
 
 impl From<Refused> for JobError {
     fn from(refused: Refused) -> JobError {
-        JobError::Failed(refused.error)
+        let kind = match refused.kind {
+            RefusalKind::NotStored => FailureKind::NotStored,
+            RefusalKind::StorageFull => FailureKind::Storage,
+            RefusalKind::Failed => FailureKind::Internal,
+            _ => FailureKind::Invalid,
+        };
+        JobError::new(kind, refused.error)
+    }
+}
+
+impl From<OffloadError> for JobError {
+    fn from(error: OffloadError) -> JobError {
+        let kind = match error {
+            OffloadError::Cancelled => return JobError::Cancelled,
+            OffloadError::Url { .. } => FailureKind::Invalid,
+            OffloadError::Unreachable { .. } => FailureKind::CloudUnreachable,
+            OffloadError::Late { .. } => FailureKind::CloudLate,
+            OffloadError::Refused { .. } => FailureKind::CloudRefused,
+            OffloadError::Answer { .. } => FailureKind::CloudAnswer,
+        };
+        JobError::new(kind, error)
     }
 }

@@ -105,7 +105,7 @@ impl<'a> EvaluationRun<'a> {
         };
         let exits = edge_exits + clouds.as_ref().map_or(0, |c| c.exits);
         if run.thresholds.len() != exits {
-            return Err(JobError::Failed(format!(
+            return Err(JobError::invalid(format!(
                 "{} thresholds for {exits} exits ({edge_exits} of them at the edge)",
                 run.thresholds.len()
             )));
@@ -213,8 +213,8 @@ impl<'a> EvaluationRun<'a> {
         record: &mut Record,
     ) -> Result<PartAnswer, JobError> {
         let Some(clouds) = &mut self.clouds else {
-            return Err(JobError::Failed(
-                "the part neither ends the network nor lets its last exit answer".to_string(),
+            return Err(JobError::invalid(
+                "the part neither ends the network nor lets its last exit answer",
             ));
         };
         let fallback = latest.filter(|_| self.run.degrade);

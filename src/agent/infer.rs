@@ -7,13 +7,12 @@ use crate::data::Preprocessing;
 use crate::engine::Cancel;
 use crate::protocol::message::{INFER_HEADER, InferReply, InferRequest};
 use crate::protocol::wire;
-use crate::runtime::RunnerError;
 use crate::runtime::emulation;
 use crate::runtime::runner::{Rules, Runner};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -85,12 +84,7 @@ fn answer(
         last_exit_answers: false,
     };
     let mut work = runner.work();
-    let run = runner.run(samples, &input, &rules, &mut work, &cancel);
-    run.map_err(|e| match e {
-        RunnerError::Engine(_) => Refused::internal(e),
-        RunnerError::Policy(_) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string()),
-        _ => Refused::bad(e),
-    })?;
+    runner.run(samples, &input, &rules, &mut work, &cancel)?;
     if !work.onward().is_empty() {
         let what = "the part doesn't end the network, and nobody is behind it; send the cloud part";
         return Err(Refused::bad(what));

@@ -8,9 +8,8 @@ use super::events::Events;
 use super::pause::PauseLease;
 use crate::engine::Cancel;
 use crate::predict::Record;
-use crate::protocol::message::{JobEvent, JobRequest, JobResult};
+use crate::protocol::message::{FailureKind, JobEvent, JobRequest, JobResult, RefusalKind};
 use crate::protocol::record;
-use axum::http::StatusCode;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -67,7 +66,7 @@ impl Job {
                 .open(&self.file)
                 .and_then(|file| file.set_len(whole));
             let what = format!("writing the job's records: {error}");
-            return Err(JobError::Failed(what));
+            return Err(JobError::new(FailureKind::Storage, what));
         }
         self.written
             .fetch_add(records.len() as u64, Ordering::Release);
@@ -86,7 +85,12 @@ impl Job {
             .append(true)
             .open(self.results_file());
         let written = open.and_then(|mut file| file.write_all(bytes));
-        written.map_err(|e| JobError::Failed(format!("writing the job's results: {e}")))?;
+        written.map_err(|e| {
+            JobError::new(
+                FailureKind::Storage,
+                format!("writing the job's results: {e}"),
+            )
+        })?;
         let start = ends.last().copied().unwrap_or(0);
         ends.push(start + bytes.len() as u64);
         Ok(())
@@ -182,12 +186,13 @@ impl Jobs {
         if let Some(job) = queue.known.iter().find(|j| same(j) && lives(j)) {
             return Ok(job.clone());
         }
-        let full = |what: &str| Refused::new(StatusCode::SERVICE_UNAVAILABLE, what);
         if queue.closed {
-            return Err(full("the agent is ending"));
+            let what = "the agent is ending";
+            return Err(Refused::new(RefusalKind::Ending, what));
         }
         if queue.waiting.len() >= WAITING {
-            return Err(full("too many jobs are waiting; try again later"));
+            let what = "too many jobs are waiting; try again later";
+            return Err(Refused::new(RefusalKind::Busy, what));
         }
         queue.count += 1;
         let id = format!("{:x}-{}", self.life, queue.count);
@@ -225,7 +230,10 @@ impl Jobs {
     pub(super) fn find(&self, id: &str) -> Result<Arc<Job>, Refused> {
         let queue = self.lock();
         let job = queue.known.iter().find(|j| j.id == id).cloned();
-        job.ok_or_else(|| Refused::missing(format!("there is no job {id} (any more)")))
+        job.ok_or_else(|| {
+            let what = format!("there is no job {id} (any more)");
+            Refused::new(RefusalKind::NoSuchJob, what)
+        })
     }
 
     /// Ids of all known jobs, oldest first.
@@ -265,7 +273,8 @@ impl Jobs {
         queue.closed = true;
         for job in std::mem::take(&mut queue.waiting) {
             let error = "the agent ended before the job's turn came".to_string();
-            job.events.push(JobEvent::Failed { error });
+            let kind = FailureKind::Ending;
+            job.events.push(JobEvent::Failed { error, kind });
         }
         if let Some(job) = queue.running.as_ref().filter(|_| all) {
             job.cancel.cancel();
@@ -301,13 +310,14 @@ impl Jobs {
             let end = match result {
                 Ok(Ok(result)) => JobEvent::Done(Box::new(result)),
                 Ok(Err(JobError::Cancelled)) => JobEvent::Cancelled,
-                Ok(Err(JobError::Failed(error))) => JobEvent::Failed { error },
+                Ok(Err(JobError::Failed { kind, error })) => JobEvent::Failed { error, kind },
                 Err(_) => JobEvent::Failed {
                     error: "the agent failed in a way it shouldn't; its log says where".to_string(),
+                    kind: FailureKind::Internal,
                 },
             };
             let (end_state, error) = match &end {
-                JobEvent::Failed { error } => ("failed", error.as_str()),
+                JobEvent::Failed { error, .. } => ("failed", error.as_str()),
                 JobEvent::Cancelled => ("cancelled", ""),
                 _ => ("done", ""),
             };

@@ -6,11 +6,11 @@ measured.
 
 use super::error::JobError;
 use super::jobs::Job;
-use super::offload::{Offload, OffloadError};
+use super::offload::Offload;
 use crate::device::LinkProfile;
 use crate::engine::Cancel;
 use crate::plan::Link;
-use crate::protocol::message::{AgentInfo, CloudTarget, JobEvent, Progress};
+use crate::protocol::message::{AgentInfo, CloudTarget, FailureKind, JobEvent, Progress};
 use crate::protocol::v2::{BINARY, HEADER_LENGTH};
 use hyper::Method;
 use hyper::body::Bytes;
@@ -28,15 +28,6 @@ const WARM: usize = 9;
 /// A payload that takes longer than this is measured less often.
 const SLOW: Duration = Duration::from_secs(1);
 const SLOW_TIMES: usize = 3;
-
-impl From<OffloadError> for JobError {
-    fn from(error: OffloadError) -> JobError {
-        match error {
-            OffloadError::Cancelled => JobError::Cancelled,
-            other => JobError::Failed(other.to_string()),
-        }
-    }
-}
 
 /// Measures all payloads.
 pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<LinkProfile, JobError> {
@@ -101,7 +92,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
                 }
                 if cloud.v2.is_none() && offload.parse::<usize>(&reply.body)? != payload {
                     let what = format!("{} lost bytes of an echo", offload.url());
-                    return Err(JobError::Failed(what));
+                    return Err(JobError::new(FailureKind::CloudAnswer, what));
                 }
                 times.push(time.as_secs_f64() * 1e3);
                 if time > SLOW && times.len() >= SLOW_TIMES {

@@ -11,7 +11,7 @@ pub use exchange::{OffloadError, Reply};
 
 use crate::engine::Cancel;
 use crate::plan::Link;
-use crate::protocol::message::CloudTarget;
+use crate::protocol::message::{CloudTarget, Refusal, RefusalKind};
 use crate::protocol::tls;
 use crate::protocol::tls::TlsTrust;
 use connection::Connection;
@@ -158,6 +158,8 @@ impl Offload {
         OffloadError::Refused {
             url: self.url.clone(),
             status: reply.status.as_u16(),
+            kind: serde_json::from_slice::<Refusal>(&reply.body)
+                .map_or_else(|_| RefusalKind::Other, |refusal| refusal.kind),
             error: error.chars().take(LONGEST_REFUSAL).collect(),
         }
     }

@@ -24,7 +24,7 @@ impl From<DeviceError> for JobError {
     fn from(error: DeviceError) -> JobError {
         match error {
             DeviceError::Engine(EngineError::Cancelled) => JobError::Cancelled,
-            other => JobError::Failed(other.to_string()),
+            other => JobError::invalid(other.to_string()),
         }
     }
 }
@@ -77,10 +77,10 @@ pub(super) fn network(
     let graph = load(model, "network")?;
     if batch > BATCH || runs > MOST_RUNS {
         let what = format!("at most {BATCH} samples a run and {MOST_RUNS} runs");
-        return Err(JobError::Failed(what));
+        return Err(JobError::invalid(what));
     }
     memory::check(peak_bytes(&graph, batch))?;
-    let table = LayerTable::new(&graph).map_err(JobError::of)?;
+    let table = LayerTable::new(&graph).map_err(JobError::invalid)?;
     let graphs: Result<Vec<Graph>, JobError> =
         heads.iter().map(|h| load(&h.model, &h.after)).collect();
     let graphs = graphs?;
@@ -114,10 +114,10 @@ pub(super) fn part(
 ) -> Result<PartProfile, JobError> {
     let (mut file, length) = agent.store.reader(address)?;
     if runs > MOST_RUNS {
-        return Err(JobError::Failed(format!("at most {MOST_RUNS} runs")));
+        return Err(JobError::invalid(format!("at most {MOST_RUNS} runs")));
     }
     let spec = PartBundle::read(&mut file, length)
-        .map_err(JobError::of)?
+        .map_err(JobError::invalid)?
         .spec;
     let stages: Vec<Stage> = spec
         .segments

@@ -10,7 +10,7 @@ use super::info::{self, peak_resident};
 use super::metrics::{self, Levels, kind};
 use super::state::Agent;
 use super::store::Piece;
-use crate::protocol::message::{JOB_KEY, JobRequest, PartInfo, Submitted, Upload};
+use crate::protocol::message::{JOB_KEY, JobRequest, PartInfo, RefusalKind, Submitted, Upload};
 use axum::body::{Body, HttpBody};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -51,7 +51,7 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
             Refused::missing("there is nothing here; agents serve below /v1 and /v2")
         })
         .method_not_allowed_fallback(async || {
-            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+            Refused::new(RefusalKind::Method, "not with this method")
         })
         .layer(from_fn_with_state(agent.clone(), admit))
         .with_state(agent)
@@ -86,7 +86,7 @@ async fn let_in(agent: &Arc<Agent>, request: Request, next: Next) -> Response {
     if !agent.admits(shown) {
         drain(request.into_body()).await;
         let what = "the token is missing or wrong; it is what the agent's --token-file holds";
-        return Refused::new(StatusCode::UNAUTHORIZED, what).into_response();
+        return Refused::new(RefusalKind::Unauthorized, what).into_response();
     }
     if request.body().size_hint().lower() > agent.max_body as u64 {
         drain(request.into_body()).await;

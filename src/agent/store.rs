@@ -12,8 +12,7 @@ mod upload;
 use super::error::{AgentError, JobError, Refused};
 use crate::model::Graph;
 use crate::model::onnx::import_reader;
-use crate::protocol::message::{Address, Upload};
-use axum::http::StatusCode;
+use crate::protocol::message::{Address, RefusalKind, Upload};
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -154,7 +153,10 @@ impl Store {
 
     /// The file, or the refusal that says what to do.
     pub(super) fn need(&self, address: &str) -> Result<Blob, Refused> {
-        let missing = || Refused::missing(format!("{address} is not here; send it first"));
+        let missing = || {
+            let what = format!("{address} is not here; send it first");
+            Refused::new(RefusalKind::NotStored, what)
+        };
         self.get(address).ok_or_else(missing)
     }
 
@@ -183,7 +185,7 @@ impl Store {
     pub(super) fn graph(&self, address: &str, name: &str) -> Result<Graph, JobError> {
         let (mut file, length) = self.reader(address)?;
         let graph = import_reader(&mut file, length, name);
-        graph.map_err(|e| JobError::Failed(format!("{name} ({address}): {e}")))
+        graph.map_err(|e| JobError::invalid(format!("{name} ({address}): {e}")))
     }
 
     /// Its bytes, checked like [`Store::checked`].
@@ -264,7 +266,7 @@ impl Store {
             let Some((_, is_whole, oldest)) = whole.chain(partly).min() else {
                 let max = self.max;
                 return Err(Refused::new(
-                    StatusCode::INSUFFICIENT_STORAGE,
+                    RefusalKind::StorageFull,
                     format!(
                         "{bytes} bytes more than the {max} kept here, and the rest is in use; start \
                          the agent with a larger --max-data"

@@ -26,7 +26,7 @@ impl From<TrainError> for JobError {
     fn from(error: TrainError) -> JobError {
         match error {
             TrainError::Engine(EngineError::Cancelled) => JobError::Cancelled,
-            other => JobError::Failed(other.to_string()),
+            other => JobError::invalid(other.to_string()),
         }
     }
 }
@@ -53,7 +53,7 @@ impl<'a> LabelledImages<'a> {
         if pairs.len() != count || !rest.is_empty() {
             let found = labels.len();
             let what = format!("{found} bytes of labels for {count} images, two each are needed");
-            return Err(JobError::Failed(what));
+            return Err(JobError::invalid(what));
         }
         let lessons = LabelledImages {
             samples,
@@ -75,7 +75,7 @@ impl<'a> LabelledImages<'a> {
         let mut pixels = vec![0; shape.iter().product()];
         self.samples.read(index as u32, &mut pixels)?;
         let done = self.preprocessing.apply(shape, &pixels, out);
-        done.map_err(JobError::of)
+        done.map_err(JobError::invalid)
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         }
     }
     for head in &trained? {
-        job.keep(&to_onnx(head).map_err(JobError::of)?)?;
+        job.keep(&to_onnx(head).map_err(JobError::invalid)?)?;
     }
     Ok(Trained {
         heads: request.heads.len(),

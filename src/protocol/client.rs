@@ -6,7 +6,9 @@ asked again after a lost connection; nothing has a total timeout that a slow lin
 mod follow;
 mod upload;
 
-use super::message::{AgentInfo, JOB_KEY, JobRequest, Refusal, Submitted};
+use super::message::{
+    AgentInfo, FailureKind, JOB_KEY, JobRequest, Refusal, RefusalKind, Submitted,
+};
 use super::record;
 use super::tls::{self, TlsTrust};
 use crate::predict::Record;
@@ -53,6 +55,8 @@ pub enum ClientError {
         url: String,
         /// HTTP status.
         status: u16,
+        /// The kind of the reason.
+        kind: RefusalKind,
         /// Its own words.
         error: String,
     },
@@ -79,8 +83,13 @@ pub enum ClientError {
         what: String,
     },
     /// The job failed.
-    #[error("{0}")]
-    Job(String),
+    #[error("{error}")]
+    Job {
+        /// The kind of the reason.
+        kind: FailureKind,
+        /// The agent's own words.
+        error: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -214,10 +223,15 @@ impl Client {
             return Ok(response);
         }
         let text = self.heard(response.text()).await.unwrap_or_default();
-        let error = serde_json::from_str::<Refusal>(&text).map_or(text, |r| r.error);
+        let refusal = serde_json::from_str(&text);
+        let Refusal { error, kind } = refusal.unwrap_or_else(|_| Refusal {
+            error: text,
+            kind: RefusalKind::Other,
+        });
         Err(ClientError::Refused {
             url: self.url.clone(),
             status: status.as_u16(),
+            kind,
             error,
         })
     }
@@ -252,7 +266,8 @@ impl Client {
         }
     }
 
-    fn answer(&self, what: impl std::fmt::Display) -> ClientError {
+    /// The error for an answer that isn't what was agreed on.
+    pub(crate) fn answer(&self, what: impl std::fmt::Display) -> ClientError {
         ClientError::Answer {
             url: self.url.clone(),
             what: what.to_string(),

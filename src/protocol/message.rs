@@ -278,6 +278,8 @@ pub enum JobEvent {
     Done(Box<JobResult>),
     Failed {
         error: String,
+        #[serde(default)]
+        kind: FailureKind,
     },
     Cancelled,
 }
@@ -444,9 +446,88 @@ pub struct Snapshot {
 
 /// Every refusal of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct Refusal {
+    /// The reason and the remedy, in words.
     pub error: String,
+    /// The kind of the reason.
+    #[serde(default)]
+    pub kind: RefusalKind,
+}
+
+/// The kind of a refusal, for clients that do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The request isn't what it should be.
+    Invalid,
+    /// The body ended before it was whole, or was damaged on the way.
+    Incomplete,
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// The request comes from a web page, or names another host.
+    Foreign,
+    /// Nothing is served there under this name.
+    NotFound,
+    /// The agent doesn't know the job (any more).
+    NoSuchJob,
+    /// The agent doesn't have the file: it has to be sent first.
+    NotStored,
+    /// The path is not served with this method.
+    Method,
+    /// The body came too slowly.
+    TooSlow,
+    /// Another piece of the file is due.
+    Conflict,
+    /// The body is larger than the agent takes.
+    TooLarge,
+    /// The body is of a type or encoding that isn't read here.
+    Unsupported,
+    /// The network computes no answer from this input.
+    Unanswerable,
+    /// The agent has too much to do: worth asking again later.
+    Busy,
+    /// The agent is ending.
+    Ending,
+    /// There is no room left for files.
+    StorageFull,
+    /// The agent speaks HTTPS here, the client HTTP.
+    Encrypted,
+    /// The agent itself failed.
+    Failed,
+    /// Any other, of a later release or another server.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+/// The kind of a job's failure, for clients that do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The request asks for what can't be done.
+    Invalid,
+    /// A file the request names is not on the agent: it has to be sent first.
+    NotStored,
+    /// The machine has too little memory for it.
+    Memory,
+    /// The agent's disk is full, or can't be read.
+    Storage,
+    /// No cloud target could be reached.
+    CloudUnreachable,
+    /// No cloud target answered in time.
+    CloudLate,
+    /// A cloud target refused.
+    CloudRefused,
+    /// A cloud target answered what isn't understood.
+    CloudAnswer,
+    /// The agent ended before the job's turn came.
+    Ending,
+    /// The agent itself failed.
+    Internal,
+    /// Any other, or of a later release.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// A data set as it travels: pixels as bytes `[samples, c, h, w]`. Labels stay at the workbench.

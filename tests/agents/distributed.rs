@@ -310,7 +310,7 @@ async fn a_cloud_that_dies_is_replaced_or_told() {
             }
         } else {
             assert_eq!(records.len(), done);
-            let Err(ClientError::Job(error)) = end else {
+            let Err(ClientError::Job { error, .. }) = end else {
                 panic!("{end:?}");
             };
             assert!(error.contains("the cloud at http://127.0.0.1"), "{error}");

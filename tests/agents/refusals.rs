@@ -5,7 +5,8 @@ use crate::serving::{Agent, http};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::Confidence;
 use edgelesspart::protocol::message::{
-    Evaluate, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
+    Evaluate, FailureKind, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
+    RefusalKind,
 };
 use edgelesspart::protocol::{Client, ClientError, TlsTrust, wire};
 use reqwest::{Body, Method, StatusCode};
@@ -230,6 +231,7 @@ async fn whatever_is_sent_it_answers_and_serves_on(
     assert_eq!(response.status(), status, "{words}");
     let refusal: Refusal = response.json().await.unwrap();
     assert!(refusal.error.contains(words), "{}", refusal.error);
+    assert_ne!(refusal.kind, RefusalKind::Other, "{words}");
     // After that it does what it should.
     assert_eq!(served.client.info().await.unwrap().requests, 0);
     let exits = served.exits();
@@ -272,7 +274,10 @@ async fn a_job_whose_data_is_not_here_fails_in_words() {
     let job = JobRequest::Evaluate(Box::new(job));
     let job = served.client.submit(&job).await.unwrap();
     let end = served.client.follow(&job, &mut |_| {}).await;
-    assert!(matches!(end, Err(ClientError::Job(e)) if e.contains("send it first")));
+    assert!(matches!(
+        end,
+        Err(ClientError::Job { kind: FailureKind::NotStored, error }) if error.contains("send it first")
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ impl Cloud {
         let prepared: PartInfo = offload.ask(Method::POST, &format!("/v1/parts/{part}"))?;
         if !prepared.ends_network {
             let what = "the part for the cloud doesn't end the network".to_string();
-            return Err(JobError::Failed(what));
+            return Err(JobError::invalid(what));
         }
         let pixels = matches!(run.mode, Mode::CloudOnly { .. });
         let thresholds = run.thresholds.get(edge_exits..).unwrap_or_default();
@@ -59,11 +59,11 @@ impl Cloud {
             thresholds: thresholds.to_vec(),
             pixels: pixels.then(|| run.preprocessing.clone()),
         };
-        let request = serde_json::to_string(&request).map_err(JobError::of)?;
+        let request = serde_json::to_string(&request).map_err(JobError::invalid)?;
         Ok(Cloud {
             offload,
             path: format!("/v1/parts/{part}/infer"),
-            header: HeaderValue::from_str(&request).map_err(JobError::of)?,
+            header: HeaderValue::from_str(&request).map_err(JobError::invalid)?,
             exits: prepared.exits,
             input: prepared.input,
             emulated: info.slowdown != 1.0,
@@ -73,7 +73,7 @@ impl Cloud {
     /// Whether a sample of these extents is what the part takes.
     pub(super) fn fits(&self, sends: &[usize]) -> Result<(), JobError> {
         if sends != self.input {
-            return Err(JobError::Failed(format!(
+            return Err(JobError::invalid(format!(
                 "the edge sends {sends:?} a sample, the cloud part takes {:?}: they are not of one \
                  plan",
                 self.input

@@ -13,7 +13,7 @@ use super::v2::V2;
 use crate::agent::error::JobError;
 use crate::agent::jobs::Job;
 use crate::agent::offload::OffloadError;
-use crate::protocol::message::{CloudShare, CloudTarget, Evaluate, JobEvent};
+use crate::protocol::message::{CloudShare, CloudTarget, Evaluate, FailureKind, JobEvent};
 use std::time::{Duration, Instant};
 
 /// How long a cloud that failed is passed over; twice as long after each further failure.
@@ -184,7 +184,7 @@ impl<'a> Clouds<'a> {
         match (any, first_error) {
             (true, _) => Ok(clouds),
             (false, Some(error)) => Err(error),
-            (false, None) => Err(JobError::Failed("the run names no cloud".to_string())),
+            (false, None) => Err(JobError::invalid("the run names no cloud".to_string())),
         }
     }
 
@@ -217,7 +217,7 @@ impl<'a> Clouds<'a> {
                     self.say(text);
                 }
                 Err(JobError::Cancelled) => return Err(JobError::Cancelled),
-                Err(JobError::Failed(_)) => target.close(),
+                Err(JobError::Failed { .. }) => target.close(),
             }
         }
         Ok(())
@@ -309,7 +309,7 @@ impl<'a> Clouds<'a> {
         }
         let error = match last {
             Some(error) => error.into(),
-            None => JobError::Failed("no cloud answers".to_string()),
+            None => JobError::new(FailureKind::CloudUnreachable, "no cloud answers"),
         };
         Err(failure(error, encode_ms, bytes))
     }

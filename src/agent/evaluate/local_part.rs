@@ -27,7 +27,7 @@ impl<'a> LocalPart<'a> {
         let samples = Samples::open(agent.store.checked(&run.data)?)?;
         let count = samples.count();
         if let Some(wrong) = run.samples.iter().find(|&&s| s as usize >= count) {
-            return Err(JobError::Failed(format!(
+            return Err(JobError::invalid(format!(
                 "sample {wrong} of a data set of {count}"
             )));
         }
@@ -40,19 +40,18 @@ impl<'a> LocalPart<'a> {
                 let about = runner.info();
                 let distributed = matches!(run.mode, Mode::Distributed { .. });
                 if distributed && about.ends_network {
-                    return Err(JobError::Failed(
-                        "the edge part ends the network: there is nothing left for a cloud".into(),
+                    return Err(JobError::invalid(
+                        "the edge part ends the network: there is nothing left for a cloud",
                     ));
                 }
                 let answers = run.last_exit_answers && about.exits > 0;
                 if !distributed && !about.ends_network && !answers {
-                    return Err(JobError::Failed(
-                        "the edge part doesn't end the network and its last exit may not answer"
-                            .into(),
+                    return Err(JobError::invalid(
+                        "the edge part doesn't end the network and its last exit may not answer",
                     ));
                 }
                 if runner.image(run.preprocessing.layout) != Some(shape) {
-                    return Err(JobError::Failed(format!(
+                    return Err(JobError::invalid(format!(
                         "the part takes {:?} in the layout {:?}, the data set has {shape:?}",
                         about.input, run.preprocessing.layout
                     )));
@@ -65,7 +64,7 @@ impl<'a> LocalPart<'a> {
         let exits = part.as_ref().map_or(0, |(r, ..)| r.info().exits);
         let thresholds = run.thresholds.get(..exits).ok_or_else(|| {
             let found = run.thresholds.len();
-            JobError::Failed(format!("{found} thresholds for {exits} exits at the edge"))
+            JobError::invalid(format!("{found} thresholds for {exits} exits at the edge"))
         })?;
         Ok(LocalPart {
             samples,
@@ -112,7 +111,7 @@ impl<'a> LocalPart<'a> {
         if let Some(input) = input {
             let shape = self.samples.shape();
             let done = self.run.preprocessing.apply(shape, &self.pixels, input);
-            done.map_err(JobError::of)?;
+            done.map_err(JobError::invalid)?;
         }
         Ok(())
     }
@@ -139,7 +138,7 @@ impl<'a> LocalPart<'a> {
         let bytes = match &self.part {
             Some((runner, work, _)) => {
                 wire::encode(self.run.wire, &runner.output_shape(1), work.tensor())
-                    .map_err(JobError::of)?
+                    .map_err(JobError::invalid)?
             }
             None => self.pixels.clone(),
         };

@@ -53,7 +53,7 @@ impl V2 {
         if run.wire.tensor != Element::F32 {
             let url = offload.url();
             let what = format!("{url} speaks the Open Inference Protocol, so set `wire` to F32");
-            return Err(JobError::Failed(what));
+            return Err(JobError::invalid(what));
         }
         let mut v2 = V2 {
             offload,
@@ -97,7 +97,7 @@ impl V2 {
 
     fn wrong(&self, what: &str) -> JobError {
         let (name, url) = (&self.model.name, self.offload.url());
-        JobError::Failed(format!("the model {name} at {url} {what}"))
+        JobError::invalid(format!("the model {name} at {url} {what}"))
     }
 
     /// Whether a sample of these extents is what it takes; and which form of request it reads.
@@ -145,7 +145,7 @@ impl V2 {
             inputs: vec![input],
             outputs: None,
         };
-        let mut body = serde_json::to_vec(&request).map_err(JobError::of)?;
+        let mut body = serde_json::to_vec(&request).map_err(JobError::invalid)?;
         let mut headers = HeaderMap::with_capacity(5);
         if self.binary {
             headers.insert(HEADER_LENGTH, HeaderValue::from(body.len()));

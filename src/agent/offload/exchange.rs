@@ -1,5 +1,6 @@
 /*! A request, its answer, and why there is none. */
 
+use crate::protocol::message::RefusalKind;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
@@ -38,6 +39,8 @@ pub enum OffloadError {
         url: String,
         /// HTTP status.
         status: u16,
+        /// The kind of the reason, where it is an agent.
+        kind: RefusalKind,
         /// Its own words.
         error: String,
     },

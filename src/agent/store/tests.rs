@@ -49,7 +49,7 @@ async fn the_oldest_goes_first_and_one_in_use_never() {
     assert_eq!(store.read(&names[0]).unwrap(), blobs[0]);
     let other = store.get(&names[2]).unwrap();
     let full = put(3).await.unwrap_err();
-    assert_eq!(full.status, StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(full.kind, RefusalKind::StorageFull);
     drop((held, other));
     put(3).await.unwrap();
     // A new process finds what is there.
@@ -68,13 +68,13 @@ async fn nothing_stays_of_what_is_refused() {
         ("../../etc/passwd", &b"right"[..]),
     ] {
         let refused = put(&store, name, bytes).await;
-        assert!(refused.unwrap_err().status.is_client_error());
+        assert!(refused.unwrap_err().status().is_client_error());
     }
     // One that doesn't announce how much it is.
     let pieces = (0..20).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![7; 100])));
     let mut body = Body::from_stream(stream::iter(pieces));
     let refused = store.put(&name, None, &mut body, 1000).await;
-    assert_eq!(refused.unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(refused.unwrap_err().kind, RefusalKind::TooLarge);
     assert_eq!(files(&folder), 0);
 }
 
@@ -113,12 +113,12 @@ async fn a_file_comes_in_pieces_and_goes_on_where_it_was_cut() {
         let range = Piece::parse("bytes 300-599/900").unwrap();
         let mut body = cut(&whole[300..450]);
         let lost = store.put(&name, Some(range), &mut body, 1000).await;
-        assert_eq!(lost.unwrap_err().status, StatusCode::BAD_REQUEST);
+        assert_eq!(lost.unwrap_err().kind, RefusalKind::Incomplete);
         assert_eq!(store.state(&name).await.received, 450);
         // Neither a gap nor the same again.
         for from in [600, 300] {
             let refused = piece(&store, &whole, from, 900).await.unwrap_err();
-            assert_eq!(refused.status, StatusCode::CONFLICT);
+            assert_eq!(refused.kind, RefusalKind::Conflict);
             assert!(refused.error.contains("450 bytes"), "{}", refused.error);
         }
     }
@@ -213,7 +213,7 @@ async fn the_later_of_two_who_send_the_same_goes_on() {
     assert!(done.whole);
     more.send(()).unwrap();
     let late = first.await.unwrap().unwrap_err();
-    assert_eq!(late.status, StatusCode::CONFLICT);
+    assert_eq!(late.kind, RefusalKind::Conflict);
     assert_eq!(store.read(&name).unwrap(), whole);
 }
 
@@ -230,7 +230,7 @@ async fn what_is_coming_counts_in_full_and_makes_room_when_it_is_idle() {
     // And one that is used stays, whatever is announced.
     let held = store.get(&address(&second)).unwrap();
     let full = piece(&store, &first, 0, 10).await.unwrap_err();
-    assert_eq!(full.status, StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(full.kind, RefusalKind::StorageFull);
     drop(held);
 }
 

@@ -10,9 +10,8 @@ is here, and the one before is told so with the next bytes it sends.
 use super::{Index, Kept, Store, address_of, is_address};
 use crate::agent::body::next;
 use crate::agent::error::Refused;
-use crate::protocol::message::Upload;
+use crate::protocol::message::{RefusalKind, Upload};
 use axum::body::{Body, HttpBody};
-use axum::http::StatusCode;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -93,7 +92,7 @@ impl Piece {
 
 fn disk(address: &str, error: &std::io::Error) -> Refused {
     Refused::new(
-        StatusCode::INSUFFICIENT_STORAGE,
+        RefusalKind::StorageFull,
         format!(
             "writing {address}: {error}; free disk on the agent's machine, or give it another --data"
         ),
@@ -105,7 +104,7 @@ fn gone(address: &str) -> Refused {
 }
 
 fn conflict(what: String) -> Refused {
-    Refused::new(StatusCode::CONFLICT, what)
+    Refused::new(RefusalKind::Conflict, what)
 }
 
 impl Store {
@@ -251,7 +250,7 @@ impl Store {
                     "the body ended {} bytes early; what came of it is kept",
                     piece.to - received
                 );
-                return Err(Refused::bad(what));
+                return Err(Refused::new(RefusalKind::Incomplete, what));
             }
             Some(piece) if received < piece.total => {
                 return Ok(Upload {
@@ -267,9 +266,13 @@ impl Store {
         let found = found.map_err(|e| disk(address, &e))?;
         if found != *address {
             self.drop_partial(address);
-            return Err(Refused::bad(format!(
-                "the bytes have the SHA-256 {found}, not {address}: damaged on the way; send again"
-            )));
+            return Err(Refused::new(
+                RefusalKind::Incomplete,
+                format!(
+                    "the bytes have the SHA-256 {found}, not {address}: damaged on the way; send \
+                     again"
+                ),
+            ));
         }
         let mut index = self.lock();
         let index: &mut Index = &mut index;

@@ -7,15 +7,15 @@ use crate::agent::state::Agent;
 use crate::agent::stats::{MODEL_VERSION, Steps};
 use crate::engine::Cancel;
 use crate::predict::Confidence;
+use crate::protocol::message::RefusalKind;
 use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head,
     json, tensors,
 };
-use crate::runtime::RunnerError;
 use crate::runtime::runner::{Rules, Runner};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,7 +44,7 @@ pub(super) async fn infer(
 ) -> Result<Response, Refused> {
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
         return Err(Refused::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            RefusalKind::Unsupported,
             format!("the encoding {encoding:?} isn't spoken here; use gzip, deflate or none"),
         ));
     }
@@ -173,12 +173,7 @@ fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Re
     let mut work = runner.work();
     work.keep_scores = leaves(runner);
     let cancel = Cancel::new();
-    let ran = runner.run(samples, &input.values, &rules, &mut work, &cancel);
-    ran.map_err(|e| match e {
-        RunnerError::Engine(_) => Refused::internal(e),
-        RunnerError::Policy(_) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, e.to_string()),
-        _ => Refused::bad(e),
-    })?;
+    runner.run(samples, &input.values, &rules, &mut work, &cancel)?;
     let tensor = |name: &str, shape: Vec<usize>, datatype, values| Tensor {
         name: name.to_string(),
         shape,

@@ -109,7 +109,9 @@ impl Client {
             on_event(&event);
             match event {
                 JobEvent::Done(result) => return End::Terminal(Ok(*result)),
-                JobEvent::Failed { error } => return End::Terminal(Err(ClientError::Job(error))),
+                JobEvent::Failed { error, kind } => {
+                    return End::Terminal(Err(ClientError::Job { kind, error }));
+                }
                 JobEvent::Cancelled => return End::Terminal(Err(ClientError::Cancelled)),
                 JobEvent::Queued { .. }
                 | JobEvent::Progress(_)

@@ -1,7 +1,7 @@
 /*! Sending files in pieces, so that a lost connection costs one piece at most. */
 
 use super::{Client, ClientError};
-use crate::protocol::message::{Address, Upload};
+use crate::protocol::message::{Address, RefusalKind, Upload};
 use crate::runtime::parts::address;
 use hyper::body::Bytes;
 use reqwest::Method;
@@ -66,9 +66,13 @@ impl Client {
                 Err(error) => error,
             };
             let again = match &error {
-                ClientError::Unreachable { .. } | ClientError::Refused { status: 409, .. } => true,
-                // A connection cut in the middle may still bring an answer: that the body was short.
-                ClientError::Refused { status: 400, .. } => false,
+                ClientError::Unreachable { .. } => true,
+                ClientError::Refused { kind, .. } => match kind {
+                    RefusalKind::Conflict | RefusalKind::Busy => true,
+                    // A connection cut in the middle may still bring an answer.
+                    RefusalKind::Incomplete => false,
+                    _ => return Err(error),
+                },
                 _ => return Err(error),
             };
             if since.elapsed() > patience {

@@ -10,7 +10,9 @@ use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::client::{Client, ClientError};
-use crate::protocol::message::{Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress};
+use crate::protocol::message::{
+    Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress, RefusalKind,
+};
 use crate::run::RunError;
 use crate::run::keep::Teller;
 use std::collections::{HashMap, HashSet};
@@ -90,7 +92,10 @@ async fn follow(
     let ended = |error: ClientError| match error {
         ClientError::Unreachable { .. } => End::Lost(error),
         // It came back without the job.
-        ClientError::Refused { status: 404, .. } => End::Lost(error),
+        ClientError::Refused {
+            kind: RefusalKind::NoSuchJob,
+            ..
+        } => End::Lost(error),
         other => End::Failed(other),
     };
     let submitted = match &key {
@@ -117,7 +122,10 @@ async fn follow(
     };
     let evaluated = match followed {
         Ok(JobResult::Evaluated(evaluated)) => evaluated,
-        Ok(_) => return End::Failed(ClientError::Job("it answered another question".into())),
+        Ok(_) => {
+            let what = "its result is that of another job".to_string();
+            return End::Failed(client.answer(what));
+        }
         Err(error) => return ended(error),
     };
     let rest = tokio::select! {
