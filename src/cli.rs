@@ -89,3 +89,15 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Replay(args) => tui::replay(&args),
     }
 }
+
+/// Reads a number of threads: 0 for one per core, and no more than the machine can bear.
+fn threads(text: &str) -> Result<usize, String> {
+    let most = crate::engine::most_threads();
+    match text.parse() {
+        Ok(threads) if threads <= most => Ok(threads),
+        Ok(_) => Err(format!(
+            "at most {most}, four for each core of this machine"
+        )),
+        Err(_) => Err("it is a whole number; 0 for one thread per core".to_string()),
+    }
+}

@@ -27,7 +27,7 @@ pub use isa::Isa;
 use kernels::loops::KernelTable;
 use kernels::memory::Memory;
 use kernels::threads::Pool;
-pub use options::{Options, share_threads};
+pub use options::{Options, most_threads, share_threads};
 use parking_lot::Mutex;
 pub(crate) use per_batch::PerBatch;
 use program::Program;

@@ -21,7 +21,7 @@ pub struct InferArgs {
     #[arg(long, required = true)]
     output: Vec<PathBuf>,
     /// Threads; all the cores this process may use if left out.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::threads)]
     threads: usize,
     /// What runs it: cpu, cuda, cuda:N or metal (GPUs in builds with that feature), or candle, a slow
     /// second opinion on the CPU.

@@ -22,7 +22,7 @@ pub struct ProfileArgs {
     #[arg(long, default_value_t = 1)]
     batch: usize,
     /// Threads; all the cores this process may use if left out.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::threads)]
     threads: usize,
     /// Runs that count, after a fifth as many to warm up.
     #[arg(long, default_value_t = 100)]

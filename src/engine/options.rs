@@ -8,15 +8,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Threads of the engine's pool, the caller's included; 0 for what [`share_threads`] said, or else
-    /// for all the cores this process may use. Engines with the same number share one pool.
+    /// for all the cores this process may use; [`most_threads`] at most. Engines with the same number share one pool.
     pub threads: usize,
+}
+
+/// Threads per core that an engine has at most: more only wait for each other, and thousands of them
+/// stall a machine.
+const THREADS_PER_CORE: usize = 4;
+
+/// The most threads that an engine has here: four for each core this process may use.
+pub fn most_threads() -> usize {
+    THREADS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Options {
     pub(super) fn pool(&self) -> Arc<Pool> {
         Pool::shared(match self.threads {
             0 => THREADS.load(Ordering::Relaxed),
-            n => n,
+            n => n.min(most_threads()),
         })
     }
 }
@@ -28,6 +37,7 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 /// otherwise, `threads` threads; 0 for one per core that this process may use. Meant for the start of
 /// a process: `false` where that pool runs already.
 pub fn share_threads(threads: usize) -> bool {
+    let threads = threads.min(most_threads());
     THREADS.store(threads, Ordering::Relaxed);
     // Without a number the pool takes the cores this process may use, as an engine does.
     threads == 0
