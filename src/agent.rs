@@ -6,7 +6,9 @@ The server on a target: holds parts, runs them, runs jobs, keeps their records.
 | `config`   | how to serve                                                                      |
 | `state`    | what every request sees: the rooms below, and what is counted                     |
 | `server`   | threads, signals, ending; `listen`: taking connections, encrypted or not          |
-| `routes`   | the endpoints below `/v1`; `body`: reading what they are sent                     |
+| `slots`    | the connections there are, and which of them goes for another                     |
+| `routes`   | the endpoints below `/v1`; `guard`: who is let in                                 |
+| `body`     | reading what is sent; `budget`: the memory of all requests in flight              |
 | `store`    | the files it was sent, by SHA-256                                                 |
 | `parts`    | parts made ready                                                                  |
 | `infer`    | one request for inference: the cloud's side of a run                              |
@@ -20,10 +22,12 @@ The server on a target: holds parts, runs them, runs jobs, keeps their records.
 */
 
 mod body;
+mod budget;
 mod config;
 mod error;
 mod evaluate;
 mod events;
+mod guard;
 mod infer;
 mod info;
 mod jobs;
@@ -39,6 +43,7 @@ mod profile;
 mod routes;
 mod samples;
 mod server;
+mod slots;
 mod state;
 mod stats;
 mod store;

@@ -3,6 +3,7 @@ The wire between workbench, edge and cloud: messages, tensor encoding, the clien
 every exchange are described here once; `agent` serves it, `cli` and `tui` call it.
 */
 
+pub(crate) mod cause;
 pub mod client;
 pub mod dataset;
 pub mod message;

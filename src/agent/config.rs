@@ -27,6 +27,10 @@ pub struct AgentConfig {
     pub data: Option<PathBuf>,
     /// Bytes of the largest body taken.
     pub max_body: usize,
+    /// Bytes that all requests in flight may take together.
+    pub max_in_flight: usize,
+    /// The only addresses that jobs may offload to and measure links to; any if empty.
+    pub clouds: Vec<url::Url>,
     /// Networks and parts served from the start: name and file of each.
     pub models: Vec<(String, PathBuf)>,
     /// Bytes kept in the folder at most.

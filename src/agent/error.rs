@@ -23,6 +23,17 @@ pub enum AgentError {
     /// Nothing to encrypt with.
     #[error(transparent)]
     Tls(#[from] crate::protocol::tls::TlsError),
+    /// A token that nobody can show.
+    #[error("the token: {0}")]
+    Token(#[from] crate::protocol::tls::TokenError),
+    /// More threads than the machine can bear.
+    #[error("{asked} threads are too many for this machine: {most} at most, four for each core")]
+    Threads {
+        /// Threads asked for.
+        asked: usize,
+        /// Threads there may be.
+        most: usize,
+    },
     /// A model that can't be served.
     #[error("the model {name}: {what}")]
     Model {

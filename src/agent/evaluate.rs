@@ -100,6 +100,9 @@ impl<'a> EvaluationRun<'a> {
                 clouds, cloud_part, ..
             }
             | Mode::CloudOnly { clouds, cloud_part } => {
+                for cloud in clouds {
+                    agent.may_reach(&cloud.url)?;
+                }
                 Some(Clouds::open(clouds, cloud_part, &mut edge, run, job)?)
             }
         };

@@ -10,7 +10,7 @@ use crate::protocol::wire;
 use crate::runtime::emulation;
 use crate::runtime::runner::{Rules, Runner};
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) async fn infer(
         }
     };
     let largest = runner.input_elements().saturating_mul(4 * SAMPLES) + OVERHEAD;
-    let bytes = whole(body, agent.max_body.min(largest)).await?;
+    let bytes = whole(body, agent.max_body.min(largest), &agent.budget).await?;
     let _outstanding = agent.outstanding();
     let waiting = Instant::now();
     let turn = agent.engine.clone().acquire_owned().await;
@@ -67,7 +67,7 @@ pub(super) async fn infer(
 fn answer(
     runner: &Runner,
     request: &InferRequest,
-    bytes: &Bytes,
+    bytes: &[u8],
     slowdown: f64,
 ) -> Result<InferReply, Refused> {
     // A client that goes away stops nothing here: a part's run is shorter than the notice of it.

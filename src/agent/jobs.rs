@@ -3,6 +3,7 @@ Jobs: one runs, the others wait and say how many are ahead. Each has its events 
 own that only grows, its records.
 */
 
+use super::budget::Charge;
 use super::error::{AgentError, JobError, Refused};
 use super::events::Events;
 use super::pause::PauseLease;
@@ -26,6 +27,8 @@ const REMEMBERED: usize = 64;
 const WAITING: usize = 32;
 /// Records in one answer.
 const ANSWER: u64 = 1 << 17;
+/// Bytes of the largest answer with records, its head included.
+pub(super) const LARGEST_RECORDS: usize = (ANSWER as usize + 1) * record::WIDTH;
 
 /// A job.
 pub(super) struct Job {
@@ -37,7 +40,7 @@ pub(super) struct Job {
     /// Under which it was handed in: who asks for it again gets this job.
     key: Option<String>,
     /// Until it runs: nobody needs to remember a token, or a hundred thousand samples, for longer.
-    request: Mutex<Option<JobRequest>>,
+    request: Mutex<Option<(JobRequest, Charge)>>,
     /// Of its records, and beside it of its results.
     file: PathBuf,
     /// Whole records in the file.
@@ -94,6 +97,13 @@ impl Job {
         let start = ends.last().copied().unwrap_or(0);
         ends.push(start + bytes.len() as u64);
         Ok(())
+    }
+
+    /// Bytes of what it made, by its place.
+    pub(super) fn result_bytes(&self, at: usize) -> Option<u64> {
+        let ends = self.results.lock();
+        let start = at.checked_sub(1).and_then(|before| ends.get(before));
+        Some(ends.get(at)? - start.copied().unwrap_or(0))
     }
 
     /// What it made, by its place.
@@ -175,6 +185,7 @@ impl Jobs {
     pub(super) fn submit(
         &self,
         request: JobRequest,
+        charge: Charge,
         key: Option<&str>,
     ) -> Result<Arc<Job>, Refused> {
         let mut queue = self.lock();
@@ -204,7 +215,7 @@ impl Jobs {
             pause: PauseLease::default(),
             events: Arc::new(Events::new()),
             key: key.map(str::to_string),
-            request: Mutex::new(Some(request)),
+            request: Mutex::new(Some((request, charge))),
             written: AtomicU64::new(0),
             results: Mutex::default(),
         });
@@ -304,7 +315,7 @@ impl Jobs {
             let request = job.request.lock().take();
             // A job that panics must not take the agent along.
             let result = catch_unwind(AssertUnwindSafe(|| match &request {
-                Some(request) => run(&job, request),
+                Some((request, _charge)) => run(&job, request),
                 None => Err(JobError::Cancelled),
             }));
             let end = match result {

@@ -1,188 +1,149 @@
 /*!
-Taking connections, encrypted or not, and serving them. A handshake happens beside the listening and
-within a bounded time, and so does the reading of a request's head: one who connects and says nothing
-keeps nobody out. There are so many connections at a time and no more; others wait unaccepted.
+Taking connections, encrypted or not, and serving them. Handshakes and heads have a bounded time each
+and happen beside the listening, so that one who connects and says nothing keeps nobody out; where
+there are too many connections, [`Slots`] says which of them goes.
 */
 
+use super::error::Refused;
+use super::slots::{Connection, Slot, Slots};
+use crate::protocol::message::RefusalKind;
 use axum::Router;
-use axum::serve::Listener;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
 
+/// How long a handshake may take in all.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way; more wait unaccepted.
-const UNDER_WAY: usize = 256;
-/// How long a connection may say nothing between two requests, or be about one's head.
+/// How long a connection may take from one answer to the whole head of the next request. Longer than
+/// a client keeps an idle connection.
 const HEAD: Duration = Duration::from_secs(30);
-/// Connections served at a time: fewer than the files a process may usually have open.
-const CONNECTIONS: usize = 512;
+/// The pause after a failure to take a connection, which is most often a lack of open files.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Begins every TLS handshake: the content type of RFC 8446, section 5.1.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Serves until `end`, and then what was begun.
-pub(super) async fn serve(mut incoming: Incoming, router: Router, end: Arc<Notify>) {
-    let (closing, closed) = watch::channel(false);
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    router: Router,
+    end: Arc<Notify>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let mut served = JoinSet::new();
+    let server = Server {
+        tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
+        http,
+        router,
+    };
+    let server = Arc::new(server);
+    let (slots, graceful) = (Slots::new(), GracefulShutdown::new());
     let mut end = std::pin::pin!(end.notified());
     loop {
-        let room = served.len() < CONNECTIONS;
-        tokio::select! {
+        let (stream, from) = tokio::select! {
             () = &mut end => break,
-            (stream, _) = incoming.accept(), if room => {
-                let service = TowerToHyperService::new(router.clone());
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                let mut closed = closed.clone();
-                served.spawn(async move {
-                    let mut connection = std::pin::pin!(connection);
-                    // How one ended is its client's business.
-                    tokio::select! {
-                        _ = connection.as_mut() => return,
-                        _ = closed.changed() => connection.as_mut().graceful_shutdown(),
-                    }
-                    let _ = connection.await;
-                });
-            }
-            Some(_) = served.join_next() => {}
-        }
-    }
-    // Nobody is let in any more.
-    drop(incoming);
-    closing.send_replace(true);
-    while served.join_next().await.is_some() {}
-}
-
-/// A connection.
-pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// Where connections come in.
-pub(super) struct Incoming {
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    shaking: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-}
-
-impl Incoming {
-    pub(super) fn new(listener: TcpListener, tls: Option<ServerConfig>) -> Incoming {
-        Incoming {
-            listener,
-            tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
-            shaking: JoinSet::new(),
-        }
-    }
-
-    async fn tcp(listener: &mut TcpListener) -> (TcpStream, SocketAddr) {
-        let (stream, from) = Listener::accept(listener).await;
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "taking a connection");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let Some(slot) = slots.take(from.ip()) else {
+            tracing::debug!(%from, "every connection is at work: one more is closed");
+            continue;
+        };
         // Without it the last packet of an answer may wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        (stream, from)
+        let (number, server, watcher) = (slot.number(), server.clone(), graceful.watcher());
+        let task = tokio::spawn(async move { server.serve(stream, slot, watcher).await });
+        slots.serves(number, task.abort_handle());
     }
+    // Nobody is let in any more.
+    drop(listener);
+    graceful.shutdown().await;
 }
 
-impl Listener for Incoming {
-    type Io = Stream;
-    type Addr = SocketAddr;
+/// What all connections share.
+struct Server {
+    tls: Option<TlsAcceptor>,
+    http: http1::Builder,
+    router: Router,
+}
 
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
+impl Server {
+    /// Serves a connection to its end; how it ends is its client's business.
+    async fn serve(&self, stream: TcpStream, slot: Slot, watcher: Watcher) {
         let Some(tls) = &self.tls else {
-            let (stream, from) = Self::tcp(&mut self.listener).await;
-            return (Stream::Plain(stream), from);
+            return self.requests(stream, &slot, watcher).await;
         };
-        loop {
-            let room = self.shaking.len() < UNDER_WAY;
-            tokio::select! {
-                (stream, from) = Self::tcp(&mut self.listener), if room => {
-                    let shake = tls.accept(stream);
-                    self.shaking.spawn(async move {
-                        // One that fails was no client of this agent; there is nothing to answer.
-                        let stream = tokio::time::timeout(HANDSHAKE, shake).await.ok()?;
-                        Some((stream.ok()?, from))
-                    });
-                }
-                Some(done) = self.shaking.join_next() => {
-                    if let Ok(Some((stream, from))) = done {
-                        return (Stream::Tls(Box::new(stream)), from);
-                    }
-                }
+        let shaken = timeout(HANDSHAKE, async {
+            let mut first = [0];
+            if stream.peek(&mut first).await.ok()? == 1 && first[0] != TLS_HANDSHAKE {
+                refuse_plain(stream).await;
+                return None;
             }
+            tls.accept(stream).await.ok()
+        });
+        if let Ok(Some(stream)) = shaken.await {
+            self.requests(stream, &slot, watcher).await;
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    async fn requests(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        slot: &Slot,
+        watcher: Watcher,
+    ) {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let connection: Arc<Connection> = slot.connection.clone();
+            request.extensions_mut().insert(connection);
+            self.router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let _ = watcher.watch(connection).await;
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_read(cx, out),
-            Stream::Tls(s) => Pin::new(s).poll_read(cx, out),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_write(cx, bytes),
-            Stream::Tls(s) => Pin::new(s).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_flush(cx),
-            Stream::Tls(s) => Pin::new(s).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Stream::Tls(s) => Pin::new(s).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(s) => Pin::new(s).poll_write_vectored(cx, bytes),
-            Stream::Tls(s) => Pin::new(s).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Stream::Plain(s) => s.is_write_vectored(),
-            Stream::Tls(s) => s.is_write_vectored(),
-        }
-    }
+/// Answers one that speaks HTTP where TLS is spoken, in HTTP.
+async fn refuse_plain(mut stream: TcpStream) {
+    let what = "this agent encrypts: its address starts with https://";
+    let refusal = Refused::new(RefusalKind::Encrypted, what).into_response();
+    let Ok(body) = refusal.into_body().collect().await else {
+        return;
+    };
+    let body = body.to_bytes();
+    let head = format!(
+        "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        StatusCode::BAD_REQUEST,
+        body.len()
+    );
+    // A client that is gone needs no answer.
+    let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
+    // What it still sends is read for a moment: closing on unread bytes would take the answer back.
+    let _ = timeout(Duration::from_secs(1), async {
+        let _ = stream.shutdown().await;
+        let mut rest = tokio::io::AsyncReadExt::take(stream, 1 << 16);
+        let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+    })
+    .await;
 }

@@ -81,7 +81,10 @@ impl Offload {
         let authority = format!("{host}:{port}");
         let header = |text: &str| HeaderValue::from_str(text).map_err(|e| wrong(&e.to_string()));
         let token = match &cloud.token {
-            Some(token) => Some(header(&format!("Bearer {token}"))?),
+            Some(token) => {
+                tls::check_token(token).map_err(|e| wrong(&e.to_string()))?;
+                Some(header(&format!("Bearer {token}"))?)
+            }
             None => None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -3,25 +3,27 @@ The endpoints, all below `/v1`. Every refusal is `{"error": …}` with a status 
 a request holds brings the agent down.
 */
 
-use super::body::{blocking, drain, whole};
+use super::body::{blocking, count, drain, keep_until_sent, whole};
 use super::error::Refused;
+use super::guard;
 use super::infer::infer;
 use super::info::{self, peak_resident};
-use super::metrics::{self, Levels, kind};
+use super::jobs::LARGEST_RECORDS;
+use super::metrics::{self, Levels};
 use super::state::Agent;
 use super::store::Piece;
 use crate::protocol::message::{JOB_KEY, JobRequest, PartInfo, RefusalKind, Submitted, Upload};
-use axum::body::{Body, HttpBody};
-use axum::extract::{Path, Request, State};
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type Shared = State<Arc<Agent>>;
 type Answer<T> = Result<T, Refused>;
@@ -53,46 +55,8 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .method_not_allowed_fallback(async || {
             Refused::new(RefusalKind::Method, "not with this method")
         })
-        .layer(from_fn_with_state(agent.clone(), admit))
+        .layer(from_fn_with_state(agent.clone(), guard::admit))
         .with_state(agent)
-}
-
-/// Counts the client, looks at its token, and refuses bodies that announce to be too large.
-async fn admit(State(agent): Shared, request: Request, next: Next) -> Response {
-    let _served = agent.serve_one();
-    let (start, kind) = (Instant::now(), kind(request.uri().path()));
-    let metrics = &agent.metrics;
-    // Chunked bodies announce nothing, and are not counted.
-    let length = request.body().size_hint().lower();
-    metrics.received.inc_by(length);
-    let response = let_in(&agent, request, next).await;
-    let length = response.body().size_hint().lower();
-    metrics.sent.inc_by(length);
-    let status = response.status();
-    metrics.answered(kind, status.as_u16(), start.elapsed());
-    if status.is_client_error() || status.is_server_error() {
-        tracing::debug!(kind, status = status.as_u16(), "refused");
-    }
-    response
-}
-
-async fn let_in(agent: &Arc<Agent>, request: Request, next: Next) -> Response {
-    // Whether it lives may be asked by whoever watches over it.
-    if request.uri().path().starts_with("/v2/health/") {
-        return next.run(request).await;
-    }
-    let shown = request.headers().get(header::AUTHORIZATION);
-    let shown = shown.and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
-    if !agent.admits(shown) {
-        drain(request.into_body()).await;
-        let what = "the token is missing or wrong; it is what the agent's --token-file holds";
-        return Refused::new(RefusalKind::Unauthorized, what).into_response();
-    }
-    if request.body().size_hint().lower() > agent.max_body as u64 {
-        drain(request.into_body()).await;
-        return Refused::too_large(agent.max_body).into_response();
-    }
-    next.run(request).await
 }
 
 async fn info(State(agent): Shared) -> Json<crate::protocol::message::AgentInfo> {
@@ -106,7 +70,7 @@ async fn reset_memory() -> Answer<StatusCode> {
 
 /// Takes a body and answers as briefly as an inference does: what the link alone takes.
 async fn echo(State(agent): Shared, body: Body) -> Answer<Json<usize>> {
-    Ok(Json(whole(body, agent.max_body).await?.len()))
+    Ok(Json(count(body, agent.max_body).await?))
 }
 
 /// How much of a file is here.
@@ -176,12 +140,29 @@ async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Answer<(StatusCode, Json<Submitted>)> {
-    let bytes = whole(body, agent.max_body.min(JOB)).await?;
-    let request: JobRequest = serde_json::from_slice(&bytes)
-        .map_err(|e| Refused::bad(format!("no job that this release understands: {e}")))?;
+    // What a web page can send without asking first is of another type (CORS, simple requests).
+    if !is_json(&headers) {
+        let what = "a job is JSON: send it with `Content-Type: application/json`";
+        return Err(Refused::new(RefusalKind::Unsupported, what));
+    }
+    let body = whole(body, agent.max_body.min(JOB), &agent.budget).await?;
     let key = headers.get(JOB_KEY).and_then(|v| v.to_str().ok());
-    let id = agent.jobs.submit(request, key)?.id.clone();
+    let key = key.map(str::to_string);
+    let id = blocking(move || {
+        let request: JobRequest = serde_json::from_slice(&body)
+            .map_err(|e| Refused::bad(format!("no job that this release understands: {e}")))?;
+        let job = agent.jobs.submit(request, body.charge, key.as_deref())?;
+        Ok(job.id.clone())
+    })
+    .await?;
     Ok((StatusCode::CREATED, Json(Submitted { id })))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
 }
 
 /// Its last state, or how it ended.
@@ -224,23 +205,32 @@ async fn events(
 async fn records(
     State(agent): Shared,
     Path((id, from)): Path<(String, String)>,
-) -> Answer<Vec<u8>> {
+) -> Answer<Response> {
     let from = from
         .parse()
         .map_err(|_| Refused::bad("a position is a whole number"))?;
     let job = agent.jobs.find(&id)?;
-    blocking(move || job.records(from).map_err(Refused::internal)).await
+    let charge = agent.budget.take(LARGEST_RECORDS)?;
+    let records = blocking(move || job.records(from).map_err(Refused::internal)).await?;
+    Ok(keep_until_sent(records.into_response(), charge))
 }
 
 /// What it made, by its place among all it made.
-async fn result(State(agent): Shared, Path((id, at)): Path<(String, String)>) -> Answer<Vec<u8>> {
+async fn result(State(agent): Shared, Path((id, at)): Path<(String, String)>) -> Answer<Response> {
     let at = at
         .parse()
         .map_err(|_| Refused::bad("a position is a whole number"))?;
     let job = agent.jobs.find(&id)?;
-    blocking(move || {
+    let Some(bytes) = job.result_bytes(at) else {
+        let what = format!("the job {} made nothing at {at}", job.id);
+        return Err(Refused::missing(what));
+    };
+    let charge = agent
+        .budget
+        .take(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    let found = blocking(move || {
         let found = job.result(at).map_err(Refused::internal)?;
         found.ok_or_else(|| Refused::missing(format!("the job {} made nothing at {at}", job.id)))
-    })
-    .await
+    });
+    Ok(keep_until_sent(found.await?.into_response(), charge))
 }

@@ -6,18 +6,19 @@ blocking threads, jobs on a thread of their own.
 
 use super::config::AgentConfig;
 use super::error::AgentError;
-use super::listen::{self, Incoming};
+use super::listen;
 use super::state::Agent;
 use super::{routes, v2, work};
 use crate::device::machine::available_cores;
-use crate::engine::share_threads;
+use crate::engine::{most_threads, share_threads};
 use crate::protocol::message::Ready;
 use crate::protocol::tls;
 use crate::runtime::runner::Runner;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -26,6 +27,8 @@ use tokio::task::JoinHandle;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long they may take once a second signal came.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 4096;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn system(what: &str, cause: impl Into<std::io::Error>) -> AgentError {
@@ -79,8 +82,15 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
         Some((certificate, key)) => Some(tls::server(certificate, key)?),
         None => None,
     };
+    if let Some(token) = &config.token {
+        tls::check_token(token)?;
+    }
     config.backend.open()?;
     pin(&config.cores)?;
+    let (asked, most) = (config.threads, most_threads());
+    if asked > most {
+        return Err(AgentError::Threads { asked, most });
+    }
     // Jobs that train run on a pool of their own, which keeps to the same cores.
     share_threads(config.threads);
     // Removed when this function returns.
@@ -121,7 +131,7 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
         cause,
     };
     let served = runtime.block_on(async {
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = bind(listen).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let mut signals = Signals::listen()?;
         ready(&Ready {
@@ -133,9 +143,9 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
         let token = config.token.is_some();
         tracing::info!(%bound, encrypted = encryption.is_some(), token, "serving");
         let end = Arc::new(Notify::new());
-        let incoming = Incoming::new(listener, encryption);
         let router = routes::routes(agent.clone());
-        let serving = tokio::spawn(listen::serve(incoming, router, end.clone()));
+        let serving = listen::serve(listener, encryption, router, end.clone());
+        let serving = tokio::spawn(serving);
         until_told(&agent, config.idle_exit, &mut signals).await;
         tracing::info!("ending: what is in flight is finished");
         agent.jobs.close(false);
@@ -150,6 +160,19 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
     // Connections that are still open end here; so do threads that wait for a client.
     runtime.shutdown_background();
     served
+}
+
+/// Listens; many may connect at the same moment without one of them having to ask again, which takes a
+/// second.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A port is free again as soon as its agent has ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Makes the models ready that were given; one that can't be is no reason to serve without it.

@@ -1,7 +1,8 @@
 /*! What every request of an agent sees: its files, jobs and parts, what it counts, and whom it admits. */
 
+use super::budget::Budget;
 use super::config::AgentConfig;
-use super::error::AgentError;
+use super::error::{AgentError, JobError};
 use super::jobs::Jobs;
 use super::metrics::Metrics;
 use super::parts::Parts;
@@ -32,6 +33,12 @@ pub(super) struct Agent {
     pub(super) cores: Vec<usize>,
     pub(super) slowdown: f64,
     pub(super) max_body: usize,
+    /// Memory of all requests in flight.
+    pub(super) budget: Budget,
+    /// The only addresses that jobs may connect to; any if empty.
+    pub(super) clouds: Vec<url::Url>,
+    /// Whether the agent can be reached from this machine alone.
+    pub(super) loopback: bool,
     /// The machine in words, and its clock in GHz.
     pub(super) machine: (String, Option<f64>),
     /// Models served from the start, by name.
@@ -110,6 +117,9 @@ impl Agent {
             cores,
             slowdown: config.slowdown,
             max_body: config.max_body,
+            budget: Budget::new(config.max_in_flight),
+            clouds: config.clouds.clone(),
+            loopback: config.listen.ip().is_loopback(),
             machine: machine(),
             models,
             metrics: Metrics::default(),
@@ -117,7 +127,7 @@ impl Agent {
             outstanding: AtomicU32::new(0),
             sensors: Mutex::new(Telemeter::new(Path::new("/"))),
             energy: Mutex::default(),
-            token: token.map(|t| Sha256::digest(t.as_bytes()).into()),
+            token: token.map(|t| Sha256::digest(t.trim().as_bytes()).into()),
             requests: AtomicU64::new(0),
             engine: Arc::new(Semaphore::new(1)),
             clients: AtomicUsize::new(0),
@@ -140,6 +150,27 @@ impl Agent {
         };
         let shown: [u8; 32] = Sha256::digest(shown.unwrap_or_default().as_bytes()).into();
         token.ct_eq(&shown).into()
+    }
+
+    /// Whether every client is let in, whatever it shows.
+    pub(super) fn is_open(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// Whether a job may connect to this address.
+    pub(super) fn may_reach(&self, url: &str) -> Result<(), JobError> {
+        let same = |a: &url::Url, b: &url::Url| {
+            (a.scheme(), a.host(), a.port_or_known_default())
+                == (b.scheme(), b.host(), b.port_or_known_default())
+        };
+        let asked = url::Url::parse(url);
+        let named = |asked: &url::Url| self.clouds.iter().any(|cloud| same(cloud, asked));
+        if self.clouds.is_empty() || asked.is_ok_and(|asked| named(&asked)) {
+            return Ok(());
+        }
+        Err(JobError::invalid(format!(
+            "{url} is none of the addresses this agent was started for (--cloud)"
+        )))
     }
 
     /// Counts a request for inference until the result is dropped.

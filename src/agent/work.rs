@@ -21,6 +21,7 @@ pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobR
             profile::part(job, agent, part, *runs).map(JobResult::Part)
         }
         JobRequest::MeasureLink { cloud, link } => {
+            agent.may_reach(&cloud.url)?;
             link::measure(job, cloud, *link).map(JobResult::Link)
         }
         JobRequest::TrainHeads(run) => train::heads(job, agent, run).map(JobResult::Trained),

@@ -6,8 +6,10 @@ use super::{CliError, error::Context};
 use crate::agent::{AgentConfig, Ended, is_name, serve};
 use crate::backend::BackendId;
 use crate::protocol::message::TOKEN_VARIABLE;
+use crate::protocol::tls::check_token;
+use std::env::VarError;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Serve on this machine: run parts and jobs for a workbench, here or elsewhere.
@@ -43,7 +45,7 @@ pub struct AgentArgs {
     #[arg(long, default_value = "cpu")]
     device: BackendId,
     /// Threads of the engine; one for each core it may use if 0.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = super::threads)]
     threads: usize,
     /// Cores to run on, such as 0,1; any if left out.
     #[arg(long, value_delimiter = ',')]
@@ -57,6 +59,13 @@ pub struct AgentArgs {
     /// Bytes of the largest body it takes.
     #[arg(long, default_value_t = 1 << 29)]
     max_body: usize,
+    /// Bytes that all requests in flight may take together; one more is asked to try again.
+    #[arg(long, default_value_t = 1 << 30)]
+    max_in_flight: usize,
+    /// Offload to, and measure links to, this address alone; may be given more than once. Any address
+    /// that a job names if left out.
+    #[arg(long = "cloud", value_name = "URL")]
+    clouds: Vec<url::Url>,
     /// Bytes it keeps in the folder at most; what was not asked for the longest goes first.
     #[arg(long, default_value_t = 1 << 33)]
     max_data: u64,
@@ -105,6 +114,26 @@ fn log(json: bool) {
     };
 }
 
+/// The token of a file's first line, or the one that a parent gave where no list of processes shows it.
+fn token(file: Option<&Path>) -> Result<Option<String>, CliError> {
+    let (text, from) = match file {
+        Some(path) => {
+            let from = path.display().to_string();
+            let text = std::fs::read_to_string(path).context(from.clone())?;
+            (text.lines().next().unwrap_or_default().to_string(), from)
+        }
+        None => match std::env::var(TOKEN_VARIABLE) {
+            Ok(text) => (text, TOKEN_VARIABLE.to_string()),
+            Err(VarError::NotPresent) => return Ok(None),
+            Err(error) => return Err(CliError::usage(format!("{TOKEN_VARIABLE}: {error}"))),
+        },
+    };
+    match check_token(&text) {
+        Ok(token) => Ok(Some(token.to_string())),
+        Err(error) => Err(CliError::usage(format!("{from}: the token: {error}"))),
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &AgentArgs) -> Result<(), CliError> {
     if let Some(folder) = &args.init {
@@ -116,20 +145,7 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
         nix::unistd::setsid().context("starting a session of its own")?;
     }
     log(args.log_json);
-    let token = match &args.token_file {
-        // A parent's, given so that no list of processes shows it.
-        None => std::env::var(TOKEN_VARIABLE).ok().filter(|t| !t.is_empty()),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).context(path.display().to_string())?;
-            match text.lines().next().map(str::trim) {
-                Some(line) if !line.is_empty() => Some(line.to_string()),
-                _ => {
-                    let what = format!("{}: its first line holds no token", path.display());
-                    return Err(CliError::usage(what));
-                }
-            }
-        }
-    };
+    let token = token(args.token_file.as_deref())?;
     let config = AgentConfig {
         listen: args.listen,
         insecure: args.insecure,
@@ -141,6 +157,8 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
         slowdown: args.slowdown,
         data: args.data.clone(),
         max_body: args.max_body,
+        max_in_flight: args.max_in_flight,
+        clouds: args.clouds.clone(),
         max_data: args.max_data,
         token,
         idle_exit: args.idle_exit.map(Duration::from_secs),

@@ -6,11 +6,12 @@ asked again after a lost connection; nothing has a total timeout that a slow lin
 mod follow;
 mod upload;
 
+use super::cause;
 use super::message::{
     AgentInfo, FailureKind, JOB_KEY, JobRequest, Refusal, RefusalKind, Submitted,
 };
 use super::record;
-use super::tls::{self, TlsTrust};
+use super::tls::{self, TlsTrust, TokenError};
 use crate::predict::Record;
 use hyper::body::Bytes;
 use reqwest::{Method, RequestBuilder, Response};
@@ -25,6 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An agent that works says something every 15 seconds; a connection on which nothing came for longer
 /// than this is lost.
 const SILENCE: Duration = Duration::from_secs(40);
+/// Bytes of the longest answer that holds JSON or records; also of the longest event.
+const LARGEST_ANSWER: usize = 64 << 20;
+/// Bytes of the largest thing a job made: a trained head, with its weights.
+const LARGEST_RESULT: usize = 1 << 30;
+/// Bytes of a refusal that are read; some servers send a page.
+const LARGEST_REFUSAL: usize = 64 << 10;
 /// How often a job is handed in again whose answer got lost, and the pause before.
 const AGAIN: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -39,6 +46,14 @@ pub enum ClientError {
         url: String,
         /// What is wrong.
         what: String,
+    },
+    /// A token that can't be sent.
+    #[error("the token for the agent at {url}: {cause}")]
+    Token {
+        /// The agent's address.
+        url: String,
+        /// What is wrong with it.
+        cause: TokenError,
     },
     /// Nobody answers.
     #[error("the agent at {url} doesn't answer ({cause}); is it running, and reachable from here?")]
@@ -151,6 +166,10 @@ impl Client {
             }
             Ok(_) => {}
         }
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            let url = url.clone();
+            tls::check_token(token).map_err(|cause| ClientError::Token { url, cause })?;
+        }
         let tls = match url.starts_with("https:") {
             true => tls::client(believed),
             false => tls::no_trust(),
@@ -222,9 +241,13 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
-        let text = self.heard(response.text()).await.unwrap_or_default();
+        let text = self
+            .limited(response, LARGEST_REFUSAL)
+            .await
+            .unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
         let refusal = serde_json::from_str(&text);
-        let Refusal { error, kind } = refusal.unwrap_or_else(|_| Refusal {
+        let Refusal { error, kind } = refusal.unwrap_or(Refusal {
             error: text,
             kind: RefusalKind::Other,
         });
@@ -237,26 +260,31 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        let bytes = self.bytes(request).await?;
+        let bytes = self.bytes(request, LARGEST_ANSWER).await?;
         serde_json::from_slice(&bytes).map_err(|e| self.answer(e))
     }
 
-    async fn bytes(&self, request: RequestBuilder) -> Result<Bytes, ClientError> {
-        let mut response = self.send(request).await?;
+    async fn bytes(&self, request: RequestBuilder, max: usize) -> Result<Bytes, ClientError> {
+        let response = self.send(request).await?;
+        self.limited(response, max).await
+    }
+
+    /// The body, of `max` bytes at most: whatever answers there fills no memory here.
+    async fn limited(&self, mut response: Response, max: usize) -> Result<Bytes, ClientError> {
         let mut all = Vec::new();
         while let Some(piece) = self.heard(response.chunk()).await? {
+            if all.len() + piece.len() > max {
+                return Err(self.answer(format!("more than {max} bytes")));
+            }
             all.extend_from_slice(&piece);
         }
         Ok(Bytes::from(all))
     }
 
+    /// What a connection says that broke. The text of the outermost error is only "error sending
+    /// request for url".
     fn lost(&self, error: &reqwest::Error) -> ClientError {
-        // The text of the outermost error is only "error sending request for url".
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        self.broken(&cause.to_string())
+        self.broken(&cause::of(error))
     }
 
     fn broken(&self, cause: &str) -> ClientError {
@@ -307,13 +335,15 @@ impl Client {
     /// Something a job made, by its place among all it made.
     pub async fn result(&self, job: &str, at: usize) -> Result<Bytes, ClientError> {
         let path = format!("jobs/{job}/results/{at}");
-        self.bytes(self.request(Method::GET, &path)).await
+        self.bytes(self.request(Method::GET, &path), LARGEST_RESULT)
+            .await
     }
 
     /// A job's records from a position on: as many as one answer holds, none if there are no more.
     pub async fn records(&self, job: &str, from: u64) -> Result<Vec<Record>, ClientError> {
         let path = format!("jobs/{job}/records/{from}");
-        let bytes = self.bytes(self.request(Method::GET, &path)).await?;
+        let request = self.request(Method::GET, &path);
+        let bytes = self.bytes(request, LARGEST_ANSWER).await?;
         let (at, records) = record::decode(&bytes).map_err(|e| self.answer(e))?;
         if at != from {
             return Err(self.answer(format!("records from {at}, not from {from}")));

@@ -18,6 +18,38 @@ use std::sync::Arc;
 /// Bytes of randomness in a token.
 const TOKEN: usize = 32;
 
+/// What an encrypted key says of itself: in PKCS #8 (RFC 5958), and in OpenSSL's older form.
+const ENCRYPTED: [&str; 2] = [
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+    "Proc-Type: 4,ENCRYPTED",
+];
+
+/// Why a text is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is empty.
+    #[error("it is empty; leave it out where none is asked for")]
+    Empty,
+    /// It has characters that no header carries.
+    #[error(
+        "it holds a line break, or another character that can't be sent; a token is one line of ASCII"
+    )]
+    Characters,
+}
+
+/// Checks that a token can be sent, and gives it without the blanks around it.
+///
+/// # Errors
+/// Where it is empty, or holds anything but printable ASCII.
+pub fn check_token(token: &str) -> Result<&str, TokenError> {
+    let token = token.trim();
+    match token.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        true if token.is_empty() => Err(TokenError::Empty),
+        true => Ok(token),
+        false => Err(TokenError::Characters),
+    }
+}
+
 /// Why there is no encryption.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -32,6 +64,12 @@ pub enum TlsError {
         /// Why not.
         cause: String,
     },
+    /// A key that only a passphrase opens.
+    #[error(
+        "{}: the key is encrypted, and an agent asks nobody for a passphrase; decrypt it with \
+         `openssl pkey -in {} -out FILE`, readable by the agent's user alone", .0.display(), .0.display()
+    )]
+    EncryptedKey(PathBuf),
     /// A text without certificates.
     #[error("no certificate in PEM form: {0}")]
     NoCertificate(String),
@@ -116,7 +154,11 @@ pub fn server(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> 
     };
     let pem = std::fs::read_to_string(certificate).map_err(|e| file(certificate, &e))?;
     let chain = certificates(&pem).map_err(|e| file(certificate, &e))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| file(key, &e))?;
+    let text = std::fs::read_to_string(key).map_err(|e| file(key, &e))?;
+    if ENCRYPTED.iter().any(|mark| text.contains(mark)) {
+        return Err(TlsError::EncryptedKey(key.to_path_buf()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|e| file(key, &e))?;
     Ok(ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -271,6 +313,33 @@ mod tests {
         ));
         assert!(client(&TlsTrust::Authorities(made.certificate)).is_ok());
         assert!(client(&TlsTrust::Authorities("none".into())).is_err());
+    }
+
+    #[rstest]
+    #[case("secret", Ok("secret"))]
+    #[case(" open sesame\n", Ok("open sesame"))]
+    #[case("", Err(TokenError::Empty))]
+    #[case(" \n", Err(TokenError::Empty))]
+    #[case("open\nsesame", Err(TokenError::Characters))]
+    #[case("ouvre-toi, sésame", Err(TokenError::Characters))]
+    fn a_token_is_one_line_of_ascii(#[case] text: &str, #[case] token: Result<&str, TokenError>) {
+        assert_eq!(check_token(text), token);
+    }
+
+    #[rstest]
+    #[case("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII=\n-----END ENCRYPTED PRIVATE KEY-----\n")]
+    #[case("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMII=\n")]
+    fn an_encrypted_key_is_told_from_a_broken_one(#[case] key: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, path) = (folder.path().join("c"), folder.path().join("k"));
+        let made = self_signed(vec!["localhost".into()]).unwrap();
+        std::fs::write(&certificate, &made.certificate).unwrap();
+        std::fs::write(&path, key).unwrap();
+        let error = server(&certificate, &path).unwrap_err();
+        assert!(
+            matches!(&error, TlsError::EncryptedKey(p) if *p == path),
+            "{error}"
+        );
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn told_to_end_it_finishes_what_runs_and_takes_no_more() {
     // One who never ends what it began has no say in when the agent does.
     let mut stalled = std::net::TcpStream::connect(agent.address()).unwrap();
     stalled
-        .write_all(b"POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
+        .write_all(b"POST /v1/echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
         .unwrap();
     let mut told = false;
     let end = edge
@@ -267,7 +267,9 @@ async fn sixty_four_at_once_and_some_who_stall_are_all_served() {
     for _ in 0..16 {
         let mut stream = std::net::TcpStream::connect(agent.address()).unwrap();
         stream
-            .write_all(b"POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
+            .write_all(
+                b"POST /v1/echo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc",
+            )
             .unwrap();
         stalled.push(stream);
     }
@@ -325,7 +327,7 @@ async fn a_follower_who_reads_nothing_holds_no_job_up() {
     let id = edge.submit(&JobRequest::Evaluate(Box::new(job))).await;
     let id = id.unwrap();
     let mut stalled = std::net::TcpStream::connect(agent.address()).unwrap();
-    let request = format!("GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = format!("GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     stalled.write_all(request.as_bytes()).unwrap();
     // Two who watch see the same end.
     let other = edge.clone();

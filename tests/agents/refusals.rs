@@ -58,6 +58,9 @@ impl Served {
         if let Some(header) = sent.header {
             request = request.header(INFER_HEADER, header);
         }
+        if sent.path == "jobs" {
+            request = request.header("content-type", "application/json");
+        }
         request.body(sent.body).send().await.unwrap()
     }
 

@@ -65,7 +65,7 @@ impl Agent {
         Agent::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Agent {
+    pub fn spawn(mut command: Command) -> Agent {
         // Nobody reads what it logs.
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();

@@ -13,7 +13,9 @@ use super::v2::V2;
 use crate::agent::error::JobError;
 use crate::agent::jobs::Job;
 use crate::agent::offload::OffloadError;
-use crate::protocol::message::{CloudShare, CloudTarget, Evaluate, FailureKind, JobEvent};
+use crate::protocol::message::{
+    CloudShare, CloudTarget, Evaluate, FailureKind, JobEvent, RefusalKind,
+};
 use std::time::{Duration, Instant};
 
 /// How long a cloud that failed is passed over; twice as long after each further failure.
@@ -21,6 +23,10 @@ const FIRST_BREAK: Duration = Duration::from_secs(1);
 const LONGEST_BREAK: Duration = Duration::from_secs(30);
 /// What a look at a cloud that failed may take, between two samples.
 const RECHECK: Duration = Duration::from_millis(500);
+
+/// How long the only cloud may say that it has too much to do, and the pause between two requests.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 enum CloudProtocol {
     Agent(Cloud),
@@ -183,6 +189,13 @@ impl<'a> Clouds<'a> {
         let any = clouds.targets.iter().any(|t| t.protocol.is_some());
         match (any, first_error) {
             (true, _) => Ok(clouds),
+            // The edge's last exit answers until one of them is there.
+            (false, Some(error)) if run.degrade && edge.exits() > 0 => {
+                clouds.say(format!(
+                    "{error}; the edge's last exit answers until a cloud does"
+                ));
+                Ok(clouds)
+            }
             (false, Some(error)) => Err(error),
             (false, None) => Err(JobError::invalid("the run names no cloud".to_string())),
         }
@@ -244,6 +257,7 @@ impl<'a> Clouds<'a> {
             for other in &mut self.targets {
                 other.load.requests = other.load.requests.saturating_sub(1);
             }
+            let alone = self.targets.iter().filter(|t| !t.load.closed).count() == 1;
             let target = &mut self.targets[at];
             target.load.asked = self.samples;
             let Some(protocol) = &mut target.protocol else {
@@ -290,6 +304,19 @@ impl<'a> Clouds<'a> {
             };
             if error == OffloadError::Cancelled {
                 return Err(failure(JobError::Cancelled, encode_ms, bytes));
+            }
+            let busy = matches!(
+                &error,
+                OffloadError::Refused {
+                    kind: RefusalKind::Busy,
+                    ..
+                }
+            );
+            let pause = left.map_or(BUSY_PAUSE, |left| left.min(BUSY_PAUSE));
+            if busy && alone && first_sent.is_none_or(|first| first.elapsed() < BUSY_PATIENCE) {
+                // A cloud that has too much to do for a moment is no cloud that is away.
+                std::thread::sleep(pause);
+                continue;
             }
             target.share.failed += 1;
             let away = match &error {

@@ -4,8 +4,10 @@ use super::exchange::{OffloadError, Reply};
 use crate::agent::paced::Paced;
 use crate::engine::Cancel;
 use crate::plan::Link;
+use crate::protocol::cause;
 use crate::runtime::emulation;
-use http_body_util::{BodyExt, Full};
+use axum::BoxError;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -18,6 +20,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes of the largest reply that is read.
+const LARGEST_REPLY: usize = 64 << 20;
 /// Longest time between two looks at the cancel token.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -40,12 +44,8 @@ impl Connection<'_> {
         }
     }
 
-    fn failed(&self, error: &hyper::Error) -> OffloadError {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        self.broken(&cause.to_string())
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> OffloadError {
+        self.broken(&cause::of(error))
     }
 
     /// Waits, and looks at token and deadline in between.
@@ -104,7 +104,7 @@ impl Connection<'_> {
         let connect = timeout(CONNECT, connector.connect(name.clone(), stream));
         match self.patient(connect).await? {
             Ok(Ok(stream)) => self.shake_hands(stream).await,
-            Ok(Err(error)) => Err(self.broken(&error.to_string())),
+            Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => Err(self.broken("no encryption agreed on within 5 s")),
         }
     }
@@ -132,10 +132,19 @@ impl Connection<'_> {
             Ok(Reply {
                 status: head.status,
                 headers: head.headers,
-                body: body.collect().await?.to_bytes(),
+                body: Limited::new(body, LARGEST_REPLY)
+                    .collect()
+                    .await?
+                    .to_bytes(),
             })
         };
-        let answer: Result<_, hyper::Error> = self.patient(answer).await?;
-        answer.map_err(|e| self.failed(&e))
+        let answer: Result<_, BoxError> = self.patient(answer).await?;
+        answer.map_err(|error| match error.is::<LengthLimitError>() {
+            true => OffloadError::Answer {
+                url: self.url.to_string(),
+                what: format!("more than {LARGEST_REPLY} bytes"),
+            },
+            false => self.failed(&*error),
+        })
     }
 }

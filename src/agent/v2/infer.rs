@@ -1,7 +1,7 @@
 /*! One request for inference of the protocol, from its bytes to those of its answer. */
 
 use super::models::{Named, find};
-use crate::agent::body::{blocking, whole};
+use crate::agent::body::{Whole, blocking, keep_until_sent, whole};
 use crate::agent::error::Refused;
 use crate::agent::state::Agent;
 use crate::agent::stats::{MODEL_VERSION, Steps};
@@ -13,7 +13,7 @@ use crate::protocol::v2::{
     json, tensors,
 };
 use crate::runtime::runner::{Rules, Runner};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -23,6 +23,17 @@ use std::time::Instant;
 
 /// Samples in one request.
 pub(super) const SAMPLES: usize = 256;
+
+/// Bytes of JSON around the numbers of a request.
+const AROUND: usize = 1 << 20;
+/// Bytes of a number in JSON: a double of 17 digits with sign, exponent and comma.
+const NUMBER: usize = 26;
+
+/// Bytes of the largest request that means anything to a model.
+fn largest(runner: &Runner) -> usize {
+    let numbers = runner.input_elements().saturating_mul(SAMPLES);
+    numbers.saturating_mul(NUMBER).saturating_add(AROUND)
+}
 
 /// Whether samples leave in this part, rather than going through.
 pub(super) fn leaves(runner: &Runner) -> bool {
@@ -48,8 +59,16 @@ pub(super) async fn infer(
             format!("the encoding {encoding:?} isn't spoken here; use gzip, deflate or none"),
         ));
     }
-    let body = whole(body, agent.max_body).await?;
     let runner = find(&agent, &named).await?;
+    let max = agent.max_body.min(largest(&runner));
+    let body = whole(body, max, &agent.budget).await;
+    let body = body.map_err(|refused| match refused.kind {
+        RefusalKind::TooLarge if max < agent.max_body => {
+            let what = format!("at most {max} bytes are taken for a request to this model");
+            Refused::new(RefusalKind::TooLarge, what)
+        }
+        _ => refused,
+    })?;
     let start = Instant::now();
     let _outstanding = agent.outstanding();
     let answered = answer(&agent, &runner, &named.name, headers, body).await;
@@ -64,12 +83,19 @@ async fn answer(
     runner: &Arc<Runner>,
     name: &str,
     headers: HeaderMap,
-    body: Bytes,
+    mut body: Whole,
 ) -> Result<Response, Refused> {
+    // The numbers that are read from it: two bytes of JSON are one of four bytes.
+    let numbers = body.len().saturating_mul(2);
+    body.charge.add(agent.budget.take(numbers)?);
     let start = Instant::now();
-    let question = {
+    let (question, charge) = {
         let runner = runner.clone();
-        blocking(move || read(&runner, &headers, &body)).await?
+        blocking(move || {
+            let question = read(&runner, &headers, &body)?;
+            Ok((question, body.charge))
+        })
+        .await?
     };
     let input = start.elapsed();
     let start = Instant::now();
@@ -89,7 +115,9 @@ async fn answer(
         drop(turn);
         let infer = start.elapsed();
         let start = Instant::now();
-        let response = write(&name, &question, outputs)?;
+        let (response, bytes) = write(&name, &question, outputs)?;
+        drop(charge);
+        let response = keep_until_sent(response, agent.budget.take(bytes)?);
         let steps = Steps {
             samples: question.tensor.shape[0],
             infer,
@@ -214,7 +242,12 @@ fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Re
     Ok(outputs)
 }
 
-fn write(model: &str, question: &Question, outputs: Vec<Tensor>) -> Result<Response, Refused> {
+/// The answer, and its bytes.
+fn write(
+    model: &str,
+    question: &Question,
+    outputs: Vec<Tensor>,
+) -> Result<(Response, usize), Refused> {
     let request = &question.request;
     let all_binary = request
         .parameters
@@ -254,6 +287,7 @@ fn write(model: &str, question: &Question, outputs: Vec<Tensor>) -> Result<Respo
     let mut body = serde_json::to_vec(&response).map_err(Refused::internal)?;
     let length = (!binary.is_empty()).then_some(body.len());
     body.extend(binary);
+    let bytes = body.len();
     let mut response = Response::new(Body::from(body));
     let out = response.headers_mut();
     let kind = match length {
@@ -264,5 +298,5 @@ fn write(model: &str, question: &Question, outputs: Vec<Tensor>) -> Result<Respo
         None => "application/json",
     };
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    Ok(response)
+    Ok((response, bytes))
 }

@@ -1,16 +1,24 @@
 /*! A job's events, across lost connections. */
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, LARGEST_ANSWER};
 use crate::protocol::message::{JobEvent, JobResult, Snapshot};
 use eventsource_stream::{EventStreamError, Eventsource};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use reqwest::{Method, Response};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What came on one connection.
+#[derive(Default)]
+struct Came {
+    any: AtomicBool,
+    /// Bytes since the last event.
+    unread: AtomicUsize,
+}
 
 /// How one connection to the events ended.
 enum End {
@@ -41,7 +49,10 @@ impl Client {
                 .await
             {
                 End::Terminal(result) => return result,
-                End::Lost(error @ ClientError::Refused { .. }, _) => return Err(error),
+                End::Lost(
+                    error @ (ClientError::Refused { .. } | ClientError::Answer { .. }),
+                    _,
+                ) => return Err(error),
                 End::Lost(error, came) => {
                     if came {
                         (pause, gone_since) = (FIRST_PAUSE, None);
@@ -79,9 +90,9 @@ impl Client {
         if was_lost {
             on_event(&JobEvent::Found);
         }
-        let came = AtomicBool::new(false);
+        let came = Came::default();
         let mut stream = std::pin::pin!(self.pieces(response, &came).eventsource());
-        let lost = |error| End::Lost(error, came.load(Ordering::Relaxed));
+        let lost = |error| End::Lost(error, came.any.load(Ordering::Relaxed));
         loop {
             let event = match stream.next().await {
                 Some(Ok(event)) => event,
@@ -89,6 +100,7 @@ impl Client {
                 Some(Err(error)) => return lost(self.broken(&error.to_string())),
                 None => return lost(self.broken("the stream of events ended")),
             };
+            came.unread.store(0, Ordering::Relaxed);
             if !event.id.is_empty() {
                 *last = Some(event.id);
             }
@@ -128,13 +140,18 @@ impl Client {
     fn pieces<'a>(
         &'a self,
         response: Response,
-        came: &'a AtomicBool,
+        came: &'a Came,
     ) -> impl futures_util::Stream<Item = Result<hyper::body::Bytes, ClientError>> + 'a {
         unfold(Some(response), async move |response| {
             let mut response = response?;
             match self.heard(response.chunk()).await {
                 Ok(Some(piece)) => {
-                    came.store(true, Ordering::Relaxed);
+                    came.any.store(true, Ordering::Relaxed);
+                    let unread = came.unread.fetch_add(piece.len(), Ordering::Relaxed);
+                    if unread + piece.len() > LARGEST_ANSWER {
+                        let what = format!("an event of more than {LARGEST_ANSWER} bytes");
+                        return Some((Err(self.answer(what)), None));
+                    }
                     Some((Ok(piece), Some(response)))
                 }
                 Ok(None) => None,
