@@ -28,7 +28,7 @@ use crate::explore::Verdict;
 use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, Plan, Split, TierNames};
-use crate::predict::{Baselines, Billing, Clock, Difference, Equality, HeadPays, Kind, Outcome};
+use crate::predict::{Billing, Clock, Difference, Equality, HeadPays, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form.
@@ -435,11 +435,16 @@ impl Report {
     }
 
     /// Takes the baselines, predicted or measured.
-    pub fn compare(&mut self, baselines: &Baselines) {
+    pub fn compare(
+        &mut self,
+        original: Option<&Outcome>,
+        cloud_only: Option<&Outcome>,
+        edge_only: Option<&Outcome>,
+    ) {
         self.baselines = BaselineFigures {
-            original: Some((&baselines.original).into()),
-            cloud_only: Some((&baselines.cloud_only).into()),
-            edge_only: baselines.edge_only.as_ref().map(Figures::from),
+            original: original.map(Figures::from),
+            cloud_only: cloud_only.map(Figures::from),
+            edge_only: edge_only.map(Figures::from),
         };
     }
 

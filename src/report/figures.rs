@@ -165,11 +165,11 @@ impl PaysFigures {
 /// What a plan is compared with.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BaselineFigures {
-    /// The unmodified network on the edge.
+    /// The unmodified network on the edge; null where it was not measured.
     pub original: Option<Figures>,
-    /// The unmodified network in the cloud.
+    /// The unmodified network in the cloud; null where it was not measured.
     pub cloud_only: Option<Figures>,
-    /// The edge part, its last exit always answering; null where it has none.
+    /// The edge part, its last exit always answering; null where it has none, or was not measured.
     pub edge_only: Option<Figures>,
 }
 

@@ -117,6 +117,19 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether it ended because a target, or the cloud of an edge, could not be reached in time.
+    pub fn is_away(&self) -> bool {
+        use crate::protocol::client::ClientError;
+        use crate::protocol::message::FailureKind;
+        match self {
+            RunError::Client(ClientError::Unreachable { .. }) => true,
+            RunError::Client(ClientError::Job { kind, .. }) => {
+                matches!(kind, FailureKind::CloudUnreachable | FailureKind::CloudLate)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it ended because somebody asked.
     pub fn is_stop(&self) -> bool {
         use crate::data::DataError;

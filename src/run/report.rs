@@ -7,9 +7,7 @@ use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Limits, Verdict, search, sweep};
 use crate::plan::{Element, Placement, plan_at};
-use crate::predict::{
-    Baselines, Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay,
-};
+use crate::predict::{Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -23,6 +21,8 @@ pub(super) struct Findings<'a> {
     pub ran: &'a Ran,
     pub measured: &'a Outcome,
     pub baselines: &'a [Baseline],
+    /// Baselines that could not be measured, and the reasons.
+    pub unavailable: &'a [(What, String)],
 }
 
 /// The report.
@@ -63,14 +63,14 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
     let of = |what| {
         let found = found.baselines.iter().find(|b| b.what == what);
-        found.map(|b| b.outcome.clone())
+        found.map(|b| &b.outcome)
     };
-    if let (Some(original), Some(cloud_only)) = (of(What::Original), of(What::CloudOnly)) {
-        report.compare(&Baselines {
-            original,
-            cloud_only,
-            edge_only: of(What::EdgeOnly),
-        });
+    report.compare(of(What::Original), of(What::CloudOnly), of(What::EdgeOnly));
+    for (what, reason) in found.unavailable {
+        report.say(format!(
+            "The baseline \"{}\" was not measured: {reason}.",
+            what.label()
+        ));
     }
     let answers = &evidence.answers(test)?.table;
     report.unmodified(answers.final_column()?.accuracy(&answers.labels));

@@ -116,6 +116,29 @@ fn an_edge_and_a_cloud_that_are_not_there_are_done_without_and_named() {
 }
 
 #[test]
+fn a_run_without_its_cloud_ends_in_a_report_where_the_last_exit_answers() {
+    let folder = folder();
+    let (edge, mut cloud) = (Agent::start(&[]), Agent::start(&[]));
+    let session = text(&at(edge.url()), &at(cloud.url()), 60);
+    let session = session.replace("edge: [", "offload: (degrade: LastExit), edge: [");
+    go(folder.path(), &session).unwrap();
+    cloud.kill();
+    // What was measured of both sides is known, but neither this plan's run nor the cloud's baseline.
+    std::fs::remove_file(folder.path().join("out/stages/cloud_only.stage")).unwrap();
+    let session = session.replace("threshold: 0.9", "threshold: 0.95");
+    let told = go(folder.path(), &session).unwrap();
+    each_once(&told.records, 60);
+    assert!(told.records.iter().any(|r| r.degraded));
+    let report = told.report.unwrap();
+    assert_eq!(report["measured"]["samples"], 60);
+    assert!(report["baselines"]["original"].is_object());
+    assert!(report["baselines"]["edge_only"].is_object());
+    assert!(report["baselines"]["cloud_only"].is_null());
+    let notes = serde_json::to_string(&report["notes"]).unwrap();
+    assert!(notes.contains("was not measured"), "{notes}");
+}
+
+#[test]
 fn where_nobody_answers_that_is_the_error() {
     let folder = folder();
     let cloud = Agent::start(&[]);

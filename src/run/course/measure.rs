@@ -9,8 +9,9 @@ use crate::plan::Plan;
 use crate::plan::Tier;
 use crate::report::Report;
 use crate::run::distribute::{Ground, Parts, Ran, What, test_set};
-use crate::run::keep::{Listener, told};
+use crate::run::keep::{Listener, finished, told};
 use crate::run::{RunError, report, summary, tables};
+use crate::session::Degrade;
 use crate::session::results::WireTables;
 
 impl Course<'_> {
@@ -72,6 +73,7 @@ impl Course<'_> {
         self.results
             .note(What::Plan.name(), Some(plan), measured.clone());
         let mut baselines = Vec::new();
+        let mut unavailable = Vec::new();
         // Alone, the first tier's part needs an exit to answer, and something to leave out.
         let can_be_alone = plan.offloads() && plan.exits_in(Tier::First).next().is_some();
         let last = plan.chain().next_back().unwrap_or(Tier::First);
@@ -96,7 +98,18 @@ impl Course<'_> {
                 (Stage::Baselines, what.name(), &key(what.name(), &exits)),
                 |ran: &Ran| format!("{}: {}", what.label(), summary::ran(ran, 0)),
                 |teller| ground.run(teller, fleet, what, &alone, &own),
-            )?;
+            );
+            let ran = match ran {
+                Ok(ran) => ran,
+                // The plan was run without its cloud, and so is what it is compared with.
+                Err(error) if session.offload.degrade == Degrade::LastExit && error.is_away() => {
+                    let outcome = format!("{}: not measured: {error}", what.label());
+                    on(finished(Stage::Baselines, outcome, false, 0.0));
+                    unavailable.push((what, error.to_string()));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
             self.results.note(what.name(), None, outcome.clone());
             baselines.push(report::Baseline {
@@ -118,6 +131,7 @@ impl Course<'_> {
                     ran: &ran,
                     measured: &measured,
                     baselines: &baselines,
+                    unavailable: &unavailable,
                 })
             },
         )?;

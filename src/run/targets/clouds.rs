@@ -1,12 +1,12 @@
 /*! The cloud targets, as the edges get to know them. */
 
-use super::secrets::is_private;
+use super::secrets::{believed, is_private, read_token};
 use super::{Fleet, is_away};
 use crate::plan::Tier;
 use crate::protocol::message::{CloudTarget, V2Model};
 use crate::run::RunError;
 use crate::run::keep::Teller;
-use crate::session::Target;
+use crate::session::{Degrade, Target};
 
 impl Fleet<'_> {
     /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
@@ -38,6 +38,25 @@ impl Fleet<'_> {
             believed: reached.believed.clone(),
             ..CloudTarget::new(reached.client.url())
         };
+        self.with_its_token(target)
+    }
+
+    /// Where an edge would find a cloud target that this machine can't reach; `None` for a child of
+    /// this machine.
+    fn unreached(&self, index: usize) -> Result<Option<CloudTarget>, RunError> {
+        let Some(Target::Agent { url, token, trust }) = self.session.cloud.get(index) else {
+            return Ok(None);
+        };
+        let target = CloudTarget {
+            token: token.as_ref().map(read_token).transpose()?,
+            believed: believed(trust)?,
+            ..CloudTarget::new(url)
+        };
+        self.with_its_token(target).map(Some)
+    }
+
+    /// The target, if its token may travel to the edges.
+    fn with_its_token(&self, target: CloudTarget) -> Result<CloudTarget, RunError> {
         if target.token.is_some() {
             self.edges_are_private(&target.url)?;
         }
@@ -77,6 +96,8 @@ impl Fleet<'_> {
         if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
             wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
         }
+        // Edges whose last exit answers for a cloud do so for one that is away from the start.
+        let degrades = probabilities.is_some() && self.session.offload.degrade == Degrade::LastExit;
         let mut targets = Vec::new();
         let mut failed = None;
         for index in wanted {
@@ -89,6 +110,12 @@ impl Fleet<'_> {
             };
             match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
                 Ok(target) => targets.push((index, target)),
+                Err(error) if is_away(&error) && degrades => {
+                    teller.say(format!(
+                        "cloud {index}: {error}; the edge's last exit answers"
+                    ));
+                    targets.extend(self.unreached(index)?.map(|target| (index, target)));
+                }
                 Err(error) if is_away(&error) && all > 1 => {
                     self.miss(teller, Tier::Second, index, error);
                     failed = Some(index);
