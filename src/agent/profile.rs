@@ -5,7 +5,6 @@ use super::jobs::Job;
 use super::state::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
-use crate::engine::EngineError;
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, peak_bytes};
@@ -23,7 +22,7 @@ const REPORT: Duration = Duration::from_millis(200);
 impl From<DeviceError> for JobError {
     fn from(error: DeviceError) -> JobError {
         match error {
-            DeviceError::Engine(EngineError::Cancelled) => JobError::Cancelled,
+            DeviceError::Cancelled => JobError::Cancelled,
             other => JobError::invalid(other.to_string()),
         }
     }
