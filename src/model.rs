@@ -13,6 +13,7 @@ pub mod fuse;
 pub mod graph;
 pub mod infer;
 pub mod layers;
+mod loosen;
 pub mod onnx;
 pub mod op;
 pub mod peak;

@@ -129,7 +129,7 @@ pub fn write_file(graph: &Graph, path: &Path) -> Result<(), ExportError> {
 }
 
 /// ONNX's number for an element type.
-fn code(dtype: DType) -> i32 {
+pub(super) fn code(dtype: DType) -> i32 {
     use proto::tensor_proto::DataType;
     let found = match dtype {
         DType::F32 => DataType::Float,

@@ -41,7 +41,9 @@ pub struct Node {
     /// At least one.
     pub outputs: Vec<ValueId>,
     /// Parameters as the file holds them: weights, biases, scale and shift of batch norm, not its
-    /// running statistics. Kept across fusion.
+    /// Parameters as the file holds them: weights (quantised ones too), biases, scale and shift of
+    /// batch norm; not its running statistics, nor the scales of a quantisation, the value of a
+    /// padding or the bounds of a clamp. Kept across fusion.
     pub params: usize,
 }
 
@@ -60,6 +62,10 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     /// Values known beforehand.
     pub constants: BTreeMap<ValueId, Constant>,
+    /// Why the network runs at the file's own batch alone, where that is fixed.
+    pub fixed_batch: Option<String>,
+    /// Names of the file's outputs that are left out.
+    pub other_outputs: Vec<String>,
 }
 
 /// What is wrong with a request to cut a piece out of a graph.
@@ -147,6 +153,8 @@ impl Graph {
         }
         let mut piece = Graph {
             name: self.name.clone(),
+            fixed_batch: self.fixed_batch.clone(),
+            other_outputs: self.other_outputs.clone(),
             ..Graph::default()
         };
         let mut ids: HashMap<ValueId, ValueId> = HashMap::new();

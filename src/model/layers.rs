@@ -17,6 +17,7 @@ mod live;
 mod name;
 
 use super::{DType, Dim, Graph, Shape, ValueId};
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// A split leaves at least one part in this many of the network's MACs on each side, and an exit
@@ -85,7 +86,10 @@ pub struct LayerTable {
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum LayerError {
     /// A classifier takes one tensor.
-    #[error("`{network}` takes {count} inputs ({names}); only a network with one can be split")]
+    #[error(
+        "`{network}` takes {count} inputs ({names}); only a network with one can be split: give the \
+         others a number (--fix NAME=NUMBER, or `fixed` in the session's OnnxWith)"
+    )]
     Inputs {
         /// The network.
         network: String,
@@ -95,7 +99,10 @@ pub enum LayerError {
         names: String,
     },
     /// A classifier gives one tensor.
-    #[error("`{network}` gives {count} outputs ({names}); only a network with one can be split")]
+    #[error(
+        "`{network}` gives {count} outputs ({names}); only a network with one can be split: say which is \
+         the classifier's (--classifier NAME, or `classifier` in the session's OnnxWith)"
+    )]
     Outputs {
         /// The network.
         network: String,
@@ -159,6 +166,7 @@ impl LayerTable {
             input: fused.value(input).shape.clone(),
             classes: fused.value(output).shape.elements(1),
         };
+        let makers = makers(fused, &groups);
         let (mut peak_bytes, mut prefix_macs) = (0, 0);
         for ((group, crossing), name) in groups.iter().zip(&crossings).zip(&names) {
             let nodes = &fused.nodes[group.nodes.clone()];
@@ -183,14 +191,20 @@ impl LayerTable {
                 prefix_memory_bytes: table.memory_bytes,
                 prefix_macs,
                 prefix_params: table.params,
-                is_cut: crossing.behind == [group.output] && group.output != output,
+                is_cut: crossing.own && crossing.other_count == 0 && group.output != output,
                 split_legal: false,
                 exit_legal: false,
                 why_not: None,
             };
-            let others = crossing.behind.iter().filter(|&&v| v != group.output);
-            let others: Vec<&str> = others.map(|&v| maker(fused, &groups, &names, v)).collect();
-            judge(fused, &mut layer, &others, output, macs);
+            let others = crossing.others.iter();
+            let others: Vec<&str> = others.map(|&v| called(fused, &makers, &names, v)).collect();
+            judge(
+                fused,
+                &mut layer,
+                (&others, crossing.other_count),
+                output,
+                macs,
+            );
             table.layers.push(layer);
         }
         Ok(table)
@@ -224,6 +238,19 @@ impl LayerTable {
         self.layers.iter().enumerate().filter_map(legal)
     }
 
+    /// The commonest reason why no split may stand anywhere; `None` where one may.
+    pub fn why_no_split(&self) -> Option<&str> {
+        if self.splits().next().is_some() {
+            return None;
+        }
+        let (_, inner) = self.layers.split_last()?;
+        let reasons = || inner.iter().filter_map(|l| l.why_not.as_deref());
+        let often = |why: &&str| reasons().filter(|w| w == why).count();
+        // Of equal ones the earliest.
+        let best = reasons().rev().max_by_key(often);
+        Some(best.unwrap_or("it has a single layer"))
+    }
+
     /// Indices of the layers an exit may stand behind.
     pub fn exit_points(&self) -> impl Iterator<Item = usize> {
         let legal = |(i, l): (usize, &Layer)| l.exit_legal.then_some(i);
@@ -253,25 +280,38 @@ fn io_values(graph: &Graph) -> Result<(ValueId, ValueId), LayerError> {
     Ok((input, output))
 }
 
+/// The layer that makes each value.
+fn makers(graph: &Graph, groups: &[group::Group]) -> HashMap<ValueId, usize> {
+    let mut makers = HashMap::new();
+    for (g, group) in groups.iter().enumerate() {
+        let nodes = graph.nodes[group.nodes.clone()].iter();
+        makers.extend(nodes.flat_map(|n| &n.outputs).map(|&v| (v, g)));
+    }
+    makers
+}
+
 /// What the user calls a tensor: the layer that makes it, or the network's input.
-fn maker<'a>(
+fn called<'a>(
     graph: &'a Graph,
-    groups: &[group::Group],
+    makers: &HashMap<ValueId, usize>,
     names: &'a [String],
     value: ValueId,
 ) -> &'a str {
-    let makes = |g: &group::Group| {
-        let mut nodes = graph.nodes[g.nodes.clone()].iter();
-        nodes.any(|n| n.outputs.contains(&value))
-    };
-    match groups.iter().position(makes) {
-        Some(g) => &names[g],
+    match makers.get(&value) {
+        Some(&g) => &names[g],
         None => &graph.value(value).name,
     }
 }
 
 /// Settles whether a split and an exit may stand behind `layer`, and says why not.
-fn judge(graph: &Graph, layer: &mut Layer, others: &[&str], output: ValueId, total_macs: u64) {
+/// `others` are what else is alive behind it: the first of them, and how many.
+fn judge(
+    graph: &Graph,
+    layer: &mut Layer,
+    others: (&[&str], usize),
+    output: ValueId,
+    total_macs: u64,
+) {
     layer.why_not = if layer.output == output {
         Some("the end of the network".to_string())
     } else if !layer.is_cut {
@@ -300,14 +340,14 @@ fn judge(graph: &Graph, layer: &mut Layer, others: &[&str], output: ValueId, tot
 }
 
 /// Names the layers besides this one whose outputs cross the place behind it.
-fn crossed_by(others: &[&str]) -> String {
-    match others {
-        [] => "its output is never used".to_string(),
-        [one] => format!("the output of `{one}` is alive here too"),
-        [one, two] => format!("the outputs of `{one}` and `{two}` are alive here too"),
-        [first, rest @ ..] => {
-            let more = rest.len();
-            format!("the outputs of `{first}` and {more} other layers are alive here too")
+fn crossed_by((first, count): (&[&str], usize)) -> String {
+    match (first, count) {
+        ([], _) => "its output is never used".to_string(),
+        ([one, ..], 1) => format!("the output of `{one}` is alive here too"),
+        ([one, two, ..], 2) => format!("the outputs of `{one}` and `{two}` are alive here too"),
+        ([one, ..], count) => {
+            let more = count - 1;
+            format!("the outputs of `{one}` and {more} other layers are alive here too")
         }
     }
 }
@@ -319,6 +359,9 @@ fn unsendable(graph: &Graph, value: ValueId) -> Option<String> {
         return Some(format!("the tensor is {:?}, not F32", value.dtype));
     }
     if value.shape.0.first() != Some(&Dim::Batch(1)) || value.shape.sample().is_none() {
+        if let Some(why) = &graph.fixed_batch {
+            return Some(why.clone());
+        }
         return Some(format!("the batch isn't the first axis of {}", value.shape));
     }
     None

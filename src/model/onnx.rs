@@ -2,7 +2,7 @@
 ONNX import: a file becomes a [`Graph`] *as imported*, its batch norms and activations still
 separate.
 
-Opsets 7 to 22. Every default and opset difference is settled here, constants and shape arithmetic
+Opsets 7 to 28. Every default and opset difference is settled here, constants and shape arithmetic
 are folded, and nodes that change nothing are gone. A file may say anything: whatever doesn't fit is
 an error that names file, node and op, and nothing is allocated on the word of a header alone.
 */
@@ -11,12 +11,14 @@ mod attributes;
 mod ints;
 mod name;
 mod node;
+mod operators;
 mod stream;
 mod tensor;
 
 use super::constant::{Constant, DType};
 use super::graph::{Graph, Node, Value, ValueId};
 use super::infer::infer;
+use super::loosen;
 use super::op::Op;
 use super::shape::{Dim, Shape};
 use super::signature::Signature;
@@ -29,6 +31,13 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+/// Opsets whose operators are known.
+const OLDEST_OPSET: i64 = 7;
+const NEWEST_OPSET: i64 = 28;
+
+/// Elements of all tensors that a file has filled with one value.
+const MAX_FILLED: usize = 1 << 26;
 
 /// Why a file can't be imported. Each message names the file and, where there is one, the node.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +69,10 @@ pub enum ImportError {
         what: String,
     },
     /// An op the importer doesn't know.
-    #[error("{file}: node `{node}`: the op {op} is not supported")]
+    #[error(
+        "{file}: node `{node}`: the op {op} is not supported: {why}; `docs/operators.md` lists what is: \
+         export the network without it, or replace it by others"
+    )]
     UnknownOp {
         /// The file.
         file: String,
@@ -68,6 +80,23 @@ pub enum ImportError {
         node: String,
         /// Its op, with its domain if it is not ONNX's own.
         op: String,
+        /// Why it is left out.
+        why: &'static str,
+    },
+    /// A setting of a node that is an input of the network, or worked out from one.
+    #[error(
+        "{file}: node {node}: `{input}` must be {what} known before the network runs, but depends on its \
+         input: export the network with fixed extents"
+    )]
+    Unbound {
+        /// The file.
+        file: String,
+        /// The node and its op.
+        node: String,
+        /// The node's input.
+        input: String,
+        /// What it has to be.
+        what: &'static str,
     },
     /// A node whose inputs or settings don't fit.
     #[error("{file}: node `{node}` ({op}): {what}")]
@@ -86,29 +115,46 @@ pub enum ImportError {
 /// What the first axis of the network's inputs is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Batch {
-    /// Symbolic where the file leaves it open; where it fixes it at 1 on an image-like (4-D) input,
-    /// symbolic if the rest of the network allows it. Anything else stays as the file has it.
+    /// Symbolic where the file leaves it open, and where it fixes it but the samples don't meet: at 1,
+    /// or at any number on image-like (4-D) inputs. Else as the file has it, and the graph says why.
     #[default]
     Auto,
     /// Exactly as the file has it; an open extent is the batch.
     AsFile,
 }
 
+/// Which outputs of a file become outputs of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Outputs {
+    /// All of them.
+    #[default]
+    All,
+    /// The classifier's alone: of several that depend on the input, the one most nodes lead to. The
+    /// graph lists the others.
+    Classifier,
+    /// The one of this name.
+    Named(String),
+}
+
 /// Imports a file.
 pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
+    import_file_with(path, &Settings::default())
+}
+
+/// Imports a file with settings.
+pub fn import_file_with(path: &Path, settings: &Settings) -> Result<Graph, ImportError> {
     let file = path.display().to_string();
     let fail = |source| ImportError::Read {
         file: file.clone(),
         source,
     };
     let folder = path.parent();
-    let settings = Settings::default();
     let open = File::open(path).map_err(fail)?;
     let about = open.metadata().map_err(fail)?;
     if !about.is_file() {
         // A pipe doesn't say how long it is.
         let bytes = std::fs::read(path).map_err(fail)?;
-        return import(&bytes, &file, folder, &settings);
+        return import(&bytes, &file, folder, settings);
     }
     let mut reader = BufReader::new(open);
     if let Some(other) = Signature::of(reader.fill_buf().map_err(fail)?) {
@@ -117,7 +163,7 @@ pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
             what: format!("{other}, not an ONNX file; {}", other.remedy_for_network()),
         });
     }
-    import_from(&mut reader, about.len(), &file, folder, &settings)
+    import_from(&mut reader, about.len(), &file, folder, settings)
 }
 
 /// Imports the bytes of a file; `file` is its name for messages. Tensors kept in other files can't
@@ -139,6 +185,12 @@ pub struct Settings {
     /// Inputs known beforehand, by name: they become constants. A network that computes its shapes
     /// from an input (`axes`, `pads`, `starts` fed by the caller) can only be compiled with them.
     pub bound: HashMap<String, Constant>,
+    /// Channels, height and width of a 4-D input, where the file leaves them open.
+    pub image: Option<[usize; 3]>,
+    /// Inputs that are the same number in every element.
+    pub numbers: Vec<(String, f32)>,
+    /// Which outputs are wanted.
+    pub outputs: Outputs,
 }
 
 /// Imports with settings. `folder` is where external data lies.
@@ -160,17 +212,54 @@ fn import_from(
     settings: &Settings,
 ) -> Result<Graph, ImportError> {
     let model = stream::read(source, length, &tensor::Stored { file, folder })?;
-    if settings.batch == Batch::Auto && fixes_batch_at_one(&model) {
-        // Constant shapes further down may insist on the 1; then the file is taken at its word.
-        if let Ok(graph) = Importer::run(&model, file, folder, settings, true) {
-            let batched =
-                |v: &ValueId| matches!(graph.value(*v).shape.0.first(), Some(Dim::Batch(1)));
-            if graph.outputs.iter().all(batched) {
-                return Ok(graph);
-            }
+    let run = |open| Importer::run(&model, file, folder, settings, open);
+    if settings.batch == Batch::AsFile {
+        return run(Open::Symbol);
+    }
+    match run(Open::Symbol) {
+        Ok(graph) => Ok(loosened(graph)),
+        Err(error) => {
+            // What can't be worked out with the batch as a symbol may be with one sample, and holds
+            // for each of many then.
+            let alone = run(Open::One)
+                .ok()
+                .filter(|g| loosen::fixed_batch(g) == Some(1));
+            let alone = alone.map(loosened).filter(|g| g.fixed_batch.is_none());
+            alone.ok_or(error)
         }
     }
-    Importer::run(&model, file, folder, settings, false)
+}
+
+/// What stands in the place of a batch that the file leaves open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Open {
+    /// A symbol.
+    Symbol,
+    /// One sample.
+    One,
+}
+
+/// The graph for any batch, where the file fixes it and the samples don't meet. A first extent above 1
+/// is taken for a batch of images alone.
+fn loosened(mut graph: Graph) -> Graph {
+    let Some(batch) = loosen::fixed_batch(&graph) else {
+        return graph;
+    };
+    let images = graph
+        .inputs
+        .iter()
+        .all(|&v| graph.value(v).shape.rank() == 4);
+    let found = match batch == 1 || images {
+        true => loosen::loosen(&graph),
+        false => Err("its first extent may be no batch".to_string()),
+    };
+    match found {
+        Ok(loose) => loose,
+        Err(why) => {
+            graph.fixed_batch = Some(format!("the file fixes the batch at {batch}, and {why}"));
+            graph
+        }
+    }
 }
 
 /// Reads a tensor stored by itself (a `.pb` file of the ONNX backend tests).
@@ -180,24 +269,6 @@ pub fn read_tensor(bytes: &[u8], file: &str) -> Result<Constant, ImportError> {
         what: format!("not an ONNX tensor, or a damaged one ({e})"),
     })?;
     tensor::Stored { file, folder: None }.constant(tensor, None)
-}
-
-/// Whether all the inputs that are not weights are 4-D with a first extent of exactly 1.
-fn fixes_batch_at_one(model: &stream::Model) -> bool {
-    let Some(graph) = &model.proto.graph else {
-        return false;
-    };
-    let weights: HashSet<&str> = model.initializers.iter().map(|t| t.0.as_str()).collect();
-    let mut inputs = graph
-        .input
-        .iter()
-        .filter(|i| !weights.contains(i.name.as_str()))
-        .peekable();
-    inputs.peek().is_some()
-        && inputs.all(|i| {
-            let dims = declared_dims(i);
-            dims.is_some_and(|d| d.len() == 4 && d[0] == Some(1))
-        })
 }
 
 /// Extents an input declares; `None` for an open one. `None` altogether if it declares no shape.
@@ -217,20 +288,125 @@ fn declared_dims(input: &proto::ValueInfoProto) -> Option<Vec<Option<usize>>> {
     Some(dims.iter().map(one).collect())
 }
 
+/// A 4-D input's open extents behind the batch, filled in with channels, height and width: in this
+/// order, or channels last where the extents it has say so.
+fn filled_in(dims: Vec<Option<usize>>, [c, h, w]: [usize; 3]) -> Vec<Option<usize>> {
+    let [batch, own @ ..] = &dims[..] else {
+        return dims;
+    };
+    let agrees = |asked: &[usize; 3]| {
+        let mut pairs = own.iter().zip(asked);
+        own.len() == 3 && pairs.all(|(d, a)| d.is_none_or(|d| d == *a))
+    };
+    match [[c, h, w], [h, w, c]].into_iter().find(agrees) {
+        Some(asked) => std::iter::once(*batch).chain(asked.map(Some)).collect(),
+        None => dims,
+    }
+}
+
+/// The graph with the classifier's output alone, and the inputs it needs.
+fn classifier(mut graph: Graph) -> Result<Graph, super::graph::GraphError> {
+    if graph.outputs.len() < 2 {
+        return Ok(graph);
+    }
+    let names = |graph: &Graph| -> Vec<String> {
+        let names = graph.outputs.iter().map(|&v| graph.value(v).name.clone());
+        names.collect()
+    };
+    let all = names(&graph);
+    let mut best: Option<(usize, Graph)> = None;
+    for &output in &graph.outputs {
+        let piece = graph.subgraph(&graph.inputs, &[output])?;
+        let reads: HashSet<ValueId> = piece.nodes.iter().flat_map(|n| n.inputs.clone()).collect();
+        let varies = piece.inputs.iter().any(|v| reads.contains(v));
+        // Of equal ones the first.
+        if varies
+            && best
+                .as_ref()
+                .is_none_or(|(nodes, _)| piece.nodes.len() > *nodes)
+        {
+            best = Some((piece.nodes.len(), piece));
+        }
+    }
+    if let Some((_, piece)) = best {
+        let reads: HashSet<ValueId> = piece.nodes.iter().flat_map(|n| n.inputs.clone()).collect();
+        let read = piece.inputs.iter().copied().filter(|v| reads.contains(v));
+        graph = piece.subgraph(&read.collect::<Vec<_>>(), &piece.outputs)?;
+    }
+    let own = names(&graph);
+    graph.other_outputs = all.into_iter().filter(|n| !own.contains(n)).collect();
+    Ok(graph)
+}
+
+/// The code of the element type that an input or output declares; 0 for none.
+fn element_type(declared: &proto::ValueInfoProto) -> i32 {
+    match declared.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(proto::type_proto::Value::TensorType(t)) => t.elem_type,
+        _ => 0,
+    }
+}
+
+/// Functions of a file by domain and name.
+fn functions(model: &proto::ModelProto) -> HashMap<(String, String), &proto::FunctionProto> {
+    let functions = model.functions.iter();
+    functions
+        .map(|f| ((f.domain.clone(), f.name.clone()), f))
+        .collect()
+}
+
+/// The nodes that an output needs, in the file's order. What nothing needs may be anything.
+fn live(nodes: &[proto::NodeProto], outputs: &[proto::ValueInfoProto]) -> Vec<proto::NodeProto> {
+    let mut makers: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            makers.entry(output).or_default().push(i);
+        }
+    }
+    let mut wanted = vec![false; nodes.len()];
+    let mut open: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
+    while let Some(name) = open.pop() {
+        for &i in makers.get(name).into_iter().flatten() {
+            if !std::mem::replace(&mut wanted[i], true) {
+                open.extend(node::control::reads(&nodes[i]));
+            }
+        }
+    }
+    let kept = nodes.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+    kept.map(|(node, _)| node.clone()).collect()
+}
+
 /// The state of one import.
 struct Importer<'a> {
     file: &'a str,
     folder: Option<&'a Path>,
     opset: i64,
-    /// Whether a batch fixed at 1 was made symbolic: constant shapes that start with 1 follow it.
-    rebatched: bool,
+    open: Open,
     graph: Graph,
     /// What each name of the file stands for.
     env: HashMap<String, ValueId>,
     /// Integer values known before running, some as multiples of the batch.
     ints: HashMap<ValueId, Ints>,
-    /// Float parameters that no node has been charged with yet.
+    /// Elements of the file's tensors that no node has been charged with yet.
     unclaimed: HashMap<ValueId, usize>,
+    /// Codes of the file's element types, where a value's type doesn't tell how wide it was.
+    codes: HashMap<ValueId, i32>,
+    /// Floats that hold whole values, in the place of integers.
+    whole: HashSet<ValueId>,
+    /// Integer constants as floats.
+    floats_of: HashMap<ValueId, ValueId>,
+    /// The floats behind a quantised value, by its scale and zero point.
+    dequantised: HashMap<(ValueId, ValueId, Option<ValueId>), ValueId>,
+    /// Functions of the file by domain and name.
+    functions: HashMap<(String, String), &'a proto::FunctionProto>,
+    /// Names of values that hold text.
+    texts: HashSet<String>,
+    /// Bodies put in the place of a node so far, the nodes they held, and how deep in them we are.
+    inlined: usize,
+    expanded: usize,
+    depth: usize,
+    /// Values there were before the node that is being imported, and its steps so far.
+    first_of_node: usize,
+    steps: usize,
     node_names: HashSet<String>,
     /// Elements of the tensors that were filled, not read.
     filled: Cell<usize>,
@@ -238,11 +414,11 @@ struct Importer<'a> {
 
 impl<'a> Importer<'a> {
     fn run(
-        model: &stream::Model,
+        model: &'a stream::Model,
         file: &'a str,
         folder: Option<&'a Path>,
         settings: &Settings,
-        rebatched: bool,
+        open: Open,
     ) -> Result<Graph, ImportError> {
         let whole = |what: String| ImportError::File {
             file: file.to_string(),
@@ -253,10 +429,16 @@ impl<'a> Importer<'a> {
             .opset_import
             .iter()
             .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-        let opset = opset.map_or(13, |o| o.version);
-        if opset < 7 {
+        let opset = opset.map(|o| o.version).ok_or_else(|| {
+            whole(format!(
+                "names no opset of ONNX's own operators, so what they mean is open: export it anew, \
+                 or set one of {OLDEST_OPSET} to {NEWEST_OPSET}"
+            ))
+        })?;
+        if !(OLDEST_OPSET..=NEWEST_OPSET).contains(&opset) {
+            let age = if opset < OLDEST_OPSET { "old" } else { "new" };
             return Err(whole(format!(
-                "opset {opset} is too old: export with opset 7 or later"
+                "opset {opset} is too {age}: export with one of {OLDEST_OPSET} to {NEWEST_OPSET}"
             )));
         }
         let graph = model.proto.graph.as_ref();
@@ -265,7 +447,7 @@ impl<'a> Importer<'a> {
             file,
             folder,
             opset,
-            rebatched,
+            open,
             graph: Graph {
                 name: graph.name.clone(),
                 ..Graph::default()
@@ -273,37 +455,113 @@ impl<'a> Importer<'a> {
             env: HashMap::new(),
             ints: HashMap::new(),
             unclaimed: HashMap::new(),
+            codes: HashMap::new(),
+            whole: HashSet::new(),
+            floats_of: HashMap::new(),
+            dequantised: HashMap::new(),
+            functions: functions(&model.proto),
+            texts: model.texts.iter().cloned().collect(),
+            inlined: 0,
+            expanded: 0,
+            depth: 0,
+            first_of_node: 0,
+            steps: 0,
             node_names: HashSet::new(),
             filled: Cell::new(0),
         };
-        for (name, constant) in &model.initializers {
-            let id = importer.constant(name, constant.clone());
-            if let Some(data) = constant.floats() {
-                importer.unclaimed.insert(id, data.len());
-            }
-            importer.env.insert(name.clone(), id);
+        for (name, constant, code) in &model.initializers {
+            importer.initializer(name, constant.clone(), *code);
+        }
+        for sparse in &graph.sparse_initializer {
+            let constant = importer.sparse(sparse)?;
+            let values = sparse.values.as_ref();
+            let (name, code) = values.map_or(("", 0), |v| (&v.name, v.data_type));
+            importer.initializer(name, constant, code);
         }
         for input in &graph.input {
             if importer.env.contains_key(&input.name) {
                 continue;
             }
-            match settings.bound.get(&input.name) {
-                Some(constant) => {
-                    let id = importer.constant(&input.name, constant.clone());
+            let number = settings.numbers.iter().find(|n| n.0 == input.name);
+            let bound = settings.bound.get(&input.name).cloned();
+            match (bound, number) {
+                (Some(constant), _) => {
+                    let id = importer.constant(&input.name, constant);
+                    importer.codes.insert(id, element_type(input));
                     importer.env.insert(input.name.clone(), id);
                 }
-                None => importer.input(input)?,
+                (None, Some((_, number))) => importer.fixed_input(input, *number)?,
+                (None, None) => importer.input(input, settings.image)?,
             }
         }
-        importer.nodes(&graph.node)?;
-        importer.outputs(&graph.output)?;
+        if let Some((name, _)) = settings.numbers.iter().find(|(name, _)| {
+            let given = |i: &proto::ValueInfoProto| i.name == *name;
+            !graph.input.iter().any(given)
+        }) {
+            let names: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(whole(format!(
+                "has no input `{name}` to fix: it has {names}"
+            )));
+        }
+        let wanted = importer.wanted(&graph.output, &settings.outputs)?;
+        let nodes = live(&graph.node, &wanted);
+        importer.nodes(&nodes)?;
+        importer.outputs(&wanted)?;
         // Cutting the whole out of itself leaves behind whatever no output needs.
         let whole_graph = importer.graph;
         let pruned = whole_graph.subgraph(&whole_graph.inputs, &whole_graph.outputs);
-        pruned.map_err(|e| whole(e.to_string()))
+        let graph = pruned.map_err(|e| whole(e.to_string()))?;
+        match settings.outputs {
+            Outputs::Classifier => classifier(graph).map_err(|e| whole(e.to_string())),
+            _ => Ok(graph),
+        }
     }
 
-    fn input(&mut self, input: &proto::ValueInfoProto) -> Result<(), ImportError> {
+    /// The outputs of the file that are asked for.
+    fn wanted(
+        &self,
+        outputs: &[proto::ValueInfoProto],
+        asked: &Outputs,
+    ) -> Result<Vec<proto::ValueInfoProto>, ImportError> {
+        let Outputs::Named(name) = asked else {
+            return Ok(outputs.to_vec());
+        };
+        let found = outputs.iter().find(|o| o.name == *name);
+        let found = found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = outputs.iter().map(|o| o.name.as_str()).collect();
+            ImportError::File {
+                file: self.file.to_string(),
+                what: format!("has no output `{name}`: it has {}", names.join(", ")),
+            }
+        })?;
+        Ok(vec![found])
+    }
+
+    /// An input as a constant, one number throughout.
+    fn fixed_input(
+        &mut self,
+        input: &proto::ValueInfoProto,
+        number: f32,
+    ) -> Result<(), ImportError> {
+        let dims = declared_dims(input).unwrap_or_default().into_iter();
+        let shape: Vec<usize> = dims.map(|d| d.unwrap_or(1)).collect();
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let count = count.filter(|&n| self.may_fill(n).is_some());
+        let count = count.ok_or_else(|| ImportError::File {
+            file: self.file.to_string(),
+            what: format!("the input `{}` is too large to be fixed", input.name),
+        })?;
+        let id = self.constant(&input.name, Constant::f32(&shape, vec![number; count]));
+        self.env.insert(input.name.clone(), id);
+        Ok(())
+    }
+
+    fn input(
+        &mut self,
+        input: &proto::ValueInfoProto,
+        image: Option<[usize; 3]>,
+    ) -> Result<(), ImportError> {
         let name = &input.name;
         let fail = |what: String| ImportError::File {
             file: self.file.to_string(),
@@ -311,32 +569,52 @@ impl<'a> Importer<'a> {
         };
         let dims = declared_dims(input)
             .ok_or_else(|| fail(format!("the input `{name}` declares no tensor shape")))?;
-        let elem = match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-            Some(proto::type_proto::Value::TensorType(t)) => t.elem_type,
-            _ => 0,
-        };
+        let elem = element_type(input);
         let dtype = tensor::dtype(elem).ok_or_else(|| {
             fail(format!(
                 "the input `{name}` has an element type (code {elem}) that is not supported"
             ))
         })?;
+        let dims = match image {
+            Some(image) => filled_in(dims, image),
+            None => dims,
+        };
         let mut shape = Vec::new();
         for (axis, dim) in dims.iter().enumerate() {
             shape.push(match dim {
-                Some(1) if axis == 0 && self.rebatched => Dim::Batch(1),
                 Some(n) => Dim::Fixed(*n),
+                None if axis == 0 && self.open == Open::One => Dim::Fixed(1),
                 None if axis == 0 => Dim::Batch(1),
                 None => {
                     return Err(fail(format!(
-                        "the input `{name}` leaves axis {axis} open; only the batch (axis 0) may be: export with a fixed input size"
+                        "the input `{name}` leaves axis {axis} open: say its size with --input CxHxW, or in \
+                         a session with OnnxWith(path: .., input: (C, H, W))"
                     )));
                 }
             });
         }
         let id = self.value(name, dtype, Shape(shape));
+        self.codes.insert(id, elem);
         self.graph.inputs.push(id);
         self.env.insert(name.clone(), id);
         Ok(())
+    }
+
+    /// A tensor of the file under its name.
+    fn initializer(&mut self, name: &str, constant: Constant, code: i32) {
+        let size = constant.len();
+        let id = self.constant(name, constant);
+        self.unclaimed.insert(id, size);
+        self.codes.insert(id, code);
+        self.env.insert(name.to_string(), id);
+    }
+
+    /// Counts elements that are filled rather than read: `None` where they become too many. A file of
+    /// a few bytes can ask for any number of them.
+    fn may_fill(&self, count: usize) -> Option<()> {
+        let filled = self.filled.get().checked_add(count);
+        self.filled.set(filled.filter(|&n| n <= MAX_FILLED)?);
+        Some(())
     }
 
     /// Imports the nodes in the file's order, which names the layers; one that stands before its
@@ -346,12 +624,15 @@ impl<'a> Importer<'a> {
         let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut ready: BinaryHeap<Reverse<usize>> = BinaryHeap::new();
         for (i, node) in nodes.iter().enumerate() {
-            let missing: HashSet<&str> = node
-                .input
-                .iter()
-                .map(String::as_str)
-                .filter(|n| !n.is_empty() && !self.env.contains_key(*n))
+            let missing: HashSet<&str> = node::control::reads(node)
+                .into_iter()
+                .filter(|n| !self.env.contains_key(*n))
                 .collect();
+            if let Some(text) = missing.iter().find(|n| self.texts.contains(**n)) {
+                let what =
+                    format!("reads `{text}`, which holds text: networks here compute with numbers");
+                return Err(self.fail(node, what));
+            }
             waiting.push(missing.len());
             missing
                 .iter()
@@ -377,11 +658,8 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         let stuck = nodes.iter().find_map(|n| {
-            let missing = n
-                .input
-                .iter()
-                .find(|i| !i.is_empty() && !self.env.contains_key(*i))?;
-            Some((n, missing))
+            let mut missing = node::control::reads(n).into_iter();
+            Some((n, missing.find(|i| !self.env.contains_key(*i))?))
         });
         Err(match stuck {
             Some((node, missing)) => self.fail(
@@ -405,24 +683,7 @@ impl<'a> Importer<'a> {
                     what: format!("the output `{}` is produced by no node", output.name),
                 });
             };
-            let given = self.graph.inputs.contains(&id) || self.graph.constants.contains_key(&id);
-            let id = if given || self.graph.outputs.contains(&id) {
-                let value = self.graph.value(id).clone();
-                let copy = self.value(&output.name, value.dtype, value.shape);
-                let name = self.unique_node_name(&output.name);
-                let (inputs, outputs) = (vec![id], vec![copy]);
-                self.graph.nodes.push(Node {
-                    name,
-                    op: Op::Identity,
-                    inputs,
-                    outputs,
-                    params: 0,
-                });
-                copy
-            } else {
-                self.graph.values[id.0 as usize].name = output.name.clone();
-                id
-            };
+            let id = self.output(output, id);
             self.graph.outputs.push(id);
         }
         if self.graph.outputs.is_empty() {
@@ -433,6 +694,35 @@ impl<'a> Importer<'a> {
             });
         }
         Ok(())
+    }
+
+    /// The value an output hands out: under the file's name, in the file's element type, and one of
+    /// its own.
+    fn output(&mut self, output: &proto::ValueInfoProto, id: ValueId) -> ValueId {
+        let constant = self.graph.constants.contains_key(&id);
+        let given = self.graph.inputs.contains(&id) || constant;
+        let value = self.graph.value(id).clone();
+        let elem = tensor::dtype(element_type(output));
+        // Whole values held as floats become the integers that the file promises.
+        let to = elem.filter(|&to| to != value.dtype && self.whole.contains(&id));
+        if to.is_none() && !given && !self.graph.outputs.contains(&id) {
+            self.graph.values[id.0 as usize].name = output.name.clone();
+            return id;
+        }
+        if value.name == output.name && (constant || to.is_some()) {
+            self.graph.values[id.0 as usize].name = format!("{}/value", output.name);
+        }
+        let dtype = to.unwrap_or(value.dtype);
+        let copy = self.value(&output.name, dtype, value.shape);
+        let name = self.unique_node_name(&output.name);
+        self.graph.nodes.push(Node {
+            name,
+            op: to.map_or(Op::Identity, |to| Op::Cast { to }),
+            inputs: vec![id],
+            outputs: vec![copy],
+            params: 0,
+        });
+        copy
     }
 
     fn value(&mut self, name: &str, dtype: DType, shape: Shape) -> ValueId {
@@ -459,7 +749,10 @@ impl<'a> Importer<'a> {
         ImportError::Node {
             file: self.file.to_string(),
             node: name::of_node(node),
-            op: node.op_type.clone(),
+            op: match node.op_type.as_str() {
+                "" => "no operator".to_string(),
+                op => op.to_string(),
+            },
             what: what.into(),
         }
     }
@@ -497,16 +790,21 @@ impl<'a> Importer<'a> {
             .map(|&i| (&self.graph.value(i).shape, self.graph.value(i).dtype))
             .collect();
         let inferred = infer(&op, &operands).map_err(|e| self.fail(node, e.to_string()))?;
-        // The running statistics of a batch norm are no parameters.
-        let trained = if matches!(op, Op::BatchNorm { .. }) {
-            3
-        } else {
-            inputs.len()
+        // The running statistics of a batch norm are no parameters, nor is how a tensor is quantised.
+        let trained = match op {
+            Op::BatchNorm { .. } => 3,
+            Op::Quantize { .. } | Op::Dequantize { .. } => 1,
+            _ => inputs.len(),
         };
         let mut params = 0;
         for (at, id) in inputs.iter().enumerate() {
-            let size = self.unclaimed.remove(id).unwrap_or(0);
-            params += if at < trained { size } else { 0 };
+            // Integers are weights where they are read as numbers, else indices and extents.
+            let weights =
+                matches!(op, Op::Dequantize { .. }) || self.graph.value(*id).dtype == DType::F32;
+            if weights {
+                let size = self.unclaimed.remove(id).unwrap_or(0);
+                params += if at < trained { size } else { 0 };
+            }
         }
         // Our own exports say what folded weights no longer tell.
         let declared = node.doc_string.strip_prefix(crate::model::export::PARAMS);
@@ -526,14 +824,6 @@ impl<'a> Importer<'a> {
             params,
         });
         Ok(ids)
-    }
-
-    /// Charges the last node with a float constant that became one of its settings.
-    fn charge(&mut self, id: ValueId) {
-        if let (Some(size), Some(node)) = (self.unclaimed.remove(&id), self.graph.nodes.last_mut())
-        {
-            node.params += size;
-        }
     }
 }
 

@@ -76,6 +76,8 @@ pub enum Remark {
         bound_ms: f64,
         unstable: bool,
     },
+    /// No split may stand anywhere, for the commonest of the reasons.
+    NoCut { tier: Tier, why: String },
     /// The user named the layer; its share of the split memory.
     Named {
         tier: Tier,
@@ -192,6 +194,9 @@ impl Remark {
                 unstable(near),
                 behind = behind(tier),
             ),
+            Remark::NoCut { tier, why } => {
+                format!("no split may stand anywhere ({why}): {} only", behind(tier))
+            }
             Remark::Named { after, memory, .. } => {
                 format!("after `{after}`: {} of the memory", percent(memory))
             }

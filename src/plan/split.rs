@@ -68,7 +68,8 @@ fn by_share(
     }
     let cut = table.splits().filter(|&i| prefix(i) <= asked).last();
     let Some(i) = cut else {
-        let remark = Remark::NoneWithinShare { tier, share, asked };
+        let none = Remark::NoneWithinShare { tier, share, asked };
+        let remark = no_cut(table, tier).unwrap_or(none);
         return Ok(outcome(Split::Start, 0.0, remark));
     };
     let reached = prefix(i);
@@ -81,6 +82,12 @@ fn by_share(
         next: table.splits().find(|&j| j > i).map(prefix),
     };
     Ok(outcome(Split::After(i), reached, remark))
+}
+
+/// What to say of a network that can be split nowhere, whatever the bound.
+fn no_cut(table: &LayerTable, tier: Tier) -> Option<Remark> {
+    let why = table.why_no_split()?.to_string();
+    Some(Remark::NoCut { tier, why })
 }
 
 /// The last legal cut whose prefix takes `tier` no more time than the whole network takes the one
@@ -133,11 +140,12 @@ pub fn latency(
     let Some(i) = cut else {
         let first = table.splits().next().map(|i| prefix[i]);
         let unstable = first.is_some_and(is_near);
-        let remark = Remark::NoneWithinTime {
+        let none = Remark::NoneWithinTime {
             tier,
             bound_ms,
             unstable,
         };
+        let remark = no_cut(table, tier).unwrap_or(none);
         return Ok(outcome(Split::Start, 0.0, unstable, remark));
     };
     // The cut moves where its own time, or that of the next one, may cross the bound.

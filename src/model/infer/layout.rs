@@ -95,7 +95,10 @@ pub(super) fn slice(ranges: &[Option<SliceRange>], inputs: &[Operand]) -> Inferr
             .and_then(|n| n.checked_add(i64::try_from(r.start).ok()?));
         let inside = |i: i64| (0..extent as i64).contains(&i);
         if r.count > 0 && !(r.start < extent && last.is_some_and(inside)) {
-            return mismatch(format!("{r:?} leaves axis {axis} of {x}"));
+            let (count, start, step) = (r.count, r.start, r.step);
+            return mismatch(format!(
+                "{count} elements from {start} in steps of {step} leave axis {axis} of {x}"
+            ));
         }
         dims[axis] = Dim::Fixed(r.count);
     }

@@ -10,9 +10,16 @@ pub(super) struct Crossing {
     /// Bytes alive while the layer runs, at batch 1: what it reads, what it writes, and what only
     /// later layers read.
     pub(super) alive_bytes: usize,
-    /// What is alive behind it: made so far and wanted later.
-    pub(super) behind: Vec<ValueId>,
+    /// Whether the layer's own output is alive behind it.
+    pub(super) own: bool,
+    /// What else is alive behind it, made so far and wanted later: the first [`NAMED`] of them.
+    pub(super) others: Vec<ValueId>,
+    /// How many they are altogether.
+    pub(super) other_count: usize,
 }
+
+/// Values alive behind a layer that a message may name.
+const NAMED: usize = 2;
 
 /// By `ValueId`: whether a value depends on a graph input. What doesn't is known beforehand, can be
 /// made again on either side of a cut, and so crosses none.
@@ -64,9 +71,13 @@ pub(super) fn crossings(graph: &Graph, groups: &[Group], varying: &[bool]) -> Ve
         }
         let alive_bytes = alive.iter().map(|&v| bytes(graph, v)).sum();
         alive.retain(|v| last_use.get(v).is_some_and(|&last| last > g));
+        let own = alive.contains(&group.output);
+        let others = alive.iter().copied().filter(|&v| v != group.output);
         crossings.push(Crossing {
             alive_bytes,
-            behind: alive.clone(),
+            own,
+            others: others.take(NAMED).collect(),
+            other_count: alive.len() - usize::from(own),
         });
     }
     crossings

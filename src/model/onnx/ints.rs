@@ -19,6 +19,19 @@ pub(super) struct Int {
     pub fixed: i64,
 }
 
+impl std::fmt::Display for Int {
+    /// `2N + 1`, the batch being N.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.batch, self.fixed) {
+            (0, n) => write!(f, "{n}"),
+            (1, 0) => write!(f, "N"),
+            (k, 0) => write!(f, "{k}N"),
+            (k, n) if n < 0 => write!(f, "{k}N - {}", n.unsigned_abs()),
+            (k, n) => write!(f, "{k}N + {n}"),
+        }
+    }
+}
+
 impl Int {
     pub(super) fn new(fixed: i64) -> Self {
         Int { batch: 0, fixed }
@@ -123,14 +136,9 @@ impl Importer<'_> {
         };
         let ints = self.ints(self.env[name]);
         let known = ints.and_then(|i| i.values.into_iter().map(Int::known).collect());
-        known.map(Some).ok_or_else(|| {
-            self.fail(
-                node,
-                format!(
-                    "`{name}` must be integers known before the network runs: bind it at import"
-                ),
-            )
-        })
+        known
+            .map(Some)
+            .ok_or_else(|| self.unknown_input(node, name, "integers"))
     }
 
     /// Carries out a node whose result is integers known now. `false` if it isn't such a node.
@@ -168,11 +176,8 @@ impl Importer<'_> {
     fn folded(&self, node: &proto::NodeProto) -> Result<Option<Ints>, ImportError> {
         let op = node.op_type.as_str();
         if op == "Shape" || op == "Size" {
-            let Some(name) = node.input.first() else {
-                return Ok(None);
-            };
             let dims: Vec<Int> = self
-                .shape(self.env[name])
+                .shape(self.input_id(node, 0)?)
                 .0
                 .iter()
                 .map(|&d| Int::of(d))

@@ -9,3 +9,9 @@ pub(super) fn of_node(node: &proto::NodeProto) -> String {
     let named = Some(&node.name).filter(|n| !n.is_empty()).or(output);
     named.unwrap_or(&node.op_type).clone()
 }
+
+/// What the values between the steps of a node are called after: its first output.
+pub(super) fn of_result(node: &proto::NodeProto) -> &str {
+    let output = node.output.iter().find(|o| !o.is_empty());
+    output.unwrap_or(&node.name)
+}

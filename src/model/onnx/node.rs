@@ -1,8 +1,15 @@
 /*! From an ONNX node to a typed op: the dispatch, and what the families share. */
 
 mod algebra;
+mod contrib;
+pub(super) mod control;
+mod einsum;
+mod forms;
 mod gather;
+mod indexing;
 mod layout;
+mod quantized;
+mod resample;
 mod spatial;
 
 use super::ints::Int;
@@ -14,9 +21,6 @@ use crate::model::shape::Dim;
 use candle_onnx::onnx as proto;
 use std::sync::Arc;
 
-/// Elements of all tensors that a file has filled with one value.
-const MAX_FILLED: usize = 1 << 26;
-
 impl Importer<'_> {
     /// Imports one node whose inputs are all known.
     pub(super) fn node(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
@@ -26,27 +30,59 @@ impl Importer<'_> {
         if let Some(twice) = node.output.iter().find(|o| self.env.contains_key(*o)) {
             return Err(self.fail(node, format!("produces `{twice}`, which exists already")));
         }
-        let own = ["", "ai.onnx", "com.microsoft"].contains(&node.domain.as_str());
-        if own && self.fold_ints(node)? {
-            return Ok(());
+        if node.op_type.is_empty() {
+            return Err(self.fail(node, "names no operator: the file is damaged"));
         }
-        let known = own
-            && (self.spatial(node)?
-                || self.algebra(node)?
-                || self.layout(node)?
-                || self.trivial(node)?);
+        // A node that holds others goes on counting where it was.
+        let outer = (self.first_of_node, self.steps);
+        (self.first_of_node, self.steps) = (self.graph.values.len(), 0);
+        let known = self.known_node(node)?;
+        (self.first_of_node, self.steps) = outer;
         if known {
             return Ok(());
         }
-        let domain = match node.domain.as_str() {
-            "" => String::new(),
-            domain => format!(" (domain {domain})"),
+        let domain = node.domain.as_str();
+        let (op, why) = match domain {
+            "" | "ai.onnx" => {
+                let why = super::operators::why_not(&node.op_type);
+                (node.op_type.clone(), why)
+            }
+            domain => (
+                format!("{} (domain {domain})", node.op_type),
+                Some(
+                    "it is none of ONNX's own operators, and the file holds no function of this name",
+                ),
+            ),
         };
         Err(ImportError::UnknownOp {
             file: self.file.to_string(),
             node: super::name::of_node(node),
-            op: format!("{}{domain}", node.op_type),
+            op,
+            why: why.unwrap_or("ONNX has no operator of this name"),
         })
+    }
+
+    /// Imports a node of any kind that is known. `false` if it is none.
+    fn known_node(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
+        let own = match node.domain.as_str() {
+            "" | "ai.onnx" => self.own(node)?,
+            "com.microsoft" => self.contrib(node)? || self.own(node)?,
+            _ => false,
+        };
+        Ok(own || self.call(node)?)
+    }
+
+    /// Imports a node of ONNX's own operators. `false` if it is none that is known.
+    fn own(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
+        Ok(self.fold_ints(node)?
+            || self.spatial(node)?
+            || self.algebra(node)?
+            || self.layout(node)?
+            || self.trivial(node)?
+            || self.quantized(node)?
+            || self.forms(node)?
+            || self.indexing(node)?
+            || self.control(node)?)
     }
 
     /// Constants, and nodes that change nothing.
@@ -55,13 +91,23 @@ impl Importer<'_> {
             "Constant" => {
                 let constant = self.constant_node(node)?;
                 let id = self.constant(&node.output[0], constant);
-                if let Some(floats) = self.graph.constants[&id].floats().filter(|f| f.len() > 1) {
-                    self.unclaimed.insert(id, floats.len());
+                if let Some(tensor) = attribute(node, "value").and_then(|a| a.t.as_ref()) {
+                    self.codes.insert(id, tensor.data_type);
+                }
+                let size = self.graph.constants[&id].len();
+                // A single number is a setting.
+                if size > 1 {
+                    self.unclaimed.insert(id, size);
                 }
                 self.env.insert(node.output[0].clone(), id);
             }
             "ConstantOfShape" => {
                 let constant = self.constant_of_shape(node)?;
+                let id = self.constant(&node.output[0], constant);
+                self.env.insert(node.output[0].clone(), id);
+            }
+            "Range" => {
+                let constant = self.float_range(node)?;
                 let id = self.constant(&node.output[0], constant);
                 self.env.insert(node.output[0].clone(), id);
             }
@@ -119,9 +165,13 @@ impl Importer<'_> {
         if let Some(a) = attribute(node, "value_ints") {
             return Ok(Constant::i64(&[a.ints.len()], a.ints.clone()));
         }
+        if let Some(sparse) = attribute(node, "sparse_value").and_then(|a| a.sparse_tensor.as_ref())
+        {
+            return self.sparse(sparse);
+        }
         Err(self.fail(
             node,
-            "holds no tensor and no number (sparse and text constants are not supported)",
+            "holds text, or nothing: networks here compute with numbers alone",
         ))
     }
 
@@ -132,11 +182,8 @@ impl Importer<'_> {
             extents.iter().map(|&n| usize::try_from(n).ok()).collect();
         let extents = extents.ok_or_else(|| self.fail(node, "a negative extent"))?;
         let count = extents.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let count = count
-            // All of them together: a file of a few bytes can ask for any number of them.
-            .filter(|&n| n <= MAX_FILLED - self.filled.get())
-            .ok_or_else(|| self.fail(node, "the result is too large"))?;
-        self.filled.set(self.filled.get() + count);
+        let count = count.filter(|&n| self.may_fill(n).is_some());
+        let count = count.ok_or_else(|| self.fail(node, "the result is too large"))?;
         let value = match attribute(node, "value").and_then(|a| a.t.clone()) {
             Some(tensor) => self.tensor(tensor)?,
             None => Constant::f32(&[1], vec![0.0]),
@@ -146,6 +193,24 @@ impl Importer<'_> {
             Data::I64(v) if v.len() == 1 => Ok(Constant::i64(&extents, vec![v[0]; count])),
             _ => Err(self.fail(node, "its value is neither one float nor one integer")),
         }
+    }
+
+    /// A range of floats (integers are folded before this is reached).
+    fn float_range(&self, node: &proto::NodeProto) -> Result<Constant, ImportError> {
+        let mut known = [0.0_f32; 3];
+        for (at, number) in known.iter_mut().enumerate() {
+            let given = self.scalar(node, at)?;
+            *number = given.ok_or_else(|| self.fail(node, format!("input {at} is missing")))?;
+        }
+        let [start, limit, step] = known;
+        let count = ((limit - start) / step).ceil().max(0.0);
+        let fits = count.is_finite() && self.may_fill(count as usize).is_some();
+        if !fits {
+            return Err(self.fail(node, "the result is too large"));
+        }
+        let count = count as usize;
+        let values = (0..count).map(|i| start + i as f32 * step).collect();
+        Ok(Constant::f32(&[count], values))
     }
 
     /// A required input.
@@ -194,7 +259,7 @@ impl Importer<'_> {
         &self,
         node: &proto::NodeProto,
         at: usize,
-    ) -> Result<Option<(f32, ValueId)>, ImportError> {
+    ) -> Result<Option<f32>, ImportError> {
         let Some(id) = self.optional(node, at) else {
             return Ok(None);
         };
@@ -206,14 +271,38 @@ impl Importer<'_> {
             Data::I8(v) => v.first().map(|&x| f32::from(x)),
         });
         match number {
-            Some(n) => Ok(Some((n, id))),
-            None => Err(self.fail(
-                node,
-                format!(
-                    "`{}` must be a number known before the network runs: bind it at import",
-                    node.input[at]
-                ),
-            )),
+            Some(n) => Ok(Some(n)),
+            None => Err(self.unknown_input(node, &node.input[at], "a number")),
+        }
+    }
+
+    /// The floats of a constant input; `None` if it is left out or empty.
+    pub(super) fn known_floats(
+        &self,
+        node: &proto::NodeProto,
+        at: usize,
+    ) -> Result<Option<Vec<f32>>, ImportError> {
+        let Some(id) = self.optional(node, at) else {
+            return Ok(None);
+        };
+        let constant = self.graph.constants.get(&id);
+        let floats = constant.map(quantized::numbers);
+        let floats = floats.ok_or_else(|| self.unknown_input(node, &node.input[at], "numbers"))?;
+        Ok(Some(floats).filter(|f| !f.is_empty()))
+    }
+
+    /// An input that has to be known before the network runs, and isn't.
+    pub(super) fn unknown_input(
+        &self,
+        node: &proto::NodeProto,
+        name: &str,
+        what: &'static str,
+    ) -> ImportError {
+        ImportError::Unbound {
+            file: self.file.to_string(),
+            node: format!("`{}` ({})", super::name::of_node(node), node.op_type),
+            input: name.to_string(),
+            what,
         }
     }
 
@@ -281,8 +370,79 @@ impl Importer<'_> {
         inputs: Vec<ValueId>,
         n: usize,
     ) -> Result<ValueId, ImportError> {
-        let name = format!("{}/{n}", node.output[0]);
+        let name = format!("{}/{n}", super::name::of_result(node));
         Ok(self.emit(node, op, inputs, &[&name])?[0])
+    }
+
+    /// Appends the step of a node that bears its name: the one that does the work.
+    pub(super) fn main(
+        &mut self,
+        node: &proto::NodeProto,
+        op: Op,
+        inputs: Vec<ValueId>,
+    ) -> Result<ValueId, ImportError> {
+        let value = self.step_name(node);
+        Ok(self.emit(node, op, inputs, &[&value])?[0])
+    }
+
+    /// Appends a step beside the one that bears the node's name.
+    pub(super) fn aside(
+        &mut self,
+        node: &proto::NodeProto,
+        op: Op,
+        inputs: Vec<ValueId>,
+    ) -> Result<ValueId, ImportError> {
+        let value = self.step_name(node);
+        let beside = proto::NodeProto {
+            name: format!("{}/{}", super::name::of_node(node), self.steps),
+            op_type: node.op_type.clone(),
+            ..Default::default()
+        };
+        Ok(self.emit(&beside, op, inputs, &[&value])?[0])
+    }
+
+    /// A constant that a node brings along.
+    pub(super) fn known(&mut self, node: &proto::NodeProto, constant: Constant) -> ValueId {
+        let name = self.step_name(node);
+        self.constant(&name, constant)
+    }
+
+    fn step_name(&mut self, node: &proto::NodeProto) -> String {
+        self.steps += 1;
+        format!("{}/{}", super::name::of_result(node), self.steps)
+    }
+
+    /// The value with other extents; a constant stays one.
+    pub(super) fn seen_as(
+        &mut self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        to: Vec<Dim>,
+    ) -> Result<ValueId, ImportError> {
+        if self.shape(x).0 == to {
+            return Ok(x);
+        }
+        let fixed: Option<Vec<usize>> = to.iter().map(|d| d.fixed()).collect();
+        let constant = self.graph.constants.get(&x).zip(fixed);
+        if let Some(seen) = constant.and_then(|(c, shape)| quantized::reshaped(c, shape)) {
+            let id = self.known(node, seen);
+            if let Some(size) = self.unclaimed.remove(&x) {
+                self.unclaimed.insert(id, size);
+            }
+            return Ok(id);
+        }
+        self.aside(node, Op::Reshape { to }, vec![x])
+    }
+
+    /// The node's output is this value. One made for it takes the file's name.
+    pub(super) fn name_output(&mut self, node: &proto::NodeProto, at: usize, id: ValueId) {
+        let Some(name) = node.output.get(at).filter(|n| !n.is_empty()) else {
+            return;
+        };
+        if id.0 as usize >= self.first_of_node {
+            self.graph.values[id.0 as usize].name = name.clone();
+        }
+        self.env.insert(name.clone(), id);
     }
 
     /// Inputs combined one after the other (`Sum`, `Min`, `Max` of many).
@@ -332,8 +492,8 @@ impl Importer<'_> {
         node: &proto::NodeProto,
         op: Binary,
     ) -> Result<bool, ImportError> {
-        let inputs = vec![self.input_id(node, 0)?, self.input_id(node, 1)?];
-        self.push(node, Op::Binary(op, Activation::NONE), inputs)?;
+        let inputs = self.alike(node, [self.input_id(node, 0)?, self.input_id(node, 1)?])?;
+        self.push(node, Op::Binary(op, Activation::NONE), inputs.to_vec())?;
         Ok(true)
     }
 
@@ -366,11 +526,17 @@ impl Importer<'_> {
         name: &str,
     ) -> Result<DType, ImportError> {
         let code = self.int(node, name, 0);
-        let found = i32::try_from(code).ok().and_then(super::tensor::dtype);
+        let code = i32::try_from(code).unwrap_or(0);
+        // What holds four bits here doesn't round to them.
+        let whole = ![super::tensor::UINT4, super::tensor::INT4].contains(&code);
+        let found = super::tensor::dtype(code).filter(|_| whole);
         found.ok_or_else(|| {
             self.fail(
                 node,
-                format!("`{name}` is the element type {code}, which is not supported"),
+                format!(
+                    "`{name}` is the element type {}, which is not supported",
+                    super::tensor::type_name(code)
+                ),
             )
         })
     }

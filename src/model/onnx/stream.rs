@@ -25,8 +25,10 @@ const TENSOR_RAW_DATA: u64 = 9;
 pub(super) struct Model {
     /// Everything but the initializers.
     pub proto: proto::ModelProto,
-    /// Initializers by name, in the file's order.
-    pub initializers: Vec<(String, Constant)>,
+    /// Initializers by name, in the file's order, with the code of their element type there.
+    pub initializers: Vec<(String, Constant, i32)>,
+    /// Names of initializers that hold text.
+    pub texts: Vec<String>,
 }
 
 /// Reads a model of `length` bytes.
@@ -35,11 +37,14 @@ pub(super) fn read(
     length: u64,
     stored: &Stored,
 ) -> Result<Model, ImportError> {
-    let mut initializers = Vec::new();
+    let (mut initializers, mut texts) = (Vec::new(), Vec::new());
     let proto = walk_model(source, length, &mut |rest, raw| {
         let tensor = proto::TensorProto::decode(rest)?;
-        let name = tensor.name.clone();
-        initializers.push((name, stored.constant(tensor, raw)?));
+        let (name, code) = (tensor.name.clone(), tensor.data_type);
+        match code == proto::tensor_proto::DataType::String as i32 {
+            true => texts.push(name),
+            false => initializers.push((name, stored.constant(tensor, raw)?, code)),
+        }
         Ok(())
     });
     let proto = proto.map_err(|broken| match broken {
@@ -56,6 +61,7 @@ pub(super) fn read(
     Ok(Model {
         proto,
         initializers,
+        texts,
     })
 }
 

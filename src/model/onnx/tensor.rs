@@ -10,12 +10,19 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
+/// Codes of element types that the protocol's older definition doesn't name.
+pub(super) const UINT4: i32 = 21;
+pub(super) const INT4: i32 = 22;
+
 /// The element type of an ONNX type code; the wider and narrower floats become `F32`.
 pub(super) fn dtype(code: i32) -> Option<DType> {
+    if code == UINT4 || code == INT4 {
+        return Some(if code == INT4 { DType::I8 } else { DType::U8 });
+    }
     Some(match DataType::try_from(code).ok()? {
         DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double => DType::F32,
-        DataType::Int64 => DType::I64,
-        DataType::Int32 | DataType::Int16 => DType::I32,
+        DataType::Int64 | DataType::Uint32 | DataType::Uint64 => DType::I64,
+        DataType::Int32 | DataType::Int16 | DataType::Uint16 => DType::I32,
         DataType::Uint8 => DType::U8,
         DataType::Int8 => DType::I8,
         DataType::Bool => DType::Bool,
@@ -23,7 +30,77 @@ pub(super) fn dtype(code: i32) -> Option<DType> {
     })
 }
 
+/// ONNX's name for an element type, for messages.
+pub(super) fn type_name(code: i32) -> String {
+    match DataType::try_from(code) {
+        _ if code == UINT4 => "UINT4".to_string(),
+        _ if code == INT4 => "INT4".to_string(),
+        Ok(known) => known.as_str_name().to_string(),
+        Err(_) => format!("the unknown element type {code}"),
+    }
+}
+
+/// Two numbers of four bits from each byte, the low half first.
+fn nibbles(bytes: &[u8], count: usize, signed: bool) -> Vec<u8> {
+    let halves = bytes.iter().flat_map(|&b| [b & 15, b >> 4]);
+    let full = halves.map(|h| if signed && h > 7 { h | 0xf0 } else { h });
+    full.take(count).collect()
+}
+
 impl Importer<'_> {
+    /// A tensor stored as its elements that aren't zero.
+    pub(super) fn sparse(
+        &self,
+        sparse: &proto::SparseTensorProto,
+    ) -> Result<Constant, ImportError> {
+        let name = sparse.values.as_ref().map_or("", |v| &v.name);
+        let fail = |what: &str| ImportError::Tensor {
+            file: self.file.to_string(),
+            tensor: name.to_string(),
+            what: what.to_string(),
+        };
+        let (values, places) = (sparse.values.clone(), sparse.indices.clone());
+        let values = self.tensor(values.ok_or_else(|| fail("holds no values"))?)?;
+        let places = self.tensor(places.ok_or_else(|| fail("holds no indices"))?)?;
+        let Data::I64(places) = &places.data else {
+            return Err(fail("its indices are no 64-bit integers"));
+        };
+        let shape: Option<Vec<usize>> = sparse.dims.iter().map(|&d| d.try_into().ok()).collect();
+        let shape = shape.ok_or_else(|| fail("a negative extent"))?;
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let count = count.ok_or_else(|| fail("is too large"))?;
+        self.may_fill(count).ok_or_else(|| fail("is too large"))?;
+        let n = values.len();
+        let depth = match places.len() {
+            len if len == n => 1,
+            len if len == n * shape.len() => shape.len(),
+            _ => return Err(fail("has not as many indices as values")),
+        };
+        let flat = |index: &[i64]| -> Option<usize> {
+            let extents = if depth == 1 { &[count][..] } else { &shape };
+            index.iter().zip(extents).try_fold(0, |flat, (&i, &d)| {
+                let i = usize::try_from(i).ok().filter(|&i| i < d)?;
+                Some(flat * d + i)
+            })
+        };
+        let flat: Option<Vec<usize>> = places.chunks(depth).map(flat).collect();
+        let flat = flat.ok_or_else(|| fail("an index is out of range"))?;
+        fn dense<T: Copy + Default>(values: &[T], at: &[usize], count: usize) -> Arc<Vec<T>> {
+            let mut all = vec![T::default(); count];
+            at.iter().zip(values).for_each(|(&i, &v)| all[i] = v);
+            Arc::new(all)
+        }
+        let data = match &values.data {
+            Data::F32(v) => Data::F32(dense(v, &flat, count)),
+            Data::I64(v) => Data::I64(dense(v, &flat, count)),
+            Data::I32(v) => Data::I32(dense(v, &flat, count)),
+            Data::U8(v) => Data::U8(dense(v, &flat, count)),
+            Data::I8(v) => Data::I8(dense(v, &flat, count)),
+            Data::Bool(v) => Data::Bool(dense(v, &flat, count)),
+        };
+        Ok(Constant { shape, data })
+    }
+
     pub(super) fn tensor(&self, tensor: proto::TensorProto) -> Result<Constant, ImportError> {
         Stored {
             file: self.file,
@@ -101,14 +178,31 @@ impl Stored<'_> {
         let count = count
             .filter(|&n| n <= MAX_ELEMENTS)
             .ok_or_else(|| fail(format!("{shape:?} is more than {MAX_ELEMENTS} elements")))?;
-        let code = DataType::try_from(tensor.data_type)
-            .map_err(|_| fail(format!("unknown element type {}", tensor.data_type)))?;
         let external = tensor.data_location == DataLocation::External as i32;
         let raw = match external {
             true => self.external(&tensor).map_err(fail)?,
             false => raw.unwrap_or(Raw::Bytes(tensor.raw_data)),
         };
         let typed_ints = tensor.int32_data;
+        if tensor.data_type == UINT4 || tensor.data_type == INT4 {
+            let bytes = either(
+                raw.bytes().to_vec(),
+                typed_ints.into_iter().map(|x| x as u8).collect(),
+            );
+            if bytes.len() != count.div_ceil(2) {
+                let (two, found) = (count.div_ceil(2), bytes.len());
+                return Err(fail(format!("{shape:?} needs {two} bytes, has {found}")));
+            }
+            let signed = tensor.data_type == INT4;
+            let halves = nibbles(&bytes, count, signed);
+            let data = match signed {
+                true => Data::I8(Arc::new(halves.into_iter().map(|x| x as i8).collect())),
+                false => Data::U8(Arc::new(halves)),
+            };
+            return Ok(Constant { shape, data });
+        }
+        let code = DataType::try_from(tensor.data_type)
+            .map_err(|_| fail(format!("unknown element type {}", tensor.data_type)))?;
         let data = match code {
             DataType::Float => f32s(raw.floats(), tensor.float_data),
             DataType::Double => f32s(
@@ -144,6 +238,25 @@ impl Stored<'_> {
                 le(raw.bytes(), |b| i32::from(i16::from_le_bytes(b))),
                 typed_ints,
             ))),
+            DataType::Uint16 => Data::I32(Arc::new(either(
+                le(raw.bytes(), |b| i32::from(u16::from_le_bytes(b))),
+                typed_ints,
+            ))),
+            DataType::Uint32 => Data::I64(Arc::new(either(
+                le(raw.bytes(), |b| i64::from(u32::from_le_bytes(b))),
+                tensor.uint64_data.iter().map(|&x| x as i64).collect(),
+            ))),
+            // Beyond 2^63 there are no extents, and nothing to count.
+            DataType::Uint64 => Data::I64(Arc::new(either(
+                le(raw.bytes(), |b| {
+                    u64::from_le_bytes(b).min(i64::MAX as u64) as i64
+                }),
+                tensor
+                    .uint64_data
+                    .iter()
+                    .map(|&x| x.min(i64::MAX as u64) as i64)
+                    .collect(),
+            ))),
             DataType::Uint8 => Data::U8(Arc::new(either(
                 raw.bytes().to_vec(),
                 typed_ints.into_iter().map(|x| x as u8).collect(),
@@ -156,7 +269,10 @@ impl Stored<'_> {
                 raw.bytes().iter().map(|&x| u8::from(x != 0)).collect(),
                 typed_ints.into_iter().map(|x| u8::from(x != 0)).collect(),
             ))),
-            other => return Err(fail(format!("the element type {other:?} is not supported"))),
+            other => {
+                let name = other.as_str_name();
+                return Err(fail(format!("the element type {name} is not supported")));
+            }
         };
         let found = match &data {
             Data::F32(v) => v.len(),
@@ -183,11 +299,10 @@ impl Stored<'_> {
         let location = entry("location").ok_or("external data without a location")?;
         let inside = Path::new(location)
             .components()
-            .all(|c| matches!(c, Component::Normal(_)));
+            .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let outside = || format!("its data lies outside the model's folder (`{location}`)");
         if !inside {
-            return Err(format!(
-                "its data lies outside the model's folder (`{location}`)"
-            ));
+            return Err(outside());
         }
         let folder = self
             .folder
@@ -201,18 +316,54 @@ impl Stored<'_> {
         };
         let offset: u64 = number("offset")?.unwrap_or(0);
         let length: Option<u64> = number("length")?;
+        let needed = stored_bytes(tensor);
+        let fail = |e: std::io::Error| format!("its data file `{location}`: {e}");
+        // A link may lead anywhere; where it ends is what counts.
+        let here = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let path = here.join(location).canonicalize().map_err(fail)?;
+        if !path.starts_with(here.canonicalize().map_err(fail)?) {
+            return Err(outside());
+        }
+        // Opening a pipe would wait for its other end.
+        if !path.metadata().map_err(fail)?.is_file() {
+            return Err(format!(
+                "its data file `{location}` is no file but a pipe or a device"
+            ));
+        }
         let read = || -> std::io::Result<Raw> {
-            let mut file = std::fs::File::open(folder.join(location))?;
-            // Bounded by the file's own size, whatever the header says; too few bytes show as a
-            // wrong count of elements.
+            let mut file = std::fs::File::open(&path)?;
+            // Bounded by the file's own size and by what the tensor needs, whatever the header says;
+            // too few bytes show as a wrong count of elements.
             let there = file.metadata()?.len().saturating_sub(offset);
-            let length = length.map_or(there, |n| n.min(there));
+            let length = length.or(needed).map_or(there, |n| n.min(there));
             file.seek(SeekFrom::Start(offset))?;
             let length = usize::try_from(length).map_err(std::io::Error::other)?;
             Raw::read(&mut file, length)
         };
-        read().map_err(|e| format!("its data file `{location}`: {e}"))
+        read().map_err(fail)
     }
+}
+
+/// Bytes that a tensor's extents and element type ask for, where both are known.
+fn stored_bytes(tensor: &proto::TensorProto) -> Option<u64> {
+    let extents = tensor.dims.iter().map(|&d| u64::try_from(d).ok());
+    let count = extents
+        .into_iter()
+        .try_fold(1u64, |n, d| n.checked_mul(d?))?;
+    if tensor.data_type == UINT4 || tensor.data_type == INT4 {
+        return Some(count.div_ceil(2));
+    }
+    let bits = match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Uint8 | DataType::Int8 | DataType::Bool => 8,
+        DataType::Uint16 | DataType::Int16 | DataType::Float16 | DataType::Bfloat16 => 16,
+        DataType::Float | DataType::Int32 | DataType::Uint32 => 32,
+        DataType::Double | DataType::Int64 | DataType::Uint64 => 64,
+        _ => return None,
+    };
+    Some(count.checked_mul(bits)?.div_ceil(8))
 }
 
 fn f32s(raw: Vec<f32>, typed: Vec<f32>) -> Data {

@@ -229,3 +229,135 @@ fn damaged_files_never_panic() {
     }
     assert!(imported > 100, "hardly anything got past the decoder");
 }
+
+/// A weight kept in a file of its own.
+fn kept_apart(location: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let entry = |(key, value): (&str, &str)| proto::StringStringEntryProto {
+        key: key.into(),
+        value: value.into(),
+    };
+    let mut external = vec![entry(("location", location))];
+    external.extend(more.iter().copied().map(entry));
+    let weight = proto::TensorProto {
+        name: "w".into(),
+        dims: vec![4],
+        data_type: DataType::Float as i32,
+        data_location: proto::tensor_proto::DataLocation::External as i32,
+        external_data: external,
+        ..Default::default()
+    };
+    let model = proto::ModelProto {
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: String::new(),
+            version: 17,
+        }],
+        graph: Some(proto::GraphProto {
+            node: vec![node("Add", &["x", "w"], "y")],
+            initializer: vec![weight],
+            input: vec![input("x", &[0, 4])],
+            output: vec![input("y", &[])],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    model.encode_to_vec()
+}
+
+#[test]
+fn data_kept_apart_is_read_as_far_as_the_tensor_needs_and_from_files_inside_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("model");
+    std::fs::create_dir(&inside).unwrap();
+    let bytes: Vec<u8> = (0..400).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    std::fs::write(inside.join("w.bin"), &bytes).unwrap();
+    std::fs::write(dir.path().join("out.bin"), &bytes).unwrap();
+    std::os::unix::fs::symlink("../out.bin", inside.join("link.bin")).unwrap();
+    std::os::unix::fs::symlink("w.bin", inside.join("near.bin")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(inside.join("pipe.bin"))
+        .status();
+    let import = |location: &str, more: &[(&str, &str)]| {
+        let bytes = kept_apart(location, more);
+        super::import(&bytes, "m.onnx", Some(&inside), &Settings::default())
+            .map_err(|e| e.to_string())
+    };
+    let first = |graph: Graph| {
+        let weights = graph.constants.values().find_map(|c| c.floats());
+        weights.unwrap().to_vec()
+    };
+    // No length: the four that the tensor needs, not the file's four hundred.
+    for location in ["w.bin", "./w.bin", "near.bin"] {
+        let graph = import(location, &[("offset", "8")]).unwrap();
+        assert_eq!(first(graph), [2.0, 3.0, 4.0, 5.0], "{location}");
+    }
+    for (location, why) in [("../out.bin", "outside"), ("link.bin", "outside")] {
+        let error = import(location, &[]).unwrap_err();
+        assert!(error.contains(why), "{location}: {error}");
+    }
+    if made.is_ok_and(|status| status.success()) {
+        let error = import("pipe.bin", &[]).unwrap_err();
+        assert!(error.contains("pipe"), "{error}");
+    }
+}
+
+#[rstest]
+#[case::too_new(Some(29), "too new")]
+#[case::too_old(Some(6), "too old")]
+#[case::none(None, "names no opset")]
+fn opsets_that_are_not_known_are_refused(#[case] version: Option<i64>, #[case] why: &str) {
+    let mut bytes = proto::ModelProto {
+        graph: Some(proto::GraphProto {
+            node: vec![node("Relu", &["x"], "y")],
+            input: vec![input("x", &[0, 4])],
+            output: vec![input("y", &[])],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let opset = version.map(|version| proto::OperatorSetIdProto {
+        domain: String::new(),
+        version,
+    });
+    bytes.opset_import = opset.into_iter().collect();
+    let error = import_bytes(&bytes.encode_to_vec(), "m.onnx").unwrap_err();
+    assert!(error.to_string().contains(why), "{error}");
+}
+
+fn attribute_ints(name: &str, ints: &[i64]) -> proto::AttributeProto {
+    proto::AttributeProto {
+        name: name.into(),
+        ints: ints.to_vec(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn windows_that_contradict_themselves_are_refused() {
+    let mut conv = node("Conv", &["x", "w"], "y");
+    conv.attribute.push(attribute_ints("kernel_shape", &[5, 5]));
+    let weight = proto::TensorProto {
+        name: "w".into(),
+        dims: vec![2, 3, 3, 3],
+        data_type: DataType::Float as i32,
+        float_data: vec![0.0; 54],
+        ..Default::default()
+    };
+    let error = import_nodes(&[0, 3, 8, 8], vec![conv], vec![weight]).unwrap_err();
+    assert!(error.contains("kernel_shape is [5, 5]"), "{error}");
+    let mut pool = node("MaxPool", &["x"], "y");
+    pool.attribute.push(attribute_ints("kernel_shape", &[2, 2]));
+    pool.attribute.push(attribute_ints("pads", &[2, 0, 0, 0]));
+    let error = import_nodes(&[0, 3, 8, 8], vec![pool], vec![]).unwrap_err();
+    assert!(error.contains("as large as its kernel"), "{error}");
+}
+
+#[test]
+fn a_node_without_an_operator_and_one_that_is_left_out_say_so() {
+    let error = import_nodes(&[0, 4], vec![node("", &["x"], "y")], vec![]).unwrap_err();
+    assert!(error.contains("names no operator"), "{error}");
+    let error = import_nodes(&[0, 4], vec![node("LSTM", &["x"], "y")], vec![]).unwrap_err();
+    assert!(
+        error.contains("recurrent") && error.contains("docs/operators.md"),
+        "{error}"
+    );
+}

@@ -1,7 +1,8 @@
-/*! Products, element-wise functions, normalisations, reductions, quantisation. */
+/*! Products, element-wise functions, normalisations, reductions. */
 
 use super::super::{ImportError, Importer};
 use crate::model::constant::{Constant, DType};
+use crate::model::graph::ValueId;
 use crate::model::op::{Activation, Binary, Op, Reduction, Unary};
 use candle_onnx::onnx as proto;
 
@@ -29,7 +30,9 @@ impl Importer<'_> {
                 let x = self.input_id(node, 0)?;
                 let axis = self.axis(node, self.int(node, "axis", -1), self.shape(x).rank())?;
                 let epsilon = self.float(node, "epsilon", 1e-5);
-                self.push(node, Op::LayerNorm { axis, epsilon }, inputs)?;
+                let y = self.main(node, Op::LayerNorm { axis, epsilon }, inputs)?;
+                self.name_output(node, 0, y);
+                self.statistics(node, x, axis, epsilon)?;
             }
             "Relu" => return self.unary(node, Unary::Relu),
             "LeakyRelu" => {
@@ -157,18 +160,42 @@ impl Importer<'_> {
                 };
                 self.push(node, op, vec![x])?;
             }
-            "QuantizeLinear" => self.quantize(node)?,
-            "DequantizeLinear" => {
-                let inputs = self.leading(node, 3)?;
-                let axis = self.scale_axis(node)?;
-                self.push(node, Op::Dequantize { axis }, inputs)?;
-            }
             op => match reduction(op) {
                 Some(kind) => self.reduce(node, kind)?,
                 None => return Ok(false),
             },
         }
         Ok(true)
+    }
+
+    /// Mean and reciprocal deviation of a layer norm, where they are outputs too.
+    fn statistics(
+        &mut self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        axis: usize,
+        epsilon: f32,
+    ) -> Result<(), ImportError> {
+        if node.output.iter().skip(1).all(String::is_empty) {
+            return Ok(());
+        }
+        let binary = |b| Op::Binary(b, Activation::NONE);
+        let mean_of = Op::Reduce {
+            kind: Reduction::Mean,
+            axes: (axis..self.shape(x).rank()).collect(),
+            keep: true,
+        };
+        let mean = self.aside(node, mean_of.clone(), vec![x])?;
+        let centred = self.aside(node, binary(Binary::Sub), vec![x, mean])?;
+        let square = self.aside(node, binary(Binary::Mul), vec![centred, centred])?;
+        let variance = self.aside(node, mean_of, vec![square])?;
+        let epsilon = self.single(node, epsilon);
+        let variance = self.aside(node, binary(Binary::Add), vec![variance, epsilon])?;
+        let deviation = self.aside(node, Op::Unary(Unary::Sqrt), vec![variance])?;
+        let inverse = self.aside(node, Op::Unary(Unary::Reciprocal), vec![deviation])?;
+        self.name_output(node, 1, mean);
+        self.name_output(node, 2, inverse);
+        Ok(())
     }
 
     /// The exponent may be of another type than the base.
@@ -202,7 +229,7 @@ impl Importer<'_> {
     /// The logarithm of a sum, or of a sum of exponentials taken relative to the largest.
     fn reduce_log(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
         let x = self.input_id(node, 0)?;
-        let Some(axes) = self.reduced_axes(node)? else {
+        let Some(axes) = self.reduced_axes(node, 1)? else {
             return self.alias(node);
         };
         let keep = self.int(node, "keepdims", 1) != 0;
@@ -225,41 +252,9 @@ impl Importer<'_> {
         self.push(node, binary(Binary::Add), vec![log, top])
     }
 
-    fn quantize(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
-        let inputs = self.leading(node, 3)?;
-        let to = match inputs.get(2) {
-            Some(&zero) => self.graph.value(zero).dtype,
-            None if self.int(node, "output_dtype", 0) != 0 => {
-                self.type_attribute(node, "output_dtype")?
-            }
-            None => DType::U8,
-        };
-        if !matches!(to, DType::U8 | DType::I8) {
-            return Err(self.fail(
-                node,
-                "quantises to more than 8 bits, which is not supported",
-            ));
-        }
-        let axis = self.scale_axis(node)?;
-        self.push(node, Op::Quantize { axis, to }, inputs)
-    }
-
-    /// The axis of per-channel scales; without a meaning, and possibly out of range, for one scale.
-    fn scale_axis(&self, node: &proto::NodeProto) -> Result<usize, ImportError> {
-        if self.int(node, "block_size", 0) != 0 {
-            return Err(self.fail(node, "quantisation in blocks is not supported"));
-        }
-        let scale = self.input_id(node, 1)?;
-        let x = self.input_id(node, 0)?;
-        match self.shape(scale).elements(1) {
-            1 => Ok(0),
-            _ => self.axis(node, self.int(node, "axis", 1), self.shape(x).rank()),
-        }
-    }
-
     fn reduce(&mut self, node: &proto::NodeProto, kind: Reduction) -> Result<(), ImportError> {
         let x = self.input_id(node, 0)?;
-        let Some(axes) = self.reduced_axes(node)? else {
+        let Some(axes) = self.reduced_axes(node, 1)? else {
             return self.alias(node);
         };
         let keep = self.int(node, "keepdims", 1) != 0;
@@ -267,11 +262,15 @@ impl Importer<'_> {
     }
 
     /// The axes a reduction names, all if it names none; `None` if it then does nothing.
-    fn reduced_axes(&self, node: &proto::NodeProto) -> Result<Option<Vec<usize>>, ImportError> {
+    pub(super) fn reduced_axes(
+        &self,
+        node: &proto::NodeProto,
+        at: usize,
+    ) -> Result<Option<Vec<usize>>, ImportError> {
         let rank = self.shape(self.input_id(node, 0)?).rank();
         let named = match self.int_list(node, "axes") {
             Some(axes) => axes,
-            None => self.known_ints(node, 1)?.unwrap_or_default(),
+            None => self.known_ints(node, at)?.unwrap_or_default(),
         };
         if named.is_empty() && self.int(node, "noop_with_empty_axes", 0) != 0 {
             return Ok(None);

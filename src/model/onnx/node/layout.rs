@@ -49,7 +49,7 @@ impl Importer<'_> {
                     sorted.sort_unstable();
                     sorted.into_iter().eq(0..rank)
                 });
-                if let Some(constant) = folded.and_then(|c| transposed(c, &perm)) {
+                if let Some(constant) = folded.map(|c| transposed(c, &perm)) {
                     let id = self.constant(&node.output[0], constant);
                     if let Some(size) = self.unclaimed.remove(&x) {
                         self.unclaimed.insert(id, size);
@@ -137,12 +137,7 @@ impl Importer<'_> {
         }
         let id = self.input_id(node, at)?;
         let ints = self.ints(id).map(|i| i.values);
-        ints.ok_or_else(|| {
-            self.fail(
-                node,
-                "the shape is only known while running: bind it at import",
-            )
-        })
+        ints.ok_or_else(|| self.unknown_input(node, &node.input[at], "a shape"))
     }
 
     /// A shape input as extents, none of which may be inferred.
@@ -154,12 +149,7 @@ impl Importer<'_> {
     /// The extents `Reshape` asks for: 0 copies (unless `allowzero`), −1 takes the rest.
     fn reshape_target(&self, node: &proto::NodeProto) -> Result<Vec<Dim>, ImportError> {
         let from = self.shape(self.input_id(node, 0)?).0.clone();
-        let mut target = self.target(node, 1)?;
-        // A batch fixed at 1 in the file follows the batch made symbolic.
-        let follows = self.rebatched && from.first() == Some(&Dim::Batch(1)) && target.len() > 1;
-        if follows && target[0] == Int::new(1) {
-            target[0] = Int { batch: 1, fixed: 0 };
-        }
+        let target = self.target(node, 1)?;
         let allow_zero = self.int(node, "allowzero", 0) != 0;
         let mut to = Vec::new();
         let mut rest = None;
@@ -181,7 +171,7 @@ impl Importer<'_> {
                 _ => {
                     let dim = int.dim();
                     to.push(dim.ok_or_else(|| {
-                        self.fail(node, format!("{int:?} on axis {axis} is no extent"))
+                        self.fail(node, format!("{int} on axis {axis} is no extent"))
                     })?);
                 }
             }
@@ -381,116 +371,8 @@ impl Importer<'_> {
             other => return Err(self.fail(node, format!("mode `{other}` is unknown"))),
         };
         let given = self.scalar(node, 2)?;
-        let value = given.map_or_else(|| self.float(node, "value", 0.0), |(v, _)| v);
-        self.push(node, Op::Pad { mode, pads, value }, vec![x])?;
-        if let Some((_, id)) = given {
-            self.charge(id);
-        }
-        Ok(())
-    }
-
-    fn resize(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
-        let x = self.input_id(node, 0)?;
-        let dims = self.shape(x).0.clone();
-        let upsample = node.op_type == "Upsample";
-        let text = |name: &str, default: &str| self.text(node, name, default);
-        let linear = match text("mode", "nearest").as_str() {
-            "nearest" => false,
-            "linear" | "bilinear" => true,
-            other => return Err(self.fail(node, format!("mode `{other}` is not supported"))),
-        };
-        let half_pixel = match text(
-            "coordinate_transformation_mode",
-            if upsample || self.opset < 11 {
-                "asymmetric"
-            } else {
-                "half_pixel"
-            },
-        )
-        .as_str()
-        {
-            "asymmetric" => false,
-            "half_pixel" | "pytorch_half_pixel" => true,
-            other => {
-                return Err(self.fail(node, format!("coordinates `{other}` are not supported")));
-            }
-        };
-        let (scales_at, sizes_at) = if upsample || self.opset < 11 {
-            (1, 9)
-        } else {
-            (2, 3)
-        };
-        let mut to = Vec::new();
-        if let Some(sizes) = self.optional(node, sizes_at).and_then(|id| self.ints(id)) {
-            for int in sizes.values.iter().skip(2) {
-                to.push(
-                    int.dim()
-                        .and_then(Dim::fixed)
-                        .ok_or_else(|| self.fail(node, "an output size is not fixed"))?,
-                );
-            }
-        } else {
-            let scales = match self
-                .optional(node, scales_at)
-                .and_then(|id| self.graph.constants.get(&id))
-            {
-                Some(constant) => constant.floats().map(<[f32]>::to_vec),
-                None => {
-                    super::super::attributes::attribute(node, "scales").map(|a| a.floats.clone())
-                }
-            };
-            let scales = scales.filter(|s| s.len() == dims.len()).ok_or_else(|| {
-                self.fail(
-                    node,
-                    "needs constant scales, one an axis: bind it at import",
-                )
-            })?;
-            for (axis, dim) in dims.iter().enumerate().skip(2) {
-                let scaled = self.fixed_extent(node, *dim, axis)? as f64 * f64::from(scales[axis]);
-                if !(1.0..=65_536.0).contains(&scaled) {
-                    return Err(self.fail(node, format!("scale {} on axis {axis}", scales[axis])));
-                }
-                // The op knows the output extent alone: a scale that it doesn't give back exactly
-                // would sample elsewhere.
-                if (scaled - scaled.round()).abs() > 1e-4 {
-                    let what = format!("scale {} does not lead to a whole extent", scales[axis]);
-                    return Err(self.fail(node, what));
-                }
-                to.push(scaled.round() as usize);
-            }
-            if scales.iter().take(2).any(|&s| s != 1.0) {
-                return Err(self.fail(node, "resizes the batch or the channels"));
-            }
-        }
-        let rounding = text("nearest_mode", "round_prefer_floor");
-        // Upsampling by one or two, both ways of rounding land on the same element.
-        let twice = to.iter().zip(dims.iter().skip(2)).all(|(&n, d)| {
-            let d = d.fixed().unwrap_or(0);
-            n == d || Some(n) == d.checked_mul(2)
-        });
-        let rounds_so = match (linear, half_pixel, rounding.as_str()) {
-            (true, ..) | (_, true, "round_prefer_floor") | (_, false, "floor") => true,
-            (_, false, "round_prefer_floor") => twice || upsample || self.opset < 11,
-            _ => false,
-        };
-        if !rounds_so {
-            return Err(self.fail(node, format!("nearest_mode `{rounding}` is not supported")));
-        }
-        let whole = text("coordinate_transformation_mode", "") != "pytorch_half_pixel"
-            || to.iter().all(|&n| n > 1);
-        let sharp = self.int(node, "antialias", 0) == 0 && self.int_list(node, "axes").is_none();
-        if !whole || !sharp || dims.len() < 3 {
-            return Err(self.fail(node, "antialias, axes and single pixels are not supported"));
-        }
-        self.push(
-            node,
-            Op::Resize {
-                to,
-                linear,
-                half_pixel,
-            },
-            vec![x],
-        )
+        let value = given.unwrap_or_else(|| self.float(node, "value", 0.0));
+        self.push(node, Op::Pad { mode, pads, value }, vec![x])
     }
 
     fn depth_to_space(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
@@ -532,7 +414,7 @@ impl Importer<'_> {
 }
 
 /// The elements of a constant in a new order of axes.
-fn transposed(constant: &Constant, perm: &[usize]) -> Option<Constant> {
+fn transposed(constant: &Constant, perm: &[usize]) -> Constant {
     let shape: Vec<usize> = perm.iter().map(|&p| constant.shape[p]).collect();
     let mut strides = vec![1usize; constant.shape.len()];
     for i in (0..strides.len().saturating_sub(1)).rev() {
@@ -553,7 +435,10 @@ fn transposed(constant: &Constant, perm: &[usize]) -> Option<Constant> {
     let data = match &constant.data {
         Data::F32(data) => Data::F32(Arc::new(order.map(|i: usize| data[i]).collect())),
         Data::I64(data) => Data::I64(Arc::new(order.map(|i: usize| data[i]).collect())),
-        _ => return None,
+        Data::I32(data) => Data::I32(Arc::new(order.map(|i: usize| data[i]).collect())),
+        Data::U8(data) => Data::U8(Arc::new(order.map(|i: usize| data[i]).collect())),
+        Data::I8(data) => Data::I8(Arc::new(order.map(|i: usize| data[i]).collect())),
+        Data::Bool(data) => Data::Bool(Arc::new(order.map(|i: usize| data[i]).collect())),
     };
-    Some(Constant { shape, data })
+    Constant { shape, data }
 }

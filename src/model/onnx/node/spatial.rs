@@ -1,7 +1,8 @@
 /*! Convolutions, pools, and what else slides or works on channels. */
 
 use super::super::{ImportError, Importer};
-use crate::model::op::{Activation, Op, PoolKind, Unary, Window};
+use crate::model::graph::ValueId;
+use crate::model::op::{Activation, Binary, Op, PoolKind, Unary, Window};
 use crate::model::shape::Dim;
 use candle_onnx::onnx as proto;
 
@@ -25,7 +26,8 @@ impl Importer<'_> {
                     ));
                 }
                 if self.int(node, "spatial", 1) != 1 {
-                    return Err(self.fail(node, "spatial = 0 is not supported"));
+                    self.norm_by_position(node)?;
+                    return Ok(true);
                 }
                 let inputs = self.all_inputs(node)?;
                 self.push(
@@ -68,56 +70,102 @@ impl Importer<'_> {
         let [x, w, ..] = inputs[..] else {
             return Err(self.fail(node, "takes an input and weights"));
         };
+        let (op, inputs) = self.conv_op(node, x, w, inputs.get(2).copied())?;
+        self.push(node, op, inputs)
+    }
+
+    /// A batch norm with statistics of its own for each position (`spatial` 0, up to opset 8).
+    fn norm_by_position(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let inputs = self.all_inputs(node)?;
+        let [x, scale, shift, mean, variance] = inputs[..] else {
+            return Err(self.fail(node, "takes five inputs"));
+        };
+        let binary = |op| Op::Binary(op, Activation::NONE);
+        let epsilon = self.single(node, self.float(node, "epsilon", 1e-5));
+        let spread = self.aside(node, binary(Binary::Add), vec![variance, epsilon])?;
+        let spread = self.aside(node, Op::Unary(Unary::Sqrt), vec![spread])?;
+        let y = self.main(node, binary(Binary::Sub), vec![x, mean])?;
+        let y = self.aside(node, binary(Binary::Div), vec![y, spread])?;
+        let y = self.aside(node, binary(Binary::Mul), vec![y, scale])?;
+        self.push_after(node, binary(Binary::Add), vec![y, shift])
+    }
+
+    /// A convolution as the node's attributes describe it.
+    pub(super) fn conv_op(
+        &self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        w: ValueId,
+        bias: Option<ValueId>,
+    ) -> Result<(Op, Vec<ValueId>), ImportError> {
         let kernel: Option<Vec<usize>> =
             self.shape(w).0.iter().skip(2).map(|d| d.fixed()).collect();
         let kernel =
             kernel.ok_or_else(|| self.fail(node, "the weights' shape depends on the batch"))?;
+        if let Some(named) = self.int_list(node, "kernel_shape")
+            && named
+                .iter()
+                .map(|&k| usize::try_from(k).ok())
+                .ne(kernel.iter().map(|&k| Some(k)))
+        {
+            let what = format!("kernel_shape is {named:?}, that of its weights {kernel:?}");
+            return Err(self.fail(node, what));
+        }
         let (window, _) = self.window(node, self.spatial_extents(node, x)?, kernel, false)?;
         let groups = usize::try_from(self.int(node, "group", 1)).unwrap_or(0);
-        let bias = inputs.len() == 3;
-        let activation = Activation::NONE;
-        self.push(
-            node,
-            Op::Conv {
-                window,
-                groups,
-                bias,
-                residual: false,
-                activation,
-            },
-            inputs,
-        )
+        let op = Op::Conv {
+            window,
+            groups,
+            bias: bias.is_some(),
+            residual: false,
+            activation: Activation::NONE,
+        };
+        let inputs = [Some(x), Some(w), bias].into_iter().flatten();
+        Ok((op, inputs.collect()))
     }
 
     fn pool(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
         let x = self.input_id(node, 0)?;
+        let op = self.pool_op(node, x, node.op_type == "MaxPool")?;
+        self.push(node, op, vec![x])
+    }
+
+    /// A pool as the node's attributes describe it.
+    pub(super) fn pool_op(
+        &self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        max: bool,
+    ) -> Result<Op, ImportError> {
         let extents = self.spatial_extents(node, x)?;
         let kernel = self.sizes(node, "kernel_shape", extents.len(), 0)?;
+        let pads = self.sizes(node, "pads", 2 * extents.len(), 0)?;
+        if pads.iter().zip(kernel.iter().cycle()).any(|(p, k)| p >= k) {
+            let what = format!(
+                "pads {pads:?} as large as its kernel {kernel:?}: a window would see nothing else"
+            );
+            return Err(self.fail(node, what));
+        }
         let ceil = self.int(node, "ceil_mode", 0) != 0;
         let (window, extra) = self.window(node, extents, kernel, ceil)?;
-        let kind = match node.op_type.as_str() {
-            "MaxPool" => PoolKind::Max,
-            _ => PoolKind::Average {
+        let kind = match max {
+            true => PoolKind::Max,
+            false => PoolKind::Average {
                 count_include_pad: self.int(node, "count_include_pad", 0) != 0,
             },
         };
-        let column_major = self.int(node, "storage_order", 0) != 0;
-        self.push(
-            node,
-            Op::Pool {
-                kind,
-                window,
-                extra,
-                column_major,
-            },
-            vec![x],
-        )
+        Ok(Op::Pool {
+            kind,
+            window,
+            extra,
+            column_major: self.int(node, "storage_order", 0) != 0,
+        })
     }
 
-    fn spatial_extents(
+    pub(super) fn spatial_extents(
         &self,
         node: &proto::NodeProto,
-        x: crate::model::ValueId,
+        x: ValueId,
     ) -> Result<Vec<usize>, ImportError> {
         let shape = self.shape(x);
         let extents: Option<Vec<usize>> = shape.0.iter().skip(2).map(|d| d.fixed()).collect();
@@ -209,28 +257,15 @@ impl Importer<'_> {
 
     fn clip(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
         let x = self.input_id(node, 0)?;
-        let (low, high) = (self.scalar(node, 1)?, self.scalar(node, 2)?);
-        let bound = |given: Option<(f32, _)>, name: &str, default: f32| match given {
-            Some((value, _)) => value,
-            None if self.opset < 11 => self.float(node, name, default),
-            None => default,
+        // Up to opset 10 the bounds are attributes.
+        let bound = |at: usize, name: &str, default: f32| match self.scalar(node, at)? {
+            Some(value) => Ok(value),
+            None if self.opset < 11 => Ok(self.float(node, name, default)),
+            None => Ok(default),
         };
-        let (low_value, high_value) = (
-            bound(low, "min", f32::NEG_INFINITY),
-            bound(high, "max", f32::INFINITY),
-        );
-        self.push(
-            node,
-            Op::Unary(Unary::Clip {
-                low: low_value,
-                high: high_value,
-            }),
-            vec![x],
-        )?;
-        [low, high]
-            .into_iter()
-            .flatten()
-            .for_each(|(_, id)| self.charge(id));
+        let low = bound(1, "min", f32::NEG_INFINITY)?;
+        let high = bound(2, "max", f32::INFINITY)?;
+        self.push(node, Op::Unary(Unary::Clip { low, high }), vec![x])?;
         Ok(true)
     }
 

@@ -1,0 +1,221 @@
+"""Writes the small networks of one operator each that tests/engine/brought.rs runs, and for every file here
+what ONNX Runtime computes of it, into expected.json.
+
+    python -m venv venv && venv/bin/pip install onnx onnxruntime numpy
+    venv/bin/python tests/onnx/make.py
+
+Element i of an input is (i * 7919 % 1000 - 500) / 250; of an integer input that times 20, cut off.
+"""
+
+import glob
+import json
+import os
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+F = TensorProto.FLOAT
+rng = np.random.default_rng(7)
+
+
+def weights(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def write(name, nodes, x, y, opset=17, domains=(), **constants):
+    """A network from input `x` to output `y`, each with its shape."""
+    tensor = lambda v, k: v if isinstance(v, TensorProto) else numpy_helper.from_array(np.asarray(v), k)
+    inits = [tensor(v, k) for k, v in constants.items()]
+    info = [helper.make_tensor_value_info(n, F, s) for n, s in (("x", x), ("y", y))]
+    graph = helper.make_graph(nodes, name, info[:1], info[1:], inits)
+    opsets = [helper.make_opsetid("", opset)] + [helper.make_opsetid(d, 1) for d in domains]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.save(model, f"{HERE}/{name}.onnx")
+
+
+def one(name, op, x, y, opset=17, more=(), domain="", outputs=("y",), **rest):
+    constants = {k: v for k, v in rest.items() if isinstance(v, np.ndarray)}
+    attributes = {k: v for k, v in rest.items() if not isinstance(v, np.ndarray)}
+    node = helper.make_node(op, ["x", *more, *constants], list(outputs), domain=domain, **attributes)
+    write(f"op_{name}", [node], x, y, opset, [domain] if domain else [], **constants)
+
+
+node = helper.make_node
+
+
+def operators():
+    image = ["N", 4, 6, 8]
+    one("celu", "Celu", image, image, alpha=0.7)
+    one("space_to_depth", "SpaceToDepth", image, ["N", 16, 3, 4], blocksize=2)
+    one("lp_pool", "LpPool", image, ["N", 4, 4, 5], opset=18, p=3, kernel_shape=[3, 3],
+        strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1)
+    one("global_lp_pool", "GlobalLpPool", image, ["N", 4, 1, 1], p=2)
+    one("group_norm_18", "GroupNormalization", image, image, opset=18, num_groups=2,
+        s=weights(2), b=weights(2))
+    one("mvn", "MeanVarianceNormalization", image, image, axes=[2, 3])
+    one("lp_norm", "LpNormalization", image, image, axis=1, p=1)
+    one("shrink", "Shrink", image, image, lambd=0.4, bias=0.3)
+    one("hardmax", "Hardmax", ["N", 9], ["N", 9], axis=-1)
+    one("trilu", "Trilu", ["N", 5, 7], ["N", 5, 7], upper=0, k=np.array(1))
+    one("cumsum", "CumSum", image, image, exclusive=1, reverse=1, a=np.array(2))
+    one("tan", "Tan", image, image)
+    one("asinh", "Asinh", image, image)
+    one("conv_transpose", "ConvTranspose", image, ["N", 6, 13, 16], kernel_shape=[3, 3],
+        strides=[2, 2], pads=[0, 1, 1, 1], output_padding=[1, 1], group=2, w=weights(4, 3, 3, 3),
+        b=weights(6))
+    one("conv_transpose_same", "ConvTranspose", image, ["N", 3, 17, 16], auto_pad="SAME_LOWER",
+        strides=[3, 2], dilations=[1, 2], w=weights(4, 3, 2, 3))
+    one("einsum_attention", "Einsum", ["N", 5, 2, 3], ["N", 2, 5, 7],
+        equation="bqhd,khd->bhqk", k=weights(7, 2, 3))
+    one("einsum_dots", "Einsum", ["N", 4, 3], ["N", 4], equation="...j->...")
+    one("scatter_elements", "ScatterElements", [1, 3, 5], [1, 3, 5], axis=2,
+        i=np.array([[[0, 4], [1, -1]]]), u=weights(1, 2, 2))
+    one("scatter_nd", "ScatterND", [4, 5], [4, 5], i=np.array([[1], [3]]), u=weights(2, 5))
+    one("fused_conv", "FusedConv", image, ["N", 5, 6, 8], domain="com.microsoft",
+        pads=[1, 1, 1, 1], activation="LeakyRelu", activation_params=[0.2], w=weights(5, 4, 3, 3),
+        b=weights(5))
+    one("fast_gelu", "FastGelu", image, image, domain="com.microsoft")
+    one("fused_matmul", "FusedMatMul", ["N", 4, 6], ["N", 6, 5], domain="com.microsoft", alpha=0.5,
+        transA=1, b=weights(4, 5))
+    one("resize_antialias", "Resize", [1, 2, 9, 11], [1, 2, 4, 5], opset=18,
+        mode="cubic", antialias=1, roi=np.zeros(0, np.float32), s=np.zeros(0, np.float32),
+        z=np.array([1, 2, 4, 5]))
+    one("resize_floor", "Resize", image, ["N", 4, 7, 10], opset=18, mode="nearest",
+        nearest_mode="ceil", coordinate_transformation_mode="half_pixel", roi=np.zeros(0, np.float32),
+        s=np.array([1, 1, 1.3, 1.3], np.float32))
+    bits = weights(3, 4, 3, 3)
+    quant = np.clip(np.round(bits * 3), -8, 7).astype(int).ravel()[:48]
+    quant = helper.make_tensor("w", TensorProto.INT4, [6, 8], quant.tolist())
+    write("op_int4_blocks", [
+        node("DequantizeLinear", ["w", "s"], ["wf"], axis=1, block_size=4),
+        node("MatMul", ["x", "wf"], ["y"]),
+    ], ["N", 6], ["N", 8], 21, w=quant,
+        s=np.abs(weights(6, 2)))
+    write("op_topk", [
+        node("TopK", ["x", "k"], ["v", "i"], axis=1),
+        node("Cast", ["i"], ["f"], to=F),
+        node("Concat", ["v", "f"], ["y"], axis=1),
+    ], ["N", 12], ["N", 6], k=np.array([3]))
+    write("op_gather_elements", [
+        node("TopK", ["x", "k"], ["v", "i"], axis=2, largest=0),
+        node("GatherElements", ["x", "i"], ["y"], axis=2),
+    ], ["N", 3, 9], ["N", 3, 4], k=np.array([4]))
+    write("op_loop", [
+        node("Loop", ["m", "", "x"], ["last", "all"], body=loop_body()),
+        node("Unsqueeze", ["last", "zero"], ["l"]),
+        node("Concat", ["l", "all"], ["c"], axis=0),
+        node("Transpose", ["c"], ["y"], perm=[1, 0, 2]),
+    ], [2, 5], [2, 4, 5], m=np.array(3), zero=np.array([0]))
+
+
+def loop_body():
+    value = helper.make_tensor_value_info
+    return helper.make_graph(
+        [
+            node("Cast", ["i"], ["fi"], to=F),
+            node("Add", ["a", "fi"], ["s"]),
+            node("Relu", ["s"], ["b"]),
+            node("Identity", ["b"], ["scan"]),
+            node("Identity", ["go"], ["on"]),
+        ],
+        "body",
+        [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("a", F, [2, 5])],
+        [value("on", TensorProto.BOOL, []), value("b", F, [2, 5]), value("scan", F, [2, 5])],
+    )
+
+
+def batches():
+    """Networks whose file fixes the batch."""
+    for batch in (1, 8):
+        write(f"batch{batch}_windows", [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+            node("Reshape", ["t", "apart"], ["a"]),
+            node("Transpose", ["a"], ["aw"], perm=[0, 1, 3, 2, 4, 5]),
+            node("Reshape", ["aw", "rows"], ["r"]),
+            node("MatMul", ["r", "qk"], ["q"]),
+            node("Transpose", ["q"], ["qt"], perm=[0, 2, 1]),
+            node("MatMul", ["q", "qt"], ["s"]),
+            node("Reshape", ["s", "masked"], ["sm"]),
+            node("Add", ["sm", "mask"], ["sa"]),
+            node("Reshape", ["sa", "flat"], ["sf"]),
+            node("Softmax", ["sf"], ["p"], axis=-1),
+            node("MatMul", ["p", "r"], ["o"]),
+            node("Reshape", ["o", "back"], ["ob"]),
+            node("Transpose", ["ob"], ["ot"], perm=[0, 1, 3, 2, 4, 5]),
+            node("Reshape", ["ot", "image"], ["im"]),
+            node("ReduceMean", ["im"], ["m"], axes=[1, 2], keepdims=0),
+            node("Gemm", ["m", "w", "b"], ["y"]),
+        ], [batch, 6, 8, 8], [batch, 10], 13,
+            apart=np.array([batch, 2, 4, 2, 4, 6]), rows=np.array([4 * batch, 16, 6]),
+            qk=weights(6, 6), masked=np.array([batch, 4, 16, 16]), mask=weights(4, 16, 16),
+            flat=np.array([-1, 16, 16]), back=np.array([batch, 2, 2, 4, 4, 6]),
+            image=np.array([batch, 8, 8, 6]), w=weights(6, 10), b=weights(10))
+        write(f"batch{batch}_sequence_first", [
+            node("Reshape", ["x", "tokens"], ["t"]),
+            node("Transpose", ["t"], ["l"], perm=[2, 0, 1]),
+            node("MatMul", ["l", "q"], ["lq"]),
+            node("Reshape", ["lq", "heads"], ["h"]),
+            node("Transpose", ["h"], ["hq"], perm=[1, 0, 2]),
+            node("Transpose", ["h"], ["hk"], perm=[1, 2, 0]),
+            node("MatMul", ["hq", "hk"], ["s"]),
+            node("Softmax", ["s"], ["p"], axis=-1),
+            node("MatMul", ["p", "hq"], ["o"]),
+            node("Transpose", ["o"], ["ot"], perm=[1, 0, 2]),
+            node("Reshape", ["ot", "long"], ["ol"]),
+            node("Gemm", ["ol", "w", "b"], ["g"]),
+            node("Reshape", ["g", "sequence"], ["gs"]),
+            node("Expand", ["cls", "each"], ["c"]),
+            node("Concat", ["c", "gs"], ["cat"], axis=0),
+            node("Gather", ["cat", "first"], ["f"], axis=0),
+            node("ReduceMax", ["cat"], ["m"], axes=[0], keepdims=0),
+            node("Add", ["f", "m"], ["y"]),
+        ], [batch, 6, 4, 4], [batch, 6], 13,
+            tokens=np.array([batch, 6, 16]), q=weights(6, 6), heads=np.array([16, 2 * batch, 3]),
+            long=np.array([16 * batch, 6]), w=weights(6, 6), b=weights(6),
+            sequence=np.array([16, batch, 6]), cls=weights(1, 1, 6), each=np.array([1, batch, 6]),
+            first=np.array(0))
+
+
+def fed(info, batch, start=0):
+    shape = []
+    for axis, d in enumerate(info.shape):
+        shape.append(d if isinstance(d, int) else batch if axis == 0 else {2: 48, 3: 192}[axis])
+    i = np.arange(start, start + int(np.prod(shape)), dtype=np.int64)
+    whole = i * 7919 % 1000 - 500
+    x = whole.astype(np.float32) / np.float32(250)
+    if "int8" in info.type:
+        x = np.trunc(whole / 12.5).astype(np.int8)
+    return x.reshape(shape)
+
+
+def expect():
+    found = {}
+    for path in sorted(glob.glob(f"{HERE}/*.onnx")):
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = session.get_inputs()
+        fixed = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        runs = {1: 3, None: 1, 8: 1}.get(fixed, 1)
+        outs = []
+        for run in range(runs):
+            feed, start = {}, 0
+            for info in inputs:
+                size = int(np.prod(fed(info, 3).shape))
+                feed[info.name] = fed(info, 3, start=run * size)
+            outs.append(session.run(None, feed))
+        outputs = [np.concatenate([o[i] for o in outs]) if runs > 1 else outs[0][i]
+                   for i in range(len(outs[0]))]
+        found[os.path.basename(path)] = {
+            "inputs": [[3 if runs > 1 else fed(i, 3).shape[0], *fed(i, 3).shape[1:]] for i in inputs],
+            "outputs": [{"shape": o.shape, "data": [float(f"{v:.9g}") for v in o.ravel()]} for o in outputs],
+        }
+    text = json.dumps(found)
+    with open(f"{HERE}/expected.json", "w") as file:
+        file.write(text.replace('}]}, "', '}]},\n"') + "\n")
+
+
+operators()
+batches()
+expect()
