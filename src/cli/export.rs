@@ -3,6 +3,7 @@
 use super::CliError;
 use super::network::NetworkArgs;
 use crate::model::export::write_file;
+use crate::model::fuse;
 use std::path::PathBuf;
 
 /// Write a network as an ONNX file: a built-in one with its untrained weights, or a file as this
@@ -21,7 +22,7 @@ pub struct ExportArgs {
 /// Runs the command.
 pub fn run(args: &ExportArgs) -> Result<(), CliError> {
     let graph = match args.fused {
-        true => args.network.load()?.fused,
+        true => fuse(&args.network.import()?),
         false => args.network.import()?,
     };
     write_file(&graph, &args.out)?;

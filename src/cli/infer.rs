@@ -31,7 +31,13 @@ pub struct InferArgs {
 
 /// Runs the command.
 pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
-    let network = args.network.load()?;
+    let mut arrays = Vec::new();
+    for path in &args.input {
+        arrays.push(npy::read(path)?);
+    }
+    let network = args
+        .network
+        .load(arrays.first().map_or(&[], |a| &a.shape))?;
     let graph = &network.fused;
     let names = |ids: &[crate::model::ValueId]| {
         let names: Vec<&str> = ids.iter().map(|&v| graph.value(v).name.as_str()).collect();
@@ -49,9 +55,9 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
             "the network has {n} outputs ({names}): name as many with --output"
         )));
     }
-    let files = args.input.iter().zip(&graph.inputs);
+    let files = args.input.iter().zip(&arrays).zip(&graph.inputs);
     let inputs: Result<Vec<Constant>, CliError> = files
-        .map(|(path, &id)| read(path, graph.value(id)))
+        .map(|((path, array), &id)| fitting(path, array, graph.value(id)))
         .collect();
     let inputs = inputs?;
     share_threads(args.threads);
@@ -68,8 +74,7 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
 }
 
 /// A tensor from a file in NumPy's format, in the type that `input` takes.
-fn read(path: &Path, input: &Value) -> Result<Constant, CliError> {
-    let read = npy::read(path)?;
+fn fitting(path: &Path, read: &npy::Array, input: &Value) -> Result<Constant, CliError> {
     if read.dtype() == "float64" && input.dtype == DType::F32 {
         eprintln!("{}: float64, rounded to float32", path.display());
     }

@@ -61,6 +61,13 @@ struct Document<'a> {
 pub fn run(args: &LayersArgs) -> Result<(), CliError> {
     let network = args.network.load()?;
     let table = network.table()?;
+    if !network.fused.other_outputs.is_empty() {
+        let output = &network.fused.value(network.fused.outputs[0]).name;
+        let others = network.fused.other_outputs.join(", ");
+        super::progress::note(format_args!(
+            "`{output}` is taken for the classifier's output, not {others}: --classifier chooses"
+        ));
+    }
     let ways = match args.verbose {
         true => Some(ways(&network.fused)?),
         false => None,

@@ -16,9 +16,12 @@ pub struct NetworkArgs {
     /// resnet20; or demo, a small trained one (say ./demo for a file of such a name).
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Input of a built-in network, as 3x224x224; its paper's if left out.
-    #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
+    /// Input of a built-in network, as 3x224x224 (its paper's if left out); or of an ONNX file that
+    /// leaves it open.
+    #[arg(long, value_name = "CxHxW")]
     input: Option<InputShape>,
+    #[command(flatten)]
+    choice: Choice,
     #[command(flatten)]
     sizes: Sizes,
     /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
@@ -41,6 +44,30 @@ pub struct ShapedNetworkArgs {
     /// Seed of the weights of a built-in network, which come untrained; 7 if left out.
     #[arg(long, help_heading = BUILT_IN)]
     seed: Option<u64>,
+}
+
+/// What an ONNX file may leave to choose.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Choice {
+    /// Output of an ONNX file that is the classifier's, where it has several; if left out the one most
+    /// nodes lead to.
+    #[arg(long, value_name = "OUTPUT")]
+    classifier: Option<String>,
+    /// A number in the place of an input of an ONNX file, for each element: a network that is split
+    /// takes one tensor.
+    #[arg(long, value_name = "INPUT=NUMBER", value_parser = fixed)]
+    fix: Vec<(String, f32)>,
+}
+
+fn fixed(text: &str) -> Result<(String, f32), String> {
+    let parts = text.rsplit_once('=');
+    let parts = parts.and_then(|(name, number)| Some((name, number.parse::<f32>().ok()?)));
+    match parts {
+        Some((name, number)) if !name.is_empty() && number.is_finite() => {
+            Ok((name.to_string(), number))
+        }
+        _ => Err("write the input's name and a number as meta=0".into()),
+    }
 }
 
 /// What a built-in network may be told besides its input.
@@ -96,25 +123,43 @@ pub struct Network {
 impl NetworkArgs {
     /// Imports or builds the network, and fuses it.
     pub fn load(&self) -> Result<Network, CliError> {
-        self.import().map(Network::of)
-    }
-
-    /// The network as it comes.
-    pub fn import(&self) -> Result<Graph, CliError> {
-        refuse_seed(&self.model, self.seed)?;
-        let source = source(&self.model, self.input, &self.sizes)?;
+        let source = self.source()?;
         let imported = load(&source, self.seed.unwrap_or(SEED))?;
         check_input(&source, &imported, self.input, "--input")?;
+        Ok(Network::of(imported))
+    }
+
+    /// The network as it comes, with all its outputs.
+    pub fn import(&self) -> Result<Graph, CliError> {
+        let source = self.source()?;
+        let imported = explained(&source, source.load_whole(self.seed.unwrap_or(SEED)))?;
+        check_input(&source, &imported, self.input, "--input")?;
         Ok(imported)
+    }
+
+    fn source(&self) -> Result<ModelSource, CliError> {
+        refuse_seed(&self.model, self.seed)?;
+        let source = source(&self.model, self.input, &self.sizes)?;
+        self.choice.applied(source)
     }
 }
 
 impl ShapedNetworkArgs {
     /// Imports or builds the network, and fuses it.
-    pub fn load(&self) -> Result<Network, CliError> {
+    /// `tensor` are the extents of the first input, which a file may leave open.
+    pub fn load(&self, tensor: &[usize]) -> Result<Network, CliError> {
         refuse_seed(&self.model, self.seed)?;
         let source = source(&self.model, self.shape, &self.sizes)?;
-        let imported = load(&source, self.seed.unwrap_or(SEED))?;
+        let source = match (source, tensor) {
+            (ModelSource::Onnx(path), &[_, c, h, w]) => ModelSource::OnnxWith {
+                path,
+                input: Some((c, h, w)),
+                classifier: None,
+                fixed: Vec::new(),
+            },
+            (source, _) => source,
+        };
+        let imported = explained(&source, source.load_whole(self.seed.unwrap_or(SEED)))?;
         check_input(&source, &imported, self.shape, "--shape")?;
         Ok(Network::of(imported))
     }
@@ -139,7 +184,15 @@ pub fn source(
     }
     let own = match name == DEMO {
         true => ModelSource::Demo,
-        false => ModelSource::Onnx(name.into()),
+        false => match input {
+            None => ModelSource::Onnx(name.into()),
+            Some(InputShape([c, h, w])) => ModelSource::OnnxWith {
+                path: name.into(),
+                input: Some((c, h, w)),
+                classifier: None,
+                fixed: Vec::new(),
+            },
+        },
     };
     for (flag, given) in [
         ("--classes", sizes.classes.is_some()),
@@ -150,6 +203,30 @@ pub fn source(
         }
     }
     Ok(own)
+}
+
+impl Choice {
+    /// The source with what was chosen.
+    fn applied(&self, source: ModelSource) -> Result<ModelSource, CliError> {
+        if self.classifier.is_none() && self.fix.is_empty() {
+            return Ok(source);
+        }
+        let (path, input) = match source {
+            ModelSource::Onnx(path) => (path, None),
+            ModelSource::OnnxWith { path, input, .. } => (path, input),
+            ModelSource::Zoo { .. } | ModelSource::Demo => {
+                let what = "--classifier and --fix are for an ONNX file; this network has one input \
+                            and one output";
+                return Err(CliError::usage(what.to_string()));
+            }
+        };
+        Ok(ModelSource::OnnxWith {
+            path,
+            input,
+            classifier: self.classifier.clone(),
+            fixed: self.fix.clone(),
+        })
+    }
 }
 
 fn only_built_in(flag: &str, name: &str) -> CliError {
@@ -168,11 +245,16 @@ fn refuse_seed(name: &str, seed: Option<u64>) -> Result<(), CliError> {
 
 /// The network as imported or built. Settings a built-in network can't have are wrong use.
 pub fn load(source: &ModelSource, seed: u64) -> Result<Graph, CliError> {
-    source.load(seed).map_err(|error| match (source, error) {
+    explained(source, source.load(seed))
+}
+
+/// A network, or why there is none in the words of the command line.
+fn explained(source: &ModelSource, loaded: Result<Graph, ModelError>) -> Result<Graph, CliError> {
+    loaded.map_err(|error| match (source.file(), error) {
         (_, ModelError::Zoo(zoo)) => CliError::usage(zoo.to_string()),
         // A missing file whose name looks like a network's may be a slip of the pen.
         (
-            ModelSource::Onnx(path),
+            Some(path),
             ModelError::Import(ImportError::Read {
                 file,
                 source: cause,
@@ -197,9 +279,9 @@ pub fn check_input(
     asked: Option<InputShape>,
     flag: &str,
 ) -> Result<(), CliError> {
-    let (name, asked) = match (source, asked) {
-        (ModelSource::Onnx(path), Some(asked)) => (path.display().to_string(), asked),
-        (ModelSource::Demo, Some(asked)) => (DEMO.to_string(), asked),
+    let (name, asked) = match (source, source.file(), asked) {
+        (_, Some(path), Some(asked)) => (path.display().to_string(), asked),
+        (ModelSource::Demo, _, Some(asked)) => (DEMO.to_string(), asked),
         _ => return Ok(()),
     };
     if takes(graph, asked) {
@@ -208,8 +290,8 @@ pub fn check_input(
     let shape = |&i| graph.value(i).shape.to_string();
     let shapes: Vec<String> = graph.inputs.iter().map(shape).collect();
     Err(CliError::usage(format!(
-        "{flag} {asked}: {name} takes {}; only built-in networks that come untrained take other \
-         sizes",
+        "{flag} {asked}: {name} takes {}; only built-in networks that come untrained, and files that \
+         leave it open, take other sizes",
         shapes.join(", ")
     )))
 }

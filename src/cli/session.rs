@@ -143,6 +143,8 @@ impl SessionArgs {
             classes: classes.filter(|_| built_in),
             width: None,
         };
+        // A file has its own input, unless it leaves it open.
+        let input = input.filter(|_| built_in);
         network::source(name, self.input.or(input), &sizes)
     }
 }

@@ -1,11 +1,11 @@
 /*! Which network: how a session (and the MODEL of a command) names one, and how it is had. */
 
 use crate::model::Graph;
-use crate::model::onnx::{ImportError, import_bytes, import_file};
+use crate::model::onnx::{ImportError, Outputs, Settings, import_bytes, import_file_with};
 use crate::model::zoo::{ZooError, ZooModel};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The network that [`ModelSource::Demo`] stands for.
@@ -17,6 +17,20 @@ const DEMO: &[u8] = include_bytes!("../../assets/demo.onnx");
 pub enum ModelSource {
     /// An ONNX file.
     Onnx(PathBuf),
+    /// An ONNX file that leaves something to choose.
+    OnnxWith {
+        /// The file.
+        path: PathBuf,
+        /// Channels, height, width, where the file leaves them open.
+        #[serde(default)]
+        input: Option<(usize, usize, usize)>,
+        /// The classifier's output, where the file has several; if absent the one most nodes lead to.
+        #[serde(default)]
+        classifier: Option<String>,
+        /// Inputs that are the same number in every element, by name.
+        #[serde(default)]
+        fixed: Vec<(String, f32)>,
+    },
     /// A built-in network, untrained.
     Zoo {
         /// Which.
@@ -65,8 +79,45 @@ impl ModelSource {
     /// # Errors
     /// Names the file and node, or the setting of the built-in network.
     pub fn load(&self, seed: u64) -> Result<Graph, ModelError> {
+        self.load_outputs(seed, &Outputs::Classifier)
+    }
+
+    /// As [`ModelSource::load`], with every output that the file has, unless one is named.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_whole(&self, seed: u64) -> Result<Graph, ModelError> {
+        self.load_outputs(seed, &Outputs::All)
+    }
+
+    /// The ONNX file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
         match self {
-            ModelSource::Onnx(path) => Ok(import_file(path)?),
+            ModelSource::Onnx(path) | ModelSource::OnnxWith { path, .. } => Some(path),
+            ModelSource::Zoo { .. } | ModelSource::Demo => None,
+        }
+    }
+
+    fn load_outputs(&self, seed: u64, outputs: &Outputs) -> Result<Graph, ModelError> {
+        let mut settings = Settings {
+            outputs: outputs.clone(),
+            ..Settings::default()
+        };
+        match self {
+            ModelSource::Onnx(path) => Ok(import_file_with(path, &settings)?),
+            ModelSource::OnnxWith {
+                path,
+                input,
+                classifier,
+                fixed,
+            } => {
+                settings.image = input.map(|(c, h, w)| [c, h, w]);
+                settings.numbers = fixed.clone();
+                if let Some(name) = classifier {
+                    settings.outputs = Outputs::Named(name.clone());
+                }
+                Ok(import_file_with(path, &settings)?)
+            }
             ModelSource::Demo => Ok(import_bytes(DEMO, "demo")?),
             ModelSource::Zoo {
                 network,

@@ -27,7 +27,7 @@ impl Session {
             put("Name of the run and of its folder.", "name", name)?;
         }
         put(
-            "The network: Onnx(\"file\"), Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) or Demo.",
+            "The network: Onnx(\"file\"), OnnxWith(path: \"file\", input: (3, 64, 64), classifier: \"logits\"), Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) or Demo.",
             "model",
             &self.model,
         )?;

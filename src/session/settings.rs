@@ -326,7 +326,7 @@ impl Session {
     pub fn resolved(&self, folder: &Path) -> Session {
         let mut session = self.clone();
         let join = |path: &mut PathBuf| *path = folder.join(&path);
-        if let ModelSource::Onnx(path) = &mut session.model {
+        if let ModelSource::Onnx(path) | ModelSource::OnnxWith { path, .. } = &mut session.model {
             join(path);
         }
         if let Some(path) = session.data.path_mut() {

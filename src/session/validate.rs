@@ -58,6 +58,13 @@ impl Session {
             })?;
             positive(width.unwrap_or(1.0), "model.width")?;
         }
+        if let ModelSource::OnnxWith {
+            input: Some((c, h, w)),
+            ..
+        } = self.model
+        {
+            at_least_one(c.min(h).min(w), "model.input")?;
+        }
         self.validate_data()?;
         match &self.split {
             SplitRule::Memory { share: value } | SplitRule::Layers { share: value } => {
