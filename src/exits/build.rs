@@ -227,18 +227,16 @@ impl HeadBuilder<'_> {
             }
             Kind::BatchNorm2d => {
                 let [c, _, _] = self.image(name)?;
-                let parts = [
-                    ("weight", 1.0),
-                    ("bias", 0.0),
-                    ("running_mean", 0.0),
-                    ("running_var", 1.0),
-                ];
-                let inputs: Vec<ValueId> = parts
-                    .iter()
-                    .map(|(part, v)| self.filled(part, &[c], *v))
-                    .collect();
-                let epsilon = layer.real("epsilon");
-                self.counted("", Op::BatchNorm { epsilon }, &inputs, 2 * c)
+                self.batch_norm(layer, c)
+            }
+            Kind::BatchNorm1d => {
+                let &[c] = &self.sample[..] else {
+                    return trouble(
+                        format!("{name} takes features, not {}", shape_text(&self.sample)),
+                        "put it behind the pooling, or write BatchNorm2d",
+                    );
+                };
+                self.batch_norm(layer, c)
             }
             Kind::LayerNorm => {
                 // Tokens are normalised one by one, everything else as a whole.
@@ -275,6 +273,7 @@ impl HeadBuilder<'_> {
             Kind::AdaptiveAvgPool2d => self.adaptive(name, layer.whole("out")),
             Kind::GlobalAvgPool => self.global(true),
             Kind::GlobalMaxPool => self.global(false),
+            Kind::GemPool => self.gem(layer.real("power"), layer.real("epsilon")),
             Kind::Flatten => self.flatten(),
             Kind::Linear => self.linear(layer.whole("out"), layer.flag("bias")),
             Kind::SqueezeExcite => self.squeeze_excite(layer.whole("reduction")),
@@ -294,6 +293,21 @@ impl HeadBuilder<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn batch_norm(&mut self, layer: &Layer, channels: usize) -> Result<(), Trouble> {
+        let parts = [
+            ("weight", 1.0),
+            ("bias", 0.0),
+            ("running_mean", 0.0),
+            ("running_var", 1.0),
+        ];
+        let inputs: Vec<ValueId> = parts
+            .iter()
+            .map(|(part, v)| self.filled(part, &[channels], *v))
+            .collect();
+        let epsilon = layer.real("epsilon");
+        self.counted("", Op::BatchNorm { epsilon }, &inputs, 2 * channels)
     }
 
     /// Appends a node that reads the current value and `more`, and makes it the current one.

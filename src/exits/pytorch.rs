@@ -89,6 +89,16 @@ const HELPERS: &[(&str, &str)] = &[
          y = x @ self.weight\n        return y if self.bias is None else y + self.bias\n",
     ),
     (
+        "GemPool",
+        "class GemPool(nn.Module):\n    def __init__(self, power, epsilon):\n        \
+         super().__init__()\n        self.epsilon = epsilon\n        \
+         self.register_buffer(\"power\", torch.tensor(power))\n        \
+         self.register_buffer(\"root\", torch.tensor(1 / power))\n\n    def forward(self, x):\n        \
+         x = x.clamp(min=self.epsilon) ** self.power\n        \
+         dims = (2, 3) if x.dim() == 4 else (1,)\n        \
+         return (x if x.dim() == 2 else x.mean(dims)) ** self.root\n",
+    ),
+    (
         "GlobalPool",
         "class GlobalPool(nn.Module):\n    def __init__(self, largest):\n        \
          super().__init__()\n        self.largest = largest\n\n    def forward(self, x):\n        \
@@ -202,6 +212,7 @@ impl Writer<'_> {
                 layer.whole("out"),
                 flag("bias")
             ),
+            Kind::BatchNorm1d => format!("nn.BatchNorm1d({channels}, {})", epsilon()),
             Kind::BatchNorm2d => format!("nn.BatchNorm2d({channels}, {})", epsilon()),
             Kind::LayerNorm => {
                 let over = match line.input[..] {
@@ -228,6 +239,10 @@ impl Writer<'_> {
             }
             Kind::GlobalAvgPool => format!("{}(largest=False)", self.helper("GlobalPool")),
             Kind::GlobalMaxPool => format!("{}(largest=True)", self.helper("GlobalPool")),
+            Kind::GemPool => {
+                let (power, epsilon) = (layer.real("power"), layer.real("epsilon"));
+                format!("{}({power}, {epsilon:e})", self.helper("GemPool"))
+            }
             Kind::Flatten => "nn.Flatten()".into(),
             Kind::Linear => {
                 let class = match line.input.len() {

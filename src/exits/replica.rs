@@ -40,19 +40,41 @@ fn walk(graph: &Graph) -> Result<Vec<String>, Option<&Node>> {
     let producer = |v: ValueId| producers.get(&v).map(|&i| &graph.nodes[i]);
     loop {
         let Some(node) = producer(at) else {
-            return Err(None);
+            // A plain perceptron: its input is all there is before.
+            return if linears > 0 {
+                lines.push(global(true));
+                Ok(lines)
+            } else {
+                Err(None)
+            };
         };
         let from = node.inputs.iter().copied();
         let mut from = from.filter(|v| !graph.constants.contains_key(v));
-        let (Some(x), None) = (from.next(), from.next()) else {
-            return Err(Some(node));
+        let x = match (from.next(), from.next(), &node.op) {
+            (Some(x), None, _) => x,
+            // Classifiers whose answers are averaged (DeiT's with its distilled one): one stands for
+            // both.
+            (Some(x), Some(_), Op::Binary(Binary::Add, _)) if linears == 0 => x,
+            _ => return Err(Some(node)),
         };
         let dims = |v: ValueId| graph.value(v).shape.at(1);
         let (input, output) = (dims(x), dims(at));
         match &node.op {
             Op::Softmax { .. } if lines.is_empty() => {}
             Op::Identity | Op::Transpose { .. } | Op::Cast { .. } => {}
-            Op::Binary(Binary::Add, activation) => push_clamp(&mut lines, *activation),
+            Op::Binary(Binary::Add | Binary::Sub, activation) => {
+                push_clamp(&mut lines, *activation);
+            }
+            // A factor is one with the weights that come before or behind it.
+            Op::Binary(Binary::Mul | Binary::Div, activation) => {
+                push_clamp(&mut lines, *activation);
+            }
+            Op::Binary(Binary::Pow, _) if linears > 0 => {
+                let gem = generalised_mean(graph, node, &producer).ok_or(Some(node))?;
+                lines.push(gem);
+                return Ok(lines);
+            }
+            Op::BatchNorm { .. } if input.len() == 2 => lines.push("BatchNorm1d,".to_string()),
             Op::Gemm { activation, .. } => {
                 push_clamp(&mut lines, *activation);
                 push_linear(&mut lines, &mut linears, output.last().copied());
@@ -125,6 +147,47 @@ fn walk(graph: &Graph) -> Result<Vec<String>, Option<&Node>> {
         }
         at = x;
     }
+}
+
+/// The pooling whose last step is this root, if it is the generalised mean: a floor, a power, the
+/// mean over all positions, and the root.
+fn generalised_mean<'a>(
+    graph: &'a Graph,
+    root: &Node,
+    producer: &dyn Fn(ValueId) -> Option<&'a Node>,
+) -> Option<String> {
+    let exponent = |node: &Node| {
+        let by = graph.constants.get(node.inputs.get(1)?)?;
+        by.floats().and_then(|f| f.first().copied())
+    };
+    let before = |node: &Node| producer(*node.inputs.first()?);
+    let mut mean = before(root)?;
+    while matches!(mean.op, Op::Reshape { .. }) {
+        mean = before(mean)?;
+    }
+    let averages = match &mean.op {
+        Op::GlobalPool { average } => *average,
+        Op::Pool { kind, .. } => matches!(kind, PoolKind::Average { .. }),
+        Op::Reduce { kind, .. } => *kind == Reduction::Mean,
+        _ => false,
+    };
+    let raised = before(mean).filter(|n| averages && matches!(n.op, Op::Binary(Binary::Pow, _)))?;
+    let power = exponent(raised)?;
+    if (power * exponent(root)? - 1.0).abs() > 1e-3 || !(0.1..=100.0).contains(&power) {
+        return None;
+    }
+    // The floor may be a clamp of its own or that of what stands before it; the usual one serves then.
+    let floor = match before(raised).map(|n| &n.op) {
+        Some(Op::Unary(Unary::Clip { low, .. })) => *low,
+        Some(Op::Conv { activation, .. } | Op::Binary(_, activation)) => activation.low,
+        _ => 1e-6,
+    };
+    let usual = !(1e-12..=1.0).contains(&floor) || (floor - 1e-6).abs() < 1e-9;
+    Some(match (power == 3.0, usual) {
+        (true, true) => "GemPool,".to_string(),
+        (_, true) => format!("GemPool({power}),"),
+        (_, false) => format!("GemPool({power}, epsilon: {floor}),"),
+    })
 }
 
 /// Behind tokens stands a norm, which only token points need of their own.

@@ -195,6 +195,24 @@ fn a_template_without_end_is_stopped() {
     assert!(error.diagnostics[0].help.is_some(), "{error}");
 }
 
+#[rstest]
+#[case::gem("head_gem.onnx", "GemPool,\n    Linear(classes),")]
+#[case::pplcnet(
+    "head_pplcnet.onnx",
+    "GlobalAvgPool,\n    Linear(32),\n    HardSwish,\n    Linear(classes),"
+)]
+fn endings_people_bring_are_replicated(#[case] file: &str, #[case] layers: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx");
+    let graph = crate::model::fuse(&crate::model::onnx::import_file(&path.join(file)).unwrap());
+    let source = replica(&graph).unwrap();
+    let list = source.split_once('\n').unwrap().1;
+    assert_eq!(list, format!("[\n    {layers}\n]\n"));
+    let table = LayerTable::new(&graph).unwrap();
+    for point in &points(&table, &graph) {
+        head(&source, point, "edge", 0).unwrap();
+    }
+}
+
 #[test]
 fn resnets_own_classifier_is_found() {
     let path = concat!(

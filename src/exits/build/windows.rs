@@ -1,7 +1,7 @@
 /*! Convolutions, pools and what flattens: layers of channels×height×width. */
 
 use super::{HeadBuilder, Trouble, shape_text, trouble};
-use crate::model::op::{PoolKind, Reduction, Window};
+use crate::model::op::{Binary, PoolKind, Reduction, Unary, Window};
 use crate::model::{Activation, Dim, Op};
 
 impl HeadBuilder<'_> {
@@ -120,6 +120,21 @@ impl HeadBuilder<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The generalised mean: `mean(max(x, ε)^p)^(1/p)`.
+    pub(super) fn gem(&mut self, power: f32, epsilon: f32) -> Result<(), Trouble> {
+        let floor = Unary::Clip {
+            low: epsilon,
+            high: f32::INFINITY,
+        };
+        self.push(".floor", Op::Unary(floor), &[])?;
+        let raised = Op::Binary(Binary::Pow, Activation::NONE);
+        let [by, root] = [("power", power), ("root", 1.0 / power)]
+            .map(|(part, value)| self.filled(part, &[], value));
+        self.push(".raised", raised.clone(), &[by])?;
+        self.global(true)?;
+        self.push(".mean", raised, &[root])
     }
 
     pub(super) fn flatten(&mut self) -> Result<(), Trouble> {

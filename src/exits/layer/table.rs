@@ -35,7 +35,7 @@ const fn spec(
     let positional = match kind {
         Kind::Parallel | Kind::Repeat => 2,
         // A number there would be taken for the channels, which these know.
-        Kind::BatchNorm2d | Kind::LayerNorm => 0,
+        Kind::BatchNorm1d | Kind::BatchNorm2d | Kind::LayerNorm => 0,
         _ => 1,
     };
     Spec {
@@ -72,6 +72,12 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         Kind::BatchNorm2d,
         &[EPSILON],
         "normalises each channel by the batch while training, by running statistics afterwards",
+    ),
+    spec(
+        "BatchNorm1d",
+        Kind::BatchNorm1d,
+        &[EPSILON],
+        "as BatchNorm2d, of features: put it behind the pooling",
     ),
     spec(
         "LayerNorm",
@@ -130,6 +136,16 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         Kind::GlobalMaxPool,
         NONE,
         "the largest over all positions (or tokens): features out; features pass unchanged",
+    ),
+    spec(
+        "GemPool",
+        Kind::GemPool,
+        &[
+            field("power", Takes::Real(0.1, 100.0), Some(Default::Is(3.0))),
+            field("epsilon", Takes::Real(1e-12, 1.0), Some(Default::Is(1e-6))),
+        ],
+        "generalised mean over all positions (or tokens): the root of the mean of powers of \
+         max(x, epsilon); features out",
     ),
     spec("Flatten", Kind::Flatten, NONE, "everything as features"),
     spec(

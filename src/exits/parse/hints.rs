@@ -122,7 +122,11 @@ pub(super) fn behind_value(found: Option<&Token>) -> &'static str {
 /// What to write in place of a field without its name, the fields before it being given.
 pub(super) fn unnamed(spec: &Spec, given: usize, found: &str) -> String {
     match spec.fields.get(given) {
-        _ if matches!(spec.kind, Kind::BatchNorm2d | Kind::LayerNorm) => {
+        _ if matches!(
+            spec.kind,
+            Kind::BatchNorm1d | Kind::BatchNorm2d | Kind::LayerNorm
+        ) =>
+        {
             format!("it knows its channels: write `{}` alone", spec.name)
         }
         Some(next) if spec.positional > 0 => {

@@ -15,10 +15,12 @@ const SOURCES: &[&str] = &[
     "[Parallel([MaxPool2d(2), AvgPool2d(2), Conv2d(channels, kernel: 2, stride: 2)], mix), Flatten, Linear(classes)]",
     "[DepthwiseConv2d(stride: 2, pad: 1), LeakyRelu(0.2), Relu6, Parallel([[], [Conv2d(channels, \
      kernel: 1, bias: false), Sigmoid]], sum), Tanh, AdaptiveAvgPool2d(2), Flatten, Linear(classes, bias: false)]",
+    "[GemPool, BatchNorm1d(epsilon: 0.001), Linear(classes)]",
 ];
 const TOKENS: &[&str] = &[
     "[Linear(8), Gelu, LayerNorm, Parallel([Linear(4), Linear(4, bias: false)]), AttentionPool(heads: 2), Linear(classes)]",
     "[GlobalMaxPool, Linear(classes)]",
+    "[GemPool(2.5), BatchNorm1d, Linear(classes)]",
 ];
 
 const POOLS: &str = "[AvgPool2d(3, stride: 2, pad: 1), Gelu, MaxPool2d(2, stride: 1, pad: 1), \
