@@ -6,6 +6,7 @@ use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::plan::{Element, Link, Wire};
 use crate::predict::Confidence;
+use crate::runtime::runner::PartAnswer;
 use crate::train::{HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -386,29 +387,6 @@ pub struct InferReply {
     /// Requests that are waiting or running there while this one is answered.
     #[serde(default)]
     pub outstanding: u32,
-}
-
-/// The answer for one sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct PartAnswer {
-    /// Exit of the part; their count stands for the final classifier.
-    pub exit: u16,
-    pub prediction: u16,
-    pub confidence: f32,
-}
-
-/// What an agent says of a part it has made ready.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct PartInfo {
-    pub network: String,
-    pub segments: usize,
-    pub exits: usize,
-    pub classes: usize,
-    /// Extents of one sample of its input.
-    pub input: Vec<usize>,
-    pub ends_network: bool,
 }
 
 /// The one line that an agent writes to standard output, once it serves.

@@ -10,10 +10,38 @@ use crate::engine::{Cancel, EngineError};
 use crate::model::{Dim, Graph, Shape, peak_bytes};
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide, leaves};
-use crate::protocol::message::{PartAnswer, PartInfo};
 use crate::runtime::parts::PartSpec;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
+
+/// The answer for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PartAnswer {
+    /// Exit of the part, from 0; their count stands for the final classifier.
+    pub exit: u16,
+    /// Class answered.
+    pub prediction: u16,
+    /// Confidence at that exit, by the policy's measure, 0 to 1.
+    pub confidence: f32,
+}
+
+/// What a part that was made ready is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartInfo {
+    /// Name of the network it is cut from.
+    pub network: String,
+    /// Pieces of the backbone in it.
+    pub segments: usize,
+    /// Exits in it.
+    pub exits: usize,
+    /// Classes of the network.
+    pub classes: usize,
+    /// Extents of one sample of its input.
+    pub input: Vec<usize>,
+    /// Whether its last output is the final classifier's.
+    pub ends_network: bool,
+}
 
 /// When a sample leaves.
 #[derive(Debug, Clone, Copy)]

@@ -5,9 +5,9 @@ use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError};
 use crate::engine::Cancel;
 use crate::protocol::message::{
-    AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode, PartAnswer,
-    PartInfo,
+    AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode,
 };
+use crate::runtime::runner::{PartAnswer, PartInfo};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderValue};

@@ -7,11 +7,12 @@ use crate::engine::Cancel;
 use crate::plan::Element;
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide};
-use crate::protocol::message::{CloudTarget, Evaluate, PartAnswer, V2Model};
+use crate::protocol::message::{CloudTarget, Evaluate, V2Model};
 use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, ModelMetadata, PLATFORM,
     Parameters, head, json, wanted,
 };
+use crate::runtime::runner::PartAnswer;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
