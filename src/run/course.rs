@@ -49,7 +49,7 @@ pub(super) fn go(
     cancel: &Cancel,
 ) -> Result<Done, RunError> {
     // Where nothing is kept, nobody is in the way.
-    let looks = options.until == Stage::Plan && looks_only(&session.split);
+    let looks = options.until == Stage::Plan && !session.plans_by_evidence();
     let held = (!looks)
         .then(|| Lock::take(&options.out, options.until))
         .transpose()?;
@@ -119,14 +119,6 @@ pub(super) fn go(
     })
 }
 
-/// Whether a rule looks at the network alone.
-fn looks_only(rule: &SplitRule) -> bool {
-    !matches!(
-        rule,
-        SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
-    )
-}
-
 impl Course<'_> {
     fn run(&mut self, on: Listener) -> Result<Option<Report>, RunError> {
         let session = self.session;
@@ -144,7 +136,7 @@ impl Course<'_> {
             .cloned()
             .collect();
         // Rules that look at the network alone need nothing else to plan.
-        if until == Stage::Plan && looks_only(&session.split) {
+        if until == Stage::Plan && !session.plans_by_evidence() {
             self.plan(on, &points)?;
             return Ok(None);
         }

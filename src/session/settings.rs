@@ -4,7 +4,7 @@ use super::ModelSource;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
 use crate::explore::Goal;
-use crate::plan::{ExitRule, Rules, Tier, TierNames};
+use crate::plan::{ExitRule, Plan, Rules, Split, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
 use crate::predict::Terms;
@@ -312,6 +312,32 @@ impl Session {
         }
     }
 
+    /// Sets rules that give this plan and no other, whatever is measured meanwhile: its splits, its
+    /// exits by name, and their thresholds.
+    pub fn pin(&mut self, plan: &Plan) {
+        let name = plan.split_layers.first().and_then(Option::clone);
+        self.split = match (plan.splits.first(), name) {
+            (Some(Split::After(_)), Some(name)) => SplitRule::After(name),
+            (Some(Split::Start), _) => SplitRule::Memory { share: 0.0 },
+            _ => SplitRule::Memory { share: 1.0 },
+        };
+        self.exits.at = Some(plan.exits.iter().map(|e| e.after.clone()).collect());
+        if let Some(first) = plan.exits.first() {
+            self.policy.threshold = first.threshold;
+        }
+        let common = self.policy.threshold;
+        let own = plan.exits.iter().filter(|e| e.threshold != common);
+        self.policy.exits = own.map(|e| (e.after.clone(), e.threshold)).collect();
+    }
+
+    /// Whether the plan depends on what was measured.
+    pub fn plans_by_evidence(&self) -> bool {
+        matches!(
+            self.split,
+            SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
+        )
+    }
+
     /// What predictions are asked under.
     pub fn terms(&self) -> Terms {
         Terms {
@@ -393,4 +419,39 @@ fn one() -> f64 {
 
 fn seed() -> u64 {
     7
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::explore::Planner;
+    use crate::plan::Split;
+    use crate::predict::replay::tests::{plan, setting};
+    use crate::session::Session;
+    use pretty_assertions::assert_eq;
+    use rstest::rstest;
+    use std::path::Path;
+
+    #[rstest]
+    #[case(Split::Start, &[2])]
+    #[case(Split::After(3), &[1, 2, 5])]
+    #[case(Split::After(3), &[])]
+    #[case(Split::End, &[0, 4])]
+    fn a_pinned_session_plans_that_plan_and_no_other(#[case] split: Split, #[case] exits: &[usize]) {
+        let mut wanted = plan(split, exits, 0.8);
+        if let Some(last) = wanted.exits.last_mut() {
+            last.threshold = 0.6;
+        }
+        let text = "Session(version: 1, model: Demo, data: Synthetic(seed: 7), split: Fastest)";
+        let mut session = Session::parse(text, Path::new("my.ron")).unwrap();
+        assert!(session.plans_by_evidence());
+        session.pin(&wanted);
+        assert!(!session.plans_by_evidence());
+        let s = setting(30, 2);
+        let planner = Planner {
+            rules: &session.rules(),
+            terms: &session.terms(),
+        };
+        let made = planner.plan(&s.evidence).unwrap();
+        assert_eq!((made.splits, made.exits), (wanted.splits, wanted.exits));
+    }
 }

@@ -92,6 +92,9 @@ impl Terminal {
         if self.mouse {
             self.writer.write(MOUSE.to_vec());
         }
+        // Written when this returns: what a panic writes to give the terminal back must not come
+        // before what took it.
+        self.writer.drain(LAST);
         Ok(())
     }
 

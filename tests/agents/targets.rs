@@ -134,7 +134,7 @@ fn a_run_without_its_cloud_ends_in_a_report_where_the_last_exit_answers() {
     assert!(report["baselines"]["original"].is_object());
     assert!(report["baselines"]["edge_only"].is_object());
     assert!(report["baselines"]["cloud_only"].is_null());
-    let notes = serde_json::to_string(&report["notes"]).unwrap();
+    let notes = serde_json::to_string(&report["caveats"]).unwrap();
     assert!(notes.contains("was not measured"), "{notes}");
 }
 

@@ -99,6 +99,13 @@ impl Process {
         let log = log_file(out, job.goal);
         let file = log.with_extension("ron");
         std::fs::create_dir_all(out.join("job"))?;
+        let mut session = session.clone();
+        if let Some(plan) = &job.plan
+            && session.plans_by_evidence()
+        {
+            // Measured anew on the way, such a rule might choose another than the one that was seen.
+            session.pin(plan);
+        }
         session.save(&file).map_err(std::io::Error::other)?;
         // What an earlier one left there is none of this one's.
         let _ = std::fs::remove_file(log.with_extension(FAILED));

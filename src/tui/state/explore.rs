@@ -3,7 +3,7 @@
 use super::State;
 use super::document::EditKind;
 use crate::explore::{Candidate, Choice, Limits};
-use crate::plan::{Plan, Split, SplitRule, Tier};
+use crate::plan::{Plan, Tier};
 use crate::predict::ReplayError;
 use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
 use crate::tui::work::Explored;
@@ -196,24 +196,10 @@ impl State {
     }
 
     fn take_plan(&mut self, plan: &Plan) -> Vec<Effect> {
-        let first = plan.splits.first().copied().unwrap_or(Split::End);
-        let name = plan.split_layers.first().and_then(Option::clone);
-        let split = match (first, name) {
-            (Split::After(at), Some(name)) => {
-                self.layers.cursor = at;
-                SplitRule::After(name)
-            }
-            (Split::End, _) => SplitRule::Memory { share: 1.0 },
-            _ => SplitRule::Memory { share: 0.0 },
-        };
-        let names = plan.exits.iter().map(|e| e.after.clone()).collect();
-        let threshold = plan.exits.first().map(|e| e.threshold);
-        let effects = self.edit(EditKind::Single, |s| {
-            s.split = split;
-            s.exits.at = Some(names);
-            s.policy.exits.clear();
-            s.policy.threshold = threshold.unwrap_or(s.policy.threshold);
-        });
+        if let Some(at) = plan.splits.first().and_then(|split| split.row()) {
+            self.layers.cursor = at;
+        }
+        let effects = self.edit(EditKind::Single, |s| s.pin(plan));
         self.say("taken over as the plan; u undoes");
         effects
     }

@@ -16,7 +16,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 /// Rows the panel takes in the overview, its frame included.
-pub const HEIGHT: u16 = 19;
+pub const HEIGHT: u16 = 21;
 
 fn strip(state: &State) -> Option<Strip> {
     let network = state.network.as_ref()?;
