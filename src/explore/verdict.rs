@@ -260,15 +260,23 @@ pub fn predicted(
     };
     let own = prepare(plan)?;
     let this = contender(Choice::ThisPlan, &own);
-    let original = prepare(&Plan::unmodified(Tier::First, tiers))?;
-    let original = contender(Choice::Original, &original);
+    let whole_on_first = Plan::unmodified(Tier::First, tiers);
+    let original = contender(Choice::Original, &prepare(&whole_on_first)?);
     let unmodified = original.outcome.accuracy;
-    let mut others = vec![original];
+    // What the plan is itself stands beside it no second time.
+    let mut others = Vec::new();
+    if !plan.runs_as(&whole_on_first) {
+        others.push(original);
+    }
     let last = evidence.tiers.tiers().next_back().unwrap_or(Tier::First);
     if last != Tier::First {
-        let cloud = prepare(&Plan::unmodified(last, tiers))?;
-        others.push(contender(Choice::CloudOnly, &cloud));
-        if let Some((outcome, samples)) = own.edge_only().zip(own.edge_only_samples()) {
+        let whole_on_last = Plan::unmodified(last, tiers);
+        if !plan.runs_as(&whole_on_last) {
+            others.push(contender(Choice::CloudOnly, &prepare(&whole_on_last)?));
+        }
+        if plan.offloads()
+            && let Some((outcome, samples)) = own.edge_only().zip(own.edge_only_samples())
+        {
             others.push(Contender {
                 what: Choice::EdgeOnly,
                 outcome,
@@ -324,12 +332,13 @@ impl Verdict {
                     .iter()
                     .map(|row| format!("{} {}", row.what.name(names), row.other_is()))
                     .collect();
-                format!(
-                    "Deploy this plan: {} at {:.1} %; {} {whence}",
+                let own = format!(
+                    "Deploy this plan: {} at {:.1} %",
                     self.objective(self.value),
-                    100.0 * self.accuracy,
-                    others.join("; ")
-                )
+                    100.0 * self.accuracy
+                );
+                let all: Vec<String> = std::iter::once(own).chain(others).collect();
+                format!("{} {whence}", all.join("; "))
             }
             Some(other) => {
                 let why = match self.row(other) {
@@ -531,6 +540,16 @@ mod tests {
             "Deploy the whole network on the edge: this plan is slower by 3.20 ms and less accurate by \
              10.0 points (predicted on calibration)"
         );
+    }
+
+    #[test]
+    fn a_plan_is_not_compared_with_itself() {
+        let s = setting(50, 7);
+        let goal = goal(MEAN, 100.0, None);
+        let whole = Plan::unmodified(Tier::First, 2);
+        let verdict = predicted(&s.evidence, &s.terms, &goal, &whole, &[]).unwrap();
+        let what: Vec<&Choice> = verdict.against.iter().map(|row| &row.what).collect();
+        assert_eq!(what, [&Choice::CloudOnly]);
     }
 
     #[test]

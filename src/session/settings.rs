@@ -436,7 +436,10 @@ mod tests {
     #[case(Split::After(3), &[1, 2, 5])]
     #[case(Split::After(3), &[])]
     #[case(Split::End, &[0, 4])]
-    fn a_pinned_session_plans_that_plan_and_no_other(#[case] split: Split, #[case] exits: &[usize]) {
+    fn a_pinned_session_plans_that_plan_and_no_other(
+        #[case] split: Split,
+        #[case] exits: &[usize],
+    ) {
         let mut wanted = plan(split, exits, 0.8);
         if let Some(last) = wanted.exits.last_mut() {
             last.threshold = 0.6;

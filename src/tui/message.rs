@@ -179,6 +179,8 @@ pub struct CurvesAnswer {
 #[derive(Debug, Clone)]
 pub struct ExploreRequest {
     pub generation: u64,
+    /// What is wanted of a deployment.
+    pub goal: Goal,
     pub evidence: Arc<Evidence>,
     pub terms: Terms,
     pub thresholds: Vec<f64>,

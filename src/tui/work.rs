@@ -5,7 +5,7 @@ What the workbench knows of a network and of what was measured.
 use super::error::NoReplica;
 use crate::device::{LinkProfile, Profile};
 use crate::exits::{Diagnostic, ExitPoint};
-use crate::explore::Candidate;
+use crate::explore::{Candidate, Goal, Limits};
 use crate::model::LayerTable;
 use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
@@ -190,6 +190,10 @@ pub struct Explored {
     pub tried: usize,
     /// The Pareto-optimal ones of them.
     pub front: Vec<Candidate>,
+    /// What is wanted of a deployment.
+    pub goal: Goal,
+    /// The goal's limits for this network.
+    pub within: Limits,
 }
 
 /// A head that stands, as far as predictions need it.

@@ -55,7 +55,11 @@ impl ExploreRequest {
     pub fn answer(&self) -> Result<Explored, ReplayError> {
         let fair = self.evidence.without_parts();
         let found = search(&fair, &self.terms, &self.thresholds, &self.limits)?;
+        let table = &fair.answers(Set::Calibration)?.table;
+        let unmodified = table.final_column()?.accuracy(&table.labels);
         Ok(Explored {
+            goal: self.goal,
+            within: self.goal.limits(unmodified),
             tried: found.len(),
             front: front(&found).into_iter().cloned().collect(),
         })

@@ -11,9 +11,11 @@ use crate::tui::work::Explored;
 /// By what the plans stand in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum By {
+    /// By the session's goal, what keeps to its limits first.
     #[default]
-    Latency,
+    Goal,
     Accuracy,
+    Latency,
     Cost,
     Memory,
 }
@@ -21,15 +23,17 @@ pub enum By {
 impl By {
     pub fn next(self) -> By {
         match self {
-            By::Latency => By::Accuracy,
-            By::Accuracy => By::Cost,
+            By::Goal => By::Accuracy,
+            By::Accuracy => By::Latency,
+            By::Latency => By::Cost,
             By::Cost => By::Memory,
-            By::Memory => By::Latency,
+            By::Memory => By::Goal,
         }
     }
 
     pub fn name(self) -> &'static str {
         match self {
+            By::Goal => "the best by the goal first",
             By::Latency => "the fastest first",
             By::Accuracy => "the most accurate first",
             By::Cost => "the cheapest first",
@@ -37,9 +41,11 @@ impl By {
         }
     }
 
+    /// Orders two plans by figures alone; the goal's order needs the goal.
     fn key(self, candidate: &Candidate) -> f64 {
         let o = &candidate.outcome;
         match self {
+            By::Goal => 0.0,
             By::Latency => o.latency_ms.map_or(f64::INFINITY, |l| l.mean),
             By::Accuracy => -o.accuracy,
             By::Cost => o.cost_per_million.map_or(0.0, |c| c.rounded),
@@ -68,8 +74,15 @@ impl Explore {
     fn sort(&mut self) {
         let by = self.by;
         if let Some(found) = &mut self.found {
-            let key = |c: &Candidate| by.key(c);
-            found.front.sort_by(|a, b| key(a).total_cmp(&key(b)));
+            let (goal, within) = (found.goal, found.within);
+            found.front.sort_by(|a, b| match by {
+                By::Goal => {
+                    let over = |c: &Candidate| !within.hold(&c.outcome);
+                    let better = goal.minimise.compare(&a.outcome, &b.outcome);
+                    over(a).cmp(&over(b)).then(better)
+                }
+                by => by.key(a).total_cmp(&by.key(b)),
+            });
         }
     }
 
@@ -122,6 +135,7 @@ impl State {
         sweep.step = sweep.step.min(0.05);
         vec![Effect::Explore(Box::new(ExploreRequest {
             generation: self.explore.generation,
+            goal: self.document.session.goal,
             evidence: evidence.clone(),
             terms: self.document.session.terms(),
             thresholds: sweep.thresholds(),

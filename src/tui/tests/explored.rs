@@ -43,6 +43,24 @@ fn the_front_is_listed_and_taken_over() {
 }
 
 #[test]
+fn what_the_goal_rules_out_stands_last_and_the_best_first() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("6");
+    let found = bench.state.explore.found.clone().unwrap();
+    let holds: Vec<bool> = found
+        .front
+        .iter()
+        .map(|c| found.within.hold(&c.outcome))
+        .collect();
+    let feasible = holds.iter().filter(|holds| **holds).count();
+    assert!(0 < feasible && feasible < holds.len(), "{feasible}");
+    assert!(holds[..feasible].iter().all(|holds| *holds));
+    let mean = |c: &crate::explore::Candidate| c.outcome.latency_ms.unwrap().mean;
+    let best = &found.front[..feasible];
+    assert!(best.windows(2).all(|w| mean(&w[0]) <= mean(&w[1])));
+}
+
+#[test]
 fn limits_are_kept_to_and_lifted() {
     let mut bench = Bench::new(80, 24);
     bench.press("6");

@@ -177,10 +177,13 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         } else {
             " "
         };
-        let style = if i == explore.selected {
-            theme.selected
-        } else {
-            Style::new()
+        let feasible = explore.found.as_ref();
+        let feasible = feasible.is_none_or(|found| found.within.hold(o));
+        let style = match (i == explore.selected, feasible) {
+            (true, _) => theme.selected,
+            (false, true) => Style::new(),
+            // What the session's goal rules out.
+            (false, false) => theme.dim,
         };
         let width = usize::from(list.width);
         let text = format!("{mark} {cells}");
