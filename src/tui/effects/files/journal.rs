@@ -131,11 +131,18 @@ pub(super) fn write(journal: &Path, session: &Session, draft: Option<&str>) -> i
     }
     let text = session.to_text().map_err(io::Error::other)?;
     let beside = draft_of(journal);
+    // A draft is found by the journal it lies beside, so that a kill in between must leave the journal;
+    // and one that is no longer so must not outlive it.
     match draft {
-        Some(draft) => write_atomically(&beside, draft.as_bytes())?,
-        None => remove(&beside)?,
+        Some(draft) => {
+            write_atomically(journal, text.as_bytes())?;
+            write_atomically(&beside, draft.as_bytes())
+        }
+        None => {
+            remove(&beside)?;
+            write_atomically(journal, text.as_bytes())
+        }
     }
-    write_atomically(journal, text.as_bytes())
 }
 
 /// What a journal holds, if it holds anything.
