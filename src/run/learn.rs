@@ -79,11 +79,22 @@ pub(super) fn key(
     if !session.exits.recipe.is_usual() {
         inputs = inputs.with("recipe", format!("{:?}", session.exits.recipe));
     }
-    for (part, head) in heads {
-        let name = format!("{part:?} {}", head.point.after);
+    for (tier, head) in heads {
+        let name = format!("{} {}", key_name(*tier), head.point.after);
         inputs = inputs.with(&name, &head.hash);
     }
     inputs.key()
+}
+
+/// What a tier is called in keys. Two of them are called as when there were no others, so that heads
+/// kept since then are still found.
+fn key_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::First => "Edge",
+        Tier::Second => "Cloud",
+        Tier::Third => "Third",
+        Tier::Fourth => "Fourth",
+    }
 }
 
 impl Lesson<'_> {

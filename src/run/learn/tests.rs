@@ -262,3 +262,29 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
         );
     }
 }
+
+/// Else a newcomer's first run trains exits that ship trained, and its figures are others.
+#[test]
+fn the_exits_that_ship_are_those_of_the_session_that_ships() {
+    let session = Session::demo().unwrap();
+    let network = Network::load(&session).unwrap();
+    let load = LoadOptions {
+        input: network.image(&session).unwrap(),
+        classes: Some(network.table.classes),
+        calibration: session.calibration,
+        train: session.train_samples,
+        test: session.test_samples,
+        seed: session.seed,
+    };
+    let cancel = Cancel::new();
+    let data = LoadedData::load(&session.data, &load, &mut |_| {}, &cancel).unwrap();
+    let source = crate::run::ExitSource::of(&session.exits, &network.fused).unwrap();
+    let names = session.tier_names();
+    let heads: Vec<(Tier, Head)> = network
+        .points
+        .iter()
+        .flat_map(|point| source.heads(point, &names, session.seed).unwrap())
+        .collect();
+    let shipped = session.results.as_ref().unwrap();
+    assert_eq!(key(&session, &network, &data, &heads), shipped.heads_key);
+}
