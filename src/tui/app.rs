@@ -12,6 +12,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use std::collections::HashMap;
 use std::io;
+use std::iter;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -79,30 +80,28 @@ pub fn run(
         match message {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Msg::Written(Ok(()))) => {}
-            Ok(Msg::Written(Err(_))) => {
-                // Nobody reads any more: what is unsaved is kept, and this ends.
-                queue.extend(state.update(Msg::HangUp));
-            }
-            Ok(message) => {
-                let mut pause = pause_of(&message);
-                if matches!(message, Msg::Resume) {
-                    terminal.resume()?;
-                    state.size = terminal.size();
-                }
-                queue.extend(fold(state, message));
+            Ok(first) => {
                 // What has come meanwhile is folded into the same frame.
-                for message in messages.try_iter().take(1000) {
+                let mut pause = None;
+                for message in iter::once(first).chain(messages.try_iter().take(1000)) {
                     let message = match message {
                         Msg::Written(Ok(())) => continue,
+                        // Nobody reads any more: what is unsaved is kept, and this ends.
                         Msg::Written(Err(_)) => Msg::HangUp,
                         other => other,
                     };
-                    pause = pause.min(pause_of(&message));
+                    if matches!(message, Msg::Resume) {
+                        terminal.resume()?;
+                        state.size = terminal.size();
+                    }
+                    let longest = pause_of(&message);
+                    pause = Some(pause.map_or(longest, |p: Duration| p.min(longest)));
                     queue.extend(fold(state, message));
                 }
-                let earliest = shown.map_or(Instant::now(), |s| s + pause);
-                due = Some(due.map_or(earliest, |due| due.min(earliest)));
+                if let Some(pause) = pause {
+                    let earliest = shown.map_or(Instant::now(), |s| s + pause);
+                    due = Some(due.map_or(earliest, |due| due.min(earliest)));
+                }
             }
         }
         let now = Instant::now();

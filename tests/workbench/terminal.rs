@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough for a machine that builds something else meanwhile; nothing waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -149,8 +149,10 @@ impl Terminal {
 
     /// Reads until the screen is as it should be.
     pub fn wait_until(&mut self, what: &str, is: impl Fn(&str) -> bool) {
+        let until = Instant::now() + PATIENCE;
         while !is(&self.contents()) {
-            let Ok(bytes) = self.output.recv_timeout(PATIENCE) else {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.output.recv_timeout(left) else {
                 panic!("no {what} in\n{}", self.contents());
             };
             self.take(&bytes);
@@ -170,8 +172,10 @@ impl Terminal {
 
     /// Reads what comes until nothing has for so long.
     pub fn read_on(&mut self, quiet: Duration) {
+        let until = Instant::now() + PATIENCE;
         while let Ok(bytes) = self.output.recv_timeout(quiet) {
             self.take(&bytes);
+            assert!(Instant::now() < until, "never quiet:\n{}", self.contents());
         }
     }
 
@@ -214,10 +218,12 @@ impl Terminal {
 
     /// Waits for its end, reading what it says: a full line would hold it up.
     pub fn wait(&mut self) -> std::process::ExitStatus {
+        let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
+            assert!(Instant::now() < until, "it goes on:\n{}", self.contents());
             if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(20)) {
                 self.take(&bytes);
             }

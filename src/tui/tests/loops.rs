@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub struct Counter {
     pub frames: usize,
     pub last: String,
+    /// How often it was taken again.
+    resumed: usize,
     /// Frames that are taken until the line stands still.
     room: usize,
 }
@@ -29,6 +31,7 @@ impl Counter {
         Counter {
             frames: 0,
             last: String::new(),
+            resumed: 0,
             room: usize::MAX,
         }
     }
@@ -57,6 +60,7 @@ impl Display for Counter {
     }
 
     fn resume(&mut self) -> io::Result<()> {
+        self.resumed += 1;
         Ok(())
     }
 }
@@ -214,4 +218,15 @@ fn a_line_that_is_gone_ends_it() {
         tell.send(Msg::Written(Err(broken))).unwrap();
     });
     assert!(bench.state.gone);
+}
+
+#[test]
+fn a_terminal_is_taken_again_whatever_came_before_in_the_same_moment() {
+    let mut bench = Bench::new(120, 40);
+    let (display, _) = while_sent(&mut bench, usize::MAX, |tell| {
+        for message in [Msg::Written(Ok(())), right(), Msg::Resume] {
+            tell.send(message).unwrap();
+        }
+    });
+    assert_eq!(display.resumed, 1);
 }
