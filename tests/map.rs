@@ -1,4 +1,4 @@
-//! The order of the rooms in `src/lib.rs` holds: no room imports one below it. Reads the sources, so
+//! The order of the rooms in `src/lib.rs` holds, over both packages: no room imports one below it. Reads the sources, so
 //! that a back arrow names its file and line.
 
 #![allow(clippy::unwrap_used)] // a failure should stop a test
@@ -52,10 +52,14 @@ fn named(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// `file:line: room → room` for each import of a room that lies below.
-fn back_arrows(src: &Path) -> Vec<String> {
-    let lib = std::fs::read_to_string(src.join("lib.rs")).unwrap();
-    let order: HashMap<String, usize> = rooms(&lib).into_iter().zip(0..).collect();
+/// The sources of a package under the repository's root, and those of the rooms that every other knows.
+fn packages(root: &Path) -> [PathBuf; 2] {
+    ["src", "crates/network/src"].map(|folder| root.join(folder))
+}
+
+/// `file:line: room → room` for each import of a room that lies below, in one package's sources.
+fn back_arrows(src: &Path, rooms: &[String]) -> Vec<String> {
+    let order: HashMap<&str, usize> = rooms.iter().map(String::as_str).zip(0..).collect();
     let mut files = Vec::new();
     sources(src, &mut files);
     let mut found = Vec::new();
@@ -63,7 +67,7 @@ fn back_arrows(src: &Path) -> Vec<String> {
         let inside = path.strip_prefix(src).unwrap();
         let room = inside.iter().next().unwrap().to_string_lossy();
         let room = room.trim_end_matches(".rs").to_string();
-        let Some(&own) = order.get(&room) else {
+        let Some(&own) = order.get(room.as_str()) else {
             continue;
         };
         if is_test(inside) {
@@ -75,9 +79,9 @@ fn back_arrows(src: &Path) -> Vec<String> {
         for (number, line) in code.lines().enumerate() {
             let line = line.split("//").next().unwrap();
             for name in named(line) {
-                if order.get(&name).is_some_and(|&other| other > own) {
+                if order.get(name.as_str()).is_some_and(|&other| other > own) {
                     let shown = inside.display();
-                    found.push(format!("src/{shown}:{}: {room} → {name}", number + 1));
+                    found.push(format!("{shown}:{}: {room} → {name}", number + 1));
                 }
             }
         }
@@ -85,16 +89,29 @@ fn back_arrows(src: &Path) -> Vec<String> {
     found
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn mapped() -> Vec<String> {
+    rooms(&std::fs::read_to_string(root().join("src/lib.rs")).unwrap())
+}
+
 #[test]
 fn every_room_is_in_the_map() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let lib = std::fs::read_to_string(src.join("lib.rs")).unwrap();
-    let mut declared: Vec<String> = lib
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .map(str::to_string)
-        .collect();
-    let mut mapped = rooms(&lib);
+    let mut declared: Vec<String> = Vec::new();
+    for src in packages(root()) {
+        let lib = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+        let named = |line: &str| {
+            Some(
+                line.strip_prefix("pub mod ")?
+                    .strip_suffix(';')?
+                    .to_string(),
+            )
+        };
+        declared.extend(lib.lines().filter_map(named));
+    }
+    let mut mapped = mapped();
     declared.sort();
     mapped.sort();
     assert_eq!(mapped, declared);
@@ -102,8 +119,11 @@ fn every_room_is_in_the_map() {
 
 #[test]
 fn no_room_imports_one_below_it() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let found = back_arrows(&src);
+    let rooms = mapped();
+    let found: Vec<String> = packages(root())
+        .iter()
+        .flat_map(|src| back_arrows(src, &rooms))
+        .collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -111,8 +131,8 @@ fn no_room_imports_one_below_it() {
 fn an_arrow_back_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("lib.rs", "/*!\n| [`low`] | a |\n| [`high`] | b |\n*/\n");
     write("high.rs", "use crate::low::Thing;\n");
     write("low.rs", "use crate::{high::Other, low::Own};\n");
-    assert_eq!(back_arrows(folder.path()), ["src/low.rs:1: low → high"]);
+    let rooms = rooms("/*!\n| [`low`] | a |\n| [`high`] | b |\n*/\n");
+    assert_eq!(back_arrows(folder.path(), &rooms), ["low.rs:1: low → high"]);
 }

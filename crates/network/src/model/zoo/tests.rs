@@ -39,7 +39,7 @@ fn structure(graph: &Graph) -> Vec<String> {
 #[case("inceptionv3", 75, "inceptionv3_75")]
 fn is_laid_out_as_torchvision_does(#[case] name: &str, #[case] size: usize, #[case] file: &str) {
     let path = format!(
-        "{}/../shared/models/torchvision/{file}.onnx",
+        "{}/../../../shared/models/torchvision/{file}.onnx",
         env!("CARGO_MANIFEST_DIR")
     );
     if !Path::new(&path).is_file() {

@@ -7,7 +7,7 @@ use rstest::rstest;
 use std::collections::HashMap;
 
 fn shared(name: &str) -> Option<Graph> {
-    let path = format!("{}/../shared/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../../shared/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
     if !Path::new(&path).is_file() {
         println!("skipped: no {path}");
         return None;

@@ -79,7 +79,7 @@ pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>, ExportError> {
     let info = |&id: &ValueId| value_info(graph, id);
     let model = proto::ModelProto {
         ir_version: IR_VERSION,
-        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_name: "edgelesspart".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         opset_import: vec![proto::OperatorSetIdProto {
             domain: String::new(),
