@@ -72,9 +72,9 @@ pub struct Profile {
     pub device: String,
     /// Clock in GHz where known, for billing.
     pub ghz: Option<f64>,
-    /// Threads used.
+    /// CPU threads that ran the network.
     pub threads: usize,
-    /// Batch size.
+    /// Samples per run.
     pub batch: usize,
     /// Factor by which the times were stretched; other than 1 means emulated.
     pub slowdown: f64,
@@ -110,7 +110,7 @@ pub struct PartProfile {
     pub heads: Vec<Stats>,
     /// Packed weights of segments and heads.
     pub weight_bytes: usize,
-    /// Arenas, likewise.
+    /// Bytes of working memory, segments and heads together.
     pub arena_bytes: usize,
 }
 

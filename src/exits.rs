@@ -75,17 +75,17 @@ pub enum Classifier {
 /// are replaced by trained ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
-    /// Where it stands.
+    /// Exit point that the head reads.
     pub point: ExitPoint,
-    /// The rendered source.
+    /// Source as rendered for this exit point, without template tags.
     pub rendered: String,
     /// SHA-256 (hex, first 16 digits) of the rendered source: half of the confidence table's key.
     pub hash: String,
     /// One input `x` (the value at the point, with batch), one output `logits` `[N, classes]`.
     pub graph: Graph,
-    /// Parameters.
+    /// Number of trained values: weights, biases, scales and shifts.
     pub params: usize,
-    /// Multiply-accumulates a sample.
+    /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Where training drops values; inference knows nothing of it.
     pub dropout: Vec<Dropout>,
@@ -104,7 +104,7 @@ pub struct Line {
     pub text: String,
     /// Extents of a sample before it.
     pub input: Vec<usize>,
-    /// And behind it.
+    /// Extents of a sample after it.
     pub output: Vec<usize>,
     /// Parameters, those of the layers it holds included.
     pub params: usize,
@@ -243,21 +243,21 @@ pub enum WeightError {
     /// A constant the head doesn't have.
     #[error("the head after `{after}` has no weights `{name}`")]
     Unknown {
-        /// The exit point.
+        /// Layer after which the head stands.
         after: String,
-        /// The name.
+        /// Name of the weights in the head's graph.
         name: String,
     },
     /// Other extents or another element type.
     #[error("weights `{name}` of the head after `{after}` are {expected:?}, not {found:?}")]
     Shape {
-        /// The exit point.
+        /// Layer after which the head stands.
         after: String,
-        /// The name.
+        /// Name of the weights in the head's graph.
         name: String,
         /// Extents in the head.
         expected: Vec<usize>,
-        /// Extents given.
+        /// Extents of the weights that were given.
         found: Vec<usize>,
     },
 }

@@ -26,12 +26,12 @@ pub use tier::{Tier, TierNames};
 pub enum SplitRule {
     /// The last legal cut whose prefix needs at most `share` of the network's split memory.
     Memory {
-        /// 0 to 1.
+        /// Largest part of the whole that lies before the split, 0 to 1.
         share: f64,
     },
     /// Likewise by count of layers.
     Layers {
-        /// 0 to 1.
+        /// Largest part of the whole that lies before the split, 0 to 1.
         share: f64,
     },
     /// The last legal cut whose prefix takes the edge no more time than the whole takes the cloud.
@@ -269,9 +269,9 @@ pub enum PlanError {
     /// Rules for another number of hops than the chain has.
     #[error("{found} split rules for {tiers} tiers; one is needed between each tier and the next")]
     Hops {
-        /// Rules given.
+        /// Number of split rules given.
         found: usize,
-        /// Tiers there are.
+        /// Number of tiers in the chain.
         tiers: usize,
     },
     /// Not between 0 and 1.
@@ -286,17 +286,17 @@ pub enum PlanError {
     /// A place where no split may stand.
     #[error("no split may stand after `{name}`: {why}; `edgelesspart layers` marks where one may")]
     IllegalSplit {
-        /// The layer.
+        /// Layer that was asked for.
         name: String,
-        /// Why not.
+        /// Reason that it is refused, with the nearest layers that are not.
         why: String,
     },
     /// A place where no exit may stand.
     #[error("no exit may stand after `{name}`: {why}; `edgelesspart layers` marks where one may")]
     IllegalExit {
-        /// The layer.
+        /// Layer that was asked for.
         name: String,
-        /// Why not.
+        /// Reason that it is refused, with the nearest layers that are not.
         why: String,
     },
     /// The latency rule reads measured times.
@@ -307,7 +307,7 @@ pub enum PlanError {
     OtherProfile {
         /// What the tier is called.
         part: String,
-        /// The network.
+        /// Name of the network that is planned for.
         network: String,
     },
     /// Every place is ruled out.
@@ -368,7 +368,7 @@ impl ExitRule {
 /// A user's rules for a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
-    /// One per hop.
+    /// Split rules, one per hop from a tier to the next.
     pub splits: Vec<SplitRule>,
     /// How exits are spread, and at which thresholds they are left.
     pub exits: ExitRule,

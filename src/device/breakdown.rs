@@ -10,9 +10,9 @@ use std::ops::{AddAssign, Range};
 /// Milliseconds of consecutive layers; means add up, and so, near enough, do medians.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowsTime {
-    /// Sum of means.
+    /// Sum of the layers' mean times.
     pub mean: f64,
-    /// Sum of medians.
+    /// Sum of the layers' median times.
     pub median: f64,
 }
 
@@ -39,7 +39,7 @@ impl AddAssign for RowsTime {
      it again, or on another --device"
 )]
 pub struct NotTimed {
-    /// The profile's target.
+    /// Machine that was profiled.
     pub target: String,
     /// Layer up to which the time is missing.
     pub after: String,

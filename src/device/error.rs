@@ -10,7 +10,7 @@ pub enum DeviceError {
     /// A file of the system that isn't there or can't be read.
     #[error("{}: {source}; this is measured on Linux, with /proc mounted", path.display())]
     Read {
-        /// The file.
+        /// Path under /proc or /sys.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -18,7 +18,7 @@ pub enum DeviceError {
     /// A file of the system that says something else than expected.
     #[error("{}: no `{what}` in it", path.display())]
     Missing {
-        /// The file.
+        /// Path under /proc or /sys.
         path: PathBuf,
         /// What was looked for.
         what: String,
@@ -29,11 +29,11 @@ pub enum DeviceError {
     /// A setting out of range.
     #[error("{what} is {found}: {expected}")]
     Setting {
-        /// Which one.
+        /// Name of the setting.
         what: &'static str,
-        /// What was given.
+        /// Value that was given.
         found: String,
-        /// What is allowed.
+        /// Range that is allowed, in words.
         expected: &'static str,
     },
     /// A network of another form than a classifier's.

@@ -18,7 +18,7 @@ use std::path::Path;
 pub struct Machine {
     /// Name of the board, where a device tree gives one (Jetson, Raspberry Pi).
     pub board: Option<String>,
-    /// Processor model.
+    /// Processor's model name, as the system gives it.
     pub cpu: String,
     /// Cores this process may use.
     pub cores: Vec<usize>,

@@ -13,7 +13,7 @@ use std::path::Path;
 /// What this process holds in RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
-    /// Now.
+    /// Bytes resident at the moment of reading.
     pub bytes: usize,
     /// The most since the start, or since [`reset_peak`].
     pub peak_bytes: usize,

@@ -21,14 +21,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How to measure.
+/// How a network is timed on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProfileOptions {
     /// Backend that runs it.
     pub backend: BackendId,
     /// CPU threads; 0 for one per core that this process may use.
     pub threads: usize,
-    /// Samples a run.
+    /// Samples per run.
     pub batch: usize,
     /// Runs that count, of each kind.
     pub runs: usize,
@@ -94,7 +94,7 @@ pub struct HeadToTime<'a> {
 pub struct Stage {
     /// The segment: one input, one output, which is the next segment's input.
     pub segment: Graph,
-    /// The head.
+    /// Graph of the head, where an exit stands behind the segment.
     pub head: Option<Graph>,
 }
 

@@ -20,25 +20,25 @@ const GPUS: [&str; 5] = ["gv11b", "gp10b", "ga10b", "gb10b", "gpu"];
 /// Rails that carry the whole board; without one, the rails are summed.
 const TOTALS: [&str; 2] = ["VDD_IN", "POM_5V_IN"];
 
-/// A thermal zone.
+/// Temperature of one thermal zone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
     /// Its name, such as `cpu-thermal`.
     pub name: String,
-    /// Degrees Celsius.
+    /// Temperature in degrees Celsius.
     pub celsius: f64,
 }
 
-/// A power rail.
+/// Power drawn over one rail of the board.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rail {
     /// Its label, such as `VDD_IN`.
     pub name: String,
-    /// Watts.
+    /// Power in watts.
     pub watts: f64,
 }
 
-/// One sample.
+/// What the board's sensors showed at one moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Telemetry {
     /// Time of the sample on the telemeter's clock, in milliseconds.
@@ -64,7 +64,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// The hottest zone.
+    /// Gives the zone with the highest temperature.
     pub fn hottest(&self) -> Option<&Temperature> {
         let zones = self.temperatures.iter();
         zones.max_by(|a, b| a.celsius.total_cmp(&b.celsius))

@@ -115,7 +115,7 @@ fn placed(span: (usize, usize), (message, help): Trouble) -> Finding {
     }
 }
 
-/// `64×8×8`.
+/// Writes a sample's extents as `64×8×8`.
 pub(super) fn shape_text(sample: &[usize]) -> String {
     let dims: Vec<String> = sample.iter().map(usize::to_string).collect();
     dims.join("×")

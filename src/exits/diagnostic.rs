@@ -6,13 +6,13 @@ use std::fmt;
 /// after rendering.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Diagnostic {
-    /// Line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
     /// Characters to underline, at least 1.
     pub length: usize,
-    /// What is wrong.
+    /// What was found, in one sentence without a full stop.
     pub message: String,
     /// A way out, where there is one.
     pub help: Option<String>,
@@ -138,7 +138,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
     (best.0 <= (word.chars().count() / 3).max(1)).then_some(best.1)
 }
 
-/// Levenshtein's.
+/// Levenshtein distance: insertions, deletions and replacements between two words.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -45,7 +45,7 @@ pub(super) enum Takes {
     Whole(u32, u32),
     /// A number within bounds, both included.
     Real(f64, f64),
-    /// `true` or `false`.
+    /// One of the words `true` and `false`.
     Flag,
     /// One of these words.
     Word(&'static [&'static str]),
@@ -108,7 +108,7 @@ pub(super) struct Spec {
 pub(super) enum Value {
     /// A number; a flag is 0 or 1, a word its place among those the field takes.
     Number(f64),
-    /// A name.
+    /// A word in quotes: the name of a branch or a skip connection.
     Text(String),
     /// Branches; a list of layers is the only one.
     Lists(Vec<Vec<Layer>>),

@@ -87,7 +87,7 @@ impl Reader<'_> {
         self.findings.push(finding);
     }
 
-    /// The whole text.
+    /// Reads the whole source as a list of layers.
     fn head(&mut self) -> Vec<Layer> {
         self.opened = self.take('[');
         if !self.opened {

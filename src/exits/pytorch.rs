@@ -17,7 +17,7 @@ pub enum PyTorchError {
     /// Its layers aren't there to be written.
     #[error("the head after `{after}` was stored without its layers; render its source again")]
     Stored {
-        /// The exit point.
+        /// Layer after which the head stands.
         after: String,
     },
     /// A network from a file that holds what has no such form.
@@ -26,7 +26,7 @@ pub enum PyTorchError {
          as ONNX"
     )]
     Network {
-        /// The file.
+        /// Path of the network's file.
         file: String,
         /// What stands in the way.
         what: String,

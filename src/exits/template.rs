@@ -5,7 +5,7 @@ use serde::Serialize;
 /// A head source that ships with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Template {
-    /// Its name.
+    /// Name by which a session refers to the template.
     pub name: &'static str,
     /// The source; its first comment says when to use it.
     pub source: &'static str,

@@ -28,7 +28,7 @@ pub enum Compression {
 pub struct Wire {
     /// Element type on the wire.
     pub tensor: Element,
-    /// Compression on top.
+    /// Compression of the tensor's bytes.
     pub compression: Compression,
 }
 
@@ -36,12 +36,12 @@ pub struct Wire {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Link {
-    /// As it is.
+    /// The link as measured, without emulation.
     #[default]
     Measured,
     /// Every byte paced, every round trip delayed; labelled emulated everywhere.
     Emulated {
-        /// Megabits a second.
+        /// Rate in megabits (10⁶ bits) per second.
         mbit: f64,
         /// Round trip in milliseconds.
         rtt_ms: f64,

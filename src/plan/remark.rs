@@ -104,7 +104,7 @@ pub enum Remark {
 pub enum Predicted {
     /// The least mean latency.
     Fastest,
-    /// The least cost.
+    /// Least cost of the requests, rounded as billed.
     Cheapest,
 }
 

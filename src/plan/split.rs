@@ -11,7 +11,7 @@ const UNSTABLE: f64 = 0.05;
 /// What a split rule chose, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitOutcome {
-    /// Where.
+    /// Place of the split in the chain of layers.
     pub split: Split,
     /// What was asked for: a share (0 to 1), or milliseconds for the latency rule.
     pub target: f64,

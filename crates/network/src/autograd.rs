@@ -72,7 +72,7 @@ pub struct TrainableGraph {
     frozen: BTreeSet<ValueId>,
     /// Running means and variances of batch norms.
     running: Mutex<BTreeMap<ValueId, Tensor>>,
-    /// All other constants.
+    /// Constants that are neither trained nor running statistics.
     constants: BTreeMap<ValueId, Tensor>,
     consumers: BTreeMap<ValueId, Vec<usize>>,
     producers: BTreeMap<ValueId, usize>,
@@ -213,7 +213,7 @@ impl TrainableGraph {
 pub struct Parameter<'a> {
     /// Its value in the graph, by which its gradient is found.
     pub id: ValueId,
-    /// Its name.
+    /// Name of the value in the graph.
     pub name: &'a str,
     /// What it is now.
     pub tensor: &'a Tensor,

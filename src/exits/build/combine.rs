@@ -7,7 +7,7 @@ use crate::model::op::Binary;
 use crate::model::{Activation, Dim, Op, ValueId};
 
 impl HeadBuilder<'_> {
-    /// `x + layers(x)`.
+    /// Builds a skip connection: `x + layers(x)`.
     pub(super) fn residual(&mut self, layer: &Layer, depth: usize) -> Result<(), Vec<Finding>> {
         let path = self.name.clone();
         let (x, sample) = (self.at, self.sample.clone());

@@ -47,7 +47,7 @@ const fn spec(
     }
 }
 
-/// Every layer.
+/// Every layer a head may name, with its fields; the parser, `--help` and completion read it.
 pub(in crate::exits) const LAYERS: &[Spec] = &[
     spec(
         "Conv2d",

@@ -58,7 +58,7 @@ struct Pass<'a> {
     values: BTreeMap<ValueId, Tensor>,
     /// Values the loss is differentiated by, and all that depend on them.
     tracked: BTreeSet<ValueId>,
-    /// In training.
+    /// Steps to go back over; `None` outside training.
     tape: Option<Tape>,
     run: &'a Run<'a>,
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 pub(super) struct Stats {
     pub mean: Vec<f32>,
     pub variance: Vec<f32>,
-    /// Elements a channel.
+    /// Elements per channel that mean and variance were taken over.
     pub count: usize,
 }
 

@@ -100,7 +100,7 @@ impl Pool {
         tensor(y, &[d[0], d[1], oh, ow])
     }
 
-    /// The input's gradient.
+    /// Gives the gradient of the input from that of the output.
     pub(super) fn backward(&self, x: &Tensor, grad: &[f32]) -> Result<Vec<f32>> {
         let d = x.dims();
         let out = self.out(d)?;

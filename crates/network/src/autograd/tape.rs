@@ -54,7 +54,7 @@ pub(super) enum Step {
         w: Tensor,
         y: Option<Tensor>,
     },
-    /// `x, scale, shift`.
+    /// Batch norm by the batch's own statistics, of `x, scale, shift`.
     Norm {
         norm: BatchNorm,
         x: Tensor,
@@ -68,9 +68,9 @@ pub(super) enum Step {
         activation: Activation,
         y: Option<Tensor>,
     },
-    /// A clamp alone.
+    /// Clamp that no other step holds; its output says where it passed.
     Clamp { activation: Activation, y: Tensor },
-    /// A pooling.
+    /// Maximum or mean over windows of `x`.
     Pool { pool: Pool, x: Tensor },
     /// The mean of each plane of so many elements.
     Mean { plane: usize },
@@ -86,7 +86,7 @@ pub(super) enum Step {
     },
     /// Inputs joined along an axis: their extents from that axis on, multiplied.
     Concat { runs: Vec<usize> },
-    /// One candle op.
+    /// One op that candle differentiates, between two tensors cut off its graph.
     Island { ins: Vec<Tensor>, outs: Vec<Tensor> },
 }
 

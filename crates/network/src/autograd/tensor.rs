@@ -65,7 +65,7 @@ pub(super) fn light_share(len: usize) -> usize {
     share(len).max(LEAST)
 }
 
-/// `sum += more`.
+/// Adds `more` to `sum`, element by element.
 pub(super) fn add(sum: &mut [f32], more: &[f32]) {
     let each = light_share(sum.len());
     let parts = sum.par_chunks_mut(each).zip(more.par_chunks(each));

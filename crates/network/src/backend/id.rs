@@ -20,7 +20,7 @@ pub enum CandleDevice {
     Cpu,
     /// `cuda:N`: the n-th CUDA device, from 0.
     Cuda(usize),
-    /// `metal`: Apple's GPU.
+    /// Apple's GPU through candle's Metal kernels; `metal` on the command line.
     Metal,
 }
 

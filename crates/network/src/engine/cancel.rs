@@ -25,7 +25,7 @@ impl Cancel {
         self.0.raised.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody asked.
+    /// Whether the work was asked to stop.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::model::{DType, Graph, Op, ValueId};
 pub(crate) struct TensorInfo {
     /// Extents, the batch settled.
     pub dims: Vec<usize>,
-    /// Element type.
+    /// Type of the elements.
     pub dtype: DType,
 }
 

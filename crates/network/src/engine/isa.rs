@@ -5,13 +5,13 @@ use super::kernels::loops::{self, KernelTable};
 /// An instruction set the kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
-    /// Any processor.
+    /// Plain loops that any processor runs.
     Portable,
-    /// AVX2 with FMA.
+    /// AVX2 with fused multiply-add, 8 lanes of F32.
     Avx2,
     /// AVX-512 (its foundation) beside AVX2.
     Avx512,
-    /// 64-bit Arm.
+    /// NEON of 64-bit Arm, 4 lanes of F32.
     Neon,
 }
 

@@ -125,7 +125,7 @@ pub(crate) struct Lowered {
 pub(crate) type Constants = BTreeMap<ValueId, Constant>;
 
 struct Lowering<'a> {
-    /// Without its constants.
+    /// Graph to lower; its constants are packed already.
     graph: &'a Graph,
     constants: &'a mut Constants,
     /// How many inputs read each constant, less those that have it packed.

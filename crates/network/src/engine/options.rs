@@ -4,7 +4,7 @@ use super::kernels::threads::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How to run.
+/// Settings of an engine that change its speed and memory, never its results.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Threads of the engine's pool, the caller's included; 0 for what [`share_threads`] said, or else

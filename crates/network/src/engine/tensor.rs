@@ -8,7 +8,7 @@ use crate::model::{DType, Data, Graph, Shape, ValueId};
 pub struct Port {
     /// Name in the graph.
     pub name: String,
-    /// Element type.
+    /// Type of the elements.
     pub dtype: DType,
     /// Extents, some of them multiples of the batch size.
     pub shape: Shape,
@@ -43,12 +43,12 @@ pub enum TensorRef<'a> {
     I32(&'a [i32]),
     U8(&'a [u8]),
     I8(&'a [i8]),
-    /// 0 or 1.
+    /// Truth values, one byte each: 0 or 1.
     Bool(&'a [u8]),
 }
 
 impl<'a> TensorRef<'a> {
-    /// Element type.
+    /// Type of the elements that the slice holds.
     pub fn dtype(self) -> DType {
         match self {
             TensorRef::F32(_) => DType::F32,
@@ -98,12 +98,12 @@ pub enum TensorMut<'a> {
     I32(&'a mut [i32]),
     U8(&'a mut [u8]),
     I8(&'a mut [i8]),
-    /// 0 or 1.
+    /// Truth values, one byte each: 0 or 1.
     Bool(&'a mut [u8]),
 }
 
 impl TensorMut<'_> {
-    /// Element type.
+    /// Type of the elements that the slice holds.
     pub fn dtype(&self) -> DType {
         self.as_ref().dtype()
     }

@@ -16,7 +16,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty graph.
+    /// Starts a graph without values or nodes.
     pub fn new(name: &str) -> Self {
         Builder {
             graph: Graph {
@@ -33,12 +33,12 @@ impl Builder {
         id
     }
 
-    /// Declares an output.
+    /// Makes a value an output of the graph, behind those declared before.
     pub fn output(&mut self, id: ValueId) {
         self.graph.outputs.push(id);
     }
 
-    /// Adds a constant.
+    /// Adds a constant and gives the value that stands for it.
     pub fn constant(&mut self, name: &str, constant: Constant) -> ValueId {
         let id = self.value(name, constant.dtype(), Shape::fixed(&constant.shape));
         self.graph.constants.insert(id, constant);
@@ -132,7 +132,7 @@ impl Builder {
         Shape(dims)
     }
 
-    /// The graph.
+    /// Gives the graph as built so far.
     pub fn finish(self) -> Graph {
         self.graph
     }

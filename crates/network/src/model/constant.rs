@@ -35,14 +35,14 @@ pub enum Data {
     I32(Arc<Vec<i32>>),
     U8(Arc<Vec<u8>>),
     I8(Arc<Vec<i8>>),
-    /// 0 or 1.
+    /// Truth values, one byte each: 0 or 1.
     Bool(Arc<Vec<u8>>),
 }
 
 /// A tensor whose value is known before the network runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constant {
-    /// Extents; never symbolic.
+    /// Extents, row-major; a constant has no symbolic axis.
     pub shape: Vec<usize>,
     /// Elements, row-major; as many as the product of `shape`.
     pub data: Data,
@@ -67,7 +67,7 @@ impl Constant {
         }
     }
 
-    /// Element type.
+    /// Type of the elements that are stored.
     pub fn dtype(&self) -> DType {
         match &self.data {
             Data::F32(_) => DType::F32,
@@ -79,7 +79,7 @@ impl Constant {
         }
     }
 
-    /// Number of elements.
+    /// Number of elements: the product of the extents.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }

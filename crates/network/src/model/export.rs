@@ -36,15 +36,15 @@ pub enum ExportError {
     /// A node that no ONNX op says.
     #[error("node `{node}`: {what} can't be written as ONNX")]
     Unsupported {
-        /// The node.
+        /// Name of the node in the graph.
         node: String,
-        /// What exactly.
+        /// The op or the setting that ONNX has no form for.
         what: String,
     },
     /// More than ONNX files without external data may hold.
     #[error("`{network}` needs {bytes} bytes; an ONNX file holds at most {MAX_BYTES}")]
     TooLarge {
-        /// The network.
+        /// Network's name.
         network: String,
         /// Bytes it would take.
         bytes: usize,
@@ -52,9 +52,9 @@ pub enum ExportError {
     /// The file can't be written.
     #[error("can't write {file}: {source}")]
     Write {
-        /// Its path.
+        /// Path that was to be written.
         file: String,
-        /// The system's reason.
+        /// Reason that the operating system gives.
         source: std::io::Error,
     },
 }

@@ -23,9 +23,9 @@ pub struct ValueId(pub u32);
 pub struct Value {
     /// Unique in the graph; the name in the file where there is one.
     pub name: String,
-    /// Element type.
+    /// Type of the elements.
     pub dtype: DType,
-    /// Extents.
+    /// Extents of each axis; the batch may be symbolic.
     pub shape: Shape,
 }
 
@@ -34,11 +34,11 @@ pub struct Value {
 pub struct Node {
     /// Name for the user: unique in the graph, from the file where it has one.
     pub name: String,
-    /// What it does.
+    /// Operation and its settings.
     pub op: Op,
     /// In the order `Op` documents.
     pub inputs: Vec<ValueId>,
-    /// At least one.
+    /// Values that the node computes, one or more, in ONNX's order.
     pub outputs: Vec<ValueId>,
     /// Parameters as the file holds them: weights, biases, scale and shift of batch norm, not its
     /// Parameters as the file holds them: weights (quantised ones too), biases, scale and shift of
@@ -52,7 +52,7 @@ pub struct Node {
 pub struct Graph {
     /// Name of the network.
     pub name: String,
-    /// By `ValueId`.
+    /// Type and extents of every value, at the index its `ValueId` holds.
     pub values: Vec<Value>,
     /// In an order in which every input is produced before it is used.
     pub nodes: Vec<Node>,
@@ -60,7 +60,7 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// Values the caller gets.
     pub outputs: Vec<ValueId>,
-    /// Values known beforehand.
+    /// Weights and other values that are known before the network runs.
     pub constants: BTreeMap<ValueId, Constant>,
     /// Why the network runs at the file's own batch alone, where that is fixed.
     pub fixed_batch: Option<String>,

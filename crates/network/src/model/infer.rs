@@ -40,9 +40,9 @@ pub enum ShapeError {
     /// An element type the op can't take.
     #[error("takes {takes}, not {found:?}")]
     Type {
-        /// What it takes.
+        /// Element types that the op accepts, in words.
         takes: &'static str,
-        /// What it got.
+        /// Element type of the input that was given.
         found: DType,
     },
     /// The result would be larger than [`MAX_ELEMENTS`].
@@ -138,7 +138,7 @@ pub(crate) fn volume(shape: &Shape) -> Option<Volume> {
     Some(v)
 }
 
-/// The only input.
+/// Gives the input of an op that takes one alone.
 fn one<'a>(inputs: &[Operand<'a>]) -> Result<Operand<'a>, ShapeError> {
     count(inputs, "1", 1, 1)?;
     Ok(inputs[0])

@@ -91,11 +91,11 @@ pub enum LayerError {
          others a number (--fix NAME=NUMBER, or `fixed` in the session's OnnxWith)"
     )]
     Inputs {
-        /// The network.
+        /// Network's name, from its file or the zoo.
         network: String,
-        /// How many.
+        /// Inputs or outputs there are, two or more.
         count: usize,
-        /// Their names.
+        /// Names of all of them, separated by commas.
         names: String,
     },
     /// A classifier gives one tensor.
@@ -104,23 +104,23 @@ pub enum LayerError {
          the classifier's (--classifier NAME, or `classifier` in the session's OnnxWith)"
     )]
     Outputs {
-        /// The network.
+        /// Network's name, from its file or the zoo.
         network: String,
-        /// How many.
+        /// Inputs or outputs there are, two or more.
         count: usize,
-        /// Their names.
+        /// Names of all of them, separated by commas.
         names: String,
     },
     /// Nothing to compute, or an output that doesn't depend on the input.
     #[error("the output of `{network}` doesn't depend on its input: there are no layers")]
     Empty {
-        /// The network.
+        /// Network's name, from its file or the zoo.
         network: String,
     },
     /// No layer of this name.
     #[error("`{network}` has no layer named `{name}`{}", hint(.nearest))]
     Unknown {
-        /// The network.
+        /// Network's name, from its file or the zoo.
         network: String,
         /// What was asked for.
         name: String,

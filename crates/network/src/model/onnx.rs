@@ -45,7 +45,7 @@ pub enum ImportError {
     /// The file can't be read.
     #[error("{file}: {source}")]
     Read {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
         /// What the system said.
         source: std::io::Error,
@@ -53,7 +53,7 @@ pub enum ImportError {
     /// Not an ONNX file, or one this importer can't take as a whole.
     #[error("{file}: {what}")]
     File {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
         /// What is wrong, and what to do.
         what: String,
@@ -61,11 +61,11 @@ pub enum ImportError {
     /// A tensor stored in the file is broken.
     #[error("{file}: tensor `{tensor}`: {what}")]
     Tensor {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
-        /// Its name.
+        /// Name of the tensor in the file.
         tensor: String,
-        /// What is wrong.
+        /// What is broken, and what it should be.
         what: String,
     },
     /// An op the importer doesn't know.
@@ -74,9 +74,9 @@ pub enum ImportError {
          export the network without it, or replace it by others"
     )]
     UnknownOp {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
-        /// The node.
+        /// Name of the node; its first output where it has none.
         node: String,
         /// Its op, with its domain if it is not ONNX's own.
         op: String,
@@ -89,11 +89,11 @@ pub enum ImportError {
          input: export the network with fixed extents"
     )]
     Unbound {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
         /// The node and its op.
         node: String,
-        /// The node's input.
+        /// Name of the value that has to be known.
         input: String,
         /// What it has to be.
         what: &'static str,
@@ -101,13 +101,13 @@ pub enum ImportError {
     /// A node whose inputs or settings don't fit.
     #[error("{file}: node `{node}` ({op}): {what}")]
     Node {
-        /// The file.
+        /// Path of the ONNX file, or the name its bytes came under.
         file: String,
-        /// The node.
+        /// Name of the node; its first output where it has none.
         node: String,
-        /// Its op.
+        /// ONNX's name of the op.
         op: String,
-        /// What is wrong.
+        /// What is broken, and what it should be.
         what: String,
     },
 }
@@ -126,7 +126,7 @@ pub enum Batch {
 /// Which outputs of a file become outputs of the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Outputs {
-    /// All of them.
+    /// Every output of the file, in its order.
     #[default]
     All,
     /// The classifier's alone: of several that depend on the input, the one most nodes lead to. The
@@ -136,7 +136,7 @@ pub enum Outputs {
     Named(String),
 }
 
-/// Imports a file.
+/// Imports an ONNX file, and the external data it names within its folder.
 pub fn import_file(path: &Path) -> Result<Graph, ImportError> {
     import_file_with(path, &Settings::default())
 }
@@ -233,9 +233,9 @@ fn import_from(
 /// What stands in the place of a batch that the file leaves open.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Open {
-    /// A symbol.
+    /// The symbolic batch, multiplied where axes are merged.
     Symbol,
-    /// One sample.
+    /// The number 1.
     One,
 }
 

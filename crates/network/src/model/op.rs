@@ -19,17 +19,17 @@ pub struct Activation {
 }
 
 impl Activation {
-    /// No clamp.
+    /// Leaves every value as it is.
     pub const NONE: Activation = Activation {
         low: f32::NEG_INFINITY,
         high: f32::INFINITY,
     };
-    /// `max(x, 0)`.
+    /// Rectified linear unit: `max(x, 0)`.
     pub const RELU: Activation = Activation {
         low: 0.0,
         high: f32::INFINITY,
     };
-    /// `min(max(x, 0), 6)`.
+    /// Rectified linear unit with a ceiling: `min(max(x, 0), 6)`.
     pub const RELU6: Activation = Activation {
         low: 0.0,
         high: 6.0,
@@ -79,7 +79,7 @@ impl Window {
 /// Which value a pool keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The largest.
+    /// The largest value in the window.
     Max,
     /// The mean, over the padding too if `count_include_pad`.
     Average {
@@ -111,7 +111,7 @@ pub enum Unary {
     },
     /// `x · max(0, min(1, x/6 + 1/2))`
     HardSwish,
-    /// `x · sigmoid(x)`
+    /// Sigmoid linear unit, also called swish: `x · sigmoid(x)`.
     Silu,
     Tanh,
     /// Exact (`erf`) or tanh approximation.
@@ -131,7 +131,7 @@ pub enum Unary {
     Sign,
     Floor,
     Ceil,
-    /// Half to even.
+    /// Nearest whole number; halves go to the even one.
     Round,
     Sin,
     Cos,
@@ -168,7 +168,7 @@ pub enum Binary {
     PRelu,
 }
 
-/// Reductions.
+/// How `Reduce` makes one value of many, by ONNX's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Reduction {
@@ -182,7 +182,7 @@ pub enum Reduction {
     L2,
 }
 
-/// How `Pad` fills.
+/// What `Pad` puts into the cells it adds, by ONNX's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum PadMode {
@@ -206,21 +206,21 @@ pub enum Op {
         bias: bool,
         /// Whether the last input is a residual.
         residual: bool,
-        /// Fused clamp.
+        /// Clamp of the result, fused from a ReLU that follows.
         activation: Activation,
     },
     /// `a, b, (c)`: `alpha · a' · b' + beta · c`, a' and b' transposed if asked; 2-D, c broadcast.
     /// The classifier's op.
     Gemm {
-        /// Transpose `a`.
+        /// Whether `a` is transposed before the product.
         trans_a: bool,
-        /// Transpose `b`.
+        /// Whether `b` is transposed before the product.
         trans_b: bool,
         /// Factor of the product.
         alpha: f32,
-        /// Factor of `c`.
+        /// Factor that `c` is multiplied by.
         beta: f32,
-        /// Fused clamp.
+        /// Clamp of the result, fused from a ReLU that follows.
         activation: Activation,
     },
     /// `a, b`, numpy semantics with broadcast batch axes.
@@ -233,7 +233,7 @@ pub enum Op {
     },
     /// `x, scale, (shift)`, normalised over the axes from `axis` on.
     LayerNorm {
-        /// First normalised axis.
+        /// First of the axes that mean and variance are taken over.
         axis: usize,
         /// Added to the variance.
         epsilon: f32,
@@ -245,11 +245,11 @@ pub enum Op {
     },
     /// Local response normalisation over `size` channels.
     Lrn {
-        /// Scale.
+        /// Factor of the window's mean square (ONNX's `alpha`).
         alpha: f32,
-        /// Exponent.
+        /// Exponent of the divisor (ONNX's `beta`).
         beta: f32,
-        /// Offset.
+        /// Number added before the power is taken (ONNX's `bias`).
         bias: f32,
         /// Channels in the window.
         size: usize,
@@ -257,7 +257,7 @@ pub enum Op {
     /// `x [N, C, …]`; a second output, where it is there, holds the indices of the maxima (I64,
     /// flat over the whole input tensor).
     Pool {
-        /// Maximum or mean.
+        /// Whether the window's maximum or its mean is taken.
         kind: PoolKind,
         /// The window, with the cells that `ceil_mode` adds already in `pads`' end.
         window: Window,
@@ -269,7 +269,7 @@ pub enum Op {
     },
     /// `x [N, C, …]` → `[N, C, 1, …]`.
     GlobalPool {
-        /// Mean or largest.
+        /// Whether the mean is taken rather than the largest value.
         average: bool,
     },
     /// One input, element by element.
@@ -284,7 +284,7 @@ pub enum Op {
         axis: usize,
         /// Opset < 13 semantics.
         flatten: bool,
-        /// Logarithm of it.
+        /// Whether the logarithm of the probabilities is given.
         log: bool,
     },
     /// Same elements, new extents. Also what Flatten, Squeeze, Unsqueeze become.
@@ -294,7 +294,7 @@ pub enum Op {
     },
     /// Output axis `i` is input axis `perm[i]`.
     Transpose {
-        /// The permutation.
+        /// Axis of the input that stands at each place of the output.
         perm: Vec<usize>,
     },
     /// Any number of inputs.
@@ -317,14 +317,14 @@ pub enum Op {
     },
     /// Pads of each axis (begin, end); negative ones crop.
     Pad {
-        /// How to fill.
+        /// What the added cells hold.
         mode: PadMode,
         /// One entry an axis.
         pads: Vec<(i64, i64)>,
-        /// For `PadMode::Constant`.
+        /// Value of the added cells where the mode is `PadMode::Constant`.
         value: f32,
     },
-    /// `x, indices`.
+    /// `x, indices`: the slices of `x` along an axis that the indices name.
     Gather {
         /// The axis of `x`.
         axis: usize,
@@ -351,14 +351,14 @@ pub enum Op {
         /// Coordinates by half pixel rather than asymmetric.
         half_pixel: bool,
     },
-    /// Element type conversion.
+    /// Conversion of every element to another type.
     Cast {
-        /// To this type.
+        /// Element type of the result.
         to: DType,
     },
-    /// Over `axes`.
+    /// One value for all elements along `axes`.
     Reduce {
-        /// Which reduction.
+        /// How that value is computed.
         kind: Reduction,
         /// Sorted; all axes if the file named none.
         axes: Vec<usize>,
@@ -373,7 +373,7 @@ pub enum Op {
         keep: bool,
         /// The last of equal ones.
         last: bool,
-        /// Smallest instead.
+        /// Whether the smallest value is looked for instead.
         min: bool,
     },
     /// `x, scale, (zero point)` → U8 or I8 (or I32).
@@ -399,6 +399,6 @@ pub struct SliceRange {
     pub start: usize,
     /// Distance; negative runs backwards.
     pub step: i64,
-    /// How many.
+    /// Number of elements taken.
     pub count: usize,
 }

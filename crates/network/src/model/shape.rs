@@ -56,7 +56,7 @@ impl Shape {
         Shape(std::iter::once(Dim::Batch(1)).chain(rest).collect())
     }
 
-    /// Number of axes.
+    /// Number of axes, the batch included.
     pub fn rank(&self) -> usize {
         self.0.len()
     }
@@ -78,7 +78,7 @@ impl Shape {
 }
 
 impl fmt::Display for Shape {
-    /// `N×64×8×8`.
+    /// Writes extents as `N×64×8×8`, the batch as `N`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return write!(f, "scalar");

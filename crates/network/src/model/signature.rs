@@ -41,7 +41,7 @@ pub enum Signature {
     Bmp,
     Tiff,
     WebP,
-    /// HEIC or AVIF.
+    /// HEIC or AVIF image: an ISO media file with a still picture.
     Heif,
     Pdf,
     Xml,

@@ -52,31 +52,31 @@ pub enum ZooError {
          {channels} channels"
     )]
     Input {
-        /// The network.
+        /// Built-in network, as `--model` names it.
         model: String,
         /// Smallest height and width.
         least: usize,
-        /// Channels asked for.
+        /// Channels of the input that was asked for.
         channels: usize,
-        /// Height asked for.
+        /// Height of the input that was asked for, in pixels.
         height: usize,
-        /// Width asked for.
+        /// Width of the input that was asked for, in pixels.
         width: usize,
     },
     /// A setting without a meaning.
     #[error("{model}: {what}")]
     Setting {
-        /// The network.
+        /// Built-in network, as `--model` names it.
         model: String,
-        /// What is wrong.
+        /// The setting, its value and what it may be.
         what: String,
     },
     /// A layer whose extents don't fit.
     #[error("layer `{layer}`: {source}")]
     Shape {
-        /// The layer.
+        /// Layer of the built-in network, by its name there.
         layer: String,
-        /// Why.
+        /// Which extents don't fit one another.
         source: ShapeError,
     },
 }

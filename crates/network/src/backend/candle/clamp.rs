@@ -3,7 +3,7 @@
 use crate::model::Activation;
 use candle_core::{Result, Tensor};
 
-/// `min(max(x, low), high)`.
+/// Clamps every element: `min(max(x, low), high)`.
 pub(super) fn clamp(x: &Tensor, to: Activation) -> Result<Tensor> {
     let mut y = x.clone();
     if to.low == 0.0 {

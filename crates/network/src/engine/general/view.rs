@@ -97,7 +97,7 @@ pub(super) trait Number: Pod + PartialOrd + PartialEq + Send + Sync {
     fn pow(self, o: Self) -> Self;
     fn abs(self) -> Self;
     fn to_f64(self) -> f64;
-    /// Saturates.
+    /// Converts a number; what lies beyond the type's range becomes its bound.
     fn from_f64(x: f64) -> Self;
     /// Itself, or zero where it is negative.
     fn positive(self) -> Self {

@@ -8,7 +8,7 @@ processor of the target has, chosen at run time.
 /// Lanes of a running sum: it runs in vector registers, and loses less than a single one.
 const LANES: usize = 16;
 
-/// A clamp's bounds.
+/// Lowest and highest value that a clamp lets through.
 pub type Bounds = (f32, f32);
 
 /// Compiles a loop for both sets of instructions, and chooses.
@@ -126,7 +126,7 @@ loops! {
         }
     }
 
-    /// `sum += more`.
+    /// Adds `more` to `sum`, element by element.
     fn add(sum: &mut [f32], more: &[f32]) {
         for (s, &m) in sum.iter_mut().zip(more) {
             *s += m;

@@ -141,7 +141,7 @@ pub(super) fn binary(b: Binary, inputs: &[Operand]) -> Inferred {
     Ok(vec![(shape, dtype)])
 }
 
-/// `Where`.
+/// Infers `Where`: the three inputs broadcast, the type of the two branches.
 pub(super) fn choose(inputs: &[Operand]) -> Inferred {
     count(inputs, "3", 3, 3)?;
     let [(condition, tc), (x, tx), (y, ty)] = [inputs[0], inputs[1], inputs[2]];

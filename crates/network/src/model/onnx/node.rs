@@ -213,7 +213,7 @@ impl Importer<'_> {
         Ok(Constant::f32(&[count], values))
     }
 
-    /// A required input.
+    /// Gives a node's input, or an error that names the one that is missing.
     pub(super) fn input_id(
         &self,
         node: &proto::NodeProto,

@@ -137,7 +137,7 @@ impl Raw {
         }
     }
 
-    /// Little-endian floats.
+    /// Reads the bytes as little-endian F32.
     fn floats(self) -> Vec<f32> {
         match self {
             Raw::Words(words) if cfg!(target_endian = "little") => words,
@@ -148,7 +148,7 @@ impl Raw {
 
 /// Where a tensor was found.
 pub(super) struct Stored<'a> {
-    /// Name for messages.
+    /// Name of the ONNX file, for messages.
     pub file: &'a str,
     /// Folder of its external data.
     pub folder: Option<&'a Path>,

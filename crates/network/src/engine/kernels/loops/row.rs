@@ -58,7 +58,7 @@ pub(crate) struct Row<'a> {
     /// `[tap][channels]` and `[channels]`; for `Fold::Weigh` only.
     pub weights: *const f32,
     pub bias: *const f32,
-    /// Which output row.
+    /// Index of the output row, from 0.
     pub row: usize,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Block<'a> {
 /// What a tile writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pixel {
-    /// How many pixels.
+    /// Number of output pixels in the tile.
     pub count: usize,
     /// The first of them; where channel 0 is, or would be: only the block's panels are written.
     pub out: *mut f32,
@@ -56,7 +56,7 @@ pub(crate) struct Pixel {
 #[derive(Clone, Copy)]
 struct Ahead {
     line: *const f32,
-    /// In each turn.
+    /// Cache lines of weights asked for ahead in each turn.
     lines: usize,
 }
 

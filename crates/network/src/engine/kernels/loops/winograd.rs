@@ -75,7 +75,7 @@ pub(crate) struct OutputTransform {
     pub apart: usize,
     pub channels: usize,
     pub bias: *const f32,
-    /// The first pixel.
+    /// Address of the block's first output pixel.
     pub out: *mut f32,
     /// Floats from one pixel to the next, and from one row to the next.
     pub steps: [usize; 2],

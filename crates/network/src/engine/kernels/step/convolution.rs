@@ -49,7 +49,7 @@ impl Convolution {
         }
     }
 
-    /// Runs once.
+    /// Runs the convolution over one batch.
     pub(crate) fn run(
         &self,
         arena: &mut Arena<'_>,

@@ -21,7 +21,7 @@ impl Ticket {
     const BITS: u32 = 16;
     /// The most items that a job may have.
     pub(super) const MOST: usize = (1 << Ticket::BITS) - 1;
-    /// No job yet.
+    /// Ticket of a slot that never held a job.
     pub(super) const NONE: Ticket = Ticket { job: 0, items: 0 };
 
     fn pack(self) -> u64 {
@@ -71,7 +71,7 @@ struct Thread {
 /// late, with an old number, finds nothing to claim. So nobody is waited for but those who claimed something.
 pub(super) struct JobSlot {
     latest: CachePadded<Latest>,
-    /// The caller's first.
+    /// Share of each thread; the caller's is the first.
     threads: Vec<CachePadded<Thread>>,
     failed: AtomicBool,
 }

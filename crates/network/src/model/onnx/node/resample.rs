@@ -174,7 +174,7 @@ impl Importer<'_> {
         Ok(axes)
     }
 
-    /// One axis resized.
+    /// Resamples one axis to its new extent.
     fn resized(
         &mut self,
         node: &proto::NodeProto,
