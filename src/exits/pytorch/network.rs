@@ -196,33 +196,7 @@ fn expression(op: &Op, ins: &[String], rank: usize) -> Option<String> {
             format!("{x}.{how}(({},), keepdim=True)", axes.join(", "))
         }
         Op::Unary(unary) => unary_text(unary, x)?,
-        Op::Binary(binary, activation) => {
-            let sign = match binary {
-                Binary::Add => "+",
-                Binary::Sub => "-",
-                Binary::Mul => "*",
-                Binary::Div => "/",
-                Binary::Pow => "**",
-                Binary::Min => {
-                    return Some(clamped(
-                        &format!("torch.minimum({x}, {})", at(1)),
-                        activation,
-                    ));
-                }
-                Binary::Max => {
-                    return Some(clamped(
-                        &format!("torch.maximum({x}, {})", at(1)),
-                        activation,
-                    ));
-                }
-                Binary::PRelu => {
-                    let made = format!("torch.where({x} > 0, {x}, {x} * {})", at(1));
-                    return Some(clamped(&made, activation));
-                }
-                _ => return None,
-            };
-            clamped(&format!("{x} {sign} {}", at(1)), activation)
-        }
+        Op::Binary(op, activation) => clamped(&binary(*op, x, at(1))?, activation),
         Op::Softmax {
             axis,
             flatten: false,
@@ -257,6 +231,21 @@ fn expression(op: &Op, ins: &[String], rank: usize) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+fn binary(op: Binary, x: &str, y: &str) -> Option<String> {
+    let sign = match op {
+        Binary::Add => "+",
+        Binary::Sub => "-",
+        Binary::Mul => "*",
+        Binary::Div => "/",
+        Binary::Pow => "**",
+        Binary::Min => return Some(format!("torch.minimum({x}, {y})")),
+        Binary::Max => return Some(format!("torch.maximum({x}, {y})")),
+        Binary::PRelu => return Some(format!("torch.where({x} > 0, {x}, {x} * {y})")),
+        _ => return None,
+    };
+    Some(format!("{x} {sign} {y}"))
 }
 
 /// `x` with a window's padding, the last axis first as PyTorch has it.

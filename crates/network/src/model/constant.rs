@@ -48,6 +48,19 @@ pub struct Constant {
     pub data: Data,
 }
 
+impl Data {
+    /// Number of elements that are stored.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Data::F32(v) => v.len(),
+            Data::I64(v) => v.len(),
+            Data::I32(v) => v.len(),
+            Data::U8(v) | Data::Bool(v) => v.len(),
+            Data::I8(v) => v.len(),
+        }
+    }
+}
+
 impl Constant {
     /// A float tensor. `data` holds the product of `shape` elements.
     pub fn f32(shape: &[usize], data: Vec<f32>) -> Self {

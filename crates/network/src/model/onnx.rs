@@ -412,6 +412,25 @@ struct Importer<'a> {
     filled: Cell<usize>,
 }
 
+/// The version of ONNX's own operators that a file names, within what is read.
+fn opset(model: &proto::ModelProto) -> Result<i64, String> {
+    let own = |o: &&proto::OperatorSetIdProto| o.domain.is_empty() || o.domain == "ai.onnx";
+    let named = model.opset_import.iter().find(own);
+    let opset = named.map(|o| o.version).ok_or_else(|| {
+        format!(
+            "names no opset of ONNX's own operators, so what they mean is open: export it anew, or set \
+             one of {OLDEST_OPSET} to {NEWEST_OPSET}"
+        )
+    })?;
+    if (OLDEST_OPSET..=NEWEST_OPSET).contains(&opset) {
+        return Ok(opset);
+    }
+    let age = if opset < OLDEST_OPSET { "old" } else { "new" };
+    Err(format!(
+        "opset {opset} is too {age}: export with one of {OLDEST_OPSET} to {NEWEST_OPSET}"
+    ))
+}
+
 impl<'a> Importer<'a> {
     fn run(
         model: &'a stream::Model,
@@ -424,23 +443,7 @@ impl<'a> Importer<'a> {
             file: file.to_string(),
             what,
         };
-        let opset = model
-            .proto
-            .opset_import
-            .iter()
-            .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
-        let opset = opset.map(|o| o.version).ok_or_else(|| {
-            whole(format!(
-                "names no opset of ONNX's own operators, so what they mean is open: export it anew, \
-                 or set one of {OLDEST_OPSET} to {NEWEST_OPSET}"
-            ))
-        })?;
-        if !(OLDEST_OPSET..=NEWEST_OPSET).contains(&opset) {
-            let age = if opset < OLDEST_OPSET { "old" } else { "new" };
-            return Err(whole(format!(
-                "opset {opset} is too {age}: export with one of {OLDEST_OPSET} to {NEWEST_OPSET}"
-            )));
-        }
+        let opset = opset(&model.proto).map_err(whole)?;
         let graph = model.proto.graph.as_ref();
         let graph = graph.ok_or_else(|| whole("holds no graph".into()))?;
         let mut importer = Importer {
@@ -478,32 +481,7 @@ impl<'a> Importer<'a> {
             let (name, code) = values.map_or(("", 0), |v| (&v.name, v.data_type));
             importer.initializer(name, constant, code);
         }
-        for input in &graph.input {
-            if importer.env.contains_key(&input.name) {
-                continue;
-            }
-            let number = settings.numbers.iter().find(|n| n.0 == input.name);
-            let bound = settings.bound.get(&input.name).cloned();
-            match (bound, number) {
-                (Some(constant), _) => {
-                    let id = importer.constant(&input.name, constant);
-                    importer.codes.insert(id, element_type(input));
-                    importer.env.insert(input.name.clone(), id);
-                }
-                (None, Some((_, number))) => importer.fixed_input(input, *number)?,
-                (None, None) => importer.input(input, settings.image)?,
-            }
-        }
-        if let Some((name, _)) = settings.numbers.iter().find(|(name, _)| {
-            let given = |i: &proto::ValueInfoProto| i.name == *name;
-            !graph.input.iter().any(given)
-        }) {
-            let names: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
-            let names = names.join(", ");
-            return Err(whole(format!(
-                "has no input `{name}` to fix: it has {names}"
-            )));
-        }
+        importer.inputs(&graph.input, settings)?;
         let wanted = importer.wanted(&graph.output, &settings.outputs)?;
         let nodes = live(&graph.node, &wanted);
         importer.nodes(&nodes)?;
@@ -516,6 +494,42 @@ impl<'a> Importer<'a> {
             Outputs::Classifier => classifier(graph).map_err(|e| whole(e.to_string())),
             _ => Ok(graph),
         }
+    }
+
+    /// Inputs of the graph: what the settings bind or fix is a constant, all others are fed by the caller.
+    fn inputs(
+        &mut self,
+        inputs: &[proto::ValueInfoProto],
+        settings: &Settings,
+    ) -> Result<(), ImportError> {
+        for input in inputs {
+            if self.env.contains_key(&input.name) {
+                continue;
+            }
+            let number = settings.numbers.iter().find(|n| n.0 == input.name);
+            let bound = settings.bound.get(&input.name).cloned();
+            match (bound, number) {
+                (Some(constant), _) => {
+                    let id = self.constant(&input.name, constant);
+                    self.codes.insert(id, element_type(input));
+                    self.env.insert(input.name.clone(), id);
+                }
+                (None, Some((_, number))) => self.fixed_input(input, *number)?,
+                (None, None) => self.input(input, settings.image)?,
+            }
+        }
+        if let Some((name, _)) = settings.numbers.iter().find(|(name, _)| {
+            let given = |i: &proto::ValueInfoProto| i.name == *name;
+            !inputs.iter().any(given)
+        }) {
+            let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+            let names = names.join(", ");
+            return Err(ImportError::File {
+                file: self.file.to_string(),
+                what: format!("has no input `{name}` to fix: it has {names}"),
+            });
+        }
+        Ok(())
     }
 
     /// The outputs of the file that are asked for.

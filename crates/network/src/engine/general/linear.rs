@@ -101,6 +101,23 @@ fn two(info: &TensorInfo) -> Result<[usize; 2], String> {
         .map_err(|_| format!("a matrix of extents {:?}", info.dims))
 }
 
+/// Index of the matrix of a and of that of b whose product each matrix of the result is.
+fn pairs(a_outer: &[usize], b_outer: &[usize], outer: &[usize]) -> Vec<(usize, usize)> {
+    let a_step = broadcast_strides(a_outer, outer);
+    let b_step = broadcast_strides(b_outer, outer);
+    let pair = |at: usize| {
+        let (mut left, mut pa, mut pb) = (at, 0, 0);
+        for axis in (0..outer.len()).rev() {
+            let i = left % outer[axis];
+            left /= outer[axis];
+            pa += i * a_step[axis];
+            pb += i * b_step[axis];
+        }
+        (pa, pb)
+    };
+    (0..outer.iter().product()).map(pair).collect()
+}
+
 pub(super) fn matmul(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, String> {
     let (a, b, y) = (&ins[0], &ins[1], &outs[0]);
     expect_type("an operand", b, a.dtype)?;
@@ -133,23 +150,7 @@ pub(super) fn matmul(ins: &[TensorInfo], outs: &[TensorInfo]) -> Result<Work, St
         dims.push(n);
     }
     expect_dims("a result", y, &dims)?;
-    let (a_step, b_step) = (
-        broadcast_strides(a_outer, &outer),
-        broadcast_strides(b_outer, &outer),
-    );
-    // Which matrix of a and of b each matrix of the result is made of.
-    let pairs: Vec<(usize, usize)> = (0..outer.iter().product())
-        .map(|at: usize| {
-            let (mut left, mut pa, mut pb) = (at, 0, 0);
-            for axis in (0..outer.len()).rev() {
-                let i = left % outer[axis];
-                left /= outer[axis];
-                pa += i * a_step[axis];
-                pb += i * b_step[axis];
-            }
-            (pa, pb)
-        })
-        .collect();
+    let pairs = pairs(a_outer, b_outer, &outer);
     if a.dtype == DType::F32 {
         return Ok(Box::new(
             move |ins: &[View], outs: &mut [ViewMut], team: Team| {

@@ -9,6 +9,26 @@ use crate::model::{DType, Node, Op, ValueId};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// The product's second factor transposed, the clamp behind it, and the bias, padded to whole panels.
+struct Terms {
+    transposed: bool,
+    clamp: (f32, f32),
+    bias: Vec<f32>,
+}
+
+/// Rows of channels as samples of one pixel each.
+fn row_pixels(slot: usize, rows: usize, channels: usize) -> Pixels {
+    Pixels {
+        slot,
+        offset: 0,
+        stride: channels,
+        samples: rows,
+        height: 1,
+        width: 1,
+        channels,
+    }
+}
+
 impl Lowering<'_> {
     /// A concat of the channels of images.
     pub(super) fn joins(&self, node: &Node, axis: usize) -> bool {
@@ -74,6 +94,56 @@ impl Lowering<'_> {
         Ok(true)
     }
 
+    /// What a product adds and does beside the two factors; `None` where a row of panels can't do it.
+    fn terms(&self, node: &Node, channels: usize) -> Option<Terms> {
+        let mut bias = vec![0.0; channels.next_multiple_of(PANEL)];
+        let Op::Gemm {
+            trans_a,
+            trans_b,
+            alpha,
+            beta,
+            activation,
+        } = &node.op
+        else {
+            return Some(Terms {
+                transposed: false,
+                clamp: (f32::NEG_INFINITY, f32::INFINITY),
+                bias,
+            });
+        };
+        if *trans_a || *alpha != 1.0 {
+            return None;
+        }
+        if let Some(&c) = node.inputs.get(2) {
+            let dims = self.info(c).dims;
+            let row = dims == [channels] || dims == [1, channels];
+            let c = self.floats(c).filter(|_| row && *beta == 1.0)?;
+            bias[..channels].copy_from_slice(c);
+        }
+        Some(Terms {
+            transposed: *trans_b,
+            clamp: (activation.low, activation.high),
+            bias,
+        })
+    }
+
+    /// A tensor of rows as pixels of `deep` channels, copied where it lies elsewhere than in a slot.
+    fn as_rows(&mut self, name: &str, from: Place, rows: usize, deep: usize) -> Pixels {
+        let from = match from {
+            Place::Slot(slot) => return row_pixels(slot, rows, deep),
+            elsewhere => elsewhere,
+        };
+        let to = row_pixels(self.slot(rows * deep * size_of::<f32>()), rows, deep);
+        let action = Action::ToPixels {
+            from,
+            extents: (1, 1),
+            to,
+            pad: (0, 0),
+        };
+        self.push(name, "to pixels", action);
+        to
+    }
+
     /// A product with a constant matrix, as a convolution over rows.
     pub(super) fn product(&mut self, node: &Node) -> Result<bool, String> {
         let (a, b) = (node.inputs[0], node.inputs[1]);
@@ -91,30 +161,14 @@ impl Lowering<'_> {
         if x.dtype != DType::F32 || x.dims.len() < 2 || x.dims.contains(&0) || channels == 0 {
             return Ok(false);
         }
-        let mut bias = vec![0.0; channels.next_multiple_of(PANEL)];
-        let (mut transposed, mut clamp) = (false, (f32::NEG_INFINITY, f32::INFINITY));
-        if let Op::Gemm {
-            trans_a,
-            trans_b,
-            alpha,
-            beta,
-            activation,
-        } = &node.op
-        {
-            if *trans_a || *alpha != 1.0 {
-                return Ok(false);
-            }
-            transposed = *trans_b;
-            clamp = (activation.low, activation.high);
-            if let Some(&c) = node.inputs.get(2) {
-                let dims = self.info(c).dims;
-                let row = dims == [channels] || dims == [1, channels];
-                let Some(c) = self.floats(c).filter(|_| row && *beta == 1.0) else {
-                    return Ok(false);
-                };
-                bias[..channels].copy_from_slice(c);
-            }
-        }
+        let Some(Terms {
+            transposed,
+            clamp,
+            bias,
+        }) = self.terms(node, channels)
+        else {
+            return Ok(false);
+        };
         let packing = if transposed {
             Packing::Panels {
                 groups: 1,
@@ -129,34 +183,8 @@ impl Lowering<'_> {
         };
         let packed = self.packed(b, weight, packing)?;
         let rows = x.len() / deep;
-        let place = self.plain(&node.name, a)?;
-        let as_rows = |slot, channels| Pixels {
-            slot,
-            offset: 0,
-            stride: channels,
-            samples: rows,
-            height: 1,
-            width: 1,
-            channels,
-        };
-        let x = match place {
-            Place::Slot(slot) => as_rows(slot, deep),
-            from => {
-                let to = as_rows(self.slot(x.bytes()), deep);
-                let (extents, pad) = ((1, 1), (0, 0));
-                self.push(
-                    &node.name,
-                    "to pixels",
-                    Action::ToPixels {
-                        from,
-                        extents,
-                        to,
-                        pad,
-                    },
-                );
-                to
-            }
-        };
+        let from = self.plain(&node.name, a)?;
+        let x = self.as_rows(&node.name, from, rows, deep);
         let slot = self.slot(y.bytes());
         self.forms.entry(node.outputs[0]).or_default().plain = Some(Place::Slot(slot));
         let conv = Conv::new(ConvParts {
@@ -182,7 +210,7 @@ impl Lowering<'_> {
             operands: ConvOperands {
                 x,
                 residual: None,
-                y: as_rows(slot, channels),
+                y: row_pixels(slot, rows, channels),
             },
         };
         self.push(&node.name, "product", action);

@@ -10,6 +10,32 @@ use crate::model::op::{PoolKind, Window};
 use crate::model::{DType, Node, ValueId};
 use std::sync::Arc;
 
+/// Places of a kernel, row and column, that meet the input somewhere; the others see padding alone.
+fn taps_within(plane: &Plane) -> Vec<(usize, usize)> {
+    let reaches = |axis: usize, k: usize| {
+        (0..plane.output[axis]).any(|o| {
+            let (first, end) = plane.taps(axis, o);
+            (first..end).contains(&k)
+        })
+    };
+    let [height, width] = plane.kernel;
+    (0..height)
+        .filter(|&ky| reaches(0, ky))
+        .flat_map(|ky| (0..width).map(move |kx| (ky, kx)))
+        .filter(|&(_, kx)| reaches(1, kx))
+        .collect()
+}
+
+/// A bias of groups of `wide` channels, each group padded to whole panels.
+fn in_panels(bias: &[f32], wide: usize) -> Vec<f32> {
+    let padded = wide.next_multiple_of(PANEL);
+    let mut panels = vec![0.0; bias.len() / wide * padded];
+    for (to, from) in panels.chunks_exact_mut(padded).zip(bias.chunks_exact(wide)) {
+        to[..wide].copy_from_slice(from);
+    }
+    panels
+}
+
 impl Lowering<'_> {
     /// The window over images as a plane, if it is one.
     pub(super) fn plane(&self, node: &Node, window: &Window) -> Option<Plane> {
@@ -103,17 +129,7 @@ impl Lowering<'_> {
             taps = (0..kernel[0]).map(|ky| (ky, 0)).collect();
         } else {
             x = self.pixels(&node.name, input)?;
-            let reaches = |axis: usize, k: usize| {
-                (0..plane.output[axis]).any(|o| {
-                    let (first, end) = plane.taps(axis, o);
-                    (first..end).contains(&k)
-                })
-            };
-            taps = (0..kernel[0])
-                .filter(|&ky| reaches(0, ky))
-                .flat_map(|ky| (0..kernel[1]).map(move |kx| (ky, kx)))
-                .filter(|&(_, kx)| reaches(1, kx))
-                .collect();
+            taps = taps_within(&plane);
         }
         let tile = Winograd::tile(&plane, groups, deep, channels);
         let packing = match tile {
@@ -133,17 +149,8 @@ impl Lowering<'_> {
         };
         let packed = self.packed(node.inputs[1], weight, packing)?;
         let wide = channels / groups;
-        let mut bias_panels = vec![0.0; wide.next_multiple_of(PANEL) * groups];
-        for (to, from) in bias_panels
-            .chunks_exact_mut(wide.next_multiple_of(PANEL))
-            .zip(bias.chunks_exact(wide))
-        {
-            to[..wide].copy_from_slice(from);
-        }
-        let added = match residual {
-            true => Some(self.pixels(&node.name, node.inputs[node.inputs.len() - 1])?),
-            false => None,
-        };
+        let last = node.inputs.last().copied().filter(|_| residual);
+        let added = last.map(|id| self.pixels(&node.name, id)).transpose()?;
         let y = self.output_pixels(output)?;
         let parts = ConvParts {
             plane,
@@ -153,7 +160,7 @@ impl Lowering<'_> {
             groups,
             channels: wide,
             packed,
-            bias: Arc::new(bias_panels),
+            bias: Arc::new(in_panels(&bias, wide)),
             clamp,
         };
         let kernel = match (tile, rows, groups > 1, kernel) {

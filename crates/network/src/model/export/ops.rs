@@ -4,7 +4,9 @@ use super::writer::{Call, Writer};
 use super::{ExportError, code};
 use crate::model::constant::DType;
 use crate::model::graph::Node;
-use crate::model::op::{Activation, Binary, Op, PadMode, PoolKind, Reduction, Unary, Window};
+use crate::model::op::{
+    Activation, Binary, Op, PadMode, PoolKind, Reduction, SliceRange, Unary, Window,
+};
 use crate::model::shape::Dim;
 
 impl Writer<'_> {
@@ -45,85 +47,17 @@ impl Writer<'_> {
                 window,
                 extra,
                 column_major,
-            } => {
-                let inner: Vec<(usize, usize)> = window.pads.clone();
-                let ends = inner.iter().enumerate().map(|(axis, &(_, end))| {
-                    end.saturating_sub(extra.get(axis).copied().unwrap_or(0))
-                });
-                let call = match kind {
-                    PoolKind::Max => {
-                        Call::new("MaxPool").int("storage_order", i64::from(*column_major))
-                    }
-                    PoolKind::Average { count_include_pad } => Call::new("AveragePool")
-                        .int("count_include_pad", i64::from(*count_include_pad)),
-                };
-                let pads = inner.iter().map(|p| p.0).chain(ends);
-                let call = call
-                    .sizes("kernel_shape", window.kernel.iter().copied())
-                    .sizes("strides", window.strides.iter().copied())
-                    .sizes("dilations", window.dilations.iter().copied())
-                    .sizes("pads", pads)
-                    .int("ceil_mode", i64::from(extra.iter().any(|&e| e > 0)));
-                self.plain(node, call);
-            }
+            } => self.pool(node, *kind, window, extra, *column_major),
             Op::Softmax { axis, flatten, log } => return self.softmax(node, *axis, *flatten, *log),
-            Op::Reshape { to } => {
-                let x = self.name(node.inputs[0]);
-                let batches = to.iter().filter(|d| d.fixed().is_none()).count();
-                let target = match batches {
-                    // One open extent is what is left of the elements.
-                    0 | 1 if !to.contains(&Dim::Fixed(0)) => {
-                        let target = to.iter().map(|d| d.fixed().map_or(-1, |n| n as i64));
-                        self.ints(node, "extents", target.collect())
-                    }
-                    _ => self.extents(node, to)?,
-                };
-                let allow_zero = i64::from(to.contains(&Dim::Fixed(0)));
-                let call = Call::new("Reshape").int("allowzero", allow_zero);
-                let outputs = self.names(&node.outputs);
-                self.own(node, call, vec![x, target], outputs);
-            }
+            Op::Reshape { to } => self.reshape(node, to)?,
             Op::Split { axis, sizes } => {
                 let sizes = sizes.iter().map(|&n| n as i64).collect();
                 let sizes = self.ints(node, "sizes", sizes);
                 let call = Call::new("Split").int("axis", *axis as i64);
                 self.with_inputs(node, call, vec![sizes]);
             }
-            Op::Slice { ranges } => {
-                let [mut starts, mut ends, mut axes, mut steps] = [const { Vec::new() }; 4];
-                for (axis, range) in ranges.iter().enumerate() {
-                    let Some(range) = range else { continue };
-                    let start = range.start as i64;
-                    let end = start.saturating_add(range.step.saturating_mul(range.count as i64));
-                    starts.push(start);
-                    // A negative end would count from the back; far below it means "all of it".
-                    ends.push(if end < 0 { i64::MIN + 1 } else { end });
-                    axes.push(axis as i64);
-                    steps.push(range.step);
-                }
-                let inputs = vec![
-                    self.ints(node, "starts", starts),
-                    self.ints(node, "ends", ends),
-                    self.ints(node, "axes", axes),
-                    self.ints(node, "steps", steps),
-                ];
-                self.with_inputs(node, Call::new("Slice"), inputs);
-            }
-            Op::Pad { mode, pads, value } => {
-                let all = pads.iter().map(|p| p.0).chain(pads.iter().map(|p| p.1));
-                let mut inputs = vec![self.ints(node, "pads", all.collect())];
-                let mode = match mode {
-                    PadMode::Constant => "constant",
-                    PadMode::Reflect => "reflect",
-                    PadMode::Edge => "edge",
-                    PadMode::Wrap => "wrap",
-                };
-                if mode == "constant" {
-                    let dtype = self.dtype(node.inputs[0]);
-                    inputs.push(self.number(node, "value", *value, dtype));
-                }
-                self.with_inputs(node, Call::new("Pad").text("mode", mode), inputs);
-            }
+            Op::Slice { ranges } => self.slice(node, ranges),
+            Op::Pad { mode, pads, value } => self.pad(node, *mode, pads, *value),
             Op::Expand { to } => {
                 let extents = self.extents(node, to)?;
                 self.with_inputs(node, Call::new("Expand"), vec![extents]);
@@ -135,47 +69,14 @@ impl Writer<'_> {
             }
             Op::Resize {
                 linear, half_pixel, ..
-            } => {
-                let to = self.shape(node.outputs[0]).0.clone();
-                let sizes = self.extents(node, &to)?;
-                let coordinates = if *half_pixel {
-                    "half_pixel"
-                } else {
-                    "asymmetric"
-                };
-                let call = Call::new("Resize")
-                    .text("mode", if *linear { "linear" } else { "nearest" })
-                    .text("coordinate_transformation_mode", coordinates)
-                    .text(
-                        "nearest_mode",
-                        if *half_pixel {
-                            "round_prefer_floor"
-                        } else {
-                            "floor"
-                        },
-                    );
-                self.with_inputs(node, call, vec![String::new(), String::new(), sizes]);
-            }
+            } => self.resize(node, *linear, *half_pixel)?,
             Op::Reduce { kind, axes, keep } => {
                 let axes = axes.iter().map(|&a| a as i64).collect();
                 let axes = self.ints(node, "axes", axes);
                 let call = Call::new(reduction_name(*kind)).int("keepdims", i64::from(*keep));
                 self.with_inputs(node, call, vec![axes]);
             }
-            Op::Quantize { axis, to } => {
-                let call = Call::new("QuantizeLinear").int("axis", *axis as i64);
-                if node.inputs.len() > 2 || *to == DType::U8 {
-                    self.plain(node, call);
-                } else {
-                    let shape = self.shape(node.inputs[1]).clone();
-                    if shape.elements(1) != 1 {
-                        let what = format!("quantising to {to:?} by channel without a zero point");
-                        return self.unsupported(node, what);
-                    }
-                    let zero = self.number(node, "zero", 0.0, *to);
-                    self.with_inputs(node, call, vec![zero]);
-                }
-            }
+            Op::Quantize { axis, to } => return self.quantize(node, *axis, *to),
             simple => {
                 let call = simple_call(simple);
                 let Some(call) = call else {
@@ -198,6 +99,135 @@ impl Writer<'_> {
         inputs.extend(more);
         let outputs = self.names(&node.outputs);
         self.own(node, call, inputs, outputs);
+    }
+
+    /// Pools over windows; cells that only `ceil_mode` adds are left to that setting.
+    fn pool(
+        &mut self,
+        node: &Node,
+        kind: PoolKind,
+        window: &Window,
+        extra: &[usize],
+        column_major: bool,
+    ) {
+        let inner: Vec<(usize, usize)> = window.pads.clone();
+        let ends = inner
+            .iter()
+            .enumerate()
+            .map(|(axis, &(_, end))| end.saturating_sub(extra.get(axis).copied().unwrap_or(0)));
+        let call = match kind {
+            PoolKind::Max => Call::new("MaxPool").int("storage_order", i64::from(column_major)),
+            PoolKind::Average { count_include_pad } => {
+                Call::new("AveragePool").int("count_include_pad", i64::from(count_include_pad))
+            }
+        };
+        let pads = inner.iter().map(|p| p.0).chain(ends);
+        let call = call
+            .sizes("kernel_shape", window.kernel.iter().copied())
+            .sizes("strides", window.strides.iter().copied())
+            .sizes("dilations", window.dilations.iter().copied())
+            .sizes("pads", pads)
+            .int("ceil_mode", i64::from(extra.iter().any(|&e| e > 0)));
+        self.plain(node, call);
+    }
+
+    /// Reshapes to extents of which one at most is open, or to a tensor of extents.
+    fn reshape(&mut self, node: &Node, to: &[Dim]) -> Result<(), ExportError> {
+        let x = self.name(node.inputs[0]);
+        let batches = to.iter().filter(|d| d.fixed().is_none()).count();
+        let target = match batches {
+            // One open extent is what is left of the elements.
+            0 | 1 if !to.contains(&Dim::Fixed(0)) => {
+                let target = to.iter().map(|d| d.fixed().map_or(-1, |n| n as i64));
+                self.ints(node, "extents", target.collect())
+            }
+            _ => self.extents(node, to)?,
+        };
+        let allow_zero = i64::from(to.contains(&Dim::Fixed(0)));
+        let call = Call::new("Reshape").int("allowzero", allow_zero);
+        let outputs = self.names(&node.outputs);
+        self.own(node, call, vec![x, target], outputs);
+        Ok(())
+    }
+
+    /// Slices the axes that have a range.
+    fn slice(&mut self, node: &Node, ranges: &[Option<SliceRange>]) {
+        let [mut starts, mut ends, mut axes, mut steps] = [const { Vec::new() }; 4];
+        for (axis, range) in ranges.iter().enumerate() {
+            let Some(range) = range else { continue };
+            let start = range.start as i64;
+            let end = start.saturating_add(range.step.saturating_mul(range.count as i64));
+            starts.push(start);
+            // A negative end would count from the back; far below it means "all of it".
+            ends.push(if end < 0 { i64::MIN + 1 } else { end });
+            axes.push(axis as i64);
+            steps.push(range.step);
+        }
+        let inputs = vec![
+            self.ints(node, "starts", starts),
+            self.ints(node, "ends", ends),
+            self.ints(node, "axes", axes),
+            self.ints(node, "steps", steps),
+        ];
+        self.with_inputs(node, Call::new("Slice"), inputs);
+    }
+
+    /// Pads each axis; ONNX lists all beginnings before all ends.
+    fn pad(&mut self, node: &Node, mode: PadMode, pads: &[(i64, i64)], value: f32) {
+        let all = pads.iter().map(|p| p.0).chain(pads.iter().map(|p| p.1));
+        let mut inputs = vec![self.ints(node, "pads", all.collect())];
+        let mode = match mode {
+            PadMode::Constant => "constant",
+            PadMode::Reflect => "reflect",
+            PadMode::Edge => "edge",
+            PadMode::Wrap => "wrap",
+        };
+        if mode == "constant" {
+            let dtype = self.dtype(node.inputs[0]);
+            inputs.push(self.number(node, "value", value, dtype));
+        }
+        self.with_inputs(node, Call::new("Pad").text("mode", mode), inputs);
+    }
+
+    /// Resizes to the extents of the output.
+    fn resize(&mut self, node: &Node, linear: bool, half_pixel: bool) -> Result<(), ExportError> {
+        let to = self.shape(node.outputs[0]).0.clone();
+        let sizes = self.extents(node, &to)?;
+        let coordinates = if half_pixel {
+            "half_pixel"
+        } else {
+            "asymmetric"
+        };
+        let call = Call::new("Resize")
+            .text("mode", if linear { "linear" } else { "nearest" })
+            .text("coordinate_transformation_mode", coordinates)
+            .text(
+                "nearest_mode",
+                if half_pixel {
+                    "round_prefer_floor"
+                } else {
+                    "floor"
+                },
+            );
+        self.with_inputs(node, call, vec![String::new(), String::new(), sizes]);
+        Ok(())
+    }
+
+    /// Quantises; where the graph has no zero point, one of the wanted type is written, since it sets the type.
+    fn quantize(&mut self, node: &Node, axis: usize, to: DType) -> Result<(), ExportError> {
+        let call = Call::new("QuantizeLinear").int("axis", axis as i64);
+        if node.inputs.len() > 2 || to == DType::U8 {
+            self.plain(node, call);
+        } else {
+            let shape = self.shape(node.inputs[1]).clone();
+            if shape.elements(1) != 1 {
+                let what = format!("quantising to {to:?} by channel without a zero point");
+                return self.unsupported(node, what);
+            }
+            let zero = self.number(node, "zero", 0.0, to);
+            self.with_inputs(node, call, vec![zero]);
+        }
+        Ok(())
     }
 
     /// One ONNX node, and the clamp behind it where there is one.

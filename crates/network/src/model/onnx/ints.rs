@@ -173,35 +173,31 @@ impl Importer<'_> {
         Ok(true)
     }
 
+    /// Extents of a value (`Shape`), or their product (`Size`).
+    fn measured(&self, node: &proto::NodeProto, dims: &[Int]) -> Option<Ints> {
+        if node.op_type == "Size" {
+            let all = dims.iter().try_fold(Int::new(1), |n, &d| n.times(d))?;
+            return Some(Ints {
+                shape: vec![],
+                values: vec![all],
+            });
+        }
+        let rank = dims.len() as i64;
+        let clamp = |i: i64| {
+            let from_front = if i < 0 { i.saturating_add(rank) } else { i };
+            from_front.clamp(0, rank) as usize
+        };
+        let start = clamp(self.int(node, "start", 0));
+        let end = clamp(self.int(node, "end", i64::MAX));
+        Some(Ints::list(dims.get(start..end).unwrap_or(&[]).to_vec()))
+    }
+
     fn folded(&self, node: &proto::NodeProto) -> Result<Option<Ints>, ImportError> {
         let op = node.op_type.as_str();
         if op == "Shape" || op == "Size" {
-            let dims: Vec<Int> = self
-                .shape(self.input_id(node, 0)?)
-                .0
-                .iter()
-                .map(|&d| Int::of(d))
-                .collect();
-            if op == "Size" {
-                let all = dims.iter().try_fold(Int::new(1), |n, &d| n.times(d));
-                return Ok(all.map(|n| Ints {
-                    shape: vec![],
-                    values: vec![n],
-                }));
-            }
-            let clamp = |i: i64| {
-                let i = if i < 0 {
-                    i.saturating_add(dims.len() as i64)
-                } else {
-                    i
-                };
-                i.clamp(0, dims.len() as i64) as usize
-            };
-            let start = clamp(self.int(node, "start", 0));
-            let end = clamp(self.int(node, "end", i64::MAX));
-            return Ok(Some(Ints::list(
-                dims.get(start..end).unwrap_or(&[]).to_vec(),
-            )));
+            let x = self.input_id(node, 0)?;
+            let dims: Vec<Int> = self.shape(x).0.iter().map(|&d| Int::of(d)).collect();
+            return Ok(self.measured(node, &dims));
         }
         let inputs: Option<Vec<Ints>> = node
             .input

@@ -159,7 +159,7 @@ impl Stored<'_> {
     /// `raw` is its raw data where that was read apart.
     pub(super) fn constant(
         &self,
-        tensor: proto::TensorProto,
+        mut tensor: proto::TensorProto,
         raw: Option<Raw>,
     ) -> Result<Constant, ImportError> {
         let name = tensor.name.clone();
@@ -179,108 +179,25 @@ impl Stored<'_> {
             .filter(|&n| n <= MAX_ELEMENTS)
             .ok_or_else(|| fail(format!("{shape:?} is more than {MAX_ELEMENTS} elements")))?;
         let external = tensor.data_location == DataLocation::External as i32;
-        let raw = match external {
-            true => self.external(&tensor).map_err(fail)?,
-            false => raw.unwrap_or(Raw::Bytes(tensor.raw_data)),
+        let raw = if external {
+            self.external(&tensor).map_err(fail)?
+        } else {
+            raw.unwrap_or_else(|| Raw::Bytes(std::mem::take(&mut tensor.raw_data)))
         };
-        let typed_ints = tensor.int32_data;
-        if tensor.data_type == UINT4 || tensor.data_type == INT4 {
-            let bytes = either(
-                raw.bytes().to_vec(),
-                typed_ints.into_iter().map(|x| x as u8).collect(),
-            );
-            if bytes.len() != count.div_ceil(2) {
-                let (two, found) = (count.div_ceil(2), bytes.len());
-                return Err(fail(format!("{shape:?} needs {two} bytes, has {found}")));
+        let data = match tensor.data_type {
+            UINT4 | INT4 => {
+                return packed(
+                    tensor.int32_data,
+                    &raw,
+                    shape,
+                    count,
+                    tensor.data_type == INT4,
+                )
+                .map_err(fail);
             }
-            let signed = tensor.data_type == INT4;
-            let halves = nibbles(&bytes, count, signed);
-            let data = match signed {
-                true => Data::I8(Arc::new(halves.into_iter().map(|x| x as i8).collect())),
-                false => Data::U8(Arc::new(halves)),
-            };
-            return Ok(Constant { shape, data });
-        }
-        let code = DataType::try_from(tensor.data_type)
-            .map_err(|_| fail(format!("unknown element type {}", tensor.data_type)))?;
-        let data = match code {
-            DataType::Float => f32s(raw.floats(), tensor.float_data),
-            DataType::Double => f32s(
-                le(raw.bytes(), f64::from_le_bytes)
-                    .into_iter()
-                    .map(|x| x as f32)
-                    .collect(),
-                tensor.double_data.into_iter().map(|x| x as f32).collect(),
-            ),
-            DataType::Float16 => f32s(
-                le(raw.bytes(), |b| f16::from_le_bytes(b).to_f32()),
-                typed_ints
-                    .into_iter()
-                    .map(|b| f16::from_bits(b as u16).to_f32())
-                    .collect(),
-            ),
-            DataType::Bfloat16 => f32s(
-                le(raw.bytes(), |b| bf16::from_le_bytes(b).to_f32()),
-                typed_ints
-                    .into_iter()
-                    .map(|b| bf16::from_bits(b as u16).to_f32())
-                    .collect(),
-            ),
-            DataType::Int64 => Data::I64(Arc::new(either(
-                le(raw.bytes(), i64::from_le_bytes),
-                tensor.int64_data,
-            ))),
-            DataType::Int32 => Data::I32(Arc::new(either(
-                le(raw.bytes(), i32::from_le_bytes),
-                typed_ints,
-            ))),
-            DataType::Int16 => Data::I32(Arc::new(either(
-                le(raw.bytes(), |b| i32::from(i16::from_le_bytes(b))),
-                typed_ints,
-            ))),
-            DataType::Uint16 => Data::I32(Arc::new(either(
-                le(raw.bytes(), |b| i32::from(u16::from_le_bytes(b))),
-                typed_ints,
-            ))),
-            DataType::Uint32 => Data::I64(Arc::new(either(
-                le(raw.bytes(), |b| i64::from(u32::from_le_bytes(b))),
-                tensor.uint64_data.iter().map(|&x| x as i64).collect(),
-            ))),
-            // Beyond 2^63 there are no extents, and nothing to count.
-            DataType::Uint64 => Data::I64(Arc::new(either(
-                le(raw.bytes(), |b| {
-                    u64::from_le_bytes(b).min(i64::MAX as u64) as i64
-                }),
-                tensor
-                    .uint64_data
-                    .iter()
-                    .map(|&x| x.min(i64::MAX as u64) as i64)
-                    .collect(),
-            ))),
-            DataType::Uint8 => Data::U8(Arc::new(either(
-                raw.bytes().to_vec(),
-                typed_ints.into_iter().map(|x| x as u8).collect(),
-            ))),
-            DataType::Int8 => Data::I8(Arc::new(either(
-                raw.bytes().iter().map(|&x| x as i8).collect(),
-                typed_ints.into_iter().map(|x| x as i8).collect(),
-            ))),
-            DataType::Bool => Data::Bool(Arc::new(either(
-                raw.bytes().iter().map(|&x| u8::from(x != 0)).collect(),
-                typed_ints.into_iter().map(|x| u8::from(x != 0)).collect(),
-            ))),
-            other => {
-                let name = other.as_str_name();
-                return Err(fail(format!("the element type {name} is not supported")));
-            }
+            _ => unpacked(tensor, raw).map_err(fail)?,
         };
-        let found = match &data {
-            Data::F32(v) => v.len(),
-            Data::I64(v) => v.len(),
-            Data::I32(v) => v.len(),
-            Data::U8(v) | Data::Bool(v) => v.len(),
-            Data::I8(v) => v.len(),
-        };
+        let found = data.len();
         if found != count {
             let short = "the file is damaged, or its external data is missing";
             return Err(fail(format!(
@@ -345,6 +262,107 @@ impl Stored<'_> {
         };
         read().map_err(fail)
     }
+}
+
+/// Values of 4 bits, two in a byte.
+fn packed(
+    typed: Vec<i32>,
+    raw: &Raw,
+    shape: Vec<usize>,
+    count: usize,
+    signed: bool,
+) -> Result<Constant, String> {
+    let typed = typed.into_iter().map(|x| x as u8).collect();
+    let bytes = either(raw.bytes().to_vec(), typed);
+    let (two, found) = (count.div_ceil(2), bytes.len());
+    if found != two {
+        return Err(format!("{shape:?} needs {two} bytes, has {found}"));
+    }
+    let halves = nibbles(&bytes, count, signed);
+    let data = if signed {
+        Data::I8(Arc::new(halves.into_iter().map(|x| x as i8).collect()))
+    } else {
+        Data::U8(Arc::new(halves))
+    };
+    Ok(Constant { shape, data })
+}
+
+/// Values of a byte and more, from the raw bytes or, where there are none, from the field of their type.
+fn unpacked(tensor: proto::TensorProto, raw: Raw) -> Result<Data, String> {
+    let typed_ints = tensor.int32_data;
+    let code = DataType::try_from(tensor.data_type)
+        .map_err(|_| format!("unknown element type {}", tensor.data_type))?;
+    Ok(match code {
+        DataType::Float => f32s(raw.floats(), tensor.float_data),
+        DataType::Double => f32s(
+            le(raw.bytes(), f64::from_le_bytes)
+                .into_iter()
+                .map(|x| x as f32)
+                .collect(),
+            tensor.double_data.into_iter().map(|x| x as f32).collect(),
+        ),
+        DataType::Float16 => f32s(
+            le(raw.bytes(), |b| f16::from_le_bytes(b).to_f32()),
+            typed_ints
+                .into_iter()
+                .map(|b| f16::from_bits(b as u16).to_f32())
+                .collect(),
+        ),
+        DataType::Bfloat16 => f32s(
+            le(raw.bytes(), |b| bf16::from_le_bytes(b).to_f32()),
+            typed_ints
+                .into_iter()
+                .map(|b| bf16::from_bits(b as u16).to_f32())
+                .collect(),
+        ),
+        DataType::Int64 => Data::I64(Arc::new(either(
+            le(raw.bytes(), i64::from_le_bytes),
+            tensor.int64_data,
+        ))),
+        DataType::Int32 => Data::I32(Arc::new(either(
+            le(raw.bytes(), i32::from_le_bytes),
+            typed_ints,
+        ))),
+        DataType::Int16 => Data::I32(Arc::new(either(
+            le(raw.bytes(), |b| i32::from(i16::from_le_bytes(b))),
+            typed_ints,
+        ))),
+        DataType::Uint16 => Data::I32(Arc::new(either(
+            le(raw.bytes(), |b| i32::from(u16::from_le_bytes(b))),
+            typed_ints,
+        ))),
+        DataType::Uint32 => Data::I64(Arc::new(either(
+            le(raw.bytes(), |b| i64::from(u32::from_le_bytes(b))),
+            tensor.uint64_data.iter().map(|&x| x as i64).collect(),
+        ))),
+        // Beyond 2^63 there are no extents, and nothing to count.
+        DataType::Uint64 => Data::I64(Arc::new(either(
+            le(raw.bytes(), |b| {
+                u64::from_le_bytes(b).min(i64::MAX as u64) as i64
+            }),
+            tensor
+                .uint64_data
+                .iter()
+                .map(|&x| x.min(i64::MAX as u64) as i64)
+                .collect(),
+        ))),
+        DataType::Uint8 => Data::U8(Arc::new(either(
+            raw.bytes().to_vec(),
+            typed_ints.into_iter().map(|x| x as u8).collect(),
+        ))),
+        DataType::Int8 => Data::I8(Arc::new(either(
+            raw.bytes().iter().map(|&x| x as i8).collect(),
+            typed_ints.into_iter().map(|x| x as i8).collect(),
+        ))),
+        DataType::Bool => Data::Bool(Arc::new(either(
+            raw.bytes().iter().map(|&x| u8::from(x != 0)).collect(),
+            typed_ints.into_iter().map(|x| u8::from(x != 0)).collect(),
+        ))),
+        other => {
+            let name = other.as_str_name();
+            return Err(format!("the element type {name} is not supported"));
+        }
+    })
 }
 
 /// Bytes that a tensor's extents and element type ask for, where both are known.

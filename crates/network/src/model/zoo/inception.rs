@@ -51,6 +51,13 @@ pub(super) fn inception_v3(net: &mut Net, classes: usize) -> Result<(), ZooError
         let c = net.pool("Mixed_6a.maxpool", x, true, 2, 0)?;
         net.concat(name, &[a, b, c])?
     };
+    x = seventeen(net, x)?;
+    net.x = net.classify("fc", x, classes)?;
+    Ok(())
+}
+
+/// Blocks Mixed_6b to Mixed_7c: grids of 17×17 and 8×8 for an input of 299×299.
+fn seventeen(net: &mut Net, mut x: ValueId) -> Made {
     for (name, c7) in [
         ("Mixed_6b", 128),
         ("Mixed_6c", 160),
@@ -107,8 +114,7 @@ pub(super) fn inception_v3(net: &mut Net, classes: usize) -> Result<(), ZooError
         let d = pooled_branch(net, name, x, 192)?;
         x = net.concat(name, &[a, b1, b2, c1, c2, d])?;
     }
-    net.x = net.classify("fc", x, classes)?;
-    Ok(())
+    Ok(x)
 }
 
 fn chain(net: &mut Net, block: &str, x: ValueId, steps: &[Step]) -> Made {

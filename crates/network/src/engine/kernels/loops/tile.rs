@@ -202,6 +202,23 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const
                 }
             }
         }
+        store::<S, MR, NV, NP>(b, to, panel, sum);
+    }
+}
+
+/// Adds the residual to a tile's sums, clamps and writes them.
+///
+/// # Safety
+/// That of [`tile`], for the tile that `to` says.
+#[inline(always)]
+unsafe fn store<S: Simd, const MR: usize, const NV: usize, const NP: usize>(
+    b: &Block,
+    to: &Pixel,
+    panel: usize,
+    sum: [[[S::V; NV]; NP]; MR],
+) {
+    // SAFETY: channels beyond the block's are left out, and all else lies within what the contract says.
+    unsafe {
         let (low, high) = (S::splat(b.low), S::splat(b.high));
         for p in 0..NP {
             let channel = (panel + p) * PANEL;

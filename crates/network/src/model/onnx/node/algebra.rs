@@ -8,6 +8,12 @@ use candle_onnx::onnx as proto;
 
 impl Importer<'_> {
     pub(super) fn algebra(&mut self, node: &proto::NodeProto) -> Result<bool, ImportError> {
+        if let Some(unary) = unary(&node.op_type) {
+            return self.unary(node, unary);
+        }
+        if let Some(binary) = binary(&node.op_type) {
+            return self.binary(node, binary);
+        }
         let float = |name, default| self.float(node, name, default);
         match node.op_type.as_str() {
             "Gemm" => {
@@ -34,7 +40,6 @@ impl Importer<'_> {
                 self.name_output(node, 0, y);
                 self.statistics(node, x, axis, epsilon)?;
             }
-            "Relu" => return self.unary(node, Unary::Relu),
             "LeakyRelu" => {
                 return self.unary(
                     node,
@@ -61,7 +66,6 @@ impl Importer<'_> {
                 };
                 return self.unary(node, op);
             }
-            "Sigmoid" => return self.unary(node, Unary::Sigmoid),
             "HardSigmoid" => {
                 let op = Unary::HardSigmoid {
                     alpha: float("alpha", 0.2),
@@ -69,33 +73,10 @@ impl Importer<'_> {
                 };
                 return self.unary(node, op);
             }
-            "HardSwish" => return self.unary(node, Unary::HardSwish),
-            "Tanh" => return self.unary(node, Unary::Tanh),
             "Gelu" => {
                 let tanh = self.text(node, "approximate", "none") == "tanh";
                 return self.unary(node, Unary::Gelu { tanh });
             }
-            "Softplus" => return self.unary(node, Unary::Softplus),
-            "Softsign" => return self.unary(node, Unary::Softsign),
-            "Mish" => return self.unary(node, Unary::Mish),
-            "Erf" => return self.unary(node, Unary::Erf),
-            "Exp" => return self.unary(node, Unary::Exp),
-            "Log" => return self.unary(node, Unary::Log),
-            "Sqrt" => return self.unary(node, Unary::Sqrt),
-            "Reciprocal" => return self.unary(node, Unary::Reciprocal),
-            "Neg" => return self.unary(node, Unary::Neg),
-            "Abs" => return self.unary(node, Unary::Abs),
-            "Sign" => return self.unary(node, Unary::Sign),
-            "Floor" => return self.unary(node, Unary::Floor),
-            "Ceil" => return self.unary(node, Unary::Ceil),
-            "Round" => return self.unary(node, Unary::Round),
-            "Sin" => return self.unary(node, Unary::Sin),
-            "Cos" => return self.unary(node, Unary::Cos),
-            "Not" => return self.unary(node, Unary::Not),
-            "Add" => return self.binary(node, Binary::Add),
-            "Sub" => return self.binary(node, Binary::Sub),
-            "Mul" => return self.binary(node, Binary::Mul),
-            "Div" => return self.binary(node, Binary::Div),
             "Pow" => self.power(node)?,
             "Mod" => {
                 let float = self.graph.value(self.input_id(node, 0)?).dtype == DType::F32;
@@ -107,15 +88,6 @@ impl Importer<'_> {
             }
             "ThresholdedRelu" => self.thresholded(node)?,
             "ReduceLogSum" | "ReduceLogSumExp" => self.reduce_log(node)?,
-            "Equal" => return self.binary(node, Binary::Equal),
-            "Greater" => return self.binary(node, Binary::Greater),
-            "GreaterOrEqual" => return self.binary(node, Binary::GreaterOrEqual),
-            "Less" => return self.binary(node, Binary::Less),
-            "LessOrEqual" => return self.binary(node, Binary::LessOrEqual),
-            "And" => return self.binary(node, Binary::And),
-            "Or" => return self.binary(node, Binary::Or),
-            "Xor" => return self.binary(node, Binary::Xor),
-            "PRelu" => return self.binary(node, Binary::PRelu),
             "Sum" => self.chain(node, Binary::Add, false)?,
             "Mean" => self.chain(node, Binary::Add, true)?,
             "Max" => self.chain(node, Binary::Max, false)?,
@@ -286,6 +258,54 @@ impl Importer<'_> {
         }
         Ok(Some(axes))
     }
+}
+
+/// The function of one input, without settings, that an ONNX op is.
+fn unary(op: &str) -> Option<Unary> {
+    Some(match op {
+        "Relu" => Unary::Relu,
+        "Sigmoid" => Unary::Sigmoid,
+        "HardSwish" => Unary::HardSwish,
+        "Tanh" => Unary::Tanh,
+        "Softplus" => Unary::Softplus,
+        "Softsign" => Unary::Softsign,
+        "Mish" => Unary::Mish,
+        "Erf" => Unary::Erf,
+        "Exp" => Unary::Exp,
+        "Log" => Unary::Log,
+        "Sqrt" => Unary::Sqrt,
+        "Reciprocal" => Unary::Reciprocal,
+        "Neg" => Unary::Neg,
+        "Abs" => Unary::Abs,
+        "Sign" => Unary::Sign,
+        "Floor" => Unary::Floor,
+        "Ceil" => Unary::Ceil,
+        "Round" => Unary::Round,
+        "Sin" => Unary::Sin,
+        "Cos" => Unary::Cos,
+        "Not" => Unary::Not,
+        _ => return None,
+    })
+}
+
+/// The function of two inputs, without settings, that an ONNX op is.
+fn binary(op: &str) -> Option<Binary> {
+    Some(match op {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Equal" => Binary::Equal,
+        "Greater" => Binary::Greater,
+        "GreaterOrEqual" => Binary::GreaterOrEqual,
+        "Less" => Binary::Less,
+        "LessOrEqual" => Binary::LessOrEqual,
+        "And" => Binary::And,
+        "Or" => Binary::Or,
+        "Xor" => Binary::Xor,
+        "PRelu" => Binary::PRelu,
+        _ => return None,
+    })
 }
 
 fn reduction(op: &str) -> Option<Reduction> {

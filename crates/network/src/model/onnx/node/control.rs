@@ -173,6 +173,55 @@ impl Importer<'_> {
         value.known().map(|v| v != 0)
     }
 
+    /// One round of a loop's body over what the round before left; gives the body's outputs.
+    fn round(
+        &mut self,
+        node: &proto::NodeProto,
+        graph: &proto::GraphProto,
+        round: i64,
+        state: &[ValueId],
+    ) -> Result<Vec<ValueId>, ImportError> {
+        let prefix = self.prefix(node);
+        let mut bound = HashMap::new();
+        let flag = Constant {
+            shape: Vec::new(),
+            data: Data::Bool(vec![1].into()),
+        };
+        let count = self.known(node, Constant::i64(&[], vec![round]));
+        let flag = self.known(node, flag);
+        let given = [count, flag].into_iter().chain(state.iter().copied());
+        for (i, (input, id)) in graph.input.iter().zip(given).enumerate() {
+            let outer = format!("{prefix}in/{i}");
+            self.env.insert(outer.clone(), id);
+            bound.insert(input.name.clone(), outer);
+        }
+        let names = bound.clone();
+        let body = Body {
+            nodes: &graph.node,
+            initializers: &graph.initializer,
+            bound,
+            attributes: HashMap::new(),
+            prefix: prefix.clone(),
+        };
+        self.inline(node, body)?;
+        let made = |importer: &Self, inner: &str| {
+            let own = format!("{prefix}{inner}");
+            let known = [
+                Some(own.as_str()),
+                names.get(inner).map(String::as_str),
+                Some(inner),
+            ];
+            let id = known
+                .into_iter()
+                .flatten()
+                .find_map(|n| importer.env.get(n));
+            id.copied()
+                .ok_or_else(|| importer.fail(node, format!("`{inner}` is nowhere made")))
+        };
+        let results = graph.output.iter().map(|o| made(self, &o.name));
+        results.collect()
+    }
+
     /// A loop whose number of rounds is known: its body, once for each.
     fn unrolled(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
         let rounds = match self.optional(node, 0) {
@@ -203,48 +252,7 @@ impl Importer<'_> {
                     return Err(self.fail(node, what));
                 }
             }
-            let prefix = self.prefix(node);
-            let mut bound = HashMap::new();
-            let flag = Constant {
-                shape: Vec::new(),
-                data: Data::Bool(vec![1].into()),
-            };
-            let count = self.known(node, Constant::i64(&[], vec![round]));
-            let flag = self.known(node, flag);
-            let given = [count, flag].into_iter().chain(state.iter().copied());
-            for (i, (input, id)) in graph.input.iter().zip(given).enumerate() {
-                let outer = format!("{prefix}in/{i}");
-                self.env.insert(outer.clone(), id);
-                bound.insert(input.name.clone(), outer);
-            }
-            let names = bound.clone();
-            let body = Body {
-                nodes: &graph.node,
-                initializers: &graph.initializer,
-                bound,
-                attributes: HashMap::new(),
-                prefix: prefix.clone(),
-            };
-            self.inline(node, body)?;
-            let made = |importer: &Self, inner: &str| {
-                let own = format!("{prefix}{inner}");
-                let known = [
-                    Some(own.as_str()),
-                    names.get(inner).map(String::as_str),
-                    Some(inner),
-                ];
-                let id = known
-                    .into_iter()
-                    .flatten()
-                    .find_map(|n| importer.env.get(n));
-                id.copied()
-                    .ok_or_else(|| importer.fail(node, format!("`{inner}` is nowhere made")))
-            };
-            let results: Vec<ValueId> = graph
-                .output
-                .iter()
-                .map(|o| made(self, &o.name))
-                .collect::<Result<_, _>>()?;
+            let results = self.round(node, &graph, round, &state)?;
             goes_on = self.truth(results[0]);
             state = results[1..=carried].to_vec();
             for (scan, &id) in scans.iter_mut().zip(&results[carried + 1..]) {

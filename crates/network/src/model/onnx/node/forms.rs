@@ -407,30 +407,7 @@ impl Importer<'_> {
             return Err(self.fail(node, "a stride, dilation or kernel of 0"));
         }
         let pads = self.transposed_pads(node, &extents, &strides, &reach, &more)?;
-        // Stride − 1 zeros behind each cell but the last.
-        let mut wide = x;
-        if strides.iter().any(|&s| s > 1) {
-            let dims = self.shape(x).0.clone();
-            let mut apart = dims[..2].to_vec();
-            let mut fill = vec![(0, 0); 2];
-            let mut joined = dims[..2].to_vec();
-            let mut crop = vec![(0, 0); 2];
-            for i in 0..n {
-                apart.extend([Dim::Fixed(extents[i]), Dim::Fixed(1)]);
-                fill.extend([(0, 0), (0, strides[i] as i64 - 1)]);
-                joined.push(Dim::Fixed(extents[i] * strides[i]));
-                crop.push((0, 1 - strides[i] as i64));
-            }
-            let pad = |pads| Op::Pad {
-                mode: PadMode::Constant,
-                pads,
-                value: 0.0,
-            };
-            wide = self.seen_as(node, wide, apart)?;
-            wide = self.aside(node, pad(fill), vec![wide])?;
-            wide = self.seen_as(node, wide, joined)?;
-            wide = self.aside(node, pad(crop), vec![wide])?;
-        }
+        let mut wide = self.spaced(node, x, &extents, &strides)?;
         // What is left of the kernel's reach around the input; less than nothing is cut off.
         let around: Vec<(i64, i64)> = (0..n)
             .map(|i| {
@@ -473,6 +450,39 @@ impl Importer<'_> {
         };
         let inputs = [&[wide, turned], &inputs[2..]].concat();
         self.push(node, op, inputs)
+    }
+
+    /// The input with stride − 1 zeros behind each cell but the last of each spatial axis.
+    fn spaced(
+        &mut self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        extents: &[usize],
+        strides: &[usize],
+    ) -> Result<ValueId, ImportError> {
+        if strides.iter().all(|&s| s == 1) {
+            return Ok(x);
+        }
+        let dims = self.shape(x).0.clone();
+        let mut apart = dims[..2].to_vec();
+        let mut fill = vec![(0, 0); 2];
+        let mut joined = dims[..2].to_vec();
+        let mut crop = vec![(0, 0); 2];
+        for (&extent, &stride) in extents.iter().zip(strides) {
+            apart.extend([Dim::Fixed(extent), Dim::Fixed(1)]);
+            fill.extend([(0, 0), (0, stride as i64 - 1)]);
+            joined.push(Dim::Fixed(extent * stride));
+            crop.push((0, 1 - stride as i64));
+        }
+        let pad = |pads| Op::Pad {
+            mode: PadMode::Constant,
+            pads,
+            value: 0.0,
+        };
+        let wide = self.seen_as(node, x, apart)?;
+        let wide = self.aside(node, pad(fill), vec![wide])?;
+        let wide = self.seen_as(node, wide, joined)?;
+        self.aside(node, pad(crop), vec![wide])
     }
 
     /// Cells that a transposed convolution leaves out at each end of its result.

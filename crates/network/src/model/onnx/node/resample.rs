@@ -77,6 +77,42 @@ impl Importer<'_> {
         Ok(())
     }
 
+    /// Sets what each axis becomes, by the policy on proportions, the sizes, or else the scales.
+    fn extents_of(
+        &self,
+        node: &proto::NodeProto,
+        axes: &mut [Axis],
+        named: &[usize],
+        sizes: Option<&[i64]>,
+    ) -> Result<(), ImportError> {
+        let policy = self.text(node, "keep_aspect_ratio_policy", "stretch");
+        let common = match (policy.as_str(), sizes) {
+            ("not_larger", Some(_)) => axes.iter().map(|a| a.scale).reduce(f32::min),
+            ("not_smaller", Some(_)) => axes.iter().map(|a| a.scale).reduce(f32::max),
+            _ => None,
+        };
+        for (i, axis) in axes.iter_mut().enumerate() {
+            let extent = axis.from as f32;
+            let cropped = extent * (axis.region.1 - axis.region.0);
+            let to = match (common, sizes) {
+                (Some(scale), _) => {
+                    axis.scale = scale;
+                    (scale * extent + 0.5).floor()
+                }
+                (None, Some(sizes)) => {
+                    let at = named.iter().position(|&a| a == axis.axis).unwrap_or(i);
+                    sizes[at] as f32
+                }
+                (None, None) => (cropped * axis.scale).floor(),
+            };
+            if !(1.0..=65_536.0).contains(&to) {
+                return Err(self.fail(node, format!("resizes axis {} to {to} cells", axis.axis)));
+            }
+            axis.to = to as usize;
+        }
+        Ok(())
+    }
+
     /// The axes a node names with what they become, those that stay left out.
     fn resized_axes(
         &self,
@@ -144,31 +180,7 @@ impl Importer<'_> {
                 region: region(i),
             });
         }
-        let policy = self.text(node, "keep_aspect_ratio_policy", "stretch");
-        let common = match (policy.as_str(), &sizes) {
-            ("not_larger", Some(_)) => axes.iter().map(|a| a.scale).reduce(f32::min),
-            ("not_smaller", Some(_)) => axes.iter().map(|a| a.scale).reduce(f32::max),
-            _ => None,
-        };
-        for (i, axis) in axes.iter_mut().enumerate() {
-            let extent = axis.from as f32;
-            let cropped = extent * (axis.region.1 - axis.region.0);
-            let to = match (common, &sizes) {
-                (Some(scale), _) => {
-                    axis.scale = scale;
-                    (scale * extent + 0.5).floor()
-                }
-                (None, Some(sizes)) => {
-                    let at = named.iter().position(|&a| a == axis.axis).unwrap_or(i);
-                    sizes[at] as f32
-                }
-                (None, None) => (cropped * axis.scale).floor(),
-            };
-            if !(1.0..=65_536.0).contains(&to) {
-                return Err(self.fail(node, format!("resizes axis {} to {to} cells", axis.axis)));
-            }
-            axis.to = to as usize;
-        }
+        self.extents_of(node, &mut axes, &named, sizes.as_deref())?;
         axes.sort_by_key(|a| a.axis);
         axes.retain(|a| a.to != a.from || a.scale != 1.0 || a.region != (0.0, 1.0));
         Ok(axes)
