@@ -15,7 +15,7 @@ use super::learner::{Learner, order};
 use super::standard::Standard;
 use super::{Event, Samples, Task, TrainError, checkpoint};
 use crate::engine::EngineError;
-use crate::model::Graph;
+use crate::model::{Graph, ValueId};
 use grown::{feature_graph, merge};
 use pupil::{Batch, Pupil};
 use rayon::prelude::*;
@@ -53,21 +53,7 @@ pub fn train_heads(
     let shapes = graph.outputs.iter().map(|&o| graph.value(o).shape.at(1));
     let shapes: Vec<Vec<usize>> = shapes.collect();
     let teacher = taught.then(|| shapes.len() - 1);
-    let mut pupils = Vec::new();
-    for ((spec, &split), &feed) in heads.iter().zip(&splits).zip(&feeds) {
-        let rest = spec.graph.subgraph(&[split], &spec.graph.outputs)?;
-        pupils.push(Pupil {
-            spec,
-            learner: Learner::new(&rest)?,
-            dropout: spec.dropout_in(&rest),
-            feed,
-            shape: shapes[feed].clone(),
-            standard: None,
-            score: (0.0, 0),
-            judged: 0.0,
-            over: false,
-        });
-    }
+    let mut pupils = pupils(heads, &splits, &feeds, &shapes)?;
     let print = task.fingerprint(backbone, heads, "heads");
     let mut learners: Vec<&mut Learner> = pupils.iter_mut().map(|p| &mut p.learner).collect();
     let first = checkpoint::resume(task.saved, &print, &mut learners, progress)?;
@@ -90,45 +76,22 @@ pub fn train_heads(
             Standard::new(pupil.learner.net.graph(), &measured[pupil.feed], data.len());
     }
     drop(measured);
-    let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
         if pupils.iter().all(|p| p.over) {
             break;
         }
         let start = Instant::now();
         let order = order(data.len(), hyper.seed, epoch);
-        let batch = |(i, indices)| Batch {
-            indices,
-            epoch,
-            step: epoch * per_epoch + i,
-            steps: hyper.epochs * per_epoch,
-        };
-        // Batch norm has no statistics of a single sample.
-        let learnable = |(_, indices): &(usize, &[usize])| indices.len() > 1 || data.len() == 1;
-        let batches = order.chunks(hyper.batch).enumerate().filter(learnable);
-        let batches: Vec<Batch> = batches.map(batch).collect();
+        let batches = batches(task, &order, epoch);
         let mut learning: Vec<&mut Pupil> = pupils.iter_mut().filter(|p| !p.over).collect();
         learning.iter_mut().for_each(|p| p.score = (0.0, 0));
-        if features.are_nowhere() {
-            for batch in &batches {
-                let rows = extractor.run(batch.indices)?;
-                let taught = teacher.map(|t| rows[t].as_slice());
-                learning.par_iter_mut().try_for_each(|pupil| {
-                    pupil.learn(task, batch, rows[pupil.feed].clone(), taught)
-                })?;
-            }
-        } else {
-            learning.par_iter_mut().try_for_each(|pupil| {
-                let of = |output: usize, batch: &Batch<'_>| {
-                    features.gather(output, extractor.dims[output], batch.indices)
-                };
-                let teacher = teacher.filter(|_| pupil.spec.distill().is_some());
-                batches.iter().try_for_each(|batch| {
-                    let taught = teacher.map(|t| of(t, batch)).transpose()?;
-                    pupil.learn(task, batch, of(pupil.feed, batch)?, taught.as_deref())
-                })
-            })?;
-        }
+        learn(
+            task,
+            &mut learning,
+            &batches,
+            (&extractor, &features),
+            teacher,
+        )?;
         if task.cancel.is_cancelled() {
             return Err(EngineError::Cancelled.into());
         }
@@ -168,6 +131,77 @@ pub fn train_heads(
         merge(head.graph, &rest)
     });
     finished.collect()
+}
+
+/// The heads' own parts behind the features they share, untrained.
+fn pupils<'a>(
+    heads: &'a [HeadSpec<'a>],
+    splits: &[ValueId],
+    feeds: &[usize],
+    shapes: &[Vec<usize>],
+) -> Result<Vec<Pupil<'a>>, TrainError> {
+    let pupil = |((spec, &split), &feed): ((&'a HeadSpec<'a>, &ValueId), &usize)| {
+        let rest = spec.graph.subgraph(&[split], &spec.graph.outputs)?;
+        Ok(Pupil {
+            spec,
+            learner: Learner::new(&rest)?,
+            dropout: spec.dropout_in(&rest),
+            feed,
+            shape: shapes[feed].clone(),
+            standard: None,
+            score: (0.0, 0),
+            judged: 0.0,
+            over: false,
+        })
+    };
+    heads.iter().zip(splits).zip(feeds).map(pupil).collect()
+}
+
+/// An epoch's batches in their order.
+fn batches<'o>(task: &Task<'_>, order: &'o [usize], epoch: usize) -> Vec<Batch<'o>> {
+    let hyper = task.hyper;
+    let per_epoch = order.len().div_ceil(hyper.batch);
+    let batch = |(i, indices)| Batch {
+        indices,
+        epoch,
+        step: epoch * per_epoch + i,
+        steps: hyper.epochs * per_epoch,
+    };
+    // Batch norm has no statistics of a single sample.
+    let learnable = |(_, indices): &(usize, &[usize])| indices.len() > 1 || order.len() == 1;
+    let batches = order.chunks(hyper.batch).enumerate().filter(learnable);
+    batches.map(batch).collect()
+}
+
+/// Runs an epoch's batches through every head that still learns, each head on its own where the features
+/// are kept.
+fn learn(
+    task: &Task<'_>,
+    learning: &mut [&mut Pupil<'_>],
+    batches: &[Batch<'_>],
+    (extractor, features): (&Extractor<'_>, &Features),
+    teacher: Option<usize>,
+) -> Result<(), TrainError> {
+    if features.are_nowhere() {
+        for batch in batches {
+            let rows = extractor.run(batch.indices)?;
+            let taught = teacher.map(|t| rows[t].as_slice());
+            learning
+                .par_iter_mut()
+                .try_for_each(|pupil| pupil.learn(task, batch, rows[pupil.feed].clone(), taught))?;
+        }
+        return Ok(());
+    }
+    learning.par_iter_mut().try_for_each(|pupil| {
+        let of = |output: usize, batch: &Batch<'_>| {
+            features.gather(output, extractor.dims[output], batch.indices)
+        };
+        let teacher = teacher.filter(|_| pupil.spec.distill().is_some());
+        batches.iter().try_for_each(|batch| {
+            let taught = teacher.map(|t| of(t, batch)).transpose()?;
+            pupil.learn(task, batch, of(pupil.feed, batch)?, taught.as_deref())
+        })
+    })
 }
 
 /// Lets the images that judge judge those that still learn.

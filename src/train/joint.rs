@@ -4,7 +4,7 @@ losses.
 */
 
 use super::heads::HeadSpec;
-use super::hyper::Hyper;
+use super::hyper::{Hyper, Optimizer};
 use super::learner::{Learner, below, generator, order};
 use super::loss::{Target, loss};
 use super::scores::forward_scores;
@@ -70,6 +70,15 @@ pub fn train_joint(
         .chain(heads.iter().map(|h| &h.name))
         .collect();
     let print = task.fingerprint(backbone, &heads, &format!("{weights:?}"));
+    let chain = Chain {
+        task,
+        sample: &sample,
+        heads: &heads,
+        names: &names,
+        weights: &weights,
+        dropout: &dropout,
+        wanted: &wanted,
+    };
     let mut all: Vec<&mut Learner> = learners.iter_mut().collect();
     let first = checkpoint::resume(saved, &print, &mut all, progress)?;
     let per_epoch = data.len().div_ceil(hyper.batch);
@@ -90,76 +99,12 @@ pub fn train_joint(
                 continue;
             }
             count += batch.len();
-            let (input, labels) = load(task, batch, &sample, epoch)?;
-            let step = epoch * per_epoch + i;
-            let run = Run::new(cancel);
-            let (values, tape) = learners[0].net.record(&[input], &wanted, &run)?;
-            // What the backbone's values owe to the losses behind them.
-            let mut seeds = Vec::new();
-            let mut grads = Vec::new();
-            let taught = heads.iter().any(|h| h.distill().is_some());
-            let teacher = match taught {
-                true => Some(values[0].flatten_all()?.to_vec1::<f32>()?),
-                false => None,
+            let at = At {
+                epoch,
+                step: epoch * per_epoch + i,
+                steps: hyper.epochs * per_epoch,
             };
-            for (n, value) in values.iter().enumerate() {
-                let learner = &learners[n];
-                let (logits, branch) = match n {
-                    0 => (value.clone(), None),
-                    _ => {
-                        let run = Run {
-                            input_gradients: true,
-                            dropout: &dropout[n],
-                            seed: generator(hyper.seed ^ (step as u64) << 16).next_u64(),
-                            ..run
-                        };
-                        let inputs = std::slice::from_ref(value);
-                        let (mut y, tape) = learner.net.record(inputs, &[learner.logits], &run)?;
-                        (y.remove(0), Some(tape))
-                    }
-                };
-                let target = match n {
-                    0 => Target {
-                        labels: &labels,
-                        smoothing: hyper.label_smoothing,
-                        teacher: None,
-                    },
-                    _ => heads[n - 1].target(hyper, &labels, teacher.as_deref()),
-                };
-                let mut loss = loss(&logits, &target)?;
-                if !loss.mean.is_finite() {
-                    return Err(TrainError::Diverged {
-                        name: names[n].clone(),
-                        epoch: epoch + 1,
-                    });
-                }
-                scores[n].0 += loss.mean * batch.len() as f64;
-                scores[n].1 += loss.right;
-                let weight = weights[n] as f32;
-                loss.gradient.iter_mut().for_each(|g| *g *= weight);
-                let Some(branch) = branch else {
-                    seeds.push((learner.logits, loss.gradient));
-                    continue;
-                };
-                let mut found = branch.backward(vec![(learner.logits, loss.gradient)], cancel)?;
-                let input = learner.net.graph().inputs[0];
-                if let Some(grad) = found.take(input) {
-                    seeds.push((wanted[n], grad));
-                }
-                grads.push(found);
-            }
-            grads.insert(0, tape.backward(seeds, cancel)?);
-            let height = hyper.height(step, hyper.epochs * per_epoch);
-            for (n, (learner, grads)) in learners.iter_mut().zip(&grads).enumerate() {
-                let (rate, rule) = match n {
-                    0 => (
-                        hyper.learning_rate * height,
-                        (hyper.optimizer, hyper.weight_decay),
-                    ),
-                    _ => (heads[n - 1].rate(hyper, height), heads[n - 1].rule(hyper)),
-                };
-                learner.step(grads, rate, rule)?;
-            }
+            chain.step(&mut learners, batch, at, &mut scores)?;
         }
         if let Some(judge) = task.judge() {
             let sum = judged(&learners, &heads, &weights, judge, cancel)?;
@@ -194,6 +139,122 @@ pub fn train_joint(
     let mut trained = learners.iter().map(|l| l.net.to_graph());
     let backbone = trained.next().unwrap_or_else(|| Ok(backbone.clone()))?;
     Ok((backbone, trained.collect::<Result<_, _>>()?))
+}
+
+/// Where in the training a step is, counted from 0.
+#[derive(Clone, Copy)]
+struct At {
+    epoch: usize,
+    step: usize,
+    steps: usize,
+}
+
+/// What does not change from step to step: the backbone, at index 0 of each list, and its heads.
+struct Chain<'a> {
+    task: &'a Task<'a>,
+    sample: &'a [usize],
+    /// The heads alone.
+    heads: &'a [HeadSpec<'a>],
+    names: &'a [&'a String],
+    weights: &'a [f64],
+    dropout: &'a [Vec<(ValueId, f32)>],
+    /// The backbone's logits, and the value each head reads.
+    wanted: &'a [ValueId],
+}
+
+impl Chain<'_> {
+    /// Learns from one batch; adds each loss, times the samples, and the right answers to `scores`.
+    fn step(
+        &self,
+        learners: &mut [Learner],
+        batch: &[usize],
+        at: At,
+        scores: &mut [(f64, usize)],
+    ) -> Result<(), TrainError> {
+        let Task { hyper, cancel, .. } = *self.task;
+        let (input, labels) = load(self.task, batch, self.sample, at.epoch)?;
+        let run = Run::new(cancel);
+        let (values, tape) = learners[0].net.record(&[input], self.wanted, &run)?;
+        // What the backbone's values owe to the losses behind them.
+        let mut seeds = Vec::new();
+        let mut grads = Vec::new();
+        let taught = self.heads.iter().any(|h| h.distill().is_some());
+        let teacher = taught.then(|| values[0].flatten_all()?.to_vec1::<f32>());
+        let teacher = teacher.transpose()?;
+        for (n, value) in values.iter().enumerate() {
+            let learner = &learners[n];
+            let (logits, branch) = match n {
+                0 => (value.clone(), None),
+                _ => {
+                    let run = Run {
+                        input_gradients: true,
+                        dropout: &self.dropout[n],
+                        seed: generator(hyper.seed ^ (at.step as u64) << 16).next_u64(),
+                        ..run
+                    };
+                    let inputs = std::slice::from_ref(value);
+                    let (mut y, tape) = learner.net.record(inputs, &[learner.logits], &run)?;
+                    (y.remove(0), Some(tape))
+                }
+            };
+            let mut loss = loss(&logits, &self.target(n, &labels, teacher.as_deref()))?;
+            if !loss.mean.is_finite() {
+                return Err(TrainError::Diverged {
+                    name: self.names[n].clone(),
+                    epoch: at.epoch + 1,
+                });
+            }
+            scores[n].0 += loss.mean * batch.len() as f64;
+            scores[n].1 += loss.right;
+            let weight = self.weights[n] as f32;
+            loss.gradient.iter_mut().for_each(|g| *g *= weight);
+            let Some(branch) = branch else {
+                seeds.push((learner.logits, loss.gradient));
+                continue;
+            };
+            let mut found = branch.backward(vec![(learner.logits, loss.gradient)], cancel)?;
+            let input = learner.net.graph().inputs[0];
+            if let Some(grad) = found.take(input) {
+                seeds.push((self.wanted[n], grad));
+            }
+            grads.push(found);
+        }
+        grads.insert(0, tape.backward(seeds, cancel)?);
+        let height = hyper.height(at.step, at.steps);
+        for (n, (learner, grads)) in learners.iter_mut().zip(&grads).enumerate() {
+            let (rate, rule) = self.rate(n, height);
+            learner.step(grads, rate, rule)?;
+        }
+        Ok(())
+    }
+
+    /// What the logits of network `n` are held against.
+    fn target<'t>(&self, n: usize, labels: &'t [u16], teacher: Option<&'t [f32]>) -> Target<'t> {
+        let hyper = self.task.hyper;
+        match n {
+            0 => Target {
+                labels,
+                smoothing: hyper.label_smoothing,
+                teacher: None,
+            },
+            _ => self.heads[n - 1].target(hyper, labels, teacher),
+        }
+    }
+
+    /// Learning rate of network `n`, and its optimizer with the weight decay.
+    fn rate(&self, n: usize, height: f64) -> (f64, (Optimizer, f64)) {
+        let hyper = self.task.hyper;
+        match n {
+            0 => (
+                hyper.learning_rate * height,
+                (hyper.optimizer, hyper.weight_decay),
+            ),
+            _ => (
+                self.heads[n - 1].rate(hyper, height),
+                self.heads[n - 1].rule(hyper),
+            ),
+        }
+    }
 }
 
 /// The weighted sum of the losses on images nothing learns from.
