@@ -111,7 +111,7 @@ impl Default for Preprocessing {
 /// Order of the axes of an image batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Layout {
-    /// Channels before rows.
+    /// Channels before rows and columns, as PyTorch has it: `[N, C, H, W]`.
     #[default]
     Nchw,
     /// Channels last, as TensorFlow exports have it.

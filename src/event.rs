@@ -20,7 +20,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Images are read.
+    /// Images are read and split into training, calibration and test.
     Data,
     /// A network that comes untrained, or is to be fine-tuned, learns.
     Backbone,
@@ -30,11 +30,11 @@ pub enum Stage {
     Profile,
     /// Round trips between edge and cloud.
     Link,
-    /// Exit classifiers learn.
+    /// Exit classifiers learn from the backbone's features.
     Heads,
     /// Every sample through every exit.
     Tables,
-    /// Split, exits, parts.
+    /// Split and exits are chosen, and the parts cut out.
     Plan,
     /// The parts run over the test set.
     Run,
@@ -47,7 +47,7 @@ pub enum Stage {
 /// A target of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TargetId {
-    /// Its side.
+    /// Tier that the target belongs to.
     pub part: Tier,
     /// Its number among the side's targets, from 0.
     pub index: usize,
@@ -76,7 +76,7 @@ pub enum Connection {
         /// Address of the agent.
         url: String,
     },
-    /// The target answers.
+    /// The target answered the first request.
     Connected {
         /// Name of its machine.
         device: String,
@@ -201,35 +201,35 @@ impl From<&Telemetry> for Vitals {
 /// What a run reports while it goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// A stage begins.
+    /// A stage has begun.
     Started(Stage),
     /// How far it is (`total` 0: unknown), and a word about it.
     Progress {
-        /// The stage.
+        /// Stage that this is about.
         stage: Stage,
-        /// Steps done.
+        /// Steps that are done.
         done: u64,
-        /// Steps in all.
+        /// Steps that the stage takes in all.
         total: u64,
-        /// For the user.
+        /// What is done just now, in words for the user.
         note: String,
     },
     /// A sentence that stays.
     Say(Said),
     /// The loss and training accuracy of each learner at the end of an epoch.
     Epoch {
-        /// `Backbone` or `Heads`.
+        /// Stage that trains: `Backbone` or `Heads`.
         stage: Stage,
-        /// From 1.
+        /// Number of the epoch, from 1.
         epoch: usize,
-        /// Epochs in all.
+        /// Epochs that are planned.
         epochs: usize,
         /// Name, loss, accuracy (0 to 1).
         scores: Vec<(String, f64, f64)>,
     },
     /// A target's connection changed.
     Target {
-        /// Its side.
+        /// Tier that the target belongs to.
         part: Tier,
         /// Its number among the side's targets.
         index: usize,
@@ -239,11 +239,11 @@ pub enum Event {
     },
     /// What a target's sensors say.
     Vitals {
-        /// Its side.
+        /// Tier that the target belongs to.
         part: Tier,
         /// Its number among the side's targets.
         index: usize,
-        /// Latest readings.
+        /// Latest readings of the target's sensors.
         vitals: Vitals,
     },
     /// The run waits because it was asked to (true), or goes on again (false).
@@ -260,7 +260,7 @@ pub enum Event {
     Records(Vec<Record>),
     /// The layers of a side are timed, or were before.
     Profiled {
-        /// Its side.
+        /// Tier that the target belongs to.
         part: Tier,
         /// Of its first target.
         profile: Box<Profile>,
@@ -269,13 +269,13 @@ pub enum Event {
     Linked(LinkProfile),
     /// A stage is over: what came of it, and whether it was taken from the out folder.
     Finished {
-        /// The stage.
+        /// Stage that this is about.
         stage: Stage,
-        /// For the user.
+        /// What the stage gave, in words for the user.
         outcome: String,
         /// Whether it was done before and kept.
         kept: bool,
-        /// Seconds it took.
+        /// Seconds that the stage took.
         seconds: f64,
     },
 }

@@ -40,21 +40,21 @@ const LISTED: usize = 20;
 /// Why a report can't be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// JSON.
+    /// The report can't be written as JSON.
     #[error("the report as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// CSV.
+    /// The report can't be written as CSV.
     #[error("the report as CSV: {0}")]
     Csv(#[from] ::csv::Error),
-    /// A curve.
+    /// A curve can't be drawn.
     #[error("drawing `{chart}`: {what}")]
     Chart {
-        /// Its title.
+        /// Title of the curve.
         chart: String,
-        /// What went wrong.
+        /// What the drawing library says.
         what: String,
     },
-    /// The page.
+    /// The HTML page's template fails.
     #[error("the report's page: {0}")]
     Page(#[from] minijinja::Error),
 }
@@ -62,18 +62,18 @@ pub enum ReportError {
 /// How many images of a set were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Used {
-    /// So many.
+    /// Images that were used.
     pub used: usize,
-    /// Of so many there are.
+    /// Images that the set has.
     pub of: usize,
 }
 
 /// What the report is of.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Subject {
-    /// Of the run.
+    /// Name of the run, from the session.
     pub name: String,
-    /// Of the network.
+    /// Name of the network.
     pub network: String,
     /// The images, in words.
     pub data: String,
@@ -115,16 +115,16 @@ pub struct ExitReport {
     pub depth: f64,
 }
 
-/// A device.
+/// Machine that a tier ran on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
     /// The machine, in words.
     pub target: String,
     /// CPU model or device name.
     pub device: String,
-    /// Clock where known.
+    /// Clock of the processor in GHz, where known.
     pub ghz: Option<f64>,
-    /// Threads used.
+    /// CPU threads that ran the network.
     pub threads: usize,
     /// Other than 1 means emulated.
     pub slowdown: f64,
@@ -145,17 +145,17 @@ impl From<&Profile> for DeviceReport {
 /// Under what conditions the numbers came about.
 #[derive(Debug, Clone, Copy)]
 pub struct Conditions<'a> {
-    /// The edge.
+    /// Profile of the first tier.
     pub edge: &'a Profile,
-    /// The cloud.
+    /// Profile of the last tier.
     pub cloud: &'a Profile,
     /// The link as the session writes it.
     pub link: Link,
-    /// And as measured.
+    /// Round trips and throughput that were measured over the link.
     pub link_profile: &'a LinkProfile,
     /// How the split tensor travels.
     pub wire: Wire,
-    /// Whose prices.
+    /// Price model of the cloud.
     pub billing: Billing,
     /// Whether both sides share a machine.
     pub one_machine: bool,
@@ -164,9 +164,9 @@ pub struct Conditions<'a> {
 /// The conditions, for the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConditionsReport {
-    /// The edge.
+    /// Device of the first tier.
     pub edge: DeviceReport,
-    /// The cloud.
+    /// Device of the last tier.
     pub cloud: DeviceReport,
     /// Whether both sides share a machine.
     pub one_machine: bool,
@@ -176,7 +176,7 @@ pub struct ConditionsReport {
     pub link_emulated: bool,
     /// How the split tensor travels.
     pub wire: Wire,
-    /// Whose prices.
+    /// Provider whose prices the cost follows.
     pub provider: String,
     /// Whether billed times could be scaled to the tier's clock.
     pub billing_scaled: bool,
@@ -187,7 +187,7 @@ pub struct ConditionsReport {
 pub struct EqualityReport {
     /// Whether no sample differs.
     pub equal: bool,
-    /// Samples compared.
+    /// Samples whose answers were compared.
     pub compared: usize,
     /// Met an exit at a confidence within 1e-5 of its threshold.
     pub within_band: usize,
@@ -215,30 +215,30 @@ impl From<&Equality> for EqualityReport {
 /// Where the numbers of the exits come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Predicted or measured.
+    /// Whether the figures are predicted or measured.
     pub kind: Kind,
-    /// On which set.
+    /// Set of samples that the figures are of.
     pub set: Set,
 }
 
 /// All that came of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`VERSION`].
+    /// Version of the JSON form: [`VERSION`].
     pub version: u32,
     /// What it is of.
     #[serde(flatten)]
     pub subject: Subject,
     /// What the tiers are called, in order.
     pub tiers: Vec<String>,
-    /// The plan.
+    /// Split and exits of the plan that ran.
     pub plan: PlanReport,
     /// What to deploy, and why; null where nothing could be compared.
     #[serde(default)]
     pub verdict: Option<VerdictReport>,
     /// Sentences to be read with the numbers.
     pub caveats: Vec<String>,
-    /// Under what conditions.
+    /// Devices, link and prices, where something was measured.
     pub conditions: Option<ConditionsReport>,
     /// The prediction: on the measurement's set where there is one, else on calibration.
     pub predicted: Option<Figures>,

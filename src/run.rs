@@ -39,7 +39,7 @@ use std::path::PathBuf;
 pub struct Options {
     /// Where results and finished stages go.
     pub out: PathBuf,
-    /// Of the run.
+    /// Name of the run, from the session.
     pub name: String,
     /// Whether everything is done again, whatever is there.
     pub fresh: bool,

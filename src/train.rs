@@ -63,23 +63,23 @@ pub enum TrainError {
     Diverged {
         /// The head or network.
         name: String,
-        /// Counted from 1.
+        /// Epoch in which it happened, counted from 1.
         epoch: usize,
     },
     /// A feature cache that can't be written or read.
     #[error("the feature cache in {}: {source}; free disk there, or lower its bound", path.display())]
     Cache {
-        /// The folder.
+        /// Folder of the checkpoints.
         path: PathBuf,
-        /// Why.
+        /// Reason that the operating system gives.
         source: std::io::Error,
     },
     /// A checkpoint that can't be written or read.
     #[error("checkpoint {path}: {what}")]
     Checkpoint {
-        /// The file.
+        /// Path of the checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// What the checkpoint holds, and what it should.
         what: String,
     },
 }
@@ -89,7 +89,7 @@ pub enum TrainError {
 pub struct Task<'a> {
     /// What is learnt from.
     pub data: &'a dyn Samples,
-    /// How.
+    /// Epochs, batch, optimizer and the other settings.
     pub hyper: &'a Hyper,
     /// Images nothing learns from, by which early stopping judges; none: all epochs are gone through.
     pub judge: Option<&'a dyn Samples>,
@@ -140,7 +140,7 @@ impl<'a> Task<'a> {
 
 /// Images (or any inputs) with labels, preprocessed as the network takes them.
 pub trait Samples: Sync {
-    /// How many.
+    /// Number of samples.
     fn len(&self) -> usize;
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -162,16 +162,16 @@ pub trait Samples: Sync {
 pub enum Event {
     /// Epochs up to this one were found in a checkpoint.
     Resumed {
-        /// Epochs done.
+        /// Epochs that the checkpoint holds.
         epoch: usize,
     },
     /// A checkpoint was there, but of another training; it is overwritten.
     StaleCheckpoint,
-    /// Features are computed.
+    /// The backbone's features are computed for the cache.
     Features {
-        /// Samples done.
+        /// Samples whose features are there.
         done: usize,
-        /// Of so many.
+        /// Samples in all.
         total: usize,
     },
     /// Features of an earlier training serve this one too.
@@ -181,7 +181,7 @@ pub enum Event {
     },
     /// Features could not be kept for the next training, which will compute them again.
     UnkeptFeatures {
-        /// Why.
+        /// Reason that features are computed anew in each epoch.
         why: String,
     },
     /// One stopped early, and is as it was at its best.
@@ -204,18 +204,18 @@ pub enum Event {
     },
     /// A phase of [`train_mixed`] begins.
     Phase {
-        /// `backbone` or `together`.
+        /// What is trained: `backbone`, or `together` with its heads.
         name: &'static str,
-        /// Its epochs.
+        /// Epochs that are planned for it.
         epochs: usize,
     },
     /// An epoch is over.
     Epoch {
-        /// Counted from 1.
+        /// Epoch in which it happened, counted from 1.
         epoch: usize,
-        /// Of so many.
+        /// Epochs in all.
         epochs: usize,
-        /// Its time.
+        /// Seconds that the epoch took.
         seconds: f64,
         /// Mean loss and accuracy over the epoch's training samples, by name.
         scores: Vec<(String, f64, f64)>,

@@ -49,7 +49,7 @@ use std::sync::mpsc::channel;
 pub struct Options {
     /// The session to open; the demo if absent.
     pub session: Option<PathBuf>,
-    /// How many colours.
+    /// Number of colours, or what the terminal tells of itself.
     pub color: ColorChoice,
     /// Borders, bars and marks in ASCII.
     pub ascii: bool,
@@ -65,7 +65,7 @@ pub struct Options {
 /// Why the workbench couldn't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TuiError {
-    /// The terminal.
+    /// The terminal fails.
     #[error("the terminal: {0}")]
     Terminal(#[from] std::io::Error),
     /// Standard input or output is something else.

@@ -12,7 +12,7 @@ const UNIT: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     free: Arc<Semaphore>,
-    /// Bytes in all.
+    /// Bytes that all requests in flight may hold together.
     bytes: usize,
 }
 
@@ -40,7 +40,7 @@ impl Budget {
         }
     }
 
-    /// Bytes in all.
+    /// Gives the bytes that all requests in flight may hold together.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

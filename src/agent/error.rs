@@ -29,7 +29,7 @@ pub enum AgentError {
     /// More threads than the machine can bear.
     #[error("{asked} threads are too many for this machine: {most} at most, four for each core")]
     Threads {
-        /// Threads asked for.
+        /// Number of threads that were asked for.
         asked: usize,
         /// Threads there may be.
         most: usize,
@@ -37,17 +37,17 @@ pub enum AgentError {
     /// A model that can't be served.
     #[error("the model {name}: {what}")]
     Model {
-        /// Its name.
+        /// Name of the part or file.
         name: String,
-        /// Why not.
+        /// Reason that it is refused.
         what: String,
     },
     /// The address can't be had.
     #[error("listening on {address}: {cause}")]
     Listen {
-        /// Which.
+        /// Address that was to be listened on.
         address: std::net::SocketAddr,
-        /// Why not.
+        /// Reason that the operating system gives.
         cause: std::io::Error,
     },
     /// A GPU that isn't there, or that this build doesn't know.
@@ -56,25 +56,25 @@ pub enum AgentError {
     /// Cores that this machine doesn't have.
     #[error("core {core} is not among those this process may use ({available:?})")]
     Core {
-        /// Which.
+        /// Number of the core that was asked for.
         core: usize,
         /// Those it may use.
         available: Vec<usize>,
     },
-    /// The system refuses.
+    /// The operating system refuses a step.
     #[error("{what}: {cause}")]
     System {
-        /// What was tried.
+        /// The step, in words.
         what: String,
-        /// Why it failed.
+        /// Reason that the operating system gives.
         cause: std::io::Error,
     },
     /// A folder or file that can't be used.
     #[error("{}: {cause}", .path.display())]
     Path {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Reason that the operating system gives.
         cause: std::io::Error,
     },
 }
@@ -167,10 +167,10 @@ impl From<RunnerError> for Refused {
 /// Why a job ends before its time.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum JobError {
-    /// Somebody asked.
+    /// The job was asked to stop.
     #[error("cancelled")]
     Cancelled,
-    /// Anything else.
+    /// Another error, in its own words.
     #[error("{error}")]
     Failed {
         /// The kind of the reason.

@@ -31,7 +31,7 @@ const REPORT: Duration = Duration::from_millis(200);
 /// Time between two looks at the sensors.
 const SENSE: Duration = Duration::from_secs(2);
 
-/// Runs all samples.
+/// Runs every sample of the job and gives a record for each.
 pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evaluated, JobError> {
     let mut evaluation = EvaluationRun::open(job, agent, run)?;
     if let Err(error) = reset_peak() {

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Events kept.
+/// Number of events that are kept for those who come back.
 const RING: usize = 256;
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(super) struct News {
     /// First where it came too late; then with the number of the last event that is gone.
     pub(super) snapshot: Option<(u64, Snapshot)>,
     pub(super) events: Vec<(u64, JobEvent)>,
-    /// Nothing will follow.
+    /// Whether the last event has been sent.
     pub(super) ended: bool,
 }
 

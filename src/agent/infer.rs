@@ -22,7 +22,7 @@ const SAMPLES: usize = 256;
 /// Room for the head of a tensor, and for what U8 adds to each sample.
 const OVERHEAD: usize = 64 + 8 * SAMPLES;
 
-/// Answers a request.
+/// Runs the part that the address names on one sample, and passes on what no exit answers.
 pub(super) async fn infer(
     State(agent): State<Arc<Agent>>,
     Path(address): Path<String>,

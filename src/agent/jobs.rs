@@ -30,7 +30,7 @@ const ANSWER: u64 = 1 << 17;
 /// Bytes of the largest answer with records, its head included.
 pub(super) const LARGEST_RECORDS: usize = (ANSWER as usize + 1) * record::WIDTH;
 
-/// A job.
+/// Work that outlives the request which started it.
 pub(super) struct Job {
     pub(super) id: String,
     pub(super) kind: &'static str,

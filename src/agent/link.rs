@@ -29,7 +29,7 @@ const WARM: usize = 9;
 const SLOW: Duration = Duration::from_secs(1);
 const SLOW_TIMES: usize = 3;
 
-/// Measures all payloads.
+/// Measures round trips for each payload size, and fits rate and delay.
 pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<LinkProfile, JobError> {
     let mut offload = Offload::new(cloud, link, &job.cancel)?;
     // What a server of the Open Inference Protocol reads and refuses is as good as an echo.

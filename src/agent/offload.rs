@@ -239,7 +239,7 @@ impl Offload {
         self.parse(&bytes)
     }
 
-    /// Reads an answer.
+    /// Reads the body of an answer as JSON.
     pub fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, OffloadError> {
         serde_json::from_slice(bytes).map_err(|e| OffloadError::Answer {
             url: self.url.clone(),
@@ -247,7 +247,7 @@ impl Offload {
         })
     }
 
-    /// Where it goes.
+    /// Gives the address that requests go to.
     pub fn url(&self) -> &str {
         &self.url
     }

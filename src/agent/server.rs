@@ -59,7 +59,7 @@ fn pin(cores: &[usize]) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// How serving ended.
+/// Why the agent stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// What was in flight was finished.

@@ -50,7 +50,7 @@ enum Worth {
     Fresh,
     /// It made requests, and waits.
     Idle,
-    /// Its body comes.
+    /// The request's body is being received.
     Body,
     /// Its answer is being sent.
     Answer,
@@ -178,7 +178,7 @@ struct Entry {
     task: Option<AbortHandle>,
 }
 
-/// All connections.
+/// Connections that are open, and how many each peer has.
 #[derive(Debug)]
 pub(super) struct Slots {
     entries: Mutex<HashMap<u64, Entry>>,

@@ -34,7 +34,7 @@ type Shared = State<Arc<Agent>>;
 /// Bytes of an answer that isn't worth packing.
 const SMALL: u16 = 512;
 
-/// The endpoints.
+/// Gives the endpoints of KServe's V2 protocol.
 pub(super) fn routes() -> Router<Arc<Agent>> {
     let mut router = Router::new()
         .route("/v2", get(server))

@@ -8,27 +8,27 @@ pub enum DataError {
     /// A file or folder can't be read.
     #[error("{}: {source}; {remedy}", .file.display())]
     Io {
-        /// Which.
+        /// Path that was to be read.
         file: PathBuf,
-        /// Why.
+        /// Reason that the operating system gives.
         source: std::io::Error,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
     /// A file isn't what its place in the data set says it is.
     #[error("{}: {problem}; {remedy}", .file.display())]
     File {
-        /// Which.
+        /// Path that was to be read.
         file: PathBuf,
         /// What was found and what was expected.
         problem: String,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
     /// A record of a file is short or mislabelled.
     #[error("{}, record {record} (byte {offset}): {problem}; {remedy}", .file.display())]
     Record {
-        /// Which file.
+        /// Path of the file.
         file: PathBuf,
         /// Number of the record in it, from 0.
         record: usize,
@@ -36,7 +36,7 @@ pub enum DataError {
         offset: u64,
         /// What was found and what was expected.
         problem: String,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
     /// What was asked for can't be had from this data set.

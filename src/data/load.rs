@@ -35,7 +35,7 @@ pub struct LoadOptions {
 /// How far the loading is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Images ready.
+    /// Images that are decoded.
     pub done: u64,
     /// Images there will be.
     pub total: u64,
@@ -257,7 +257,7 @@ impl LoadedData {
         self.sets[slot(set)].difficulty[index]
     }
 
-    /// Count of classes.
+    /// Number of classes.
     pub fn classes(&self) -> usize {
         self.class_names.len()
     }

@@ -86,10 +86,10 @@ impl Kind {
 /// An array as a file holds it, in row-major order.
 #[derive(Debug, Clone)]
 pub struct Array {
-    /// Extents.
+    /// Extents, outermost first.
     pub shape: Vec<usize>,
     kind: Kind,
-    /// Elements, little-endian.
+    /// Bytes of the elements, little-endian, in row-major order.
     bytes: Vec<u8>,
 }
 

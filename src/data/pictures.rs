@@ -31,7 +31,7 @@ pub(super) struct Listed {
     pub labels: Vec<u16>,
 }
 
-/// Both sides, listed.
+/// Files of the training and the test side, listed, not yet read.
 #[derive(Debug, Default)]
 pub(super) struct Pictures {
     pub names: Vec<String>,

@@ -356,7 +356,7 @@ fn labels_alone(path: &Path, here: &Entries, records: &[Record]) -> Result<Vec<R
 
 struct Record {
     line: u64,
-    /// One or more.
+    /// Cells of the row, one or more.
     cells: Vec<String>,
 }
 

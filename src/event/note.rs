@@ -11,12 +11,12 @@ pub enum Note {
     Answers,
     /// A target wasn't reached, and there are others.
     LeftOut {
-        /// Why.
+        /// Reason, in the words of what failed.
         error: String,
     },
     /// A target was lost while it ran, and there are others.
     TakenOver {
-        /// Why.
+        /// Reason, in the words of what failed.
         error: String,
         /// Samples it had done.
         done: usize,
@@ -44,14 +44,14 @@ pub enum Note {
     NoExit {
         /// Layer the exit point is behind.
         after: String,
-        /// Why.
+        /// Reason, in words for the user.
         why: String,
     },
     /// Exits that were trained by an earlier run.
     HeadsCached {
         /// Exits taken from the out folder.
         cached: usize,
-        /// Exits in all.
+        /// Number of exits in all.
         all: usize,
     },
     /// Anything else; what an agent says comes as text.

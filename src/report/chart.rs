@@ -32,11 +32,11 @@ const SIZE: (u32, u32) = (480, 320);
 /// Height of a row of the legend.
 const LEGEND: i32 = 18;
 
-/// A curve.
+/// One curve of a chart.
 pub struct Curve {
     /// What the legend says.
     pub name: String,
-    /// Ascending in x.
+    /// Points in ascending x.
     pub points: Vec<(f64, f64)>,
     /// Drawn without markers: a baseline.
     pub level: bool,
@@ -44,7 +44,7 @@ pub struct Curve {
 
 /// A chart of curves over one axis.
 pub struct Chart<'a> {
-    /// Above it.
+    /// Text above the chart.
     pub title: &'a str,
     /// Under the x axis.
     pub x: &'a str,

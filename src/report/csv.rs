@@ -3,7 +3,7 @@
 use super::{Figures, Report, ReportError};
 use ::csv::Writer;
 
-/// Header of [`rows`].
+/// Names of the columns that [`rows`] fills.
 const FIGURES: [&str; 17] = [
     "row",
     "kind",

@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 /// What a plan or a baseline gives over a set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Predicted or measured.
+    /// Whether the figures are predicted or measured.
     pub kind: Kind,
-    /// On which set.
+    /// Set of samples that the figures are of.
     pub set: Set,
     /// Whether a device or the link was emulated.
     pub emulated: bool,
     /// Whether the cloud's answers are those of F32 tensors though another type travels.
     pub as_f32: bool,
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
-    /// The common threshold.
+    /// Confidence threshold of the exits that have none of their own, 0 to 1.
     pub threshold: f64,
     /// Share answered right, 0 to 1.
     pub accuracy: f64,
@@ -54,9 +54,9 @@ pub struct Figures {
 pub struct Bill {
     /// Times scaled to the tier's clock and rounded up as the provider does.
     pub rounded: f64,
-    /// Scaled, not rounded.
+    /// Dollars with times scaled to the reference clock, not rounded up to billing steps.
     pub unrounded: f64,
-    /// As measured, rounded.
+    /// Dollars with times as measured, rounded up to billing steps.
     pub unscaled: f64,
     /// Memory of the tier, MB.
     pub tier_mb: usize,
@@ -205,11 +205,11 @@ impl PredictionError {
 /// A plan's numbers divided by those of the unmodified network in the cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratios {
-    /// The common threshold.
+    /// Confidence threshold of the exits that have none of their own, 0 to 1.
     pub threshold: f64,
     /// Of accuracy; null where cloud-only has none right.
     pub accuracy: Option<f64>,
-    /// Of mean latency.
+    /// Mean latency as a multiple of the other's.
     pub latency: Option<f64>,
     /// Of the rounded bill.
     pub cost: Option<f64>,
@@ -234,7 +234,7 @@ impl Ratios {
 /// A placement of exits, beside the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlacementReport {
-    /// Linear or Pareto.
+    /// How the exits are spread: linear or Pareto.
     pub placement: Placement,
     /// Layers behind which its exits stand.
     pub exits: Vec<String>,

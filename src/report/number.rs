@@ -3,7 +3,7 @@
 /// What stands for a number that isn't there.
 pub const NONE: &str = "–";
 
-/// 1,234,567.
+/// Writes a count with separators: 1,234,567.
 pub fn count(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -33,7 +33,7 @@ fn three(x: f64) -> String {
     }
 }
 
-/// Milliseconds.
+/// Writes milliseconds with three digits that count.
 pub fn ms(x: f64) -> String {
     if x.is_finite() {
         format!("{} ms", three(x))
@@ -57,7 +57,7 @@ pub fn bytes(x: f64) -> String {
     format!("{} {}", three(size), units[unit])
 }
 
-/// US dollars.
+/// Writes US dollars, small amounts with more digits.
 pub fn dollars(x: f64) -> String {
     if x > 0.0 && x < 0.01 {
         return format!("${x:.4}");
@@ -65,7 +65,7 @@ pub fn dollars(x: f64) -> String {
     format!("${x:.2}")
 }
 
-/// A threshold.
+/// Writes a threshold with two digits behind the point, or more where it has them.
 pub fn threshold(x: f64) -> String {
     let short = format!("{x:.2}");
     let exact = (x * 100.0 - (x * 100.0).round()).abs() < 1e-9;

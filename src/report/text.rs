@@ -11,7 +11,7 @@ const NAME: usize = 14;
 /// Of a column of figures.
 const COLUMN: usize = 11;
 
-/// The whole report.
+/// Writes the whole report as text.
 pub fn text(report: &Report) -> String {
     let mut out = String::new();
     head(&mut out, report);
@@ -203,7 +203,7 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// "measured on test".
+/// Says what figures are and of which set: "measured on test".
 pub(super) fn origin(f: &Figures) -> String {
     format!("{} on {:?}", kind(f.kind), f.set).to_lowercase()
 }
@@ -342,7 +342,7 @@ fn checks(out: &mut String, report: &Report) {
     }
 }
 
-/// In a sentence.
+/// Says in a sentence how far a run's answers agree with the table's.
 pub(super) fn equality(e: &super::EqualityReport) -> String {
     let verdict = match e.differing {
         0 => "the run equals the table sample by sample".to_string(),

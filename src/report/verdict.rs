@@ -26,7 +26,7 @@ pub struct VerdictReport {
 /// The plan beside another choice; differences are the plan's figure less the other's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerdictRow {
-    /// The other.
+    /// What the plan is compared with.
     pub what: Choice,
     /// What it is called in a sentence.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct VerdictRow {
     pub feasible: bool,
     /// The plan beside the other, in words.
     pub plan_is: String,
-    /// Milliseconds.
+    /// Difference of the mean latency in milliseconds, plan minus other.
     pub latency_ms: Option<DifferenceReport>,
     /// Points of accuracy, -100 to 100.
     pub accuracy_points: Option<DifferenceReport>,
@@ -47,13 +47,13 @@ pub struct VerdictRow {
 /// A mean of paired differences.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DifferenceReport {
-    /// The mean.
+    /// Mean of the differences over the pairs.
     pub difference: f64,
     /// The 95 % interval of the mean.
     pub interval: (f64, f64),
     /// Whether the interval leaves 0 out.
     pub beyond_noise: bool,
-    /// Pairs of samples.
+    /// Number of samples that both were compared on.
     pub samples: usize,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Lesson<'a> {
     pub network: &'a Network,
     pub data: &'a LoadedData,
     pub keep: &'a Keep,
-    /// Where checkpoints lie.
+    /// Folder of the checkpoints.
     pub folder: &'a Path,
     pub cancel: &'a Cancel,
 }

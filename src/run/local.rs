@@ -66,9 +66,9 @@ pub enum LocalError {
     /// The program can't be started.
     #[error("starting `{}` as a target: {cause}", .program.display())]
     Start {
-        /// Which.
+        /// Path of the program that was to be started.
         program: PathBuf,
-        /// Why not.
+        /// Reason that the operating system gives.
         cause: std::io::Error,
     },
     /// It ended before it served.
@@ -228,12 +228,12 @@ impl LocalAgent {
         &self.token.0
     }
 
-    /// Where it serves.
+    /// Gives the address that the agent serves at.
     pub fn url(&self) -> &str {
         &self.ready.url
     }
 
-    /// Its process.
+    /// Gives the number of the agent's process.
     pub fn pid(&self) -> u32 {
         self.ready.pid
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A run that goes on in an out folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process.
+    /// Number of the process that holds the lock.
     pub pid: u32,
     /// The last stage that is wanted.
     pub until: Stage,

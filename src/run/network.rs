@@ -19,9 +19,9 @@ use crate::session::{ModelSource, Session};
 pub struct Network {
     /// As imported or built, batch norms and all: what training works on.
     pub imported: Graph,
-    /// As it runs.
+    /// Graph with norms, activations and residual sums folded in, as it runs.
     pub fused: Graph,
-    /// Its layers.
+    /// Layers and cuts of the network.
     pub table: LayerTable,
     /// All legal exit points.
     pub points: Vec<ExitPoint>,

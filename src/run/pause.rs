@@ -48,7 +48,7 @@ impl Pause {
         }))
     }
 
-    /// Whether somebody asks.
+    /// Whether the run is asked to pause.
     pub fn is_asked(&self) -> bool {
         let Some(file) = &self.0.file else {
             return false;

@@ -25,7 +25,7 @@ pub(super) struct Findings<'a> {
     pub unavailable: &'a [(What, String)],
 }
 
-/// The report.
+/// Makes the report of a finished run.
 pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let (session, results) = (found.session, found.results);
     let replayed = Replayed::over(session, results)?;

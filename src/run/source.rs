@@ -18,7 +18,7 @@ const MAX_TEMPLATE: u64 = 256 << 10;
 /// A source of heads as text, and what it may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExitSource {
-    /// The text.
+    /// Text of the exit source.
     pub text: String,
     /// Where files it names lie; none: it can't name any.
     folder: Option<PathBuf>,

@@ -23,7 +23,7 @@ const PASS: usize = 64;
 /// Where cached features may lie, and how much of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// In memory.
+    /// Most bytes of features that are kept in memory.
     pub memory_bytes: u64,
     /// What doesn't fit goes to a file here, of a fifth of the free disk at most; none: nowhere.
     pub folder: Option<PathBuf>,

@@ -22,7 +22,7 @@ pub enum Optimizer {
 pub struct Hyper {
     /// Passes over the samples.
     pub epochs: usize,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// At its height; it falls to 0 along a cosine.
     pub learning_rate: f64,
@@ -32,7 +32,7 @@ pub struct Hyper {
     pub weight_decay: f64,
     /// Share of the target spread over all classes.
     pub label_smoothing: f64,
-    /// The rule.
+    /// Optimizer: how parameters follow their gradients.
     pub optimizer: Optimizer,
     /// Of the order of samples, the augmentation and the dropout.
     pub seed: u64,
@@ -46,7 +46,7 @@ pub struct Hyper {
 }
 
 impl Default for Hyper {
-    /// For heads.
+    /// Gives the settings that heads learn by where a session says nothing.
     fn default() -> Self {
         Hyper {
             epochs: 20,

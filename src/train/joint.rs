@@ -21,19 +21,21 @@ use std::time::Instant;
 /// A head trained together with the backbone.
 #[derive(Debug, Clone)]
 pub struct Branch<'a> {
-    /// The head.
+    /// Head, with the value of the backbone that it reads.
     pub head: HeadSpec<'a>,
     /// Factor of its loss.
     pub weight: f64,
 }
 
-/// Trains `backbone` (as imported, with its batch norms, or fused) and `branches` on its cuts;
-/// the backbone's own loss counts `weight`. Without branches it is plain training, or fine-tuning
-/// where it comes trained. A head may have a recipe of its own, and be taught by the final classifier
-/// of the same step; what the settings say of smoothing is for those without. With patience and
-/// images that judge, all stop at once, by the weighted sum of their losses. After each epoch the state goes to the task's checkpoint, where the same
-/// training resumes after a kill, to the same result on as many threads. Returns the trained
-/// backbone and heads, in order.
+/// Trains `backbone` (as imported, with its batch norms, or fused) together with `branches`, heads on its
+/// cuts, by the weighted sum of the losses; `weight` is the factor of the backbone's own. Without branches
+/// it is plain training, or fine-tuning of a backbone that comes trained.
+///
+/// A head may have a recipe of its own, and a teacher: the final classifier in the same step. Label
+/// smoothing is for heads without a teacher. With patience and images that judge, everything stops at once,
+/// by the weighted sum of the losses on them. The state after each epoch goes to the task's checkpoint; the
+/// same training resumes from it after a kill, to the same result on as many threads. Gives the trained
+/// backbone, and the heads in order.
 ///
 /// # Errors
 /// Where a head doesn't fit, a loss diverges, a file can't be written, or `task` is cancelled.
@@ -153,7 +155,7 @@ struct At {
 struct Chain<'a> {
     task: &'a Task<'a>,
     sample: &'a [usize],
-    /// The heads alone.
+    /// Heads in order; network n of the lists is head n − 1.
     heads: &'a [HeadSpec<'a>],
     names: &'a [&'a String],
     weights: &'a [f64],

@@ -55,7 +55,7 @@ pub(super) struct Learner {
 struct Best {
     state: BTreeMap<String, Tensor>,
     loss: f64,
-    /// Epochs since.
+    /// Epochs since the best loss on the images that judge.
     waited: usize,
 }
 

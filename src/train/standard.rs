@@ -27,7 +27,7 @@ const NOISE: f64 = 1e-3;
 #[derive(Debug, Clone)]
 pub(super) struct Standard {
     mean: Vec<f32>,
-    /// Inverse standard deviations.
+    /// Reciprocal of each feature's standard deviation.
     scale: Vec<f32>,
     /// What then takes their correlation away, `[deep, deep]`: row k is what scaled feature k adds
     /// to each. None: they stay correlated.
@@ -114,7 +114,7 @@ impl Standard {
         })
     }
 
-    /// Standardises features.
+    /// Subtracts each feature's mean and divides by its standard deviation.
     pub(super) fn apply(&self, mut features: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let deep = self.mean.len();
         for row in features.chunks_exact_mut(deep) {

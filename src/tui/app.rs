@@ -21,7 +21,7 @@ const PROGRESS_FRAME: Duration = Duration::from_millis(200);
 
 /// What the loop shows frames on.
 pub trait Display {
-    /// Columns and rows.
+    /// Gives the size in columns and rows.
     fn size(&self) -> (u16, u16);
     /// When a frame may be shown; `None` while the one before isn't written, whose end is told.
     fn free(&self) -> Option<Instant>;

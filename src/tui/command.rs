@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// Where a command applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Everywhere.
+    /// Everywhere, whatever has the focus.
     Any,
     /// Only in this panel, where it goes before one of everywhere with the same key.
     In(Panel),
@@ -25,7 +25,7 @@ pub enum Place {
     Replay,
 }
 
-/// A command.
+/// Command of the workbench: its name, its keys, where it counts and what it does.
 #[derive(Debug, Clone, Copy)]
 pub struct Command {
     /// As the palette and the configuration call it.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 /// What is wrong with the user's configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A key's name.
+    /// The name of a key isn't known.
     #[error("`{0}` is no key; keys are written as `s`, `S`, `ctrl-r`, `alt-x`, `left`, `f1`")]
     Key(String),
-    /// A command's name.
+    /// The name of a command isn't known.
     #[error("keys: there is no command `{0}`; `:` lists them")]
     Command(String),
-    /// A theme's name.
+    /// The name of a theme isn't known.
     #[error("there is no theme `{name}`; there are {}", .known.join(", "))]
     Theme {
         /// The name asked for.
@@ -29,15 +29,15 @@ pub enum ConfigError {
     /// A file that can't be read.
     #[error("{}: {error}", .file.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Reason, in the words of what failed.
         error: std::io::Error,
     },
     /// A file that says something else than was expected.
     #[error("{}:{error}", .file.display())]
     Parse {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
         /// Line, column and what was expected.
         error: Box<ron::error::SpannedError>,
@@ -75,26 +75,26 @@ pub enum NoReplica {
 /// Why a file wasn't read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// A session.
+    /// The session can't be read.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The session that a run left.
     #[error(transparent)]
     Results(#[from] crate::session::tables::PackError),
-    /// Any other file.
+    /// Another file can't be read.
     #[error("{}: {error}", .file.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Reason, in the words of what failed.
         error: std::io::Error,
     },
     /// The journal of unsaved edits.
     #[error("no autosave in {}: {error}", .file.display())]
     Journal {
-        /// The journal.
+        /// Path of the journal of unsaved edits.
         file: PathBuf,
-        /// Why.
+        /// Reason, in the words of what failed.
         error: std::io::Error,
     },
 }
@@ -134,10 +134,10 @@ pub enum AnswerError {
     /// A share outside of its range.
     #[error("accuracy lies between 0 and 100 %")]
     Accuracy,
-    /// A negative limit.
+    /// A limit is negative.
     #[error("a limit is no less than 0")]
     Limit,
-    /// An empty name.
+    /// The name of the file is empty.
     #[error("a file needs a name")]
     NoName,
     /// A pattern that isn't one.
@@ -151,13 +151,13 @@ pub enum AnswerError {
 /// Why the layer table can't be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// Another format.
+    /// The name ends in a format that isn't written.
     #[error("the name ends in .csv or .json")]
     Format,
-    /// JSON.
+    /// The figures can't be written as JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// CSV.
+    /// The figures can't be written as CSV.
     #[error(transparent)]
     Csv(#[from] csv::Error),
 }

@@ -10,11 +10,11 @@ use std::sync::mpsc::Sender;
 /// A key with its modifiers, as the configuration and the help write it: `ctrl-r`, `S`, `left`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Which.
+    /// Key without what is held with it.
     pub code: KeyCode,
-    /// With control held.
+    /// Whether control is held.
     pub ctrl: bool,
-    /// With alt held.
+    /// Whether alt is held.
     pub alt: bool,
 }
 

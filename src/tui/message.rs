@@ -16,7 +16,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What happened.
+/// What the workbench is told.
 #[derive(Debug)]
 pub enum Msg {
     Key(KeyEvent),
@@ -78,7 +78,7 @@ pub enum Effect {
     Open(Source),
     /// See whether agents at these addresses take connections.
     Reach(Vec<(TargetId, String)>),
-    /// Look for sessions.
+    /// Look for sessions in the folder and below.
     List,
     /// Write the session; its journal is forgotten, unless there is a draft to keep.
     Save {
@@ -106,15 +106,15 @@ pub enum Effect {
     Copy,
     /// Make a head of the source at every point.
     Heads(HeadsRequest),
-    /// Outcomes over thresholds.
+    /// Predict outcomes over the thresholds.
     Curves(Box<CurvesRequest>),
-    /// The Pareto-optimal plans.
+    /// Find the Pareto-optimal plans.
     Explore(Box<ExploreRequest>),
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),
     /// A message after some milliseconds; a newer one of the same timer replaces it.
     Later { timer: Timer, ms: u64 },
-    /// Start a job.
+    /// Start a job in a process of its own.
     Start { id: usize, job: Box<Job> },
     /// Ask a job to stop.
     Stop(usize),
@@ -130,7 +130,7 @@ pub enum Effect {
     Leave(usize),
     /// Give the terminal to the shell.
     Suspend,
-    /// End.
+    /// Leave the workbench.
     Quit,
 }
 
@@ -149,7 +149,7 @@ pub struct HeadsRequest {
     pub first: usize,
 }
 
-/// Thresholds to predict.
+/// Thresholds at which a plan's outcome is to be predicted.
 #[derive(Debug, Clone)]
 pub struct CurvesRequest {
     pub generation: u64,
@@ -215,7 +215,7 @@ pub enum Over {
     Nothing,
     /// What it held when it was last read or written.
     Known(Content),
-    /// Whatever it holds.
+    /// Overwrite the file whatever it holds.
     Anything,
 }
 
@@ -232,7 +232,7 @@ pub struct Recovered {
 pub enum Source {
     /// The one that ships.
     Demo,
-    /// A file.
+    /// A session in a file.
     File(PathBuf),
 }
 

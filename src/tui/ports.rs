@@ -22,7 +22,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    /// For the screen.
+    /// Names the job in a word or two, for panels.
     pub fn name(self) -> &'static str {
         match self {
             Goal::Profile => "profile",
@@ -31,7 +31,7 @@ impl Goal {
         }
     }
 
-    /// For the log.
+    /// Says in a sentence what the job does, for the log.
     pub fn sentence(self) -> &'static str {
         match self {
             Goal::Profile => "profiling both sides and the link",
@@ -41,7 +41,7 @@ impl Goal {
     }
 }
 
-/// A job.
+/// Work that a process of its own does for the workbench.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// How far it goes.
@@ -59,7 +59,7 @@ pub struct Job {
 /// A run of a session in another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunningJob {
-    /// Its process.
+    /// Number of the process.
     pub pid: u32,
     /// How far it is to go.
     pub goal: Goal,
@@ -114,7 +114,7 @@ pub enum JobError {
     /// The process ended without a word.
     #[error("it ended early; {} has what it said", .log.display())]
     EndedEarly {
-        /// Its output.
+        /// File that holds what the process printed.
         log: PathBuf,
     },
     /// The process can't be started.
@@ -123,17 +123,17 @@ pub enum JobError {
     /// The process can't be told to stop.
     #[error("process {pid} can't be stopped: {error}")]
     Stop {
-        /// Its number.
+        /// Number of the process.
         pid: u32,
-        /// Why.
+        /// Reason that the operating system gives.
         error: std::io::Error,
     },
     /// The file that lets a run wait.
     #[error("{}: {error}", .file.display())]
     Pause {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Reason that the operating system gives.
         error: std::io::Error,
     },
     /// What the run left can't be read.
@@ -142,7 +142,7 @@ pub enum JobError {
     /// A table that the run left is damaged.
     #[error(transparent)]
     Damaged(#[from] PackError),
-    /// A panic.
+    /// The job panicked.
     #[error("the job broke; its report is in the temporary folder")]
     Broke,
     /// The system has no thread left.

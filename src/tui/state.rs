@@ -36,7 +36,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tuning::Tuning;
 
-/// Everything on screen.
+/// Everything that the screen shows and keys change.
 pub struct State {
     pub size: (u16, u16),
     pub focus: Panel,

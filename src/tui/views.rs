@@ -24,7 +24,7 @@ use ratatui::layout::{Constraint, Layout, Margin, Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Draws everything.
+/// Draws the whole screen.
 pub fn draw(state: &State, area: Rect) -> Buffer {
     let mut buf = Buffer::empty(area);
     if area.is_empty() {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// A network, as far as the workbench looks into it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// Its layers.
+    /// Layers and cuts of the network.
     pub table: Arc<LayerTable>,
     /// Where exits may stand.
     pub points: Arc<Vec<ExitPoint>>,
@@ -34,7 +34,7 @@ pub struct Results {
     pub edge: Option<Arc<Profile>>,
     /// Of the cloud target.
     pub cloud: Option<Arc<Profile>>,
-    /// Between them.
+    /// Link between the tiers, as measured.
     pub link: Option<Arc<LinkProfile>>,
     /// What thresholds are tuned on.
     pub calibration: Option<Arc<Answers>>,
@@ -166,14 +166,14 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
     all
 }
 
-/// A run's outcome.
+/// Plan that a run carried out, and what it gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// What ran.
+    /// Plan that ran.
     pub plan: Plan,
     /// Hash of the head at each of its exits.
     pub heads: Vec<String>,
-    /// What it gave.
+    /// Figures that were measured over the test set.
     pub outcome: Outcome,
     /// The unmodified network on the edge.
     pub original: Option<Outcome>,
@@ -201,17 +201,17 @@ pub struct Explored {
 pub struct HeadFacts {
     /// Row of the layer table behind which it stands.
     pub layer: usize,
-    /// Its table key.
+    /// Hash of the head, half of its confidence table's key.
     pub hash: String,
     /// The keys of the tiers for which the source makes another head.
     pub others: Vec<(Tier, String)>,
-    /// Its rendered source.
+    /// Source of the head as rendered for its exit point.
     pub rendered: String,
     /// Its layers in a line each: what goes in and out.
     pub shapes: Vec<String>,
-    /// Parameters.
+    /// Number of trained values.
     pub params: usize,
-    /// Multiply-accumulates a sample.
+    /// Multiply-accumulates per sample.
     pub macs: u64,
     /// What its time is predicted from; `None` where its layers aren't at hand.
     pub work: Option<HeadWork>,

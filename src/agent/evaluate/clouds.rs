@@ -101,7 +101,7 @@ impl Target<'_> {
     }
 }
 
-/// The cloud targets.
+/// Targets of the next tier, among which the offloaded samples are shared out.
 pub(super) struct Clouds<'a> {
     targets: Vec<Target<'a>>,
     part: &'a str,
@@ -363,7 +363,7 @@ impl<'a> Clouds<'a> {
         told.max().unwrap_or(0)
     }
 
-    /// What each contributed.
+    /// Gives the samples that each target answered, and its time.
     pub(super) fn shares(&self) -> Vec<CloudShare> {
         self.targets.iter().map(|t| t.share.clone()).collect()
     }

@@ -38,7 +38,7 @@ impl Meter {
         }
     }
 
-    /// While it ran.
+    /// Gives the seconds that the evaluation ran.
     pub(super) fn seconds(&self) -> f64 {
         self.time.as_secs_f64()
     }

@@ -11,45 +11,45 @@ pub enum OffloadError {
     /// An address that can't be one.
     #[error("`{url}` is no address of an agent: {what}")]
     Url {
-        /// As given.
+        /// Address as it was given.
         url: String,
-        /// What is wrong.
+        /// What is wrong with the address.
         what: String,
     },
     /// Nobody answers, or the connection broke twice.
     #[error("the cloud at {url} doesn't answer: {cause}")]
     Unreachable {
-        /// Its address.
+        /// Address of the target.
         url: String,
         /// What the connection said.
         cause: String,
     },
-    /// Not in time.
+    /// No answer came before the deadline.
     #[error("the cloud at {url} didn't answer within {ms} ms")]
     Late {
-        /// Its address.
+        /// Address of the target.
         url: String,
-        /// The deadline.
+        /// Milliseconds that were allowed.
         ms: f64,
     },
     /// It answers, and says no.
     #[error("the cloud at {url} refuses ({status}): {error}")]
     Refused {
-        /// Its address.
+        /// Address of the target.
         url: String,
-        /// HTTP status.
+        /// Status of the HTTP answer.
         status: u16,
         /// The kind of the reason, where it is an agent.
         kind: RefusalKind,
-        /// Its own words.
+        /// What the target said.
         error: String,
     },
     /// An answer that isn't what was agreed on.
     #[error("the cloud at {url} answers what this release doesn't understand: {what}")]
     Answer {
-        /// Its address.
+        /// Address of the target.
         url: String,
-        /// What.
+        /// What of the answer can't be read.
         what: String,
     },
     /// Somebody asked to stop.

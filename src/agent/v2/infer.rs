@@ -40,13 +40,13 @@ pub(super) fn leaves(runner: &Runner) -> bool {
     runner.info().ends_network
 }
 
-/// A request, read.
+/// Request whose tensors are read and checked.
 struct Question {
     request: InferRequest,
     tensor: Tensor,
 }
 
-/// Answers a request.
+/// Answers an inference request of the V2 protocol.
 pub(super) async fn infer(
     State(agent): State<Arc<Agent>>,
     Path(named): Path<Named>,

@@ -10,7 +10,7 @@ use crate::train::settings::{Distill, HeadRecipe};
 /// A head to train.
 #[derive(Debug, Clone)]
 pub struct HeadSpec<'a> {
-    /// For the reports.
+    /// Name of the exit, for events and errors.
     pub name: String,
     /// Name of the backbone's value the head reads.
     pub value: String,

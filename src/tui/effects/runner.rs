@@ -21,7 +21,7 @@ const LAST_JOBS: Duration = Duration::from_millis(700);
 /// How long an agent may take to accept a connection.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Carries effects out.
+/// Carries out effects, each that may take longer than a frame on a thread.
 pub struct Runner {
     tell: Sender<Msg>,
     work: Arc<dyn JobRunner>,

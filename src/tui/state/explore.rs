@@ -54,7 +54,7 @@ impl By {
     }
 }
 
-/// The page.
+/// State of the explorer's page.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Explore {
     pub limits: Limits,

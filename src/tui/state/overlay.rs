@@ -37,7 +37,7 @@ pub enum Overlay {
     Changed {
         file: PathBuf,
     },
-    /// Something still runs.
+    /// Asks whether to leave while something still runs.
     Leaving {
         unsaved: bool,
         running: usize,

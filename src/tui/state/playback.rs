@@ -18,7 +18,7 @@ const SPEEDS: (f64, f64) = (0.125, 256.0);
 /// A run that is played again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Playback {
-    /// The run's number.
+    /// Number of the run that is played.
     pub run: usize,
     /// Milliseconds since the run's start.
     pub at: u64,

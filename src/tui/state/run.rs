@@ -34,7 +34,7 @@ pub struct StageLine {
     pub cached: bool,
 }
 
-/// A run.
+/// Job that was started or found, and what it has told so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: usize,
@@ -59,7 +59,7 @@ pub struct Run {
     pub origin: Origin,
     /// Which of the sessions opened so far it belongs to.
     pub session: usize,
-    /// Asked to wait.
+    /// Whether the run was asked to pause.
     pub pause: bool,
     /// It says that it waits.
     pub held: bool,
@@ -68,7 +68,7 @@ pub struct Run {
 /// Where a run comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
-    /// Started here.
+    /// Started by this workbench.
     Here,
     /// By the workbench itself, to fill in what a first look lacks.
     Background,

@@ -10,14 +10,14 @@ use crate::tui::message::{CurvesAnswer, CurvesRequest, Effect};
 /// The slider's steps, and the curves' points.
 pub const STEPS: usize = 100;
 
-/// Outcomes over thresholds.
+/// Outcomes of the plan at each threshold, and what follows from them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curves {
     pub thresholds: Vec<f64>,
     pub outcomes: Vec<Outcome>,
     /// What each exit of the plan is worth, in their order.
     pub pays: Vec<HeadPays>,
-    /// What to deploy.
+    /// Verdict on the plan against its alternatives.
     pub verdict: Verdict,
 }
 

@@ -5,31 +5,31 @@ use ratatui::style::Color;
 /// How many colours are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// None; attributes only.
+    /// No colours: bold, dim and reverse alone.
     None,
     /// The terminal's own sixteen.
     Sixteen,
-    /// Indexed.
+    /// 256 colours by index.
     Indexed,
-    /// 24 bits.
+    /// Colours of 24 bits.
     True,
 }
 
-/// The `--color` setting.
+/// What `--color` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum ColorChoice {
     /// By NO_COLOR, COLORTERM and TERM.
     #[default]
     Auto,
-    /// Attributes only.
+    /// No colours: bold, dim and reverse alone.
     None,
     /// The terminal's own sixteen.
     #[value(name = "16")]
     Sixteen,
-    /// Indexed colours.
+    /// 256 colours by index.
     #[value(name = "256")]
     Indexed,
-    /// 24 bits.
+    /// Colours of 24 bits.
     True,
 }
 

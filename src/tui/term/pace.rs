@@ -13,7 +13,7 @@ const WAITED: Duration = Duration::from_millis(10);
 const HELD: f64 = 20_000.0;
 /// While that drains, frames take so many times as long as the line needs for them.
 const DRAINING: f64 = 2.0;
-/// And afterwards.
+/// Factor on a frame's time on the line once what was held has drained.
 const DRAINED: f64 = 1.2;
 /// How much faster a line is taken to be after each write that didn't wait, once it has drained.
 const FASTER: f64 = 1.01;

@@ -53,7 +53,7 @@ pub fn fold(symbol: &str) -> &'static str {
     }
 }
 
-/// Folds a screen.
+/// Replaces every symbol of a screen by one of ASCII.
 pub fn fold_buffer(buf: &mut Buffer) {
     for cell in &mut buf.content {
         if !cell.symbol().is_ascii() {

@@ -5,7 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-/// What is drawn.
+/// One line of a chart: its points and its style.
 #[derive(Debug, Clone)]
 pub struct Curve<'a> {
     pub title: &'a str,

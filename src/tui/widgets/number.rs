@@ -23,7 +23,7 @@ pub fn clip(text: &str, width: usize) -> String {
     }
 }
 
-/// Three digits.
+/// Writes a number with three digits that count.
 fn digits(n: f64) -> String {
     match n.abs() {
         a if a < 9.995 => format!("{n:.2}"),
@@ -32,12 +32,12 @@ fn digits(n: f64) -> String {
     }
 }
 
-/// `1.91`, `12.3`, `123`.
+/// Writes milliseconds as `1.91`, `12.3` or `123`.
 pub fn ms(n: f64) -> String {
     digits(n)
 }
 
-/// `91.3 %`.
+/// Writes a share (0 to 1) as `91.3 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
@@ -62,7 +62,7 @@ pub fn count(n: f64) -> String {
     }
 }
 
-/// `$0.21`.
+/// Writes US dollars as `$0.21`.
 pub fn usd(n: f64) -> String {
     format!("${}", dollars(n))
 }
@@ -75,7 +75,7 @@ pub fn dollars(n: f64) -> String {
     }
 }
 
-/// `0:04`, `12:34`, `1:02:03`.
+/// Writes milliseconds as `0:04`, `12:34` or `1:02:03`.
 pub fn clock(ms: u64) -> String {
     let s = ms / 1000;
     match s {
