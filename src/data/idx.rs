@@ -90,32 +90,9 @@ fn find(folder: &Path, prefix: &str, what: &str, dims: usize) -> Result<PathBuf,
     ))
 }
 
-/// Dimensions and bytes of a file whose magic number must be `magic`.
-fn read(file: &Path, magic: u32) -> Result<(Vec<usize>, Vec<u8>), DataError> {
-    let bytes = std::fs::read(file).map_err(|error| DataError::io(file, error, FETCH_AGAIN))?;
-    if bytes.is_empty() {
-        return Err(DataError::file(file, "the file is empty", FETCH_AGAIN));
-    }
-    let gzip = bytes.starts_with(&[0x1f, 0x8b]);
-    let mut reader: Box<dyn Read> = if gzip {
-        Box::new(MultiGzDecoder::new(&bytes[..]))
-    } else {
-        Box::new(&bytes[..])
-    };
-    // Reads up to `limit` bytes: a damaged or hostile archive can't unpack to more than its header says.
-    let mut take = |limit: u64| -> Result<Vec<u8>, DataError> {
-        let mut out = Vec::new();
-        match reader.by_ref().take(limit).read_to_end(&mut out) {
-            Ok(_) => Ok(out),
-            Err(error) => Err(DataError::io(
-                file,
-                error,
-                "the gzip data is damaged: fetch it again",
-            )),
-        }
-    };
+/// Dimensions that a header names, none of them 0; its magic number must be `magic`.
+fn extents(file: &Path, header: &[u8], magic: u32) -> Result<Vec<usize>, DataError> {
     let rank = (magic & 0xff) as usize;
-    let header = take(4 + 4 * rank as u64)?;
     let word = |at: usize| {
         header
             .get(4 * at..4 * at + 4)
@@ -146,6 +123,36 @@ fn read(file: &Path, magic: u32) -> Result<(Vec<usize>, Vec<u8>), DataError> {
             None => return Err(DataError::file(file, "cut off in the header", FETCH_AGAIN)),
         }
     }
+    Ok(extents)
+}
+
+/// Dimensions and bytes of a file whose magic number must be `magic`.
+fn read(file: &Path, magic: u32) -> Result<(Vec<usize>, Vec<u8>), DataError> {
+    let bytes = std::fs::read(file).map_err(|error| DataError::io(file, error, FETCH_AGAIN))?;
+    if bytes.is_empty() {
+        return Err(DataError::file(file, "the file is empty", FETCH_AGAIN));
+    }
+    let gzip = bytes.starts_with(&[0x1f, 0x8b]);
+    let mut reader: Box<dyn Read> = if gzip {
+        Box::new(MultiGzDecoder::new(&bytes[..]))
+    } else {
+        Box::new(&bytes[..])
+    };
+    // Reads up to `limit` bytes: a damaged or hostile archive can't unpack to more than its header says.
+    let mut take = |limit: u64| -> Result<Vec<u8>, DataError> {
+        let mut out = Vec::new();
+        match reader.by_ref().take(limit).read_to_end(&mut out) {
+            Ok(_) => Ok(out),
+            Err(error) => Err(DataError::io(
+                file,
+                error,
+                "the gzip data is damaged: fetch it again",
+            )),
+        }
+    };
+    // One word for the magic, one for each dimension.
+    let header = take(4 + 4 * u64::from(magic & 0xff))?;
+    let extents = extents(file, &header, magic)?;
     let size = extents
         .iter()
         .try_fold(1u64, |size, &extent| size.checked_mul(extent as u64))

@@ -141,39 +141,7 @@ pub(super) fn read_from(
             .map_err(io)?;
         Ok(out)
     };
-    let start = take(MAGIC.len() + 2)?;
-    if !start.starts_with(MAGIC) {
-        let what = Signature::of(&start).map_or("not a NumPy array".into(), |s| s.to_string());
-        return Err(bad(format!("{what}; it doesn't begin with \\x93NUMPY")));
-    }
-    let wide = match start.get(MAGIC.len()) {
-        Some(1) => 2,
-        Some(2 | 3) => 4,
-        version => {
-            let version = version.map_or("none".into(), u8::to_string);
-            return Err(bad(format!(
-                "version {version} of the format; 1 to 3 are known"
-            )));
-        }
-    };
-    let length = take(wide)?;
-    if length.len() < wide {
-        return Err(bad("cut off in the header".into()));
-    }
-    let length = length
-        .iter()
-        .rev()
-        .fold(0, |sum, &b| sum << 8 | usize::from(b));
-    if length > LONGEST_HEADER {
-        return Err(bad(format!(
-            "a header of {length} bytes; {LONGEST_HEADER} at most"
-        )));
-    }
-    let header = take(length)?;
-    if header.len() < length {
-        return Err(bad("cut off in the header".into()));
-    }
-    let header = Header::parse(&String::from_utf8_lossy(&header)).map_err(&bad)?;
+    let header = header(&mut take, &bad)?;
     let size = header
         .shape
         .iter()
@@ -207,6 +175,46 @@ pub(super) fn read_from(
         kind: header.kind,
         bytes,
     })
+}
+
+/// Reads what stands before the elements: the magic, the version, and the header's text.
+fn header(
+    take: &mut dyn FnMut(usize) -> Result<Vec<u8>, DataError>,
+    bad: &dyn Fn(String) -> DataError,
+) -> Result<Header, DataError> {
+    let start = take(MAGIC.len() + 2)?;
+    if !start.starts_with(MAGIC) {
+        let what = Signature::of(&start).map_or("not a NumPy array".into(), |s| s.to_string());
+        return Err(bad(format!("{what}; it doesn't begin with \\x93NUMPY")));
+    }
+    let wide = match start.get(MAGIC.len()) {
+        Some(1) => 2,
+        Some(2 | 3) => 4,
+        version => {
+            let version = version.map_or("none".into(), u8::to_string);
+            return Err(bad(format!(
+                "version {version} of the format; 1 to 3 are known"
+            )));
+        }
+    };
+    let length = take(wide)?;
+    if length.len() < wide {
+        return Err(bad("cut off in the header".into()));
+    }
+    let length = length
+        .iter()
+        .rev()
+        .fold(0, |sum, &b| sum << 8 | usize::from(b));
+    if length > LONGEST_HEADER {
+        return Err(bad(format!(
+            "a header of {length} bytes; {LONGEST_HEADER} at most"
+        )));
+    }
+    let header = take(length)?;
+    if header.len() < length {
+        return Err(bad("cut off in the header".into()));
+    }
+    Header::parse(&String::from_utf8_lossy(&header)).map_err(bad)
 }
 
 /// The elements, of `each` bytes, of an array whose first index runs fastest, with the last one

@@ -11,6 +11,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget as _};
+use std::path::{Path, PathBuf};
 
 /// A box in the middle, its content cleared.
 fn open(state: &State, buf: &mut Buffer, area: Rect, size: (u16, u16), title: &str) -> Rect {
@@ -35,31 +36,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
     match overlay {
         Overlay::Help { scroll } => help(state, buf, area, *scroll),
-        Overlay::Palette { input, selected } => {
-            let inside = open(state, buf, area, (72, 20), "commands");
-            line(buf, inside, 0, typed(state, ":", input));
-            let items: Vec<String> = command::search(state, input)
-                .iter()
-                .map(|c| {
-                    let keys: Vec<String> = state
-                        .keymap
-                        .of(c.name)
-                        .iter()
-                        .map(ToString::to_string)
-                        .collect();
-                    let place = c.elsewhere(state);
-                    let place = place.map_or(String::new(), |p| format!("{}: ", p.name()));
-                    format!("{:<16} {:<14} {place}{}", c.name, keys.join(" "), c.help)
-                })
-                .collect();
-            list(
-                state,
-                buf,
-                rows(inside, 1, inside.height),
-                &items,
-                *selected,
-            );
-        }
+        Overlay::Palette { input, selected } => palette(state, buf, area, input, *selected),
         Overlay::Prompt {
             kind,
             input,
@@ -82,25 +59,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
                 ),
             }
         }
-        Overlay::Picker { items, selected } => {
-            let demo = "the demo that ships".to_string();
-            let names = items.iter().map(|f| f.display().to_string());
-            let all: Vec<String> = std::iter::once(demo).chain(names).collect();
-            let inside = open(
-                state,
-                buf,
-                area,
-                (64, all.len() as u16 + 3),
-                "open a session",
-            );
-            list(
-                state,
-                buf,
-                rows(inside, 0, inside.height.saturating_sub(1)),
-                &all,
-                *selected,
-            );
-        }
+        Overlay::Picker { items, selected } => picker(state, buf, area, items, *selected),
         Overlay::Templates { selected } => {
             let names = State::template_names();
             let inside = open(
@@ -112,25 +71,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             );
             list(state, buf, inside, &names, *selected);
         }
-        Overlay::Confirm { question, .. } => {
-            let width = 60.min(area.width.saturating_sub(2));
-            let lines = textwrap::wrap(question, usize::from(width.saturating_sub(2)));
-            let inside = open(state, buf, area, (width, lines.len() as u16 + 3), "?");
-            for (i, text) in lines.iter().enumerate() {
-                line(buf, inside, i as u16, Span::raw(&**text));
-            }
-            line(
-                buf,
-                inside,
-                lines.len() as u16,
-                Line::from(vec![
-                    Span::styled("y", theme.key),
-                    Span::raw(" yes   "),
-                    Span::styled("n", theme.key),
-                    Span::raw(" no"),
-                ]),
-            );
-        }
+        Overlay::Confirm { question, .. } => confirm(state, buf, area, question),
         Overlay::Changed { file } => changed(state, buf, area, file),
         Overlay::Leaving { unsaved, running } => {
             leaving(state, buf, area, *unsaved, *running);
@@ -142,8 +83,72 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
+/// The commands that fit what is typed.
+fn palette(state: &State, buf: &mut Buffer, area: Rect, input: &str, selected: usize) {
+    let inside = open(state, buf, area, (72, 20), "commands");
+    line(buf, inside, 0, typed(state, ":", input));
+    let items: Vec<String> = command::search(state, input)
+        .iter()
+        .map(|c| {
+            let keys: Vec<String> = state
+                .keymap
+                .of(c.name)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let place = c.elsewhere(state);
+            let place = place.map_or(String::new(), |p| format!("{}: ", p.name()));
+            format!("{:<16} {:<14} {place}{}", c.name, keys.join(" "), c.help)
+        })
+        .collect();
+    list(state, buf, rows(inside, 1, inside.height), &items, selected);
+}
+
+/// The sessions that were found.
+fn picker(state: &State, buf: &mut Buffer, area: Rect, items: &[PathBuf], selected: usize) {
+    let demo = "the demo that ships".to_string();
+    let names = items.iter().map(|f| f.display().to_string());
+    let all: Vec<String> = std::iter::once(demo).chain(names).collect();
+    let inside = open(
+        state,
+        buf,
+        area,
+        (64, all.len() as u16 + 3),
+        "open a session",
+    );
+    list(
+        state,
+        buf,
+        rows(inside, 0, inside.height.saturating_sub(1)),
+        &all,
+        selected,
+    );
+}
+
+/// A question to be answered by yes or no.
+fn confirm(state: &State, buf: &mut Buffer, area: Rect, question: &str) {
+    let theme = &state.theme;
+    let width = 60.min(area.width.saturating_sub(2));
+    let lines = textwrap::wrap(question, usize::from(width.saturating_sub(2)));
+    let inside = open(state, buf, area, (width, lines.len() as u16 + 3), "?");
+    for (i, text) in lines.iter().enumerate() {
+        line(buf, inside, i as u16, Span::raw(&**text));
+    }
+    line(
+        buf,
+        inside,
+        lines.len() as u16,
+        Line::from(vec![
+            Span::styled("y", theme.key),
+            Span::raw(" yes   "),
+            Span::styled("n", theme.key),
+            Span::raw(" no"),
+        ]),
+    );
+}
+
 /// What is to become of a file that somebody else has written.
-fn changed(state: &State, buf: &mut Buffer, area: Rect, file: &std::path::Path) {
+fn changed(state: &State, buf: &mut Buffer, area: Rect, file: &Path) {
     let theme = &state.theme;
     let inside = open(state, buf, area, (66, 7), "save");
     let what = format!("{} was changed by somebody else.", file.display());
