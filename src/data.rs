@@ -90,8 +90,6 @@ pub struct Preprocessing {
     pub mean: Vec<f32>,
     /// Divisor, one a channel (one for all if a single one).
     pub std: Vec<f32>,
-    /// Height and width to resize to (bilinear); what the network takes if absent.
-    pub resize: Option<(usize, usize)>,
     /// Order of the axes of the network's input.
     pub layout: Layout,
 }
@@ -102,9 +100,25 @@ impl Default for Preprocessing {
             scale: 1.0 / 255.0,
             mean: vec![0.0],
             std: vec![1.0],
-            resize: None,
             layout: Layout::Nchw,
         }
+    }
+}
+
+impl Preprocessing {
+    /// What keys of kept results are made of. They are older than this form, which has no size to
+    /// resize to, and are still found.
+    pub fn key(&self) -> String {
+        let Preprocessing {
+            scale,
+            mean,
+            std,
+            layout,
+        } = self;
+        format!(
+            "Preprocessing {{ scale: {scale:?}, mean: {mean:?}, std: {std:?}, resize: None, layout: \
+             {layout:?} }}"
+        )
     }
 }
 

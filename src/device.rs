@@ -16,7 +16,7 @@ pub mod telemetry;
 
 pub use breakdown::{NotTimed, RowsTime};
 pub use error::DeviceError;
-pub use stats::percentile;
+pub use stats::{percentile, percentiles};
 
 use serde::{Deserialize, Serialize};
 

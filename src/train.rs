@@ -30,7 +30,7 @@ mod standard;
 #[cfg(test)]
 mod tests;
 
-pub use cache::CacheLimits;
+pub use cache::{CacheLimits, FEATURE_BATCH};
 pub use calibrate::fit_temperature;
 pub use checkpoint::learnt_so_far;
 pub use heads::{HeadSpec, train_heads};

@@ -141,6 +141,7 @@ pub(super) fn heads(job: &Job, agent: &Agent, request: &TrainHeads) -> Result<Tr
         memory_bytes: CACHE_BYTES,
         folder: Some(agent.folder.clone()),
         kept: None,
+        batch: request.batch,
     };
     let mut curve = Vec::new();
     let mut reporter = Reporter {

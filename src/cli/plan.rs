@@ -88,10 +88,11 @@ fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Docu
         Split::End => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
         Split::Start => ("cloud_only", 0.0, 0.0, 0, 0),
     };
+    let rules: Vec<String> = session.splits.iter().map(|r| format!("{r:?}")).collect();
     Document {
         network: &table.network,
         split: SplitRow {
-            rule: format!("{:?}", session.split),
+            rule: rules.join(", "),
             kind,
             after: plan.split_layers.first().and_then(Option::as_deref),
             memory_share,

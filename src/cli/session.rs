@@ -3,8 +3,9 @@
 use super::data::DataArg;
 use super::network::{self, InputShape, Sizes};
 use super::{CliError, error::Context};
+use crate::engine::share_threads;
 use crate::explore::{Goal, Objective, Statistic};
-use crate::session::{ModelSource, Session};
+use crate::session::{ModelSource, Session, VERSION};
 use std::path::{Path, PathBuf};
 
 /// Which session, and what of it is replaced.
@@ -119,6 +120,15 @@ impl SessionArgs {
                 .context("--threshold")?;
         }
         self.goal.apply(&mut session.goal)?;
+        if let Some(threads) = session.threads {
+            // Before anything is computed, so that every pool gets this number.
+            share_threads(threads);
+        }
+        for note in &session.migrated {
+            eprintln!(
+                "{stem}: {note}; the file is of an older version than {VERSION}, and is left so"
+            );
+        }
         let name = session.name.clone().unwrap_or(stem);
         let out = self.out.clone();
         Ok(Chosen {

@@ -14,7 +14,7 @@ use crate::model::export::write_file;
 use crate::model::{Graph, fuse};
 use crate::run::samples::{Images, accuracy};
 use crate::session::{ModelSource, Session};
-use crate::train::{Event, Hyper, Optimizer, Samples, TrainError, Training};
+use crate::train::{Event, FEATURE_BATCH, Hyper, Optimizer, Samples, TrainError, Training};
 use crate::train::{Task, learnt_so_far, train_joint};
 use std::path::{Path, PathBuf};
 
@@ -185,7 +185,7 @@ fn beside(out: &Path) -> PathBuf {
 
 fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> Result<f64, CliError> {
     let network = Native.compile(fuse(graph), &CompileOptions::default())?;
-    Ok(accuracy(&*network, images, cancel)?)
+    Ok(accuracy(&*network, images, FEATURE_BATCH, cancel)?)
 }
 
 fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>>) {

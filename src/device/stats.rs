@@ -1,18 +1,49 @@
-/*! Summaries of a sample of durations: the one definition of a percentile in this house. */
+/*!
+Summaries of a sample of durations: the one definition of a percentile in this house, for what was
+profiled, predicted and measured alike.
+
+The `q`-th percentile (0 to 100) of n values in ascending order is the value at position
+`q/100 · (n − 1)`, counted from 0, by linear interpolation between the two nearest: type 7 of Hyndman and
+Fan (Sample Quantiles in Statistical Packages, The American Statistician 50, 1996), NumPy's default.
+*/
 
 use super::Stats;
 
-/// The `q`-th percentile (0 to 100) of values in ascending order, by linear interpolation between
-/// the two nearest: the value at position `q/100 · (n − 1)`, counted from 0 (Hyndman and Fan's
-/// type 7, NumPy's default). NaN where there are no values.
+/// The `q`-th percentile (0 to 100) of values in ascending order. NaN where there are no values.
 pub fn percentile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else {
+    let Some((below, share)) = position(sorted.len(), q) else {
         return f64::NAN;
     };
+    let (low, high) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
+    low + share * (high - low)
+}
+
+/// Percentiles (0 to 100, the largest first) of values in any order, which are reordered: they are
+/// selected, not sorted, so that what follows a held key can afford it. NaN where there are no values.
+pub fn percentiles<const N: usize>(values: &mut [f32], falling: [f64; N]) -> [f64; N] {
+    let mut upto = values.len();
+    falling.map(|q| {
+        let Some((below, share)) = position(values.len(), q) else {
+            return f64::NAN;
+        };
+        // Each search is in what the one before left below it, and itself included.
+        let upper = (below + 1).min(values.len() - 1);
+        let (before, high, _) = values[..upto].select_nth_unstable_by(upper, f32::total_cmp);
+        let high = f64::from(*high);
+        let low = before.iter().copied().max_by(f32::total_cmp);
+        let low = low.filter(|_| upper > below).map_or(high, f64::from);
+        upto = upper + 1;
+        low + share * (high - low)
+    })
+}
+
+/// Where a percentile of `count` values lies: behind which of them, from 0, and how far to the next, 0
+/// to 1. `None` without values.
+fn position(count: usize, q: f64) -> Option<(usize, f64)> {
+    let last = count.checked_sub(1)?;
     let position = (q / 100.0).clamp(0.0, 1.0) * last as f64;
-    let below = position.floor() as usize;
-    let (low, high) = (sorted[below], sorted[last.min(below + 1)]);
-    low + (position - below as f64) * (high - low)
+    let below = position.floor();
+    Some((below as usize, position - below))
 }
 
 impl Stats {
@@ -52,6 +83,20 @@ mod tests {
         #[case] expected: f64,
     ) {
         assert!((percentile(sorted, q) - expected).abs() < 1e-12);
+        let mut any_order: Vec<f32> = sorted.iter().rev().map(|v| *v as f32).collect();
+        let [selected] = percentiles(&mut any_order, [q]);
+        assert!((selected - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn several_are_selected_at_once() {
+        // numpy.percentile(range(1, 201), [99, 95, 50, 0]).
+        let mut values: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
+        let found = percentiles(&mut values, [99.0, 95.0, 50.0, 0.0]);
+        for (found, expected) in found.iter().zip([198.01, 190.05, 100.5, 1.0]) {
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
+        assert!(percentiles(&mut [], [50.0])[0].is_nan());
     }
 
     #[test]

@@ -153,7 +153,8 @@ mod tests {
             .unwrap()
             .results
             .unwrap()
-            .edge
+            .profiles
+            .remove(0)
             .unwrap();
         profile.layers = timed.collect();
         let point = &points(&layers, &fused)[0];

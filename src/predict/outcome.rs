@@ -4,6 +4,7 @@ measured by a run; and what a run notes of each sample.
 */
 
 use crate::data::Set;
+use crate::device::percentiles;
 use crate::plan::Tier;
 use serde::{Deserialize, Serialize};
 
@@ -83,22 +84,14 @@ impl Latency {
         Some(Latency::with_mean(sum / samples.len() as f64, samples))
     }
 
-    /// A mean known from elsewhere with the percentiles (nearest rank) of single samples; without
-    /// any, the mean stands for them. Reorders them.
+    /// A mean known from elsewhere with the percentiles ([`percentiles`]) of single samples; without any, the
+    /// mean stands for them. Reorders them.
     pub fn with_mean(mean: f64, samples: &mut [f32]) -> Latency {
-        let count = samples.len();
-        let mut upto = count;
-        // From the largest down, each search in what the one before left below it.
-        let [p99, p95, p50] = [0.99, 0.95, 0.5].map(|share| {
-            let rank = (share * count as f64).ceil() as usize;
-            let Some(at) = rank.checked_sub(1) else {
-                return mean;
-            };
-            let (_, found, _) = samples[..upto].select_nth_unstable_by(at, f32::total_cmp);
-            let found = f64::from(*found);
-            upto = at + 1;
-            found
-        });
+        let [p99, p95, p50] = if samples.is_empty() {
+            [mean; 3]
+        } else {
+            percentiles(samples, [99.0, 95.0, 50.0])
+        };
         Latency {
             mean,
             p50,
@@ -273,11 +266,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_nearest_ranks() {
+    fn percentiles_are_those_of_profiles() {
         let mut samples: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
         let latency = Latency::of(&mut samples).unwrap();
         let found = [latency.mean, latency.p50, latency.p95, latency.p99];
-        assert_eq!(found, [100.5, 100.0, 190.0, 198.0]);
+        // numpy.percentile's.
+        for (found, expected) in found.iter().zip([100.5, 100.5, 190.05, 198.01]) {
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
         let one = Latency::of(&mut [3.0]).unwrap();
         assert_eq!([one.p50, one.p95, one.p99], [3.0; 3]);
     }

@@ -7,7 +7,7 @@ use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::plan::{Element, Link, Wire};
 use crate::predict::Confidence;
 use crate::runtime::runner::PartAnswer;
-use crate::train::{HeadRecipe, Hyper};
+use crate::train::{FEATURE_BATCH, HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -103,6 +103,13 @@ pub struct TrainHeads {
     pub judge: Option<LabelledSet>,
     pub preprocessing: Preprocessing,
     pub hyper: Hyper,
+    /// Images that the backbone takes at once.
+    #[serde(default = "feature_batch")]
+    pub batch: usize,
+}
+
+fn feature_batch() -> usize {
+    FEATURE_BATCH
 }
 
 /// Images to learn from, or to be judged by.

@@ -42,6 +42,12 @@ struct Course<'a> {
     results: Results,
 }
 
+/// Whether a split is chosen by predictions, which need the confidence tables.
+fn by_prediction(session: &Session) -> bool {
+    let mut rules = session.splits.iter();
+    rules.any(|rule| matches!(rule, SplitRule::Fastest | SplitRule::Cheapest))
+}
+
 pub(super) fn go(
     session: &Session,
     options: &Options,
@@ -145,7 +151,7 @@ impl Course<'_> {
             return Ok(None);
         }
         self.profile(on, &untrained)?;
-        if until <= Stage::Link || (until == Stage::Plan && session.split == SplitRule::Latency) {
+        if until <= Stage::Link || (until == Stage::Plan && !by_prediction(session)) {
             if until == Stage::Plan {
                 self.plan(on, &points)?;
             }
@@ -165,10 +171,12 @@ impl Course<'_> {
             }
             // The network changes with its exits, so only those of one plan can be trained.
             Training::Joint { .. } | Training::Mixed { .. } => {
-                match session.split {
-                    SplitRule::Fastest => return Err(RunError::NeedsFrozen("Fastest")),
-                    SplitRule::Cheapest => return Err(RunError::NeedsFrozen("Cheapest")),
-                    _ => {}
+                for rule in &session.splits {
+                    match rule {
+                        SplitRule::Fastest => return Err(RunError::NeedsFrozen("Fastest")),
+                        SplitRule::Cheapest => return Err(RunError::NeedsFrozen("Cheapest")),
+                        _ => {}
+                    }
                 }
                 let plan = self.plan(on, &points)?;
                 let chosen: Vec<(Tier, Head)> = plan

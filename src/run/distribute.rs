@@ -232,14 +232,14 @@ impl Ground<'_> {
                 thresholds: thresholds.clone(),
                 last_exit_answers: what == What::EdgeOnly,
                 wire: session.wire,
-                link: session.link,
+                link: session.link(Tier::First),
                 deadline_ms: session.offload.deadline_ms,
                 degrade: session.offload.degrade == Degrade::LastExit,
             };
             shards.push(Shard { index, run });
         }
         let of = samples.len();
-        let mut done = vec![0u64; session.edge.len().max(1)];
+        let mut done = vec![0u64; session.targets(Tier::First).len().max(1)];
         let deliveries =
             fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
                 JobEvent::Progress(mut progress) => {
@@ -255,7 +255,8 @@ impl Ground<'_> {
                     teller.progress(sum as usize, of, what.name());
                     if what == What::Plan {
                         // In the session's order, whichever of them an edge asks first.
-                        let mut shares = vec![CloudShare::default(); session.cloud.len()];
+                        let mut shares =
+                            vec![CloudShare::default(); session.targets(Tier::Second).len()];
                         for (at, cloud) in &reached {
                             let own = progress.clouds.iter().find(|s| s.url == cloud.url);
                             if let (Some(own), Some(share)) = (own, shares.get_mut(*at)) {

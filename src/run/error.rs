@@ -58,6 +58,10 @@ pub enum RunError {
     OtherAnswer,
     #[error("the session holds no results to replay; run it first with `edgelesspart run`")]
     NoResults,
+    #[error(
+        "runs go over two tiers, and the session has {0}; plan and predict it, or run it on two"
+    )]
+    Tiers(usize),
     #[error("neither side has anything to run; the plan is empty")]
     NothingToRun,
     #[error("{found} records came back for {expected} samples; run it again")]

@@ -5,8 +5,8 @@ targets of a session that has run, and its worth by replaying that session's pla
 
 use super::{Replayed, RunError};
 use crate::data::Set;
+use crate::device::HeadProfile;
 use crate::device::profile::{HeadToTime, ProfileOptions, profile_head};
-use crate::device::{HeadProfile, Profile};
 use crate::engine::Cancel;
 use crate::exits::Head;
 use crate::model::fuse;
@@ -100,10 +100,9 @@ impl<'a> Costs<'a> {
     /// What is known of a head's time on each side: where its own wasn't taken, predicted from the
     /// times of the network's layers.
     pub fn on_targets(&self, head: &Head) -> Vec<OnTarget> {
-        let sides = [&self.results.edge, &self.results.cloud];
         let work = HeadWork::of(&fuse(&head.graph));
-        let on = |(tier, profile): (Tier, &Option<Profile>)| {
-            let profile = profile.as_ref()?;
+        let on = |tier: Tier| {
+            let profile = self.results.profile(tier)?;
             let at = (head.point.after.as_str(), head.hash.as_str());
             let (ms, kind) = head_ms(profile, &self.results.layers, at, work)?;
             Some(OnTarget {
@@ -113,7 +112,7 @@ impl<'a> Costs<'a> {
                 emulated: profile.slowdown != 1.0,
             })
         };
-        Tier::ALL.into_iter().zip(sides).filter_map(on).collect()
+        self.names.tiers().filter_map(on).collect()
     }
 
     /// Whether a head pays; none where it wasn't trained, or the session didn't run to the end.

@@ -19,7 +19,9 @@ use crate::plan::Tier;
 use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
-use crate::train::{self, Branch, CacheLimits, HeadSpec, Hyper, Samples, Task, Training};
+use crate::train::{
+    self, Branch, CacheLimits, FEATURE_BATCH, HeadSpec, Hyper, Samples, Task, Training,
+};
 use std::path::Path;
 
 /// Memory for cached features.
@@ -56,10 +58,16 @@ fn inputs(session: &Session, network: &Network, data: &LoadedData) -> Inputs {
     let inputs = Inputs::new()
         .with("network", &network.hash)
         .with("train", data.hash(Set::Train))
-        .with("pixels", format!("{:?}", session.preprocessing))
+        .with("pixels", session.preprocessing.key())
         .with("training", format!("{:?}", session.exits.training))
         .with("seed", session.seed.to_string())
         .with("batch", session.batch.train.to_string());
+    // A network may answer a sample otherwise in another batch (DynamicQuantizeLinear scales all of it).
+    // The usual number is left out, so that heads kept before it could be set are still found.
+    let inputs = match session.batch.evaluate {
+        FEATURE_BATCH => inputs,
+        other => inputs.with("evaluate", other.to_string()),
+    };
     match session.exits.recipe.patience {
         Some(patience) => inputs
             .with("patience", patience.to_string())
@@ -228,7 +236,7 @@ impl Lesson<'_> {
             patience: self.session.exits.recipe.patience,
             ..Hyper::for_heads(epochs, self.session.batch.train, self.session.seed)
         };
-        if let Some(side) = self.session.train_on.side() {
+        if let Some(side) = self.session.trains_on() {
             let away = Away {
                 session: self.session,
                 network: self.network,
@@ -257,6 +265,7 @@ impl Lesson<'_> {
             memory_bytes: CACHE_BYTES,
             folder: Some(self.folder.to_owned()),
             kept: Some(features),
+            batch: self.session.batch.evaluate,
         };
         let mut progress = |event| tell(teller, event);
         let specs = self.specs(heads);

@@ -6,7 +6,7 @@ use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Limits, Verdict, search, sweep};
-use crate::plan::{Element, Placement, plan_at};
+use crate::plan::{Element, Placement, Tier, plan_at};
 use crate::predict::{Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
@@ -29,8 +29,12 @@ pub(super) struct Findings<'a> {
 pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let (session, results) = (found.session, found.results);
     let replayed = Replayed::over(session, results)?;
-    let (Some(edge), Some(cloud), Some(link)) = (&results.edge, &results.cloud, &results.link)
-    else {
+    let measured = (
+        results.profile(Tier::First),
+        results.profile(Tier::Second),
+        results.link(Tier::First),
+    );
+    let (Some(edge), Some(cloud), Some(link)) = measured else {
         return Err(RunError::NoResults);
     };
     let Replayed {
@@ -43,7 +47,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     report.under(&Conditions {
         edge,
         cloud,
-        link: session.link,
+        link: session.link(Tier::First),
         link_profile: link,
         wire: session.wire,
         billing: session.billing,
@@ -160,13 +164,16 @@ fn answer(found: &Findings, replayed: &Replayed, fair: &Evidence) -> Result<Verd
     Ok(verdict::decide(goal, unmodified, &this, &others))
 }
 
-/// Whether any edge and any cloud target share a machine, as far as their addresses tell.
+/// Whether targets of two tiers share a machine, as far as their addresses tell.
 fn one_machine(session: &Session) -> bool {
     let hosts = |targets: &[Target]| -> Vec<String> { targets.iter().map(host).collect() };
-    let clouds = hosts(&session.cloud);
-    hosts(&session.edge)
-        .iter()
-        .any(|host| clouds.contains(host))
+    let mut seen: Vec<String> = Vec::new();
+    session.chain().any(|tier| {
+        let own = hosts(session.targets(tier));
+        let shared = own.iter().any(|host| seen.contains(host));
+        seen.extend(own);
+        shared
+    })
 }
 
 /// The machine of a target; `localhost` for this one.
@@ -216,7 +223,7 @@ fn subject(found: &Findings) -> Subject {
                 format!("images of {}", name.to_string_lossy())
             }
         },
-        training: match session.train_on.side() {
+        training: match session.trains_on() {
             None => training,
             Some(side) => format!(
                 "{training}, trained on the {} target",
@@ -253,8 +260,8 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
              the exits a little; the test images had no part in it.",
         );
     }
-    if session.edge.len() > 1 || session.cloud.len() > 1 {
-        report.say("Predictions are for the first edge and the first cloud target.");
+    if session.tiers.iter().any(|tier| tier.targets.len() > 1) {
+        report.say("Predictions are for the first target of each tier.");
     }
     if session.wire.tensor != Element::F32 {
         report.say(format!(

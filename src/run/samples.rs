@@ -7,7 +7,6 @@ use crate::train::Samples;
 use sha2::{Digest, Sha256};
 
 /// Images the engine takes at once.
-const PASS: usize = 64;
 
 /// A set of images, preprocessed as a network takes them.
 #[derive(Debug, Clone, Copy)]
@@ -60,24 +59,27 @@ impl Samples for Images<'_> {
     fn identity(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.data.hash(self.set));
-        hash.update(format!("{:?}", self.preprocessing));
+        hash.update(self.preprocessing.key());
         hex::encode(hash.finalize())
     }
 }
 
 /// Share of `samples` (0 to 1) whose label is the largest of the network's first output.
 ///
+/// The network takes `batch` of them at once.
+///
 /// # Errors
 /// What the engine says; [`EngineError::Cancelled`] when stopped.
 pub fn accuracy(
     network: &dyn Compiled,
     samples: &dyn Samples,
+    batch: usize,
     cancel: &Cancel,
 ) -> Result<f64, EngineError> {
     let size = network.inputs().first().map_or(0, |port| port.elements(1));
     let indices: Vec<usize> = (0..samples.len()).collect();
     let mut right = 0;
-    for chunk in indices.chunks(PASS) {
+    for chunk in indices.chunks(batch.max(1)) {
         let mut input = vec![0.0; chunk.len() * size];
         for (out, &index) in input.chunks_exact_mut(size.max(1)).zip(chunk) {
             samples.input(index, out);
@@ -147,7 +149,7 @@ mod tests {
             let label = scores[usize::from(images.label(index))];
             right += usize::from(scores.iter().all(|&s| s <= label));
         }
-        let found = accuracy(&*network, &images, &Cancel::new()).unwrap();
+        let found = accuracy(&*network, &images, 64, &Cancel::new()).unwrap();
         assert_eq!(found, right as f64 / 70.0);
     }
 }

@@ -93,21 +93,33 @@ pub(super) fn run_key<'a>(
 ) -> impl Fn(&str, &[f64]) -> String + 'a {
     move |what, thresholds| {
         let address = |tier| parts.on(tier).map_or("", |p| p.address.as_str());
+        let targets = session
+            .tiers
+            .iter()
+            .map(|tier| format!("{:?}", tier.targets));
+        let targets: Vec<String> = targets.collect();
+        let links: Vec<String> = session
+            .links
+            .iter()
+            .map(|link| format!("{link:?}"))
+            .collect();
         Inputs::new()
             .with("what", what)
             .with("edge", address(Tier::First))
             .with("cloud", address(Tier::Second))
             .with("test", test)
-            .with("pixels", format!("{:?}", session.preprocessing))
+            .with("pixels", session.preprocessing.key())
             .with("thresholds", format!("{thresholds:?}"))
             .with("measure", format!("{:?}", session.policy.confidence))
-            .with("targets", format!("{:?} {:?}", session.edge, session.cloud))
+            .with("targets", targets.join(" "))
             .with("machine", machine())
             .with(
                 "way",
                 format!(
-                    "{:?} {:?} {:?}",
-                    session.link, session.wire, session.offload
+                    "{} {:?} {:?}",
+                    links.join(" "),
+                    session.wire,
+                    session.offload
                 ),
             )
             .key()
@@ -116,7 +128,7 @@ pub(super) fn run_key<'a>(
 
 /// The machine that cloud durations were measured on.
 pub(super) fn clock(results: &Results) -> Clock {
-    let cloud = results.cloud.as_ref();
+    let cloud = results.profile(Tier::Second);
     Clock {
         ghz: cloud.and_then(|p| p.ghz),
         threads: cloud.map_or(1, |p| p.threads),

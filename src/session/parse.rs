@@ -1,13 +1,14 @@
 /*! Reading a session file: where it is wrong, what was expected, what was probably meant. */
 
 use super::Session;
+use super::migrate::SessionV1;
 use ron::error::{Error as Ron, SpannedError};
 use ron::extensions::Extensions;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The version of the file's form that this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A session file that can't be used or written.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,11 @@ struct Versioned {
     version: u32,
 }
 
+/// The version of the form of a file.
+pub(super) fn version(text: &str) -> Result<u32, SpannedError> {
+    dialect().from_str::<Versioned>(text).map(|v| v.version)
+}
+
 /// What a run left, from a file of its own.
 fn results(text: &str, file: &Path) -> Result<super::Results, SessionError> {
     let read = dialect().from_str(text);
@@ -140,23 +146,24 @@ impl Session {
     pub fn parse(text: &str, file: &Path) -> Result<Session, SessionError> {
         let syntax = |error: SpannedError| syntax(&error, file);
         // The version first: a file of another one may have any other fields.
-        let found = dialect()
-            .from_str::<Versioned>(text)
-            .map_err(syntax)?
-            .version;
-        if found != VERSION {
-            return Err(SessionError::Version {
-                file: file.to_owned(),
-                found,
-                // There is no older form to migrate from: 1 is the first.
-                remedy: if found > VERSION {
-                    "use a newer program"
-                } else {
-                    "no program ever wrote that one, write `version: 1`"
-                },
-            });
-        }
-        let session: Session = dialect().from_str(text).map_err(syntax)?;
+        let found = version(text).map_err(syntax)?;
+        let read = match found {
+            1 => dialect().from_str::<SessionV1>(text).map(Session::from),
+            VERSION => dialect().from_str::<Session>(text),
+            _ => {
+                return Err(SessionError::Version {
+                    file: file.to_owned(),
+                    found,
+                    remedy: if found > VERSION {
+                        "use a newer program"
+                    } else {
+                        "no program ever wrote that one, write `version: 2`"
+                    },
+                });
+            }
+        };
+        let mut session = read.map_err(syntax)?;
+        session.complete();
         session.check(file)?;
         Ok(session)
     }
@@ -230,10 +237,11 @@ fn edits(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Link, SplitRule};
 
     fn parse(settings: &str) -> Result<Session, SessionError> {
         let text = format!(
-            "Session(\n    version: 1,\n    model: Onnx(\"a.onnx\"),\n    data: Synthetic(seed: 7),\n    {settings}\n)"
+            "Session(\n    version: 2,\n    model: Onnx(\"a.onnx\"),\n    data: Synthetic(seed: 7),\n    {settings}\n)"
         );
         Session::parse(&text, Path::new("my.ron"))
     }
@@ -259,7 +267,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let text = |recorded: &str| {
             format!(
-                "Session(version: 1, model: Demo, data: Synthetic(seed: 7), recorded: \"{recorded}\")"
+                "Session(version: 2, model: Demo, data: Synthetic(seed: 7), recorded: \"{recorded}\")"
             )
         };
         let left = include_str!("../../sessions/demo.results.ron");
@@ -297,23 +305,28 @@ mod tests {
         assert_eq!(session.goal.within.accuracy_loss_points, Some(1.0));
     }
 
+    /// Two tiers, the second of this target.
+    fn behind(target: &str) -> String {
+        format!("tiers: [(name: \"a\", targets: [Local()]), (name: \"b\", targets: [{target}])],")
+    }
+
     #[test]
     fn bad_files_say_where_and_what() {
         for (settings, wanted) in [
             ("thread: 2,", "my.ron:5:5: unknown field `thread`"),
             ("thread: 2,", "did you mean `threads`?"),
-            ("split: Memry(share: 0.7),", "did you mean `Memory`?"),
-            ("split: Memory(shar: 0.7),", "did you mean `share`?"),
+            ("splits: [Memry(share: 0.7)],", "did you mean `Memory`?"),
+            ("splits: [Memory(shar: 0.7)],", "did you mean `share`?"),
             ("exits: (per_prt: 3),", "did you mean `per_part`?"),
             ("policy: (treshold: 0.5),", "did you mean `threshold`?"),
             ("wire: (tensr: F32),", "did you mean `tensor`?"),
             (
-                "link: Emulated(mbits: 1, rtt_ms: 2),",
+                "links: [Emulated(mbits: 1, rtt_ms: 2)],",
                 "did you mean `mbit`?",
             ),
             ("exits: (per_part: three),", "my.ron:5:"),
             ("exits: (per_part: 4),", "exits.per_part: 4"),
-            ("split: Memory(share: 1.5),", "split.share: 1.5"),
+            ("splits: [Memory(share: 1.5)],", "splits[0].share: 1.5"),
             ("policy: (threshold: -0.1),", "policy.threshold: -0.1"),
             (
                 "policy: (threshold: 0.5, exits: [(\"a\", 2.0)]),",
@@ -322,15 +335,51 @@ mod tests {
             ("calibration: FromTest(0),", "calibration: 0"),
             ("train_samples: 0,", "train_samples: 0"),
             ("threads: 0,", "threads: 0"),
-            ("edge: [],", "edge: "),
-            ("edge: [V2(url: \"http://a\", model: \"m\")],", "edge[0]: "),
-            ("cloud: [Local(slowdown: 0.5)],", "cloud[0].slowdown: 0.5"),
-            ("cloud: [Agent(url: \"jetson:7070\")],", "cloud[0].url: "),
+            ("edge: [],", "unknown field `edge` in `Session`"),
+            ("tiers: [],", "tiers: 0, it may be 2 to 4"),
+            ("tiers: [(name: \"a\", targets: [Local()])],", "tiers: 1, "),
             (
-                "cloud: [Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))],",
-                "cloud[0].trust: ",
+                "tiers: [(name: \"a\", targets: []), (name: \"b\", targets: [Local()])],",
+                "tiers[0].targets: no target",
             ),
-            ("link: Emulated(mbit: 0, rtt_ms: 2),", "link.mbit: 0"),
+            (
+                "tiers: [(name: \"\", targets: [Local()]), (name: \"b\", targets: [Local()])],",
+                "tiers[0].name: ``",
+            ),
+            (
+                "tiers: [(name: \"a\", targets: [Local()]), (name: \"a\", targets: [Local()])],",
+                "tiers[1].name: `a`, tiers[0] has that name",
+            ),
+            (
+                "tiers: [(name: \"a\", target: []), (name: \"b\", targets: [Local()])],",
+                "did you mean `targets`?",
+            ),
+            (
+                "links: [Measured, Measured],",
+                "links: 2, 2 tiers have 1 link between them",
+            ),
+            (
+                "splits: [Latency, Latency],",
+                "splits: 2, 2 tiers are split 1 time",
+            ),
+            (
+                "tiers: [(name: \"a\", targets: [V2(url: \"http://a\", model: \"m\")]), \
+                 (name: \"b\", targets: [Local()])],",
+                "tiers[0].targets[0]: ",
+            ),
+            (
+                &behind("Local(slowdown: 0.5)"),
+                "tiers[1].targets[0].slowdown: 0.5",
+            ),
+            (
+                &behind("Agent(url: \"jetson:7070\")"),
+                "tiers[1].targets[0].url: ",
+            ),
+            (
+                &behind("Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))"),
+                "tiers[1].targets[0].trust: ",
+            ),
+            ("links: [Emulated(mbit: 0, rtt_ms: 2)],", "links[0].mbit: 0"),
             ("billing: GoogleCloudFunctions(tier: 3),", "billing.tier: 3"),
             ("preprocessing: (std: [0.0]),", "preprocessing.std: "),
             ("preprocessing: (mean: [1.0, 2.0]),", "preprocessing.mean: "),
@@ -347,12 +396,19 @@ mod tests {
                 "exits.recipe.patience: 0",
             ),
             (
-                "exits: (training: Joint(epochs: 1)), train_on: Cloud,",
+                "exits: (training: Joint(epochs: 1)), train_on: Tier(\"cloud\"),",
                 "train_on: ",
             ),
             (
-                "cloud: [V2(url: \"http://a\", model: \"m\")], train_on: Cloud,",
-                "train_on: ",
+                &format!(
+                    "{} train_on: Tier(\"b\"),",
+                    behind("V2(url: \"http://a\", model: \"m\")")
+                ),
+                "train_on: a V2 server",
+            ),
+            (
+                "train_on: Tier(\"nowhere\"),",
+                "train_on: no tier is called `nowhere`",
             ),
             ("name: \"../up\",", "name: "),
         ] {
@@ -363,10 +419,86 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        for (version, wanted) in [(2, "use a newer program"), (0, "write `version: 1`")] {
+        for (version, wanted) in [(3, "use a newer program"), (0, "write `version: 2`")] {
             let text = format!("Session(version: {version}, brand_new: [1, (a: 2)])");
             let error = Session::parse(&text, Path::new("my.ron")).unwrap_err();
             assert!(error.to_string().contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn links_and_splits_that_are_left_out_follow_the_tiers() {
+        let tier = |name: &str| format!("(name: \"{name}\", targets: [Local()])");
+        let three = ["a", "b", "c"].map(tier).join(", ");
+        let session = parse(&format!("tiers: [{three}],")).unwrap();
+        assert_eq!(session.links, [Link::Measured; 2]);
+        let share = |share| SplitRule::Memory { share };
+        assert_eq!(session.splits, [share(0.35), share(0.7)]);
+        assert_eq!(session.tier_names().all(), ["a", "b", "c"]);
+        let five = ["a", "b", "c", "d", "e"].map(tier).join(", ");
+        let error = parse(&format!("tiers: [{five}],")).unwrap_err().to_string();
+        assert!(error.contains("tiers: 5, it may be 2 to 4"), "{error}");
+    }
+
+    #[test]
+    fn a_session_of_version_1_says_the_same_in_version_2() {
+        let old = "Session(version: 1, model: Demo, data: Synthetic(seed: 7), split: Latency, \
+                   preprocessing: (resize: (9, 8), mean: [0.5]), train_on: Cloud, \
+                   edge: [Local(), Local(slowdown: 2.0)], cloud: [Local(cores: [3])], \
+                   link: Emulated(mbit: 1, rtt_ms: 2))";
+        let new = "Session(version: 2, model: Demo, data: Synthetic(seed: 7), splits: [Latency], \
+                   preprocessing: (mean: [0.5]), train_on: Tier(\"cloud\"), tiers: [\
+                   (name: \"edge\", targets: [Local(), Local(slowdown: 2.0)]), \
+                   (name: \"cloud\", targets: [Local(cores: [3])])], \
+                   links: [Emulated(mbit: 1, rtt_ms: 2)])";
+        let read = |text: &str| Session::parse(text, Path::new("my.ron")).unwrap();
+        let mut migrated = read(old);
+        let told = std::mem::take(&mut migrated.migrated);
+        assert!(
+            told.len() == 1 && told[0].contains("preprocessing.resize"),
+            "{told:?}"
+        );
+        assert_eq!(migrated, read(new));
+        // What was left out has the same defaults in both.
+        let short = |version| {
+            read(&format!(
+                "Session(version: {version}, model: Demo, data: Synthetic(seed: 7))"
+            ))
+        };
+        assert_eq!(
+            Session {
+                version: 2,
+                ..short(1)
+            },
+            short(2)
+        );
+        let error = Session::parse("Session(version: 1, tiers: [])", Path::new("my.ron"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `tiers`")
+        );
+    }
+
+    /// The sessions as version 1 shipped them.
+    #[test]
+    fn shipped_sessions_of_version_1_read_as_those_that_ship_now() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut count = 0;
+        for entry in std::fs::read_dir(root.join("tests/sessions-1")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("version: 1"));
+            let now = root.join("sessions").join(path.file_name().unwrap());
+            let now = std::fs::read_to_string(now).unwrap();
+            let mut old = Session::parse(&text, &path).unwrap();
+            // One gave a size to images that they never had.
+            assert_eq!(old.migrated.len(), usize::from(text.contains("resize")));
+            old.migrated.clear();
+            assert_eq!(old, Session::parse(&now, &path).unwrap());
+            count += 1;
+        }
+        assert_eq!(count, 5);
     }
 }

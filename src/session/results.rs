@@ -28,7 +28,7 @@ const MAX_PACKED: u64 = 512 << 20;
 
 /// Results of a run. Everything but the network's layers may be missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "stored::Results")]
 pub struct Results {
     /// Version of the program that wrote them.
     pub program: String,
@@ -37,43 +37,28 @@ pub struct Results {
     /// All legal exit points.
     pub points: Vec<ExitPoint>,
     /// Hash of what the heads were trained from and with.
-    #[serde(default)]
     pub heads_key: String,
     /// Trained heads.
-    #[serde(default)]
     pub heads: Vec<TrainedHead>,
     /// Hash of what the tables were made of.
-    #[serde(default)]
     pub tables_key: String,
     /// Every calibration sample through every exit.
-    #[serde(default)]
     pub calibration: Option<PackedTable>,
     /// Every test sample through every exit.
-    #[serde(default)]
     pub test: Option<PackedTable>,
-    /// Cloud-side columns for wires other than F32.
-    #[serde(default)]
+    /// The columns behind splits, for wires other than F32.
     pub wires: Vec<WireTables>,
-    /// Of the first edge target.
-    #[serde(default)]
-    pub edge: Option<Profile>,
-    /// Of the first cloud target.
-    #[serde(default)]
-    pub cloud: Option<Profile>,
-    /// Between them.
-    #[serde(default)]
-    pub link: Option<LinkProfile>,
+    /// One per tier, of its first target; shorter where the last tiers were never profiled.
+    pub profiles: Vec<Option<Profile>>,
+    /// One per link, nearest to the sample first; shorter where the last were never measured.
+    pub links: Vec<Option<LinkProfile>>,
     /// The plan that ran last.
-    #[serde(default)]
     pub plan: Option<Plan>,
-    /// Its parts, timed as they are assembled: edge, cloud.
-    #[serde(default)]
+    /// Its parts, timed as they are assembled, by tier.
     pub parts: Vec<(Tier, PartProfile)>,
     /// What the runs gave.
-    #[serde(default)]
     pub measured: Vec<Measured>,
     /// The events of the last run, packed ([`Results::journal`]).
-    #[serde(default)]
     pub journal: String,
 }
 
@@ -141,6 +126,14 @@ pub struct TrainedHead {
 pub struct HeadError {
     after: String,
     what: String,
+}
+
+/// Puts a value in a tier's place.
+fn put<T>(all: &mut Vec<Option<T>>, tier: Tier, value: T) {
+    if all.len() <= tier.index() {
+        all.resize_with(tier.index() + 1, || None);
+    }
+    all[tier.index()] = Some(value);
 }
 
 /// Compressed and in base64: what RON text would blow up or compress badly.
@@ -229,9 +222,8 @@ impl Results {
             calibration: None,
             test: None,
             wires: Vec::new(),
-            edge: None,
-            cloud: None,
-            link: None,
+            profiles: Vec::new(),
+            links: Vec::new(),
             plan: None,
             parts: Vec::new(),
             measured: Vec::new(),
@@ -239,13 +231,24 @@ impl Results {
         }
     }
 
+    /// What was measured of a tier; `None` where it never was.
+    pub fn profile(&self, tier: Tier) -> Option<&Profile> {
+        self.profiles.get(tier.index())?.as_ref()
+    }
+
+    /// What was measured of the link behind a tier; `None` where it never was.
+    pub fn link(&self, behind: Tier) -> Option<&LinkProfile> {
+        self.links.get(behind.index())?.as_ref()
+    }
+
     /// Keeps what was measured of a tier.
     pub fn set_profile(&mut self, tier: Tier, profile: Profile) {
-        match tier {
-            Tier::First => self.edge = Some(profile),
-            Tier::Second => self.cloud = Some(profile),
-            Tier::Third | Tier::Fourth => {}
-        }
+        put(&mut self.profiles, tier, profile);
+    }
+
+    /// Keeps what was measured of the link behind a tier.
+    pub fn set_link(&mut self, behind: Tier, link: LinkProfile) {
+        put(&mut self.links, behind, link);
     }
 
     /// Both confidence tables, calibration first, if they are there.
@@ -356,11 +359,10 @@ impl Results {
             heads: self.head_keys(&tiers),
             ..Evidence::new(layers, points, tiers)
         };
-        let profiles = [&self.edge, &self.cloud];
-        for (own, profile) in evidence.profiles.iter_mut().zip(profiles) {
+        for (own, profile) in evidence.profiles.iter_mut().zip(&self.profiles) {
             *own = profile.clone().map(Arc::new);
         }
-        for (own, link) in evidence.links.iter_mut().zip([&self.link]) {
+        for (own, link) in evidence.links.iter_mut().zip(&self.links) {
             *own = link.clone().map(Arc::new);
         }
         if let Some(plan) = &self.plan {
@@ -374,6 +376,86 @@ impl Results {
     /// What the last run of `what` gave.
     pub fn last(&self, what: &str) -> Option<&Measured> {
         self.measured.iter().rev().find(|m| m.what == what)
+    }
+}
+
+mod stored {
+    /*! Results as files hold them: those of version 1 knew an edge, a cloud and the link between them. */
+
+    use super::{LinkProfile, Measured, PackedTable, Profile, TrainedHead, WireTables};
+    use crate::device::PartProfile;
+    use crate::exits::ExitPoint;
+    use crate::model::layers::LayerTable;
+    use crate::plan::{Plan, Tier};
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename = "Results")]
+    pub(super) struct Results {
+        program: String,
+        layers: LayerTable,
+        points: Vec<ExitPoint>,
+        #[serde(default)]
+        heads_key: String,
+        #[serde(default)]
+        heads: Vec<TrainedHead>,
+        #[serde(default)]
+        tables_key: String,
+        #[serde(default)]
+        calibration: Option<PackedTable>,
+        #[serde(default)]
+        test: Option<PackedTable>,
+        #[serde(default)]
+        wires: Vec<WireTables>,
+        #[serde(default)]
+        profiles: Vec<Option<Profile>>,
+        #[serde(default)]
+        links: Vec<Option<LinkProfile>>,
+        #[serde(default)]
+        edge: Option<Profile>,
+        #[serde(default)]
+        cloud: Option<Profile>,
+        #[serde(default)]
+        link: Option<LinkProfile>,
+        #[serde(default)]
+        plan: Option<Plan>,
+        #[serde(default)]
+        parts: Vec<(Tier, PartProfile)>,
+        #[serde(default)]
+        measured: Vec<Measured>,
+        #[serde(default)]
+        journal: String,
+    }
+
+    impl From<Results> for super::Results {
+        fn from(stored: Results) -> super::Results {
+            let mut results = super::Results {
+                program: stored.program,
+                layers: stored.layers,
+                points: stored.points,
+                heads_key: stored.heads_key,
+                heads: stored.heads,
+                tables_key: stored.tables_key,
+                calibration: stored.calibration,
+                test: stored.test,
+                wires: stored.wires,
+                profiles: stored.profiles,
+                links: stored.links,
+                plan: stored.plan,
+                parts: stored.parts,
+                measured: stored.measured,
+                journal: stored.journal,
+            };
+            for (tier, profile) in [(Tier::First, stored.edge), (Tier::Second, stored.cloud)] {
+                if let Some(profile) = profile {
+                    results.set_profile(tier, profile);
+                }
+            }
+            if let Some(link) = stored.link {
+                results.set_link(Tier::First, link);
+            }
+            results
+        }
     }
 }
 

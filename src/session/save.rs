@@ -1,7 +1,7 @@
 /*! Writing a session: in our own commented form, whole or not at all. */
 
 use super::Session;
-use super::parse::{SessionError, dialect};
+use super::parse::{SessionError, VERSION, dialect, version};
 use serde::Serialize;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
@@ -53,9 +53,9 @@ impl Session {
         )?;
         put("Likewise.", "test_samples", &self.test_samples)?;
         put(
-            "Memory(share: 0.7), Layers(share: 0.7), Latency, After(\"layer\"), Fastest or Cheapest.",
-            "split",
-            &self.split,
+            "One per link: Memory(share: 0.7), Layers(share: 0.7), Latency, After(\"layer\"), Fastest or Cheapest.",
+            "splits",
+            &self.splits,
         )?;
         put(
             "Exits inside each part, at most three; what they are made of, and how they learn: training, \
@@ -76,24 +76,20 @@ impl Session {
         )?;
         put("Thresholds of the report.", "sweep", &self.sweep)?;
         put(
-            "Where the edge part runs: Local(..) or Agent(url: \"https://..\").",
-            "edge",
-            &self.edge,
+            "The devices a sample passes, nearest first, two to four; each Local(..), Agent(url: \
+             \"https://..\") or, in the last, V2(url: \"..\", model: \"..\").",
+            "tiers",
+            &self.tiers,
         )?;
         put(
-            "Where the cloud part runs: Local(..), Agent(..) or V2(url: \"..\", model: \"..\").",
-            "cloud",
-            &self.cloud,
-        )?;
-        put(
-            "Where exits over the frozen network are trained: Here, Edge or Cloud.",
+            "Where exits over the frozen network are trained: Here, or Tier(\"cloud\").",
             "train_on",
             &self.train_on,
         )?;
         put(
-            "Measured, or Emulated(mbit: 40, rtt_ms: 12).",
-            "link",
-            &self.link,
+            "One between each tier and the next: Measured, or Emulated(mbit: 40, rtt_ms: 12).",
+            "links",
+            &self.links,
         )?;
         put(
             "How the split tensor travels: F32, F16, U8; None, Lz4.",
@@ -101,7 +97,7 @@ impl Session {
             &self.wire,
         )?;
         put(
-            "When the cloud is late or away: Fail, or LastExit answers.",
+            "When a tier behind is late or away: Fail, or LastExit answers.",
             "offload",
             &self.offload,
         )?;
@@ -112,7 +108,7 @@ impl Session {
         )?;
         put("Of every random choice.", "seed", &self.seed)?;
         put(
-            "Of the workbench; None for all cores.",
+            "Threads that train and make tables; None for one per core.",
             "threads",
             &self.threads,
         )?;
@@ -131,7 +127,8 @@ impl Session {
         Ok(text)
     }
 
-    /// Writes the session atomically. A file there that a hand wrote is kept as `<file>.bak`.
+    /// Writes the session atomically. A file there that a hand wrote, or that has the form of another
+    /// version, is kept as `<file>.bak`.
     ///
     /// # Errors
     /// Names the file; what was there before is then still there.
@@ -145,7 +142,7 @@ impl Session {
             source,
         };
         match std::fs::read(file) {
-            Ok(before) if !before.starts_with(MARK.as_bytes()) => {
+            Ok(before) if !is_ours(&before) => {
                 let mut name = file.as_os_str().to_owned();
                 name.push(".bak");
                 write_atomically(&PathBuf::from(name), &before).map_err(io)?;
@@ -158,6 +155,13 @@ impl Session {
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         write_atomically(&real, text.as_bytes()).map_err(io)
     }
+}
+
+/// Whether this program wrote a file, in the form it writes now.
+fn is_ours(file: &[u8]) -> bool {
+    let text = std::str::from_utf8(file).ok();
+    let text = text.filter(|text| text.starts_with(MARK));
+    text.is_some_and(|text| version(text).is_ok_and(|found| found == VERSION))
 }
 
 trait Field {
@@ -209,7 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn short() -> Session {
-        let text = "Session(version: 1, model: Onnx(\"a.onnx\"), data: Synthetic(seed: 7))";
+        let text = "Session(version: 2, model: Onnx(\"a.onnx\"), data: Synthetic(seed: 7))";
         Session::parse(text, Path::new("my.ron")).unwrap()
     }
 
@@ -226,7 +230,6 @@ mod tests {
             session.policy.threshold = threshold;
             session.policy.exits = vec![(text.clone(), threshold)];
             session.preprocessing.scale = scale;
-            session.preprocessing.resize = samples.map(|n| (n, 75));
             session.train_samples = samples;
             session.threads = samples;
             session.calibration = Calibration::FromTest(12);
@@ -248,9 +251,9 @@ mod tests {
             };
             if at_split {
                 session.exits.training = Training::Frozen { epochs: 4 };
-                session.train_on = TrainOn::Cloud;
+                session.train_on = TrainOn::Tier("cloud".into());
             }
-            session.link = Link::Emulated { mbit, rtt_ms: 0.0 };
+            session.links = vec![Link::Emulated { mbit, rtt_ms: 0.0 }];
             session.data = Source::ImageFolder(text.clone().into());
             session.name = samples.map(|n| format!("run {n}"));
             if zoo {
@@ -258,13 +261,13 @@ mod tests {
                     network: Network::MobileNetV2, input: (3, 32, 32), classes: 10, width: Some(0.5),
                 };
             }
-            session.edge.push(Target::Local { cores: vec![], slowdown, threads: samples });
-            session.cloud.push(Target::Agent {
+            session.tiers[0].targets.push(Target::Local { cores: vec![], slowdown, threads: samples });
+            session.tiers[1].targets.push(Target::Agent {
                 url: "https://jetson:7070".into(),
                 token: Some(Token::Env("EDGE_TOKEN".into())),
                 trust: Trust::Fingerprint(format!("sha256:{}", "ab".repeat(32))),
             });
-            session.cloud.push(Target::Agent {
+            session.tiers[1].targets.push(Target::Agent {
                 url: "https://vm:7070".into(),
                 token: Some(Token::File("token".into())),
                 trust: Trust::Ca(text.clone().into()),
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_written_file_is_kept_beside() {
+    fn a_file_of_a_hand_or_of_an_older_form_is_kept_beside() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("my.ron");
         let backup = dir.path().join("my.ron.bak");
@@ -298,9 +301,12 @@ mod tests {
         assert!(!backup.exists());
         short().save(&file).unwrap();
         assert!(!backup.exists());
-        std::fs::write(&file, "// mine").unwrap();
-        short().save(&file).unwrap();
-        assert_eq!(std::fs::read_to_string(&backup).unwrap(), "// mine");
+        let of_version_1 = format!("{MARK}\nSession(version: 1)");
+        for text in ["// mine", &of_version_1] {
+            std::fs::write(&file, text).unwrap();
+            short().save(&file).unwrap();
+            assert_eq!(std::fs::read_to_string(&backup).unwrap(), text);
+        }
         assert_eq!(Session::read(&file).unwrap(), short());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }

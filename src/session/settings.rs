@@ -38,9 +38,10 @@ pub struct Session {
     /// At most so many test images; all if absent. Stated in the report.
     #[serde(default)]
     pub test_samples: Option<usize>,
-    /// Where to split.
-    #[serde(default = "split")]
-    pub split: SplitRule,
+    /// Where to split: one rule per link, nearest to the sample first. A file that leaves them out gets
+    /// shares of the network's memory, spread evenly up to 70 %.
+    #[serde(default)]
+    pub splits: Vec<SplitRule>,
     /// Which exits, and how they are trained.
     #[serde(default)]
     pub exits: ExitSettings,
@@ -53,22 +54,19 @@ pub struct Session {
     /// The thresholds the report sweeps.
     #[serde(default)]
     pub sweep: Sweep,
-    /// Where the edge part runs; more than one share the samples.
-    #[serde(default = "edge")]
-    pub edge: Vec<Target>,
-    /// Where the cloud part runs.
-    #[serde(default = "cloud")]
-    pub cloud: Vec<Target>,
+    /// The devices a sample passes on its way, nearest first: two to four.
+    #[serde(default = "tiers")]
+    pub tiers: Vec<TierSettings>,
     /// Where exits over the frozen network are trained.
     #[serde(default)]
     pub train_on: TrainOn,
-    /// Between them.
+    /// One between each tier and the next. A file that leaves them out has them measured.
     #[serde(default)]
-    pub link: Link,
+    pub links: Vec<Link>,
     /// How the split tensor travels.
     #[serde(default)]
     pub wire: Wire,
-    /// When the cloud is late or away.
+    /// When a tier behind is late or away.
     #[serde(default)]
     pub offload: Offload,
     /// Whose prices.
@@ -77,7 +75,7 @@ pub struct Session {
     /// Of every random choice but the synthetic images, which have their own.
     #[serde(default = "seed")]
     pub seed: u64,
-    /// Threads of the workbench itself; all cores if absent.
+    /// Threads of the process that trains and makes tables; one per core if absent.
     #[serde(default)]
     pub threads: Option<usize>,
     /// Images at a time.
@@ -89,6 +87,20 @@ pub struct Session {
     /// What a run left; in the files it writes.
     #[serde(default)]
     pub results: Option<Box<super::Results>>,
+    /// What became of settings of an older file that this form doesn't have; told when it is opened, and
+    /// never written.
+    #[serde(skip)]
+    pub migrated: Vec<String>,
+}
+
+/// A tier of the chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierSettings {
+    /// What it is called on screen, in reports and in `train_on`.
+    pub name: String,
+    /// Where its part runs; several share the samples.
+    pub targets: Vec<Target>,
 }
 
 /// Which exits, and how they are trained.
@@ -190,36 +202,23 @@ pub enum Target {
         #[serde(default)]
         trust: Trust,
     },
-    /// A server of the Open Inference Protocol; cloud only.
+    /// A server of the Open Inference Protocol; in the last tier only.
     V2 {
         /// `http://` or `https://`.
         url: String,
-        /// The name it serves the cloud part under.
+        /// The name it serves the last part under.
         model: String,
     },
 }
 
 /// Where exits are trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum TrainOn {
     /// In the workbench's own process.
     #[default]
     Here,
-    /// On the first edge target that answers.
-    Edge,
-    /// On the first cloud target that answers.
-    Cloud,
-}
-
-impl TrainOn {
-    /// The side whose target trains; none for the workbench itself.
-    pub fn side(self) -> Option<Tier> {
-        match self {
-            TrainOn::Here => None,
-            TrainOn::Edge => Some(Tier::First),
-            TrainOn::Cloud => Some(Tier::Second),
-        }
-    }
+    /// On the first target of the tier of this name that answers.
+    Tier(String),
 }
 
 /// Where a token is found.
@@ -243,23 +242,23 @@ pub enum Trust {
     Ca(PathBuf),
 }
 
-/// When the cloud is late or away.
+/// When a tier behind is late or away.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Offload {
-    /// Milliseconds after which an answer is late; none if absent.
+    /// Milliseconds after which an answer is late, counted from where the first tier sends; none if absent.
     pub deadline_ms: Option<f64>,
     /// What happens then.
     pub degrade: Degrade,
 }
 
-/// What becomes of a sample the cloud doesn't answer in time.
+/// What becomes of a sample that the tiers behind don't answer in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Degrade {
     /// The run fails and says so.
     #[default]
     Fail,
-    /// The last edge exit answers; such samples are counted apart.
+    /// The last exit before the link answers; such samples are counted apart.
     LastExit,
 }
 
@@ -269,7 +268,8 @@ pub enum Degrade {
 pub struct BatchSizes {
     /// While training.
     pub train: usize,
-    /// While features and tables are made.
+    /// While the features that exits learn from are made, on the frozen network. Tables and runs go image
+    /// by image.
     pub evaluate: usize,
 }
 
@@ -285,22 +285,67 @@ impl Default for BatchSizes {
 impl Session {
     /// What the tiers are called, in order.
     pub fn tier_names(&self) -> TierNames {
-        TierNames::default()
+        TierNames::new(self.tiers.iter().map(|tier| tier.name.clone()))
+    }
+
+    /// The tiers, in order.
+    pub fn chain(&self) -> impl DoubleEndedIterator<Item = Tier> + Clone {
+        Tier::chain(self.tiers.len())
+    }
+
+    /// The tier farthest from the sample, whose part ends the network.
+    pub fn last_tier(&self) -> Tier {
+        self.chain().next_back().unwrap_or(Tier::First)
     }
 
     /// The targets of a tier, in order; none for a tier the session doesn't have.
     pub fn targets(&self, tier: Tier) -> &[Target] {
-        match tier {
-            Tier::First => &self.edge,
-            Tier::Second => &self.cloud,
-            Tier::Third | Tier::Fourth => &[],
+        let found = self.tiers.get(tier.index());
+        found.map_or(&[], |tier| tier.targets.as_slice())
+    }
+
+    /// The link between a tier and the next; measured as it is where the session has none there.
+    pub fn link(&self, behind: Tier) -> Link {
+        let found = self.links.get(behind.index());
+        found.copied().unwrap_or_default()
+    }
+
+    /// The rule for the split behind a tier; none behind the last.
+    pub fn split(&self, behind: Tier) -> Option<&SplitRule> {
+        self.splits.get(behind.index())
+    }
+
+    /// Sets the rule for the split behind a tier; behind the last there is nothing to set.
+    pub fn set_split(&mut self, behind: Tier, rule: SplitRule) {
+        if let Some(own) = self.splits.get_mut(behind.index()) {
+            *own = rule;
+        }
+    }
+
+    /// The tier on whose target exits are trained; none for the workbench's own process.
+    pub fn trains_on(&self) -> Option<Tier> {
+        match &self.train_on {
+            TrainOn::Here => None,
+            TrainOn::Tier(name) => self.tier_names().find(name),
+        }
+    }
+
+    /// Puts in what a file may leave out and what depends on the number of its tiers: the links are
+    /// measured, and the splits are spread over the network's memory.
+    pub(super) fn complete(&mut self) {
+        let hops = self.tiers.len().saturating_sub(1);
+        if self.links.is_empty() {
+            self.links = vec![Link::default(); hops];
+        }
+        if self.splits.is_empty() {
+            self.splits = usual_splits(hops);
         }
     }
 
     /// The rules by which its plan is made.
     pub fn rules(&self) -> Rules {
         Rules {
-            splits: vec![self.split.clone()],
+            splits: self.splits.clone(),
             exits: ExitRule {
                 placement: self.exits.placement,
                 per_part: self.exits.per_part,
@@ -315,12 +360,13 @@ impl Session {
     /// Sets rules that give this plan and no other, whatever is measured meanwhile: its splits, its
     /// exits by name, and their thresholds.
     pub fn pin(&mut self, plan: &Plan) {
-        let name = plan.split_layers.first().and_then(Option::clone);
-        self.split = match (plan.splits.first(), name) {
-            (Some(Split::After(_)), Some(name)) => SplitRule::After(name),
-            (Some(Split::Start), _) => SplitRule::Memory { share: 0.0 },
+        let names = plan.split_layers.iter();
+        let rule = |(split, name): (&Split, &Option<String>)| match (split, name) {
+            (Split::After(_), Some(name)) => SplitRule::After(name.clone()),
+            (Split::Start, _) => SplitRule::Memory { share: 0.0 },
             _ => SplitRule::Memory { share: 1.0 },
         };
+        self.splits = plan.splits.iter().zip(names).map(rule).collect();
         self.exits.at = Some(plan.exits.iter().map(|e| e.after.clone()).collect());
         if let Some(first) = plan.exits.first() {
             self.policy.threshold = first.threshold;
@@ -332,10 +378,13 @@ impl Session {
 
     /// Whether the plan depends on what was measured.
     pub fn plans_by_evidence(&self) -> bool {
-        matches!(
-            self.split,
-            SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
-        )
+        let by_evidence = |rule: &SplitRule| {
+            matches!(
+                rule,
+                SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest
+            )
+        };
+        self.splits.iter().any(by_evidence)
     }
 
     /// What predictions are asked under.
@@ -367,7 +416,7 @@ impl Session {
             (none, Classifier::Template(_)) => *none = Some(folder.to_owned()),
             (None, _) => {}
         }
-        for target in session.edge.iter_mut().chain(&mut session.cloud) {
+        for target in session.tiers.iter_mut().flat_map(|t| &mut t.targets) {
             if let Target::Agent { token, trust, .. } = target {
                 if let Some(Token::File(path)) = token {
                     join(path);
@@ -381,15 +430,18 @@ impl Session {
     }
 }
 
-fn calibration() -> Calibration {
+pub(super) fn calibration() -> Calibration {
     Calibration::FromTest(1000)
 }
 
-fn split() -> SplitRule {
-    SplitRule::Memory { share: 0.7 }
+/// Shares of the network's memory, evenly spread up to the paper's 70 %.
+fn usual_splits(hops: usize) -> Vec<SplitRule> {
+    let share = |hop: usize| (70.0 * hop as f64 / hops as f64).round() / 100.0;
+    let shares = (1..=hops).map(share);
+    shares.map(|share| SplitRule::Memory { share }).collect()
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         confidence: Confidence::default(),
         threshold: 0.7,
@@ -397,15 +449,15 @@ fn policy() -> Policy {
     }
 }
 
-fn edge() -> Vec<Target> {
-    vec![local(0, 6.0)]
+fn tiers() -> Vec<TierSettings> {
+    let tier = |name: &str, target| TierSettings {
+        name: name.to_owned(),
+        targets: vec![target],
+    };
+    vec![tier("edge", local(0, 6.0)), tier("cloud", local(1, 1.0))]
 }
 
-fn cloud() -> Vec<Target> {
-    vec![local(1, 1.0)]
-}
-
-fn local(core: usize, slowdown: f64) -> Target {
+pub(super) fn local(core: usize, slowdown: f64) -> Target {
     Target::Local {
         cores: vec![core],
         slowdown,
@@ -417,7 +469,7 @@ fn one() -> f64 {
     1.0
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     7
 }
 
@@ -444,7 +496,7 @@ mod tests {
         if let Some(last) = wanted.exits.last_mut() {
             last.threshold = 0.6;
         }
-        let text = "Session(version: 1, model: Demo, data: Synthetic(seed: 7), split: Fastest)";
+        let text = "Session(version: 2, model: Demo, data: Synthetic(seed: 7), splits: [Fastest])";
         let mut session = Session::parse(text, Path::new("my.ron")).unwrap();
         assert!(session.plans_by_evidence());
         session.pin(&wanted);

@@ -4,6 +4,7 @@ use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::Calibration;
 use crate::plan::Link;
 use crate::plan::SplitRule;
+use crate::plan::Tier;
 use crate::predict::Billing;
 use crate::train::Training;
 
@@ -66,15 +67,7 @@ impl Session {
             at_least_one(c.min(h).min(w), "model.input")?;
         }
         self.validate_data()?;
-        match &self.split {
-            SplitRule::Memory { share: value } | SplitRule::Layers { share: value } => {
-                share(*value, "split.share")?;
-            }
-            SplitRule::After(layer) => check(!layer.is_empty(), "split", || {
-                "After needs the name of a layer; `edgelesspart layers` lists them".into()
-            })?,
-            SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest => {}
-        }
+        self.validate_tiers()?;
         check(self.exits.per_part <= 3, "exits.per_part", || {
             format!("{}, it may be 0 to 3", self.exits.per_part)
         })?;
@@ -104,13 +97,6 @@ impl Session {
         check(self.sweep.step >= 0.001, "sweep.step", || {
             format!("{}, it must be at least 0.001", self.sweep.step)
         })?;
-        self.validate_targets()?;
-        if let Link::Emulated { mbit, rtt_ms } = self.link {
-            positive(mbit, "link.mbit")?;
-            check(rtt_ms.is_finite() && rtt_ms >= 0.0, "link.rtt_ms", || {
-                format!("{rtt_ms}, it must be 0 or more")
-            })?;
-        }
         if let Billing::GoogleCloudFunctions { tier } = self.billing {
             check(matches!(tier, 1 | 2), "billing.tier", || {
                 format!("{tier}, it may be 1 or 2")
@@ -147,31 +133,102 @@ impl Session {
             pixels.scale.is_finite() && pixels.scale != 0.0,
             "preprocessing.scale",
             || format!("{}, it must be a number other than 0", pixels.scale),
-        )?;
-        let (height, width) = pixels.resize.unwrap_or((1, 1));
-        at_least_one(height.min(width), "preprocessing.resize")
+        )
     }
 
     fn validate_train_on(&self) -> Result<(), Problem> {
-        let away = self.train_on != TrainOn::Here;
+        let TrainOn::Tier(name) = &self.train_on else {
+            return Ok(());
+        };
         let frozen = matches!(self.exits.training, Training::Frozen { .. });
-        check(!away || frozen, "train_on", || {
+        check(frozen, "train_on", || {
             "targets train exits over a frozen network: set `training: Frozen(..)`, or train Here"
                 .into()
         })?;
+        let Some(tier) = self.trains_on() else {
+            let known = self.tier_names().all().join("`, `");
+            let problem = format!("no tier is called `{name}` (known: `{known}`)");
+            return Err(("train_on".to_owned(), problem));
+        };
         let is_v2 = |t: &Target| matches!(t, Target::V2 { .. });
-        let v2 = self.train_on == TrainOn::Cloud && self.cloud.iter().any(is_v2);
-        check(!v2, "train_on", || {
-            "a V2 server trains nothing: train Here or on the Edge".into()
+        check(!self.targets(tier).iter().any(is_v2), "train_on", || {
+            "a V2 server trains nothing: train Here or on another tier".into()
         })
     }
 
+    /// Tiers, the links between them, and where the network is split for them.
+    fn validate_tiers(&self) -> Result<(), Problem> {
+        let count = self.tiers.len();
+        check((2..=Tier::ALL.len()).contains(&count), "tiers", || {
+            let remedy = if count == 1 {
+                "; to run everything on one device, keep two and give `splits: [Memory(share: 1.0)]`"
+            } else {
+                ""
+            };
+            format!("{count}, it may be 2 to 4{remedy}")
+        })?;
+        for (i, tier) in self.tiers.iter().enumerate() {
+            let field = format!("tiers[{i}].name");
+            let name = &tier.name;
+            // Files of profiles and lines of reports are named by it.
+            let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-');
+            check(plain, &field, || {
+                format!("`{name}`, it must be a word of letters, digits and `-`")
+            })?;
+            let same = self.tiers[..i].iter().position(|other| other.name == *name);
+            if let Some(same) = same {
+                let problem = format!("`{name}`, tiers[{same}] has that name; give each its own");
+                return Err((field, problem));
+            }
+        }
+        let hops = count - 1;
+        check(self.links.len() == hops, "links", || {
+            let (found, s) = (self.links.len(), if hops == 1 { "" } else { "s" });
+            format!(
+                "{found}, {count} tiers have {hops} link{s} between them; give as many, or leave `links` \
+                 out to have them measured"
+            )
+        })?;
+        check(self.splits.len() == hops, "splits", || {
+            let (found, s) = (self.splits.len(), if hops == 1 { "" } else { "s" });
+            format!(
+                "{found}, {count} tiers are split {hops} time{s}; give as many, or leave `splits` out to \
+                 spread them"
+            )
+        })?;
+        for (i, rule) in self.splits.iter().enumerate() {
+            let field = format!("splits[{i}]");
+            match rule {
+                SplitRule::Memory { share: value } | SplitRule::Layers { share: value } => {
+                    share(*value, &format!("{field}.share"))?;
+                }
+                SplitRule::After(layer) => check(!layer.is_empty(), &field, || {
+                    "After needs the name of a layer; `edgelesspart layers` lists them".into()
+                })?,
+                SplitRule::Latency | SplitRule::Fastest | SplitRule::Cheapest => {}
+            }
+        }
+        for (i, link) in self.links.iter().enumerate() {
+            let Link::Emulated { mbit, rtt_ms } = *link else {
+                continue;
+            };
+            positive(mbit, &format!("links[{i}].mbit"))?;
+            let field = format!("links[{i}].rtt_ms");
+            check(rtt_ms.is_finite() && rtt_ms >= 0.0, &field, || {
+                format!("{rtt_ms}, it must be 0 or more")
+            })?;
+        }
+        self.validate_targets()
+    }
+
     fn validate_targets(&self) -> Result<(), Problem> {
-        for (side, targets) in [("edge", &self.edge), ("cloud", &self.cloud)] {
-            check(!targets.is_empty(), side, || {
+        let last = self.tiers.len().saturating_sub(1);
+        for (tier_index, tier) in self.tiers.iter().enumerate() {
+            let side = format!("tiers[{tier_index}].targets");
+            check(!tier.targets.is_empty(), &side, || {
                 "no target; give one at least, as Local(cores: [0])".into()
             })?;
-            for (i, target) in targets.iter().enumerate() {
+            for (i, target) in tier.targets.iter().enumerate() {
                 let at = |field: &str| format!("{side}[{i}]{field}");
                 match target {
                     Target::Local {
@@ -195,8 +252,8 @@ impl Session {
                         }
                     }
                     Target::V2 { url, model } => {
-                        check(side == "cloud", &at(""), || {
-                            "a V2 server can't run the edge part; it may stand in `cloud`".into()
+                        check(tier_index == last, &at(""), || {
+                            "a V2 server passes nothing on; it may stand in the last tier".into()
                         })?;
                         web(url, &at(".url"))?;
                         check(!model.is_empty(), &at(".model"), || {

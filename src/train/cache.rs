@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Samples the backbone takes at once.
-const PASS: usize = 64;
+/// Samples that the backbone takes at once where nothing else is said.
+pub const FEATURE_BATCH: usize = 64;
 
 /// Where cached features may lie, and how much of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct CacheLimits {
     /// Where what fits is kept for the next training, of the same bytes altogether at most; none:
     /// nowhere.
     pub kept: Option<PathBuf>,
+    /// Samples that the backbone takes at once.
+    pub batch: usize,
 }
 
 impl CacheLimits {
@@ -39,6 +41,7 @@ impl CacheLimits {
             memory_bytes: bytes,
             folder: None,
             kept: None,
+            batch: FEATURE_BATCH,
         }
     }
 
@@ -63,17 +66,19 @@ pub(super) struct Extractor<'a> {
     pub data: &'a dyn Samples,
     /// Floats of a sample.
     sample: usize,
+    /// Samples that the backbone takes at once.
+    batch: usize,
     /// Floats of a feature, for each output.
     pub dims: Vec<usize>,
     pub cancel: &'a Cancel,
 }
 
 impl<'a> Extractor<'a> {
-    /// Of `graph`'s outputs, for samples of so many floats.
+    /// Of `graph`'s outputs, for samples of `sample` floats, of which the graph takes `batch` at once.
     pub(super) fn new(
         graph: Graph,
         data: &'a dyn Samples,
-        sample: usize,
+        (sample, batch): (usize, usize),
         cancel: &'a Cancel,
     ) -> Extractor<'a> {
         let outputs = graph.outputs.iter();
@@ -83,6 +88,7 @@ impl<'a> Extractor<'a> {
             graph,
             data,
             sample,
+            batch: batch.max(1),
             cancel,
         }
     }
@@ -91,7 +97,8 @@ impl<'a> Extractor<'a> {
     fn only(&self, outputs: &[usize]) -> Result<Extractor<'a>, TrainError> {
         let ids: Vec<ValueId> = outputs.iter().map(|&o| self.graph.outputs[o]).collect();
         let graph = self.graph.subgraph(&self.graph.inputs, &ids)?;
-        Ok(Extractor::new(graph, self.data, self.sample, self.cancel))
+        let size = (self.sample, self.batch);
+        Ok(Extractor::new(graph, self.data, size, self.cancel))
     }
 
     fn backbone(&self) -> Result<&dyn Compiled, TrainError> {
@@ -116,7 +123,7 @@ impl<'a> Extractor<'a> {
 
     /// Seconds the backbone takes for all samples, from a measured few.
     fn estimate(&self) -> Result<f64, TrainError> {
-        let few: Vec<usize> = (0..self.data.len().min(PASS)).collect();
+        let few: Vec<usize> = (0..self.data.len().min(self.batch)).collect();
         self.run(&few)?;
         let start = Instant::now();
         self.run(&few)?;
@@ -185,7 +192,7 @@ impl Features {
         matches!(self, Features::Nowhere)
     }
 
-    /// Features of the first samples, at most `count`, a multiple of [`PASS`]: the same bits
+    /// Features of the first samples, at most `count`, a multiple of the batch: the same bits
     /// wherever they come from.
     pub(super) fn first(
         &self,
@@ -198,7 +205,7 @@ impl Features {
             return outputs.map(|(o, &d)| self.gather(o, d, &few)).collect();
         }
         let mut all = vec![Vec::new(); from.dims.len()];
-        for chunk in few.chunks(PASS) {
+        for chunk in few.chunks(from.batch) {
             let parts = from.run(chunk)?;
             let pairs = all.iter_mut().zip(parts);
             pairs.for_each(|(all, part)| all.extend(part));
@@ -295,7 +302,7 @@ fn fill(
     mut take: impl FnMut(usize, Vec<Vec<f32>>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     let indices: Vec<usize> = (0..from.data.len()).collect();
-    for chunk in indices.chunks(PASS) {
+    for chunk in indices.chunks(from.batch) {
         take(chunk[0], from.run(chunk)?)?;
         progress(Event::Features {
             done: chunk[0] + chunk.len(),

@@ -58,8 +58,9 @@ pub fn train_heads(
     let mut learners: Vec<&mut Learner> = pupils.iter_mut().map(|p| &mut p.learner).collect();
     let first = checkpoint::resume(task.saved, &print, &mut learners, progress)?;
     let judge = task.judge();
-    let judged_by = judge.map(|judge| Extractor::new(graph.clone(), judge, sample, task.cancel));
-    let extractor = Extractor::new(graph, data, sample, task.cancel);
+    let size = (sample, limits.batch);
+    let judged_by = judge.map(|judge| Extractor::new(graph.clone(), judge, size, task.cancel));
+    let extractor = Extractor::new(graph, data, size, task.cancel);
     let goes_on = first < hyper.epochs;
     let features = match goes_on {
         true => Features::make(&extractor, limits, progress)?,

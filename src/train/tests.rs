@@ -195,7 +195,7 @@ fn heads_learn_the_same_from_memory_disk_and_fresh_features() {
         let limits = CacheLimits {
             memory_bytes,
             folder: folder.map(Path::to_path_buf),
-            kept: None,
+            ..MEMORY
         };
         let heads = train_heads(&net, &[spec(&head)], &task, &limits, &mut |e| {
             if let Event::NoCache { bytes, bound, .. } = e {

@@ -203,6 +203,7 @@ pub const COMMANDS: &[Command] = commands![
     "profile" ["p"] Place::Any, "", "time the layers on both sides, and the link", with_network, |s| s.start(Goal::Profile);
     "stop" ["x"] Place::Any, "stop", "stop the run; finished stages are kept", always, |s| s.stop();
     "split-here" ["s"] Place::Any, "split here", "split behind the layer under the cursor", with_network, |s| s.split_here();
+    "next-split" [";"] Place::Any, "", "of several splits, choose which one the keys change", with_plan, |s| { s.next_split(); nothing() };
     "exit-here" ["e"] Place::Any, "exit here", "set or remove an exit behind the layer under the cursor", with_plan, |s| s.toggle_exit();
     "split-back" ["["] Place::Any, "", "the split to the legal cut before", with_plan, |s| s.move_split(false);
     "split-forward" ["]"] Place::Any, "", "the split to the next legal cut", with_plan, |s| s.move_split(true);

@@ -319,7 +319,7 @@ pub enum Severity {
 /// What of the results was measured on another machine than this, and ships with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shipped {
-    pub edge: bool,
-    pub cloud: bool,
+    /// One per tier there can be.
+    pub profiles: [bool; 4],
     pub measured: bool,
 }

@@ -21,7 +21,6 @@ use super::message::{Effect, Panel, Severity, Shipped, Source};
 use super::theme::Theme;
 use super::work::{Network, Results};
 use crate::event::TargetId;
-use crate::plan::Tier;
 use crate::predict::Evidence;
 use crate::session::{Session, Target};
 use document::Document;
@@ -162,10 +161,9 @@ impl State {
     /// Asks whether the session's agents take connections.
     pub fn see_who_is_there(&self) -> Vec<Effect> {
         let session = &self.document.session;
-        let sides = [(Tier::First, &session.edge), (Tier::Second, &session.cloud)];
         let mut agents = Vec::new();
-        for (part, targets) in sides {
-            for (index, target) in targets.iter().enumerate() {
+        for part in session.chain() {
+            for (index, target) in session.targets(part).iter().enumerate() {
                 if let Target::Agent { url, .. } | Target::V2 { url, .. } = target {
                     agents.push((TargetId { part, index }, url.clone()));
                 }

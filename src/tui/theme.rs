@@ -66,7 +66,7 @@ roles! {
     // Everything that has no role of its own; its background fills the screen.
     text, dim, title, border, focus, selected, key,
     // What belongs to a side, and what stands on the network.
-    edge, cloud, memory, split, exit,
+    edge, middle, cloud, memory, split, exit,
     // Where numbers come from.
     measured, predicted, curve, point,
     good, warning, error,
@@ -95,10 +95,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Theme {
-    /// How a tier is shown: the first apart from all that lie behind a link.
-    pub fn tier(&self, tier: Tier) -> Style {
+    /// How a tier of a chain of `count` is shown: the first, the last, and those between them.
+    pub fn tier(&self, tier: Tier, count: usize) -> Style {
         if tier == Tier::First {
             self.edge
+        } else if tier.index() + 1 < count {
+            self.middle
         } else {
             self.cloud
         }

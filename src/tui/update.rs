@@ -58,8 +58,7 @@ impl State {
             Msg::Shipped(kept) => {
                 let mut effects = self.got_results(*kept);
                 self.shipped = Shipped {
-                    edge: true,
-                    cloud: true,
+                    profiles: [true; 4],
                     measured: true,
                 };
                 self.record();
@@ -286,6 +285,10 @@ impl State {
         self.other_run = None;
         if opened_elsewhere {
             self.complain("another workbench has this session open: who saves second is asked");
+        }
+        let migrated = &self.document.session.migrated;
+        if !migrated.is_empty() {
+            self.say(migrated.join("; "));
         }
         if let Some(recovered) = recovered {
             self.overlay = Some(Overlay::Confirm {

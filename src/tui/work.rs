@@ -30,12 +30,10 @@ pub struct Network {
 /// computed is absent, and the screen says which key gets it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Results {
-    /// Of the edge target.
-    pub edge: Option<Arc<Profile>>,
-    /// Of the cloud target.
-    pub cloud: Option<Arc<Profile>>,
-    /// Link between the tiers, as measured.
-    pub link: Option<Arc<LinkProfile>>,
+    /// One per tier, of its first target; shorter where the last were never profiled.
+    pub profiles: Vec<Option<Arc<Profile>>>,
+    /// One per link, nearest to the sample first; shorter where the last were never measured.
+    pub links: Vec<Option<Arc<LinkProfile>>>,
     /// What thresholds are tuned on.
     pub calibration: Option<Arc<Answers>>,
     /// Measured parts of plans that ran.
@@ -55,11 +53,9 @@ impl Results {
         let evidence = kept.evidence(names)?;
         let baseline = |what: &str| kept.last(what).map(|m| m.outcome.clone());
         let ran = kept.last("plan");
-        let mut profiles = evidence.profiles.into_iter();
         Ok(Results {
-            edge: profiles.next().flatten(),
-            cloud: profiles.next().flatten(),
-            link: evidence.links.into_iter().next().flatten(),
+            profiles: evidence.profiles,
+            links: evidence.links,
             calibration: evidence.calibration,
             assembled: evidence.assembled,
             measured: ran.and_then(|m| {
@@ -80,6 +76,36 @@ impl Results {
             }),
             kept: Some(Arc::new(kept.clone())),
         })
+    }
+
+    /// What was measured of a tier; `None` where it never was.
+    pub fn profile(&self, tier: Tier) -> Option<&Profile> {
+        self.profiles.get(tier.index())?.as_deref()
+    }
+
+    /// What was measured of the link behind a tier; `None` where it never was.
+    pub fn link(&self, behind: Tier) -> Option<&LinkProfile> {
+        self.links.get(behind.index())?.as_deref()
+    }
+
+    /// Results that are the profile of a tier alone.
+    pub fn of_profile(tier: Tier, profile: Profile) -> Results {
+        let mut profiles = vec![None; tier.index()];
+        profiles.push(Some(Arc::new(profile)));
+        Results {
+            profiles,
+            ..Results::default()
+        }
+    }
+
+    /// Results that are the measurement of the link behind a tier alone.
+    pub fn of_link(behind: Tier, link: LinkProfile) -> Results {
+        let mut links = vec![None; behind.index()];
+        links.push(Some(Arc::new(link)));
+        Results {
+            links,
+            ..Results::default()
+        }
     }
 
     /// All that predictions for `network` with these heads read. Exits stand where a head does; while
@@ -109,26 +135,26 @@ impl Results {
             calibration: self.calibration.clone(),
             ..Evidence::new(network.table.clone(), points, names)
         };
-        let profiles = [&self.edge, &self.cloud];
-        for (own, profile) in evidence.profiles.iter_mut().zip(profiles) {
+        for (own, profile) in evidence.profiles.iter_mut().zip(&self.profiles) {
             own.clone_from(profile);
         }
-        for (own, link) in evidence.links.iter_mut().zip([&self.link]) {
+        for (own, link) in evidence.links.iter_mut().zip(&self.links) {
             own.clone_from(link);
         }
         evidence
     }
 
     /// Takes over what the newer ones have.
-    pub fn absorb(&mut self, newer: Results) {
+    pub fn absorb(&mut self, mut newer: Results) {
         fn take<T>(old: &mut Option<T>, new: Option<T>) {
             if new.is_some() {
                 *old = new;
             }
         }
-        take(&mut self.edge, newer.edge);
-        take(&mut self.cloud, newer.cloud);
-        take(&mut self.link, newer.link);
+        fill(&mut newer.profiles, &self.profiles);
+        fill(&mut newer.links, &self.links);
+        self.profiles = newer.profiles;
+        self.links = newer.links;
         take(&mut self.calibration, newer.calibration);
         take(&mut self.measured, newer.measured);
         self.kept = match (self.kept.take(), newer.kept) {
@@ -137,6 +163,17 @@ impl Results {
         };
         if !newer.assembled.is_empty() {
             self.assembled = newer.assembled;
+        }
+    }
+}
+
+/// Puts what only `others` has in its place.
+fn fill<T: Clone>(all: &mut Vec<Option<T>>, others: &[Option<T>]) {
+    let count = all.len().max(others.len());
+    all.resize_with(count, || None);
+    for (own, other) in all.iter_mut().zip(others) {
+        if own.is_none() {
+            own.clone_from(other);
         }
     }
 }
@@ -154,9 +191,8 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
         all.test = old.test.clone();
         all.wires = old.wires.clone();
     }
-    all.edge = all.edge.or_else(|| old.edge.clone());
-    all.cloud = all.cloud.or_else(|| old.cloud.clone());
-    all.link = all.link.or_else(|| old.link.clone());
+    fill(&mut all.profiles, &old.profiles);
+    fill(&mut all.links, &old.links);
     if all.measured.is_empty() {
         all.plan = old.plan.clone();
         all.parts = old.parts.clone();

@@ -78,6 +78,12 @@ fn go(session: &Session, out: &Path) -> (Vec<Answer>, serde_json::Value, Results
     (answers.collect(), report, *done.session.results.unwrap())
 }
 
+fn targets(session: &mut Session, edge: Vec<Target>, cloud: Vec<Target>) {
+    for (tier, targets) in session.tiers.iter_mut().zip([edge, cloud]) {
+        tier.targets = targets;
+    }
+}
+
 #[test]
 fn two_secured_agents_give_the_demo_s_answers_over_every_wire() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,7 +92,7 @@ fn two_secured_agents_give_the_demo_s_answers_over_every_wire() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/demo.ron");
     let mut session = Session::read(&file).unwrap();
     session.test_samples = Some(SAMPLES);
-    session.link = Link::Measured;
+    session.links = vec![Link::Measured];
     // Most samples come to the split and many beyond, so that the wires matter.
     session.policy.threshold = 0.9;
     let out = folder.path().join("out");
@@ -97,10 +103,10 @@ fn two_secured_agents_give_the_demo_s_answers_over_every_wire() {
                 tensor,
                 compression,
             };
-            (session.edge, session.cloud) = (vec![local()], vec![local()]);
+            targets(&mut session, vec![local()], vec![local()]);
             let (here, report, results) = go(&session, &out);
             assert_eq!(report["equality"]["differing"], 0, "{:?}", session.wire);
-            (session.edge, session.cloud) = (vec![edge.clone()], vec![cloud.clone()]);
+            targets(&mut session, vec![edge.clone()], vec![cloud.clone()]);
             let (there, report, _) = go(&session, &out);
             assert_eq!(report["equality"]["differing"], 0, "{:?}", session.wire);
             assert_eq!(here.len(), SAMPLES);

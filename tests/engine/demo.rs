@@ -109,7 +109,7 @@ fn exits_get_better_with_depth() {
     }
     let end = rows[rows.len() - 1];
     let whole = Engine::new(fused, &Options::default()).unwrap();
-    let alone = accuracy(&whole, &held_out, &cancel).unwrap();
+    let alone = accuracy(&whole, &held_out, 64, &cancel).unwrap();
     assert!((end[0] - alone).abs() < 2.5e-3, "{} {alone}", end[0]);
     // Plain images are right in the end, hard ones mostly; halfway many plain ones are right already,
     // so that leaving there is worth a thought and costs something.

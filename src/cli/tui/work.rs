@@ -48,7 +48,8 @@ fn same_ground(one: &Session, other: &Session) -> bool {
         && one.preprocessing == other.preprocessing
         && one.calibration == other.calibration
         && one.test_samples == other.test_samples
-        && (&one.edge, &one.cloud, one.link) == (&other.edge, &other.cloud, other.link)
+        && one.tiers == other.tiers
+        && one.links == other.links
 }
 
 fn until(goal: Goal) -> Stage {

@@ -103,7 +103,7 @@ impl Course<'_> {
         let key = Inputs::new()
             .with("edge", &targets[0])
             .with("cloud", &targets[1])
-            .with("link", format!("{:?}", session.link));
+            .with("link", format!("{:?}", session.link(Tier::First)));
         let fleet = &mut self.fleet;
         let link = self.keep.stage(
             on,
@@ -112,7 +112,7 @@ impl Course<'_> {
             |teller| {
                 let lead = fleet.lead(teller, Tier::Second)?;
                 let cloud = fleet.cloud_target(teller, lead, Some(false))?;
-                let link = session.link;
+                let link = session.link(Tier::First);
                 let request = JobRequest::MeasureLink { cloud, link };
                 match fleet.job(teller, Tier::First, request)? {
                     JobResult::Link(link) => Ok::<LinkProfile, _>(link),
@@ -121,7 +121,7 @@ impl Course<'_> {
             },
         )?;
         on(Event::Linked(link.clone()));
-        self.results.link = Some(link);
+        self.results.set_link(Tier::First, link);
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ impl Fleet<'_> {
         probabilities: Option<bool>,
     ) -> Result<CloudTarget, RunError> {
         if let (Some(Target::V2 { url, model }), Some(probabilities)) =
-            (self.session.cloud.get(index), probabilities)
+            (self.targets(Tier::Second).get(index), probabilities)
         {
             return Ok(CloudTarget {
                 v2: Some(V2Model {
@@ -44,7 +44,8 @@ impl Fleet<'_> {
     /// Where an edge would find a cloud target that this machine can't reach; `None` for a child of
     /// this machine.
     fn unreached(&self, index: usize) -> Result<Option<CloudTarget>, RunError> {
-        let Some(Target::Agent { url, token, trust }) = self.session.cloud.get(index) else {
+        let Some(Target::Agent { url, token, trust }) = self.targets(Tier::Second).get(index)
+        else {
             return Ok(None);
         };
         let target = CloudTarget {
@@ -69,7 +70,7 @@ impl Fleet<'_> {
             Target::Agent { url, .. } => !is_private(url),
             _ => false,
         };
-        match self.session.edge.iter().find(open) {
+        match self.targets(Tier::First).iter().find(open) {
             Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
                 edge: url.clone(),
                 cloud: cloud.to_string(),
@@ -90,11 +91,11 @@ impl Fleet<'_> {
         probabilities: Option<bool>,
     ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
-        let all = self.session.cloud.len().max(1);
+        let all = self.targets(Tier::Second).len().max(1);
         let mut wanted: Vec<usize> = (0..all).collect();
         // What isn't the plan's part no such server has.
-        if probabilities.is_none() && !self.session.cloud.iter().all(is_v2) {
-            wanted.retain(|&at| !self.session.cloud.get(at).is_some_and(is_v2));
+        if probabilities.is_none() && !self.targets(Tier::Second).iter().all(is_v2) {
+            wanted.retain(|&at| !self.targets(Tier::Second).get(at).is_some_and(is_v2));
         }
         // Edges whose last exit answers for a cloud do so for one that is away from the start.
         let degrades = probabilities.is_some() && self.session.offload.degrade == Degrade::LastExit;
@@ -102,7 +103,7 @@ impl Fleet<'_> {
         let mut failed = None;
         for index in wanted {
             let served =
-                self.session.cloud.get(index).is_some_and(is_v2) && probabilities.is_some();
+                self.targets(Tier::Second).get(index).is_some_and(is_v2) && probabilities.is_some();
             let put = match served {
                 true => Ok(()),
                 false if self.left_alone(Tier::Second, index) => continue,

@@ -62,6 +62,7 @@ impl Fleet<'_> {
             },
             preprocessing: away.session.preprocessing.clone(),
             hyper: away.hyper.clone(),
+            batch: away.session.batch.evaluate,
         };
         let request = JobRequest::TrainHeads(Box::new(request));
         let target = TargetId { part: on, index };

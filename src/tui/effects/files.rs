@@ -5,6 +5,7 @@ mod journal;
 use super::questions::make_heads;
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
+use crate::plan::Tier;
 use crate::session::{Session, write_atomically};
 use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
@@ -206,12 +207,11 @@ fn kept(opened: &Opened, heads: Option<&[HeadFacts]>, jobs: &dyn JobRunner) -> V
     match (Results::of(results, names).map(Box::new), ships) {
         (Ok(results), true) => {
             let mut messages = vec![Msg::Shipped(results)];
-            if here.edge.is_some() {
+            if here.profile(Tier::First).is_some() {
                 // Whatever heads it was run with: the machine is this one.
                 messages.push(Msg::Kept(Box::new(Results {
-                    edge: here.edge,
-                    cloud: here.cloud,
-                    link: here.link,
+                    profiles: here.profiles,
+                    links: here.links,
                     ..Results::default()
                 })));
             }

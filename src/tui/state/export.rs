@@ -4,21 +4,8 @@ use super::State;
 use super::layers::{Row, rows};
 use crate::tui::error::ExportError;
 use crate::tui::message::Effect;
-use serde::Serialize;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
-
-#[derive(Debug, Serialize)]
-struct Exported {
-    name: String,
-    op: String,
-    macs: u64,
-    memory_bytes: usize,
-    prefix_memory_share: f64,
-    edge_ms: Option<f64>,
-    cloud_ms: Option<f64>,
-    split: bool,
-    exit: bool,
-}
 
 impl State {
     /// Writes the rows as they are shown to a file.
@@ -40,34 +27,49 @@ impl State {
             let last = network.and_then(|n| n.table.layers.get(row.layers.end.saturating_sub(1)));
             last.is_some_and(of)
         };
-        let all: Vec<Exported> = rows(self)
-            .into_iter()
-            .map(|row| Exported {
-                split: legal(&row, &|l| l.split_legal),
-                exit: legal(&row, &|l| l.exit_legal),
-                name: row.name,
-                op: row.op,
-                macs: row.macs,
-                memory_bytes: row.bytes,
-                prefix_memory_share: row.prefix,
-                edge_ms: row.edge_ms,
-                cloud_ms: row.cloud_ms,
-            })
-            .collect();
+        let names = self.document.session.tier_names();
+        let columns = |row: &Row| {
+            let mut columns: Vec<(String, Value)> = vec![
+                ("name".into(), row.name.clone().into()),
+                ("op".into(), row.op.clone().into()),
+                ("macs".into(), row.macs.into()),
+                ("memory_bytes".into(), row.bytes.into()),
+                ("prefix_memory_share".into(), row.prefix.into()),
+            ];
+            let times = names.tiers().zip(&row.ms);
+            columns
+                .extend(times.map(|(tier, ms)| (format!("{}_ms", names.name(tier)), (*ms).into())));
+            columns.push(("split".into(), legal(row, &|l| l.split_legal).into()));
+            columns.push(("exit".into(), legal(row, &|l| l.exit_legal).into()));
+            columns
+        };
+        let all: Vec<_> = rows(self).iter().map(columns).collect();
         if file.ends_with(".json") {
+            let all: Vec<Map<String, Value>> = all
+                .into_iter()
+                .map(|row| row.into_iter().collect())
+                .collect();
             return Ok(serde_json::to_string_pretty(&all)?);
         }
         if !file.ends_with(".csv") {
             return Err(ExportError::Format);
         }
         let mut csv = csv::Writer::from_writer(Vec::new());
+        if let Some(first) = all.first() {
+            csv.write_record(first.iter().map(|(name, _)| name))?;
+        }
         for row in &all {
-            csv.serialize(row)?;
+            let cell = |value: &Value| match value {
+                Value::String(text) => text.clone(),
+                Value::Null => String::new(),
+                other => other.to_string(),
+            };
+            csv.write_record(row.iter().map(|(_, value)| cell(value)))?;
         }
         let bytes = csv
             .into_inner()
             .map_err(|e| csv::Error::from(e.into_error()))?;
-        // Written by serde from strings and numbers alone.
+        // Made of strings and numbers alone.
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -3,6 +3,7 @@
 use super::State;
 use crate::device::Profile;
 use crate::model::{Layer, LayerTable};
+use crate::plan::{Tier, TierNames};
 use std::ops::Range;
 
 /// In which order rows stand.
@@ -10,8 +11,9 @@ use std::ops::Range;
 pub enum Sort {
     #[default]
     Order,
-    EdgeTime,
-    CloudTime,
+    /// By the time on a tier: the first, or the last.
+    FirstTime,
+    LastTime,
     Memory,
     Macs,
 }
@@ -19,21 +21,22 @@ pub enum Sort {
 impl Sort {
     pub fn next(self) -> Sort {
         match self {
-            Sort::Order => Sort::EdgeTime,
-            Sort::EdgeTime => Sort::CloudTime,
-            Sort::CloudTime => Sort::Memory,
+            Sort::Order => Sort::FirstTime,
+            Sort::FirstTime => Sort::LastTime,
+            Sort::LastTime => Sort::Memory,
             Sort::Memory => Sort::Macs,
             Sort::Macs => Sort::Order,
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub fn name(self, tiers: &TierNames) -> String {
+        let last = tiers.tiers().next_back().unwrap_or(Tier::First);
         match self {
-            Sort::Order => "in order",
-            Sort::EdgeTime => "by edge time",
-            Sort::CloudTime => "by cloud time",
-            Sort::Memory => "by memory",
-            Sort::Macs => "by MACs",
+            Sort::Order => "in order".into(),
+            Sort::FirstTime => format!("by {} time", tiers.name(Tier::First)),
+            Sort::LastTime => format!("by {} time", tiers.name(last)),
+            Sort::Memory => "by memory".into(),
+            Sort::Macs => "by MACs".into(),
         }
     }
 }
@@ -48,6 +51,8 @@ pub struct Layers {
     pub folded: bool,
     /// Tier of a name or an op; empty shows all.
     pub filter: String,
+    /// Which of the plan's splits the keys change, from 0; the last where there are fewer.
+    pub split: usize,
 }
 
 /// A row on screen: a layer, or a block of them.
@@ -57,8 +62,8 @@ pub struct Row {
     pub layers: Range<usize>,
     pub name: String,
     pub op: String,
-    pub edge_ms: Option<f64>,
-    pub cloud_ms: Option<f64>,
+    /// Median milliseconds on each tier, in order.
+    pub ms: Vec<Option<f64>>,
     /// F32 parameters and outputs.
     pub bytes: usize,
     pub macs: u64,
@@ -76,12 +81,7 @@ fn time(table: &LayerTable, profile: Option<&Profile>, layers: &Range<usize>) ->
     Some(profile?.rows_ms(table, layers.clone()).ok()?.median)
 }
 
-fn row(
-    table: &LayerTable,
-    layers: Range<usize>,
-    edge: Option<&Profile>,
-    cloud: Option<&Profile>,
-) -> Row {
+fn row(table: &LayerTable, layers: Range<usize>, profiles: &[Option<&Profile>]) -> Row {
     let inside = &table.layers[layers.clone()];
     let last = inside.last();
     let one = inside.len() == 1;
@@ -92,8 +92,7 @@ fn row(
             (true, Some(l)) => l.op.clone(),
             _ => format!("{} layers", inside.len()),
         },
-        edge_ms: time(table, edge, &layers),
-        cloud_ms: time(table, cloud, &layers),
+        ms: profiles.iter().map(|p| time(table, *p, &layers)).collect(),
         bytes: inside
             .iter()
             .map(|l| l.param_bytes + l.activation_bytes)
@@ -121,28 +120,21 @@ pub fn rows(state: &State) -> Vec<Row> {
             _ => ranges.push(i..i + 1),
         }
     }
-    let (edge, cloud) = (
-        state.results.edge.as_deref(),
-        state.results.cloud.as_deref(),
-    );
+    let tiers = state.document.session.chain();
+    let profiles: Vec<_> = tiers.map(|tier| state.results.profile(tier)).collect();
     let needle = view.filter.to_lowercase();
     let wanted = |r: &Row| {
         let hit = |text: &str| text.to_lowercase().contains(&needle);
         needle.is_empty() || hit(&r.name) || hit(&r.op)
     };
-    let all = ranges
-        .into_iter()
-        .map(|range| row(table, range, edge, cloud));
+    let all = ranges.into_iter().map(|range| row(table, range, &profiles));
     let mut rows: Vec<Row> = all.filter(wanted).collect();
     let down = |a: f64, b: f64| b.total_cmp(&a);
+    let ms = |own: Option<&Option<f64>>| own.copied().flatten().unwrap_or(0.0);
     match view.sort {
         Sort::Order => {}
-        Sort::EdgeTime => {
-            rows.sort_by(|a, b| down(a.edge_ms.unwrap_or(0.0), b.edge_ms.unwrap_or(0.0)))
-        }
-        Sort::CloudTime => {
-            rows.sort_by(|a, b| down(a.cloud_ms.unwrap_or(0.0), b.cloud_ms.unwrap_or(0.0)))
-        }
+        Sort::FirstTime => rows.sort_by(|a, b| down(ms(a.ms.first()), ms(b.ms.first()))),
+        Sort::LastTime => rows.sort_by(|a, b| down(ms(a.ms.last()), ms(b.ms.last()))),
         Sort::Memory => rows.sort_by_key(|r| std::cmp::Reverse(r.bytes)),
         Sort::Macs => rows.sort_by_key(|r| std::cmp::Reverse(r.macs)),
     }

@@ -81,6 +81,32 @@ impl State {
         }
     }
 
+    /// The tier whose split the keys change: the chosen one, or the last that has one.
+    pub fn split_in_hand(&self) -> Tier {
+        let last = self.document.session.splits.len().saturating_sub(1);
+        Tier::at(self.layers.split.min(last)).unwrap_or(Tier::First)
+    }
+
+    /// Chooses the next of several splits, with the cursor on it.
+    pub fn next_split(&mut self) {
+        let count = self.document.session.splits.len();
+        if count < 2 {
+            self.say("there is one split");
+            return;
+        }
+        self.layers.split = (self.split_in_hand().index() + 1) % count;
+        let behind = self.split_in_hand();
+        let plan = self.derived.plan.as_ref();
+        if let Some(row) = plan.and_then(|p| p.split_behind(behind)?.row()) {
+            self.layers.cursor = row;
+        }
+        let names = self.document.session.tier_names();
+        self.say(format!(
+            "the keys change the split behind {}",
+            names.name(behind)
+        ));
+    }
+
     /// Splits behind the layer under the cursor.
     pub fn split_here(&mut self) -> Vec<Effect> {
         let Some(network) = self.network.clone() else {
@@ -95,7 +121,10 @@ impl State {
             return Vec::new();
         }
         let name = layer.name.clone();
-        self.edit(EditKind::Single, |s| s.split = SplitRule::After(name))
+        let behind = self.split_in_hand();
+        self.edit(EditKind::Single, |s| {
+            s.set_split(behind, SplitRule::After(name));
+        })
     }
 
     /// Moves the split to the next legal cut, before the first to the cloud, behind the last to the
@@ -105,7 +134,8 @@ impl State {
             return Vec::new();
         };
         let table = &network.table;
-        let Some(&here) = plan.splits.first() else {
+        let behind = self.split_in_hand();
+        let Some(here) = plan.split_behind(behind) else {
             return Vec::new();
         };
         let mut all = Split::all(table);
@@ -125,7 +155,7 @@ impl State {
             Split::End => SplitRule::Memory { share: 1.0 },
             Split::Start => SplitRule::Memory { share: 0.0 },
         };
-        self.edit(EditKind::Single, |s| s.split = rule)
+        self.edit(EditKind::Single, |s| s.set_split(behind, rule))
     }
 
     /// The layers exits stand behind now.
@@ -234,12 +264,13 @@ impl State {
 
     /// The next split rule. One that can't answer now says what it lacks in the plan's place.
     pub fn cycle_rule(&mut self) -> Vec<Effect> {
-        let here = self
-            .derived
-            .plan
-            .as_ref()
-            .and_then(|p| p.split_layers.first().cloned().flatten());
-        let next = match &self.document.session.split {
+        let behind = self.split_in_hand();
+        let plan = self.derived.plan.as_ref();
+        let here = plan.and_then(|p| p.split_layers.get(behind.index()).cloned().flatten());
+        let Some(rule) = self.document.session.split(behind) else {
+            return Vec::new();
+        };
+        let next = match rule {
             SplitRule::Memory { share } => SplitRule::Layers { share: *share },
             SplitRule::Layers { .. } => SplitRule::Latency,
             SplitRule::Latency => SplitRule::Fastest,
@@ -250,13 +281,17 @@ impl State {
             },
             SplitRule::After(_) => SplitRule::Memory { share: 0.7 },
         };
-        self.edit(EditKind::Single, |s| s.split = next)
+        self.edit(EditKind::Single, |s| s.set_split(behind, next))
     }
 
     /// Changes the share of the rules that have one.
     pub fn change_share(&mut self, by: f64) -> Vec<Effect> {
         let changed = |share: f64| (((share + by) * 100.0).round() / 100.0).clamp(0.0, 1.0);
-        let next = match &self.document.session.split {
+        let behind = self.split_in_hand();
+        let Some(rule) = self.document.session.split(behind) else {
+            return Vec::new();
+        };
+        let next = match rule {
             SplitRule::Memory { share } => SplitRule::Memory {
                 share: changed(*share),
             },
@@ -268,6 +303,6 @@ impl State {
                 return Vec::new();
             }
         };
-        self.edit(EditKind::Share, |s| s.split = next)
+        self.edit(EditKind::Share, |s| s.set_split(behind, next))
     }
 }

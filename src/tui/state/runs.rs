@@ -119,7 +119,9 @@ impl State {
         if journal.is_empty() && self.results.measured.is_none() {
             return;
         }
-        let device = kept.edge.as_ref().map_or("unknown", |p| p.device.as_str());
+        let device = kept
+            .profile(Tier::First)
+            .map_or("unknown", |p| p.device.as_str());
         let mut run = Run {
             origin: Origin::Recorded(device.to_string()),
             session: self.opened,
@@ -147,18 +149,9 @@ impl State {
         let ours = run.session == self.opened;
         let results = match &event {
             Event::Profiled { part, profile } if ours => {
-                let own = Some(Arc::new((**profile).clone()));
-                let mut results = Results::default();
-                match part {
-                    Tier::First => results.edge = own,
-                    Tier::Second | Tier::Third | Tier::Fourth => results.cloud = own,
-                }
-                Some(results)
+                Some(Results::of_profile(*part, (**profile).clone()))
             }
-            Event::Linked(link) if ours => Some(Results {
-                link: Some(Arc::new(link.clone())),
-                ..Results::default()
-            }),
+            Event::Linked(link) if ours => Some(Results::of_link(Tier::First, link.clone())),
             _ => None,
         };
         run.fold(at, event);
@@ -206,13 +199,13 @@ impl State {
     /// New profiles or tables: everything predicted changes.
     pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
         let mut results = (*self.results).clone();
-        let of_here = (newer.edge.is_some(), newer.cloud.is_some());
-        if (self.shipped.edge && of_here.0) || (self.shipped.cloud && of_here.1) {
-            // Assembled parts were timed on the other machine too.
-            results.assembled.clear();
+        for (tier, shipped) in Tier::ALL.into_iter().zip(&mut self.shipped.profiles) {
+            if *shipped && newer.profile(tier).is_some() {
+                // Assembled parts were timed on the other machine too.
+                results.assembled.clear();
+                *shipped = false;
+            }
         }
-        self.shipped.edge &= !of_here.0;
-        self.shipped.cloud &= !of_here.1;
         self.shipped.measured &= newer.measured.is_none();
         results.absorb(newer);
         self.results = Arc::new(results);

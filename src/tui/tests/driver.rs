@@ -41,16 +41,18 @@ pub struct Bench {
 fn session() -> Session {
     // Its own words, so that no screen here changes with the session that ships.
     let text = r#"Session(
-        version: 1,
+        version: 2,
         name: "demo",
         model: Onnx("../assets/demo.onnx"),
         data: Synthetic(seed: 7),
         calibration: FromTrain(1000),
-        split: Memory(share: 0.7),
+        splits: [Memory(share: 0.7)],
         exits: (per_part: 3, placement: Pareto, classifier: Replica, training: Frozen(epochs: 20)),
         policy: (confidence: MaxProbability, threshold: 0.7),
-        edge: [Local(cores: [0], slowdown: 6.0)],
-        cloud: [Local(cores: [1])],
+        tiers: [
+            (name: "edge", targets: [Local(cores: [0], slowdown: 6.0)]),
+            (name: "cloud", targets: [Local(cores: [1])]),
+        ],
     )"#;
     Session::parse(text, Path::new("demo.ron")).unwrap()
 }
@@ -158,13 +160,14 @@ pub fn results() -> Results {
         })
         .unwrap();
         Results {
-            edge: Some(Arc::new(profile(&network, 6.0, &heads))),
-            cloud: Some(Arc::new(profile(&network, 1.0, &heads))),
-            link: Some(Arc::new(LinkProfile {
+            profiles: [6.0, 1.0]
+                .map(|slower| Some(Arc::new(profile(&network, slower, &heads))))
+                .into(),
+            links: vec![Some(Arc::new(LinkProfile {
                 idle: vec![(1_000, 1.5), (1_000_000, 40.0)],
                 warm: vec![(1_000, 0.4), (1_000_000, 20.0)],
                 emulated: false,
-            })),
+            }))],
             calibration: Some(Arc::new(Answers {
                 table: table(&network, &heads),
                 wires: vec![],

@@ -547,7 +547,7 @@ fn a_refused_place_names_the_reason_and_the_nearest_ones() {
 #[test]
 fn the_dots_show_which_agents_can_be_reached() {
     let mut bench = Bench::new(120, 40);
-    bench.state.document.session.edge = vec![Target::Agent {
+    bench.state.document.session.tiers[0].targets = vec![Target::Agent {
         url: "https://board:7070".into(),
         token: None,
         trust: Trust::System,

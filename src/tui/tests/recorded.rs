@@ -167,14 +167,14 @@ fn shipped_numbers_are_told_apart_until_this_machine_is_profiled() {
     let shown = bench.state.focus;
     let faster = crate::device::Profile {
         device: "this one".into(),
-        ..(*results().edge.unwrap()).clone()
+        ..results().profile(Tier::First).unwrap().clone()
     };
-    let before = bench.state.results.edge.clone();
+    let before = bench.state.results.profiles[0].clone();
     for part in [Tier::First, Tier::Second] {
         let profile = Box::new(faster.clone());
         bench.run_event(id, 100, Event::Profiled { part, profile });
     }
-    assert_ne!(bench.state.results.edge, before);
+    assert_ne!(bench.state.results.profiles[0], before);
     assert!(bench.line("1 Layers").contains("timed on this one"));
     assert!(!bench.line("1 Layers").contains("(shipped)"));
     assert_eq!(bench.state.focus, shown);
@@ -202,7 +202,7 @@ fn bars_fill_in_while_a_profile_goes_on() {
     let mut bench = Bench::bare(80, 24);
     bench.press("p");
     assert!(bench.screen().contains("edge –"));
-    let profile = Box::new((*results().edge.unwrap()).clone());
+    let profile = Box::new(results().profile(Tier::First).unwrap().clone());
     let part = Tier::First;
     bench.run_event(1, 10, Event::Profiled { part, profile });
     assert!(!bench.screen().contains("edge –"), "{}", bench.screen());
@@ -214,11 +214,11 @@ fn results_of_another_session_stay_out_of_this_one() {
     let mut bench = Bench::bare(120, 40);
     bench.press("p");
     bench.state.opened += 1;
-    let profile = Box::new((*results().edge.unwrap()).clone());
+    let profile = Box::new(results().profile(Tier::First).unwrap().clone());
     let part = Tier::First;
     bench.run_event(1, 10, Event::Profiled { part, profile });
     bench.tell(Msg::RunEnded(1, 20, false, Ok(Box::new(results()))));
-    assert_eq!(bench.state.results.edge, None);
+    assert_eq!(bench.state.results.profile(Tier::First), None);
     assert_eq!(bench.state.results.calibration, None);
 }
 

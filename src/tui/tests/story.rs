@@ -27,13 +27,13 @@ fn every_number_follows_the_split_in_the_same_frame() {
     assert_ne!(before.0, after.0);
     assert_ne!(before.1, after.1);
     assert!(matches!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::After(_)
     ));
     bench.press("u");
     assert_eq!(before.0, bench.field("bytes/sample"));
     assert_eq!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::Memory { share: 0.7 }
     );
     bench.press("U");
@@ -134,12 +134,12 @@ fn rules_and_spread_change_by_key() {
     let mut bench = Bench::new(120, 40);
     bench.press("2+");
     assert_eq!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::Memory { share: 0.75 }
     );
     bench.press("--n");
     assert_eq!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::Memory { share: 0.65 }
     );
     assert_eq!(bench.state.document.session.exits.per_part, 0);
@@ -150,23 +150,23 @@ fn rules_and_spread_change_by_key() {
         Placement::Linear
     );
     assert_eq!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::Layers { share: 0.65 }
     );
     bench.press("R");
-    assert_eq!(bench.state.document.session.split, SplitRule::Latency);
+    assert_eq!(bench.state.document.session.splits[0], SplitRule::Latency);
     bench.press("R");
-    assert_eq!(bench.state.document.session.split, SplitRule::Fastest);
+    assert_eq!(bench.state.document.session.splits[0], SplitRule::Fastest);
     assert!(bench.line("Fastest: best predicted").contains("Fastest"));
     // The cheapest plan has no cloud side, and no cut to take over by hand.
     bench.press("RR");
     assert_eq!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::Memory { share: 0.7 }
     );
     bench.press("[");
     assert!(matches!(
-        bench.state.document.session.split,
+        bench.state.document.session.splits[0],
         SplitRule::After(_)
     ));
 }

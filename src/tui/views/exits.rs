@@ -258,13 +258,20 @@ fn draw_head(state: &State, buf: &mut Buffer, area: Rect) {
     let text = format!("{macs} MACs ({:.2} %)", 100.0 * share);
     line(buf, area, 2, Span::raw(text));
     let results = &state.results;
-    let ms = [&results.edge, &results.cloud].map(|p| head.ms(&network.table, p.as_ref()?));
+    let names = state.document.session.tier_names();
     let write = |ms: Option<(f64, Kind)>| match ms {
         Some((ms, Kind::Measured)) => number::ms(ms),
         Some((ms, Kind::Predicted)) => format!("≈{}", number::ms(ms)),
         None => number::NONE.to_string(),
     };
-    let text = format!("edge {}, cloud {} ms", write(ms[0]), write(ms[1]));
+    let on = |tier| {
+        let ms = results
+            .profile(tier)
+            .and_then(|p| head.ms(&network.table, p));
+        format!("{} {}", names.name(tier), write(ms))
+    };
+    let each: Vec<String> = names.tiers().map(on).collect();
+    let text = format!("{} ms", each.join(", "));
     line(buf, area, 3, Span::raw(text));
     let lines = head.shapes.iter();
     for (i, shape) in lines.enumerate() {

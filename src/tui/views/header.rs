@@ -42,8 +42,9 @@ pub fn target(targets: &[Target], profile: Option<&Profile>, short: bool) -> Str
     }
 }
 
-fn link(state: &State, short: bool) -> String {
-    match (&state.document.session.link, &state.results.link) {
+fn link(state: &State, behind: Tier, short: bool) -> String {
+    let link = state.document.session.link(behind);
+    match (link, state.results.link(behind)) {
         (Link::Emulated { mbit, rtt_ms }, _) => {
             let emulated = if short { "emu" } else { "(emulated)" };
             format!("{mbit} Mbit/s {rtt_ms} ms {emulated}")
@@ -109,27 +110,30 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
     if state.is_unsaved() {
         words.push(Span::styled(" [unsaved]", theme.warning));
     }
-    let (edge_dot, edge_style) = dot(state, Tier::First);
-    let (cloud_dot, cloud_style) = dot(state, Tier::Second);
-    let results = &state.results;
+    let names = session.tier_names();
+    for tier in names.tiers() {
+        let (mark, style) = dot(state, tier);
+        let profile = state.results.profile(tier);
+        let tier_style = theme.tier(tier, names.count());
+        words.extend([
+            Span::raw(gap),
+            Span::styled(format!("{} ", names.name(tier)), tier_style),
+            Span::styled(mark, style),
+            Span::raw(format!(
+                " {}",
+                target(session.targets(tier), profile, short)
+            )),
+        ]);
+    }
+    // One for each hop, the nearest first; alike ones are told once.
+    let mut links: Vec<String> = Tier::chain(session.links.len())
+        .map(|behind| link(state, behind, short))
+        .collect();
+    links.dedup();
     words.extend([
         Span::raw(gap),
-        Span::styled("edge ", theme.edge),
-        Span::styled(edge_dot, edge_style),
-        Span::raw(format!(
-            " {}",
-            target(&session.edge, results.edge.as_deref(), short)
-        )),
-        Span::raw(gap),
-        Span::styled("cloud ", theme.cloud),
-        Span::styled(cloud_dot, cloud_style),
-        Span::raw(format!(
-            " {}",
-            target(&session.cloud, results.cloud.as_deref(), short)
-        )),
-        Span::raw(gap),
         Span::styled(if short { "" } else { "link " }, theme.dim),
-        Span::raw(link(state, short)),
+        Span::raw(links.join(" · ")),
     ]);
     line(buf, head, 0, Line::from(words));
 

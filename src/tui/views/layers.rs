@@ -2,7 +2,7 @@
 
 use super::hint;
 use crate::device::Profile;
-use crate::plan::Tier;
+use crate::plan::{Split, Tier};
 use crate::tui::state::State;
 use crate::tui::state::layers::{Row, Sort, position, rows};
 use crate::tui::widgets::exit_mark;
@@ -11,7 +11,6 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
-use std::sync::Arc;
 
 /// What the frame says of how the table is shown.
 pub fn title(state: &State) -> Vec<Span<'static>> {
@@ -28,7 +27,7 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
         say(where_timed);
     }
     if view.sort != Sort::Order {
-        say(view.sort.name().into());
+        say(view.sort.name(&state.document.session.tier_names()));
     }
     if view.log {
         say("log scale".into());
@@ -45,20 +44,28 @@ pub fn title(state: &State) -> Vec<Span<'static>> {
 /// The devices of the profiles, and which of them aren't this machine's own.
 fn timed_on(state: &State) -> Option<String> {
     let results = &state.results;
-    let side = |profile: &Option<Arc<Profile>>, shipped: bool| {
-        let device = &profile.as_ref()?.device;
-        Some(if shipped {
+    let side = |profile: &Profile, shipped: bool| {
+        let device = &profile.device;
+        if shipped {
             format!("{device} (shipped)")
         } else {
             device.clone()
-        })
+        }
     };
-    let edge = side(&results.edge, state.shipped.edge)?;
-    let cloud = side(&results.cloud, state.shipped.cloud)?;
-    Some(if edge == cloud {
-        format!("timed on {edge}")
+    let names = state.document.session.tier_names();
+    let sides = names.tiers().map(|tier| {
+        let shipped = state.shipped.profiles[tier.index()];
+        Some((names.name(tier), side(results.profile(tier)?, shipped)))
+    });
+    let sides: Vec<(&str, String)> = sides.collect::<Option<_>>()?;
+    let (_, first) = sides.first()?;
+    Some(if sides.iter().all(|(_, device)| device == first) {
+        format!("timed on {first}")
     } else {
-        format!("edge timed on {edge}, cloud on {cloud}")
+        let each = sides
+            .iter()
+            .map(|(name, device)| format!("{name} on {device}"));
+        format!("timed: {}", each.collect::<Vec<_>>().join(", "))
     })
 }
 
@@ -90,12 +97,13 @@ struct Widths {
     op: u16,
     output: u16,
     bar: u16,
-    cloud: bool,
+    /// How many of the tiers, nearest first, have a column of times.
+    tiers: usize,
     prefix: bool,
 }
 
 impl Widths {
-    fn of(width: u16, rows: &[Row]) -> Widths {
+    fn of(width: u16, rows: &[Row], tiers: usize) -> Widths {
         let longest = |text: fn(&Row) -> &str| {
             rows.iter()
                 .map(|r| number::width(text(r)))
@@ -120,14 +128,17 @@ impl Widths {
             fits
         };
         w.prefix = take(6, 6);
-        w.cloud = take(7, 9);
+        w.tiers = 1;
+        while w.tiers < tiers && take(7, 9) {
+            w.tiers += 1;
+        }
         if take(longest(|r| &r.op).clamp(4, 18) + 1, 12) {
             w.op = longest(|r| &r.op).clamp(4, 18);
         }
         if take(11, 18) {
             w.output = 10;
         }
-        w.bar = left / if w.cloud { 3 } else { 2 };
+        w.bar = left / (w.tiers as u16 + 1);
         w
     }
 }
@@ -155,7 +166,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
         return;
     };
     let rows = rows(state);
-    let widths = Widths::of(area.width, &rows);
+    let widths = Widths::of(area.width, &rows, state.document.session.tiers.len());
     heading(state, buf, area, widths);
     let table = part(area, 1, area.height.saturating_sub(2));
     totals(
@@ -171,14 +182,14 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
         line(buf, table, 0, Span::styled("no layer has that", theme.dim));
         return;
     }
-    let longest = |time: fn(&Row) -> Option<f64>| rows.iter().filter_map(time).fold(0.0, f64::max);
+    let times = rows.iter().flat_map(|r| &r.ms).flatten();
     let scale = Scale {
-        ms: longest(|r| r.edge_ms).max(longest(|r| r.cloud_ms)),
+        ms: times.copied().fold(0.0, f64::max),
         bytes: rows.iter().map(|r| r.bytes as f64).fold(0.0, f64::max),
         log: state.layers.log,
     };
     let height = usize::from(table.height);
-    let (selected, split, first, lines) = window(state, &rows, height);
+    let (selected, splits, first, lines) = window(state, &rows, height);
     let mut at = 0;
     for (i, row) in rows.iter().enumerate() {
         if at >= first && at < first + height {
@@ -199,14 +210,19 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
             );
         }
         at += 1;
-        if split == Some(i) {
+        for behind in splits
+            .iter()
+            .filter(|(_, row)| *row == i)
+            .map(|(tier, _)| *tier)
+        {
             if at >= first && at < first + height {
                 let bytes = network
                     .table
                     .layers
                     .get(row.layers.end - 1)
                     .map_or(0, |l| l.activation_bytes);
-                split_line(state, buf, part(table, (at - first) as u16, 1), bytes);
+                let place = part(table, (at - first) as u16, 1);
+                split_line(state, buf, place, behind, bytes);
             }
             at += 1;
         }
@@ -218,20 +234,28 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     }
 }
 
-/// The row of the cursor, the one behind which the split's own line stands, the first line that is
-/// seen, and how many there are.
-fn window(state: &State, rows: &[Row], height: usize) -> (usize, Option<usize>, usize, usize) {
+/// The row of the cursor; the tiers before splits, each with the row behind which the split's own line
+/// stands; the first line that is seen, and how many there are.
+fn window(state: &State, rows: &[Row], height: usize) -> (usize, Vec<(Tier, usize)>, usize, usize) {
     let plan = state.derived.plan.as_ref();
     let plan = plan.filter(|_| state.layers.sort == Sort::Order);
-    let at = plan.and_then(|p| p.splits.first()?.row());
-    let split = at.and_then(|at| rows.iter().position(|r| r.layers.contains(&at)));
+    let splits = plan.map_or(&[][..], |p| &p.splits);
+    let line = |(tier, split): (Tier, &Split)| {
+        let at = split.row()?;
+        let row = rows.iter().position(|r| r.layers.contains(&at))?;
+        Some((tier, row))
+    };
+    let splits: Vec<(Tier, usize)> = Tier::chain(splits.len())
+        .zip(splits)
+        .filter_map(line)
+        .collect();
     let selected = position(rows, state.layers.cursor);
-    let lines = rows.len() + usize::from(split.is_some());
-    let cursor_line = selected + usize::from(split.is_some_and(|s| s < selected));
+    let lines = rows.len() + splits.len();
+    let cursor_line = selected + splits.iter().filter(|(_, row)| *row < selected).count();
     let first = cursor_line
         .saturating_sub(height / 2)
         .min(lines.saturating_sub(height));
-    (selected, split, first, lines)
+    (selected, splits, first, lines)
 }
 
 /// The layer in a row of the screen.
@@ -242,9 +266,12 @@ pub fn row_at(state: &State, area: Rect, row: u16) -> Option<usize> {
     if line >= usize::from(table.height) || rows.is_empty() {
         return None;
     }
-    let (_, split, first, _) = window(state, &rows, usize::from(table.height));
-    let at = first + line;
-    let at = at - usize::from(split.is_some_and(|s| at > s));
+    let (_, splits, first, _) = window(state, &rows, usize::from(table.height));
+    let mut at = first + line;
+    for (above, (_, split)) in splits.iter().enumerate() {
+        // Lines of splits above this one are gone already.
+        at -= usize::from(first + line > split + above);
+    }
     rows.get(at).map(|r| r.layers.start)
 }
 
@@ -261,10 +288,20 @@ fn heading(state: &State, buf: &mut Buffer, area: Rect, w: Widths) {
         put(buf, area, x, 0, "output", dim);
         x += w.output + 1;
     }
-    put(buf, area, x, 0, "edge ms", state.theme.edge);
-    x += 7 + w.bar;
-    if w.cloud {
-        put(buf, area, x, 0, "cloud ms", state.theme.cloud);
+    let names = state.document.session.tier_names();
+    for tier in names.tiers().take(w.tiers) {
+        // Without a bar a column is as wide as its numbers.
+        let room = usize::from(7 + w.bar).saturating_sub(1).max(6);
+        let words = format!("{} ms", names.name(tier));
+        let words = number::clip(&words, room);
+        put(
+            buf,
+            area,
+            x,
+            0,
+            &words,
+            state.theme.tier(tier, names.count()),
+        );
         x += 7 + w.bar;
     }
     put(buf, area, x, 0, "  memory", state.theme.memory);
@@ -347,10 +384,9 @@ fn draw_row(
             style,
         );
     };
-    time(x, row.edge_ms, theme.edge);
-    x += 7 + w.bar;
-    if w.cloud {
-        time(x, row.cloud_ms, theme.cloud);
+    let tiers = row.ms.len();
+    for (tier, ms) in Tier::chain(w.tiers).zip(&row.ms) {
+        time(x, *ms, theme.tier(tier, tiers));
         x += 7 + w.bar;
     }
     let bytes = number::bytes(row.bytes as f64);
@@ -370,8 +406,16 @@ fn draw_row(
     }
 }
 
-fn split_line(state: &State, buf: &mut Buffer, area: Rect, bytes: usize) {
-    let words = format!("┄┄ split ┄┄ {} a sample ", number::bytes(bytes as f64));
+fn split_line(state: &State, buf: &mut Buffer, area: Rect, behind: Tier, bytes: usize) {
+    let names = state.document.session.tier_names();
+    // With two tiers there is one split, and no need to say which.
+    let which = match Tier::at(behind.index() + 1) {
+        Some(next) if names.count() > 2 => {
+            format!("{} to {}", names.name(behind), names.name(next))
+        }
+        _ => "split".to_owned(),
+    };
+    let words = format!("┄┄ {which} ┄┄ {} a sample ", number::bytes(bytes as f64));
     let rest = usize::from(area.width).saturating_sub(number::width(&words));
     line(
         buf,
@@ -385,7 +429,12 @@ fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
     let Some(network) = &state.network else {
         return;
     };
-    let sum = |time: fn(&Row) -> Option<f64>| rows.iter().map(time).sum::<Option<f64>>();
+    let sum = |tier: Tier| {
+        let times = rows
+            .iter()
+            .map(|r| r.ms.get(tier.index()).copied().flatten());
+        times.sum::<Option<f64>>()
+    };
     let ms = |time: Option<f64>| {
         time.map_or(number::NONE.to_string(), |t| {
             format!("{} ms", number::ms(t))
@@ -393,17 +442,23 @@ fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
     };
     let table = &network.table;
     let mut words = Vec::new();
-    if state.results.edge.is_none() || state.results.cloud.is_none() {
+    let names = state.document.session.tier_names();
+    if names
+        .tiers()
+        .any(|tier| state.results.profile(tier).is_none())
+    {
         words.push(Span::styled("no profile: ", state.theme.dim));
         words.push(Span::styled(state.keymap.first("profile"), state.theme.key));
         words.push(Span::styled(" times the layers  ", state.theme.dim));
     }
+    let sums = names
+        .tiers()
+        .map(|tier| format!("{} {}", names.name(tier), ms(sum(tier))));
     words.push(Span::styled(
         format!(
-            "{} layers  edge {}  cloud {}  {}  {} MACs",
+            "{} layers  {}  {}  {} MACs",
             rows.len(),
-            ms(sum(|r| r.edge_ms)),
-            ms(sum(|r| r.cloud_ms)),
+            sums.collect::<Vec<_>>().join("  "),
             number::bytes(table.memory_bytes as f64),
             number::count(table.macs as f64),
         ),

@@ -3,8 +3,7 @@
 use super::hint;
 use crate::data::Set;
 use crate::explore::Choice;
-use crate::plan::Tier;
-use crate::plan::{Placement, Split, SplitRule};
+use crate::plan::{Placement, Split, SplitRule, Tier, TierNames};
 use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::exit_mark;
@@ -27,20 +26,23 @@ fn strip(state: &State) -> Option<Strip> {
         let macs = table.layers.get(row).map_or(0, |l| l.prefix_macs);
         macs as f64 / table.macs.max(1) as f64
     };
+    let names = state.document.session.tier_names();
+    let at = |split: &Split| match split {
+        Split::After(row) => place(*row),
+        Split::Start => 0.0,
+        Split::End => 1.0,
+    };
+    let last = plan.chain().next_back().unwrap_or(Tier::First);
     Some(Strip {
-        split: match plan.splits.first() {
-            Some(Split::After(at)) => place(*at),
-            Some(Split::Start) => 0.0,
-            Some(Split::End) | None => 1.0,
-        },
+        ends: (names.name(Tier::First).into(), names.name(last).into()),
+        splits: plan.splits.iter().map(at).collect(),
         exits: plan
             .exits
             .iter()
-            .map(|e| (place(e.layer), e.tier == Tier::First))
+            .map(|e| (place(e.layer), Some(e.tier)))
             .collect(),
         cursor: Some(place(state.layers.cursor)),
-        edge: theme.edge,
-        cloud: theme.cloud,
+        tiers: plan.chain().map(|t| theme.tier(t, plan.tiers())).collect(),
         split_style: theme.split,
         exit_style: theme.exit,
         cursor_style: theme.focus,
@@ -50,7 +52,7 @@ fn strip(state: &State) -> Option<Strip> {
 /// The rule in words.
 pub fn rule(state: &State) -> String {
     let session = &state.document.session;
-    let split = match &session.split {
+    let split = |rule: &SplitRule| match rule {
         SplitRule::Memory { share } => format!("memory {:.0} %", 100.0 * share),
         SplitRule::Layers { share } => format!("layers {:.0} %", 100.0 * share),
         SplitRule::Latency => "latency".into(),
@@ -58,6 +60,14 @@ pub fn rule(state: &State) -> String {
         SplitRule::Fastest => "fastest".into(),
         SplitRule::Cheapest => "cheapest".into(),
     };
+    // Of several the one that the keys change is marked.
+    let several = session.splits.len() > 1;
+    let hand = state.split_in_hand().index();
+    let rules = session.splits.iter().enumerate().map(|(i, rule)| {
+        let mark = if several && i == hand { "▸" } else { "" };
+        format!("{mark}{}", split(rule))
+    });
+    let split = rules.collect::<Vec<_>>().join(" / ");
     let exits = match (&session.exits.at, session.exits.placement) {
         (Some(_), _) => "by hand".to_string(),
         (None, placement) => {
@@ -128,7 +138,7 @@ pub fn summary(state: &State, buf: &mut Buffer, area: Rect) {
 /// Whose numbers they are, where they aren't this machine's.
 pub fn title(state: &State) -> Vec<Span<'static>> {
     let shipped = state.shipped;
-    let words = match (shipped.edge || shipped.cloud, shipped.measured) {
+    let words = match (shipped.profiles.contains(&true), shipped.measured) {
         (true, _) => "shipped numbers, from another machine ",
         (false, true) => "measured on another machine, as shipped ",
         (false, false) => return Vec::new(),
@@ -186,7 +196,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             &format!("no prediction: {lacking}"),
             theme.dim,
         );
-        let (key, what) = match (&state.results.edge, &state.results.calibration) {
+        let (key, what) = match (
+            state.results.profile(Tier::First),
+            &state.results.calibration,
+        ) {
             (None, _) => ("profile", " times both sides"),
             (_, None) => ("train", " trains the heads and fills the tables"),
             _ => ("run", " runs the plan"),
@@ -273,7 +286,7 @@ fn exits_table(state: &State, buf: &mut Buffer, area: Rect, from: u16, outcome: 
     let curves = state.tuning.curves.as_ref().filter(|_| !state.tuning.stale);
     put(buf, area, 0, from, &heading, theme.dim);
     for (i, exit) in outcome.exits.iter().enumerate() {
-        let style = theme.tier(exit.tier);
+        let style = theme.tier(exit.tier, outcome.tiers.len());
         let mark = exit.after.as_ref().map_or("■", |_| exit_mark(exit.tier));
         let threshold = match &exit.after {
             Some(_) => format!("{:.2}", exit.threshold),
@@ -362,36 +375,58 @@ fn memory(outcome: &Outcome, bytes: usize) -> String {
     }
 }
 
-type Write = fn(&Outcome) -> Option<String>;
+type Write = Box<dyn Fn(&Outcome) -> Option<String>>;
 
-/// The rows every table of outcomes has.
-pub const ROWS: [(&str, Write); 7] = [
-    ("accuracy", |o| Some(number::percent(o.accuracy))),
-    ("mean/p95 ms", |o| {
-        let pair =
-            |l: crate::predict::Latency| format!("{}/{}", number::ms(l.mean), number::ms(l.p95));
-        o.latency_ms.map(pair)
-    }),
-    ("offloaded", |o| Some(number::percent(o.offloaded()))),
-    ("bytes/sample", |o| Some(number::bytes(o.bytes_sent()))),
-    ("edge memory", |o| {
-        Some(memory(o, o.memory_bytes(Tier::First)))
-    }),
-    ("cloud memory", |o| {
-        Some(memory(o, o.memory_bytes(Tier::Second)))
-    }),
+/// The rows every table of outcomes has: a name, and what stands beside it.
+pub fn table(tiers: &TierNames) -> Vec<(String, Write)> {
+    let row = |name: &str, write: Write| (name.to_owned(), write);
+    let mut all = vec![
+        row("accuracy", Box::new(|o| Some(number::percent(o.accuracy)))),
+        row(
+            "mean/p95 ms",
+            Box::new(|o| {
+                let pair = |l: crate::predict::Latency| {
+                    format!("{}/{}", number::ms(l.mean), number::ms(l.p95))
+                };
+                o.latency_ms.map(pair)
+            }),
+        ),
+    ];
+    if tiers.count() == 2 {
+        let share = |o: &Outcome| Some(number::percent(o.offloaded()));
+        all.push(row("offloaded", Box::new(share)));
+    } else {
+        for (hop, behind) in tiers.tiers().skip(1).enumerate() {
+            let share = move |o: &Outcome| Some(number::percent(o.hops.get(hop)?.share));
+            let name = format!("to {}", tiers.name(behind));
+            all.push(row(&name, Box::new(share)));
+        }
+    }
+    all.push(row(
+        "bytes/sample",
+        Box::new(|o| Some(number::bytes(o.bytes_sent()))),
+    ));
+    for tier in tiers.tiers() {
+        let own = move |o: &Outcome| Some(memory(o, o.memory_bytes(tier)));
+        let name = format!("{} memory", tiers.name(tier));
+        all.push(row(&name, Box::new(own)));
+    }
     // As billed, and with durations as they are.
-    ("$ per 1 M/exact", |o| {
-        let pair = |c: crate::predict::Cost| {
-            format!(
-                "{}/{}",
-                number::dollars(c.rounded),
-                number::dollars(c.unrounded)
-            )
-        };
-        o.cost_per_million.map(pair)
-    }),
-];
+    all.push(row(
+        "$ per 1 M/exact",
+        Box::new(|o| {
+            let pair = |c: crate::predict::Cost| {
+                format!(
+                    "{}/{}",
+                    number::dollars(c.rounded),
+                    number::dollars(c.unrounded)
+                )
+            };
+            o.cost_per_million.map(pair)
+        }),
+    ));
+    all
+}
 
 fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
     let theme = &state.theme;
@@ -463,7 +498,8 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
         let flags = column.outcome.map_or(String::new(), |o| flags(o, i >= 2));
         right(buf, i, from + 2, &flags, theme.dim);
     }
-    for (r, (name, write)) in ROWS.iter().enumerate() {
+    let table = table(&state.document.session.tier_names());
+    for (r, (name, write)) in table.iter().enumerate() {
         let row = from + 3 + r as u16;
         put(buf, area, 0, row, name, theme.dim);
         for (i, column) in columns.iter().enumerate() {
@@ -474,7 +510,7 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             right(buf, i, row, &text, column.style);
         }
     }
-    from + 3 + ROWS.len() as u16
+    from + 3 + table.len() as u16
 }
 
 /// The share of each exit, as the strip has them.
@@ -486,7 +522,7 @@ fn shares(state: &State, buf: &mut Buffer, area: Rect, row: u16, outcome: &Outco
         .exits
         .iter()
         .map(|e| {
-            let style = theme.tier(e.tier);
+            let style = theme.tier(e.tier, outcome.tiers.len());
             let mark = e.after.as_ref().map_or("■", |_| exit_mark(e.tier));
             (
                 e.share,

@@ -1,6 +1,7 @@
-/*! The network as a strip: edge and cloud, the split between them, exits on it, a cursor below. */
+/*! The network as a strip: its tiers, the splits between them, exits on it, a cursor below. */
 
-use super::put;
+use super::{exit_mark, number, put};
+use crate::plan::Tier;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -8,14 +9,16 @@ use ratatui::style::Style;
 /// What is drawn. Places are shares of the network's MACs, 0 to 1.
 #[derive(Debug, Clone, Default)]
 pub struct Strip {
-    /// 0 is all in the cloud, 1 all on the edge.
-    pub split: f64,
-    /// Place, and whether it stands before the split; ascending.
-    pub exits: Vec<(f64, bool)>,
+    /// What the first and the last tier are called.
+    pub ends: (String, String),
+    /// One between each tier and the next, ascending: 0 is before the first layer, 1 behind the last.
+    pub splits: Vec<f64>,
+    /// Place and tier; ascending.
+    pub exits: Vec<(f64, Option<Tier>)>,
     /// The layer under the cursor.
     pub cursor: Option<f64>,
-    pub edge: Style,
-    pub cloud: Style,
+    /// One per tier.
+    pub tiers: Vec<Style>,
     pub split_style: Style,
     pub exit_style: Style,
     pub cursor_style: Style,
@@ -24,70 +27,66 @@ pub struct Strip {
 impl Strip {
     /// The strip in the first row of the area, the cursor in the second.
     pub fn draw(&self, buf: &mut Buffer, area: Rect) {
-        let (left, right) = ("edge ", " cloud");
-        let ends = (left.len() + right.len()) as u16;
-        if area.width < ends + 8 {
+        let (left, right) = (format!("{} ", self.ends.0), format!(" {}", self.ends.1));
+        let begin = number::width(&left) as u16;
+        let end = number::width(&right) as u16;
+        if area.width < begin + end + 8 {
             return;
         }
-        let width = area.width - ends;
+        let width = area.width - begin - end;
         let column = |place: f64| {
             let place = place.clamp(0.0, 1.0) * f64::from(width - 1);
-            left.len() as u16 + place.round() as u16
+            begin + place.round() as u16
         };
-        put(buf, area, 0, 0, left, self.edge);
-        put(
-            buf,
-            area,
-            area.width - right.len() as u16,
-            0,
-            right,
-            self.cloud,
-        );
-        let split = column(self.split);
-        for x in 0..width {
-            let x = x + left.len() as u16;
-            let edge = self.split >= 1.0 || (x < split && self.split > 0.0);
-            let (symbol, style) = if edge {
-                ("━", self.edge)
-            } else {
-                ("┄", self.cloud)
+        let last = self.splits.len();
+        let style = |tier: usize| self.tiers.get(tier).copied().unwrap_or_default();
+        put(buf, area, 0, 0, &left, style(0));
+        put(buf, area, area.width - end, 0, &right, style(last));
+        let behind = |x: u16| {
+            let mut splits = self.splits.iter();
+            let passed = |split: &f64| *split <= 0.0 || (*split < 1.0 && x >= column(*split));
+            splits.position(|split| !passed(split)).unwrap_or(last)
+        };
+        for x in begin..begin + width {
+            let tier = behind(x);
+            let symbol = match tier {
+                0 => "━",
+                tier if tier < last => "╍",
+                _ => "┄",
             };
-            put(buf, area, x, 0, symbol, style);
+            put(buf, area, x, 0, symbol, style(tier));
         }
-        put(
-            buf,
-            area,
-            column(1.0),
-            0,
-            "■",
-            if self.split >= 1.0 {
-                self.edge
-            } else {
-                self.cloud
-            },
-        );
-        let inside = self.split > 0.0 && self.split < 1.0;
-        if inside {
-            put(buf, area, split, 0, "┃", self.split_style);
+        // Who gives the final answer.
+        let ends = self.splits.iter().position(|split| *split >= 1.0);
+        put(buf, area, column(1.0), 0, "■", style(ends.unwrap_or(last)));
+        let inside = |split: &&f64| **split > 0.0 && **split < 1.0;
+        let marks: Vec<u16> = self
+            .splits
+            .iter()
+            .filter(inside)
+            .map(|s| column(*s))
+            .collect();
+        for &x in &marks {
+            put(buf, area, x, 0, "┃", self.split_style);
         }
         // Exits that would share a cell with another mark move aside, on their own side.
-        let mut last = left.len() as u16;
-        for (place, edge) in &self.exits {
-            let mut x = column(*place).max(last);
-            if inside && *edge {
-                x = x.min(split.saturating_sub(1));
-            } else if inside {
-                x = x.max(split + 1);
+        let mut next = begin;
+        for (place, tier) in &self.exits {
+            let mut x = column(*place).max(next);
+            let before = |split: &f64| *split < 1.0 && place <= split && *split > 0.0;
+            if let Some(split) = self.splits.iter().find(|s| before(s)) {
+                // At the split itself an exit belongs to the tier before it.
+                let own = tier.is_none_or(|t| self.splits.get(t.index()) == Some(split));
+                if own {
+                    x = x.min(column(*split).saturating_sub(1));
+                }
             }
-            put(
-                buf,
-                area,
-                x,
-                0,
-                if *edge { "◆" } else { "◇" },
-                self.exit_style,
-            );
-            last = x + 1;
+            while marks.contains(&x) {
+                x += 1;
+            }
+            let mark = exit_mark(tier.unwrap_or(Tier::First));
+            put(buf, area, x, 0, mark, self.exit_style);
+            next = x + 1;
         }
         if let Some(cursor) = self.cursor {
             put(buf, area, column(cursor), 1, "▲", self.cursor_style);
@@ -99,12 +98,13 @@ impl Strip {
 mod tests {
     use super::*;
 
-    fn drawn(split: f64, exits: &[(f64, bool)]) -> String {
+    fn drawn(names: (&str, &str), splits: &[f64], exits: &[(f64, Tier)]) -> String {
         let area = Rect::new(0, 0, 31, 1);
         let mut buf = Buffer::empty(area);
         let strip = Strip {
-            split,
-            exits: exits.to_vec(),
+            ends: (names.0.into(), names.1.into()),
+            splits: splits.to_vec(),
+            exits: exits.iter().map(|(at, tier)| (*at, Some(*tier))).collect(),
             ..Strip::default()
         };
         strip.draw(&mut buf, area);
@@ -112,13 +112,29 @@ mod tests {
     }
 
     #[test]
-    fn shows_both_sides() {
-        let exits = [(0.2, true), (0.49, true), (0.5, false), (0.8, false)];
-        assert_eq!(drawn(0.5, &exits), "edge ━━━━◆━━━━◆┃◇┄┄┄◇┄┄┄■ cloud");
-        assert_eq!(drawn(0.0, &[]), "edge ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄■ cloud");
+    fn shows_every_tier() {
+        use Tier::{First, Second, Third};
+        let two = ("edge", "cloud");
+        let exits = [(0.2, First), (0.49, First), (0.5, Second), (0.8, Second)];
         assert_eq!(
-            drawn(1.0, &[(0.5, true)]),
+            drawn(two, &[0.5], &exits),
+            "edge ━━━━◆━━━━◆┃◇┄┄┄◇┄┄┄■ cloud"
+        );
+        assert_eq!(drawn(two, &[0.0], &[]), "edge ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄■ cloud");
+        assert_eq!(
+            drawn(two, &[1.0], &[(0.5, First)]),
             "edge ━━━━━━━━━━◆━━━━━━━━■ cloud"
+        );
+        let three = ("device", "far");
+        let exits = [(0.1, First), (0.4, Second), (0.8, Third)];
+        assert_eq!(
+            drawn(three, &[0.25, 0.6], &exits),
+            "device ━━◆━━┃╍╍◇╍╍┃┄┄┄◇┄┄┄■ far"
+        );
+        // A tier with nothing to run has no stretch of the strip.
+        assert_eq!(
+            drawn(three, &[0.5, 0.5], &[]),
+            "device ━━━━━━━━━━┃┄┄┄┄┄┄┄┄■ far"
         );
     }
 }

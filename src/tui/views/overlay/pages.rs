@@ -2,7 +2,7 @@
 
 use crate::tui::state::State;
 use crate::tui::state::overlay::Page;
-use crate::tui::views::plan::{ROWS, column_title};
+use crate::tui::views::plan::{column_title, table};
 use crate::tui::widgets::number;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -104,14 +104,10 @@ fn layer(state: &State) -> Vec<Line<'static>> {
     if let Some(why) = &l.why_not {
         say("", why.clone());
     }
-    for (side, profile) in [
-        ("edge", &state.results.edge),
-        ("cloud", &state.results.cloud),
-    ] {
-        match profile
-            .as_ref()
-            .and_then(|p| p.layers.get(row).map(|l| (p, l)))
-        {
+    let names = state.document.session.tier_names();
+    for tier in names.tiers() {
+        let (side, profile) = (names.name(tier), state.results.profile(tier));
+        match profile.and_then(|p| p.layers.get(row).map(|l| (p, l))) {
             Some((p, l)) => {
                 let ms = l.ms;
                 say(
@@ -204,9 +200,9 @@ fn compare(state: &State) -> Vec<Line<'static>> {
     say("split after", split(one), split(other));
     let (left, right) = both(&|o| format!("{:.2}", o.threshold));
     say("threshold", left, right);
-    for (name, write) in ROWS {
+    for (name, write) in table(&state.document.session.tier_names()) {
         let (left, right) = both(&|o| write(o).unwrap_or(number::NONE.into()));
-        say(name, left, right);
+        say(&name, left, right);
     }
     lines
 }

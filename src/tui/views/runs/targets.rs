@@ -52,7 +52,8 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Tier) 
 }
 
 fn side_style(state: &State, part: Tier) -> Style {
-    state.theme.tier(part)
+    let tiers = state.document.session.tiers.len();
+    state.theme.tier(part, tiers)
 }
 
 /// Name and connection; on the right as much of the sensors as there is room for.
