@@ -66,6 +66,7 @@ impl School {
             });
         }
         TrainHeads {
+            batch: 64,
             model: client.put(self.onnx.clone()).await.unwrap(),
             heads,
             lessons: LabelledSet {
