@@ -6,7 +6,7 @@
 //! labels and the heads' first weights are written there as .npy files, and the results as JSON.
 
 use edgelesspart::backend::Compiled;
-use edgelesspart::data::{Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source};
+use edgelesspart::data::{Calibration, Fit, LoadOptions, LoadedData, Preprocessing, Set, Source};
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;
 use edgelesspart::exits::Head;
@@ -50,7 +50,9 @@ fn heads(network: &Path, images: &Path, out: Option<&Path>) -> Result<(), Box<dy
     let input = table.input.sample().ok_or("images are wanted")?;
     let load = LoadOptions {
         input: [input[0], input[1], input[2]],
+        fit: Fit::Stretch,
         classes: Some(table.classes),
+        outputs: Vec::new(),
         // One image, so that as good as all are left to test.
         calibration: Calibration::FromTest(1),
         train: None,

@@ -24,11 +24,13 @@ mod recognise;
 mod shards;
 mod source;
 mod split;
+mod survey;
 pub mod synthetic;
 mod table;
 
 pub use error::DataError;
-pub use load::{LoadOptions, LoadedData, Progress};
+pub use load::{LoadOptions, LoadedData, Opened, Progress};
+pub use survey::{PictureSize, Survey};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -92,6 +94,12 @@ pub struct Preprocessing {
     pub std: Vec<f32>,
     /// Order of the axes of the network's input.
     pub layout: Layout,
+    /// Order of the colours in the network's input; mean and std are in the same.
+    #[serde(skip_serializing_if = "Channels::is_usual")]
+    pub channels: Channels,
+    /// How a picture of another size comes to the network's.
+    #[serde(skip_serializing_if = "Fit::is_usual")]
+    pub fit: Fit,
 }
 
 impl Default for Preprocessing {
@@ -101,24 +109,72 @@ impl Default for Preprocessing {
             mean: vec![0.0],
             std: vec![1.0],
             layout: Layout::Nchw,
+            channels: Channels::Rgb,
+            fit: Fit::Stretch,
         }
     }
 }
 
 impl Preprocessing {
     /// What keys of kept results are made of. They are older than this form, which has no size to
-    /// resize to, and are still found.
+    /// resize to, and are still found: what came later is left out where it is usual.
     pub fn key(&self) -> String {
         let Preprocessing {
             scale,
             mean,
             std,
             layout,
+            channels,
+            fit,
         } = self;
-        format!(
+        let mut key = format!(
             "Preprocessing {{ scale: {scale:?}, mean: {mean:?}, std: {std:?}, resize: None, layout: \
              {layout:?} }}"
-        )
+        );
+        if !channels.is_usual() {
+            key += &format!(" {channels:?}");
+        }
+        if !fit.is_usual() {
+            key += &format!(" {fit:?}");
+        }
+        key
+    }
+}
+
+/// Order of the colours of an image; of one channel there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Channels {
+    /// Red first, as PIL and torchvision have it.
+    #[default]
+    Rgb,
+    /// Blue first, as OpenCV and Caffe have it.
+    Bgr,
+}
+
+impl Channels {
+    fn is_usual(&self) -> bool {
+        *self == Channels::default()
+    }
+}
+
+/// How a picture of another size comes to the network's; bilinear with antialiasing in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Fit {
+    /// The whole picture, its proportions given up.
+    #[default]
+    Stretch,
+    /// The middle of the picture, its proportions kept.
+    CentreCrop {
+        /// Share of the shorter side that is kept, above 0 and at most 1: 0.875 is torchvision's
+        /// `Resize(256)` and `CenterCrop(224)`.
+        keep: f32,
+    },
+}
+
+impl Fit {
+    fn is_usual(&self) -> bool {
+        *self == Fit::default()
     }
 }
 
@@ -166,8 +222,21 @@ pub enum Set {
 
 #[cfg(test)]
 mod tests {
-    use super::Layout;
+    use super::{Channels, Fit, Layout, Preprocessing};
+    use pretty_assertions::assert_eq;
     use rstest::rstest;
+
+    #[test]
+    fn the_usual_preprocessing_has_the_text_that_keys_were_always_made_of() {
+        let mut pixels = Preprocessing::default();
+        let before = "Preprocessing { scale: 0.003921569, mean: [0.0], std: [1.0], resize: None, \
+                      layout: Nchw }";
+        assert_eq!(pixels.key(), before);
+        pixels.channels = Channels::Bgr;
+        pixels.fit = Fit::CentreCrop { keep: 0.875 };
+        let after = format!("{before} Bgr CentreCrop {{ keep: 0.875 }}");
+        assert_eq!(pixels.key(), after);
+    }
 
     #[rstest]
     #[case(&[3, 32, 32], Some(Layout::Nchw))]

@@ -5,6 +5,7 @@ follow a key held down.
 */
 
 pub mod billing;
+pub mod doubt;
 pub mod evidence;
 pub mod head_cost;
 pub mod measured;
@@ -14,6 +15,7 @@ pub mod replay;
 pub mod table;
 
 pub use billing::{Billing, Clock};
+pub use doubt::Doubt;
 pub use evidence::{Answers, Evidence, Missing, Terms};
 pub use measured::{Run, measured};
 pub use outcome::{

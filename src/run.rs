@@ -27,6 +27,7 @@ pub use network::Network;
 pub use pause::pause_file;
 pub use replayed::Replayed;
 pub use source::ExitSource;
+pub use targets::probe;
 
 use crate::engine::Cancel;
 use crate::event::{Event, Stage};

@@ -207,7 +207,7 @@ pub fn source(
 
 impl Choice {
     /// The source with what was chosen.
-    fn applied(&self, source: ModelSource) -> Result<ModelSource, CliError> {
+    pub fn applied(&self, source: ModelSource) -> Result<ModelSource, CliError> {
         if self.classifier.is_none() && self.fix.is_empty() {
             return Ok(source);
         }

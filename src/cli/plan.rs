@@ -6,6 +6,7 @@ use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::Stage;
 use crate::plan::{Plan, Split};
+use crate::predict::Doubt;
 use crate::session::{Results, Session};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -58,7 +59,13 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
     let results = done.session.results.as_deref();
     let found = results.and_then(|r| Some((r, r.plan.as_ref()?)));
     let (results, plan) = found.ok_or_else(|| CliError::failed("the run ended without a plan"))?;
-    let document = document(&chosen.session, results, plan);
+    let mut doubts = done.session.doubts().context("reading the tables")?;
+    for doubt in chosen.session.doubts().context("reading the tables")? {
+        if !doubts.contains(&doubt) {
+            doubts.push(doubt);
+        }
+    }
+    let document = document(&chosen.session, results, plan, &doubts);
     let mut out = io::stdout().lock();
     let written = match args.json {
         true => serde_json::to_writer_pretty(&mut out, &document)
@@ -72,7 +79,12 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
     }
 }
 
-fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Document<'a> {
+fn document<'a>(
+    session: &Session,
+    results: &'a Results,
+    plan: &'a Plan,
+    doubts: &[Doubt],
+) -> Document<'a> {
     let table = &results.layers;
     let macs = |row: usize| table.layers[row].prefix_macs as f64 / table.macs.max(1) as f64;
     let names = session.tier_names();
@@ -110,7 +122,12 @@ fn document<'a>(session: &Session, results: &'a Results, plan: &'a Plan) -> Docu
                 macs_share: macs(exit.layer),
             })
             .collect(),
-        notes: plan.remarks.iter().map(|r| r.text(&names)).collect(),
+        notes: plan
+            .remarks
+            .iter()
+            .map(|r| r.text(&names))
+            .chain(doubts.iter().map(Doubt::to_string))
+            .collect(),
     }
 }
 

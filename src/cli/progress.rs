@@ -95,6 +95,13 @@ impl Stage {
         }
     }
 
+    /// Ends the stage without a word: what came of it is said elsewhere.
+    pub fn clear(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Ends the stage with what came of it.
     pub fn done(self, outcome: &str) {
         if let Some(bar) = &self.bar {

@@ -99,6 +99,17 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         (_, true) => &csv,
         _ => &text,
     };
+    show_report(shown, out)
+}
+
+/// Runs a session to its report, which is kept and shown as text.
+pub fn to_report(chosen: &Chosen, cancel: &Cancel) -> Result<(), CliError> {
+    let done = go(chosen, false, Stage::Report, cancel)?;
+    let [text, ..] = keep(&done, &chosen.out)?;
+    show_report(&text, &chosen.out)
+}
+
+fn show_report(shown: &str, out: &Path) -> Result<(), CliError> {
     match io::stdout().lock().write_all(shown.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("writing the report")?,

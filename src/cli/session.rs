@@ -88,6 +88,23 @@ pub struct Chosen {
     pub out: PathBuf,
 }
 
+impl Chosen {
+    /// The session of a file, as it stands.
+    pub fn of(session: Session, file: &Path) -> Result<Chosen, CliError> {
+        // Absolute, so that the session a run writes elsewhere still finds its files.
+        let folder = std::path::absolute(file).context(file.display().to_string())?;
+        let folder = folder.parent().unwrap_or(Path::new("/"));
+        let stem = file.file_stem().unwrap_or(file.as_os_str());
+        let name = session.name.clone();
+        let name = name.unwrap_or_else(|| stem.to_string_lossy().into_owned());
+        Ok(Chosen {
+            session: session.resolved(folder),
+            out: Path::new("runs").join(&name),
+            name,
+        })
+    }
+}
+
 impl SessionArgs {
     /// The session file, if one was given.
     pub fn file(&self) -> Option<&Path> {
@@ -98,12 +115,8 @@ impl SessionArgs {
     pub fn load(&self) -> Result<Chosen, CliError> {
         let (mut session, stem) = match &self.session {
             Some(file) => {
-                // Absolute, so that the session a run writes elsewhere still finds its files.
-                let folder = std::path::absolute(file).context(file.display().to_string())?;
-                let folder = folder.parent().unwrap_or(Path::new("/"));
-                let stem = file.file_stem().unwrap_or(file.as_os_str());
-                let stem = stem.to_string_lossy().into_owned();
-                (Session::read(file)?.resolved(folder), stem)
+                let chosen = Chosen::of(Session::read(file)?, file)?;
+                (chosen.session, chosen.name)
             }
             None => (Session::demo()?, "demo".to_owned()),
         };

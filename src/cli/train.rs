@@ -104,6 +104,8 @@ struct Lesson {
     any_classes: bool,
     data: Source,
     preprocessing: Preprocessing,
+    /// Outputs that classes of the data stand for, where a session says so.
+    outputs: Vec<(String, usize)>,
     calibration: Calibration,
     train_samples: Option<usize>,
     hyper: Hyper,
@@ -252,7 +254,7 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
     };
     let mut preprocessing = session
         .as_ref()
-        .map_or_else(Preprocessing::default, |s| s.preprocessing.clone());
+        .map_or_else(Preprocessing::default, |s| s.pixels().clone());
     preprocessing.mean = args.mean.clone().unwrap_or(preprocessing.mean);
     preprocessing.std = args.std.clone().unwrap_or(preprocessing.std);
     let calibration = match (args.calibration, &session) {
@@ -286,6 +288,7 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
         model,
         data,
         preprocessing,
+        outputs: session.map_or_else(Vec::new, |s| s.classes.clone()),
         calibration,
         train_samples: args.train_samples.or(session.and_then(|s| s.train_samples)),
         hyper,
@@ -325,7 +328,9 @@ fn load(
     }
     let options = LoadOptions {
         input,
+        fit: lesson.preprocessing.fit,
         classes: None,
+        outputs: lesson.outputs.clone(),
         calibration: lesson.calibration,
         train: lesson.train_samples,
         // Nobody looks at the test images here.

@@ -59,7 +59,11 @@ pub fn replay(args: &ReplayArgs) -> Result<(), CliError> {
     open(args.session.clone(), &args.look, Some(args.speed))
 }
 
-fn open(session: Option<PathBuf>, look: &Look, replay: Option<f64>) -> Result<(), CliError> {
+pub(super) fn open(
+    session: Option<PathBuf>,
+    look: &Look,
+    replay: Option<f64>,
+) -> Result<(), CliError> {
     let options = tui::Options {
         session,
         color: look.color,

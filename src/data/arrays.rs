@@ -2,7 +2,7 @@
 
 use super::DataError;
 use super::pixels::fit_planes;
-use super::source::{Images, Side};
+use super::source::{Frame, Images, Side};
 use super::split;
 
 /// Labels and pixels of a side.
@@ -47,36 +47,43 @@ impl Half {
     }
 }
 
+impl Arrays {
+    fn side(&self, side: Side) -> &Half {
+        match side {
+            Side::Train => &self.train,
+            Side::Test => &self.test,
+        }
+    }
+}
+
 impl Images for Arrays {
     fn class_names(&self) -> Vec<String> {
         self.names.clone()
     }
 
     fn labels(&self, side: Side) -> &[u16] {
-        match side {
-            Side::Train => &self.train.labels,
-            Side::Test => &self.test.labels,
-        }
+        &self.side(side).labels
     }
 
     fn notes(&self) -> &[String] {
         &self.notes
     }
 
+    fn stored(&self, side: Side, _: usize) -> Result<Option<[usize; 3]>, DataError> {
+        Ok(Some(self.side(side).stored))
+    }
+
     fn decode(
         &self,
         side: Side,
         index: usize,
-        input: [usize; 3],
+        frame: Frame,
         out: &mut [u8],
     ) -> Result<Option<f32>, DataError> {
-        let half = match side {
-            Side::Train => &self.train,
-            Side::Test => &self.test,
-        };
+        let half = self.side(side);
         let size = half.size();
         let pixels = &half.pixels[index * size..(index + 1) * size];
-        fit_planes(pixels, half.stored, input, out);
+        fit_planes(pixels, half.stored, frame, out);
         Ok(None)
     }
 }

@@ -241,7 +241,7 @@ fn binary(half: &mut Half, file: &Path, format: &Format) -> Result<usize, DataEr
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{Images, Side};
+    use super::super::source::{Frame, Images, Side};
     use super::*;
 
     fn records(count: usize, label_bytes: usize, label: u8) -> Vec<u8> {
@@ -270,7 +270,9 @@ mod tests {
         assert_eq!(cifar.labels(Side::Train), [3; 20]);
         assert_eq!(cifar.labels(Side::Test).len(), 4);
         let mut out = [0; PIXELS];
-        cifar.decode(Side::Train, 6, STORED, &mut out).unwrap();
+        cifar
+            .decode(Side::Train, 6, Frame::stretched(STORED), &mut out)
+            .unwrap();
         assert_eq!(out, [2; PIXELS]);
 
         std::fs::write(dir.path().join("train.bin"), records(10, 2, 99)).unwrap();

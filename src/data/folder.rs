@@ -348,7 +348,7 @@ pub(super) fn some_of(names: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Calibration, LoadOptions, LoadedData, Set, Source};
+    use super::super::{Calibration, Fit, LoadOptions, LoadedData, Set, Source};
     use super::*;
     use crate::engine::Cancel;
     use pretty_assertions::assert_eq;
@@ -397,7 +397,9 @@ mod tests {
     fn load(dir: &Path) -> Result<LoadedData, DataError> {
         let options = LoadOptions {
             input: [3, 8, 8],
+            fit: Fit::Stretch,
             classes: None,
+            outputs: Vec::new(),
             calibration: Calibration::FromTrain(2),
             train: None,
             test: None,

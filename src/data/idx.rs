@@ -188,7 +188,7 @@ fn read(file: &Path, magic: u32) -> Result<(Vec<usize>, Vec<u8>), DataError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{Images, Side};
+    use super::super::source::{Frame, Images, Side};
     use super::*;
     use std::io::Write;
 
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(idx.labels(Side::Train), [0, 4, 2]);
         assert_eq!(idx.class_names().len(), 5);
         let mut out = [0; 12];
-        idx.decode(Side::Test, 1, [3, 2, 2], &mut out).unwrap();
+        idx.decode(Side::Test, 1, Frame::stretched([3, 2, 2]), &mut out)
+            .unwrap();
         assert_eq!(out, [4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7]);
     }
 

@@ -2,10 +2,10 @@
 A data set in memory: the pixels of the three sets as bytes at the network's size, and their labels.
 */
 
-use super::source::{Images, Side};
+use super::source::{Frame, Images, Side};
 use super::split::{self, Chosen};
 use super::synthetic::Synthetic;
-use super::{Calibration, DataError, Preprocessing, Set, Source};
+use super::{Calibration, DataError, Fit, Preprocessing, Set, Source, Survey};
 use super::{cifar, folder, idx, npz, shards, table};
 use crate::engine::Cancel;
 use rayon::prelude::*;
@@ -20,8 +20,13 @@ const BATCH: usize = 256;
 pub struct LoadOptions {
     /// Channels (1 or 3), height and width of the network's input.
     pub input: [usize; 3],
+    /// How a picture of another size comes to that size.
+    pub fit: Fit,
     /// Classes of the network, if known: a data set with other labels is refused.
     pub classes: Option<usize>,
+    /// The output of the network that stands for each class of the data, by name; empty where the
+    /// classes are the outputs, in order.
+    pub outputs: Vec<(String, usize)>,
     /// Where the calibration images come from.
     pub calibration: Calibration,
     /// At most so many training images, drawn by seed; all if absent.
@@ -69,17 +74,9 @@ fn slot(set: Set) -> usize {
     }
 }
 
-fn counts(labels: &[u16], classes: usize) -> Vec<usize> {
-    let mut counts = vec![0; classes];
-    for &label in labels {
-        counts[usize::from(label)] += 1;
-    }
-    counts
-}
-
 /// A warning about the classes that have no image among `labels`.
 fn without(labels: &[u16], names: &[String], to: &str) -> Option<String> {
-    let counts = counts(labels, names.len());
+    let counts = split::counts(labels, names.len());
     let empty: Vec<String> = names
         .iter()
         .zip(&counts)
@@ -100,6 +97,113 @@ fn without(labels: &[u16], names: &[String], to: &str) -> Option<String> {
     })
 }
 
+/// A data set that was opened and checked; no picture is decoded yet.
+pub struct Opened(Box<dyn Images>);
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened({} classes)", self.0.class_names().len())
+    }
+}
+
+impl Opened {
+    /// Opens `source`. `known` is how many classes there are, if that is known: the last ones may
+    /// have no picture. `seed` draws the test side of a set that has one side.
+    ///
+    /// # Errors
+    /// Names the file and the record of anything short, mislabelled or odd.
+    pub fn open(source: &Source, known: Option<usize>, seed: u64) -> Result<Opened, DataError> {
+        Ok(Opened(match source {
+            Source::Synthetic { seed } => Box::new(Synthetic::new(*seed)),
+            Source::Cifar10(folder) => Box::new(cifar::open_10(folder)?),
+            Source::Cifar100(folder) => Box::new(cifar::open_100(folder)?),
+            Source::Idx(folder) => Box::new(idx::open(folder)?),
+            Source::Npz(file) => Box::new(npz::open(file, known, seed)?),
+            Source::ImageFolder(folder) => Box::new(folder::open(folder, known, seed)?),
+            Source::Table(path) => Box::new(table::open(path, known, seed)?),
+            Source::Tar(path) => Box::new(shards::open(path, known, seed)?),
+        }))
+    }
+
+    /// What it holds, and the extents of up to `looks` pictures.
+    ///
+    /// # Errors
+    /// A picture that was looked at can't be decoded.
+    pub fn survey(&self, looks: usize) -> Result<Survey, DataError> {
+        Survey::of(&*self.0, looks)
+    }
+
+    /// Decodes what the options ask for, in parallel.
+    ///
+    /// # Errors
+    /// As [`LoadedData::load`].
+    pub fn load(
+        &self,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &Cancel,
+    ) -> Result<LoadedData, DataError> {
+        LoadedData::decode(&*self.0, options, progress, cancel)
+    }
+}
+
+/// The classes a network is to tell apart, and the label of each class of the data among them.
+struct Labels {
+    names: Vec<String>,
+    /// By the data's own labels.
+    output: Vec<u16>,
+}
+
+impl Labels {
+    fn of(images: &dyn Images, options: &LoadOptions) -> Result<Labels, DataError> {
+        let names = images.class_names();
+        if options.outputs.is_empty() {
+            if let Some(classes) = options.classes
+                && classes != names.len()
+            {
+                return Err(DataError::Request(format!(
+                    "the network has {classes} classes, the data {}; take a network and a data set \
+                     that belong together, or say which output each class is by `classes` in the \
+                     session, which `edgelesspart new` finds out",
+                    names.len()
+                )));
+            }
+            // No data set has more classes than u16 counts.
+            let output = (0..names.len()).map(|label| label as u16).collect();
+            return Ok(Labels { names, output });
+        }
+        let all = options.classes.unwrap_or(names.len());
+        let mut outputs = Vec::new();
+        for name in &names {
+            let given = options.outputs.iter().find(|(class, _)| class == name);
+            let (_, output) = given.ok_or_else(|| {
+                DataError::Request(format!(
+                    "classes: no output is given for the class `{name}` of the data; give one, as \
+                     (\"{name}\", 0)"
+                ))
+            })?;
+            let fits = u16::try_from(*output)
+                .ok()
+                .filter(|_| *output < all)
+                .ok_or_else(|| {
+                    DataError::Request(format!(
+                        "classes: output {output} for `{name}`; the network has the outputs 0 to {}",
+                        all.saturating_sub(1)
+                    ))
+                })?;
+            outputs.push(fits);
+        }
+        let mut named: Vec<String> = (0..all).map(|output| format!("output {output}")).collect();
+        for (name, &output) in names.iter().zip(&outputs) {
+            named[usize::from(output)].clone_from(name);
+        }
+        Ok(Labels {
+            names: named,
+            output: outputs,
+        })
+    }
+}
+
 impl LoadedData {
     /// Opens, checks and decodes `source`, in parallel.
     ///
@@ -112,25 +216,12 @@ impl LoadedData {
         progress: &mut dyn FnMut(Progress),
         cancel: &Cancel,
     ) -> Result<LoadedData, DataError> {
-        let [channels, height, width] = options.input;
-        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
-            return Err(DataError::Request(format!(
-                "the network takes {channels}×{height}×{width}; images can fill 1 or 3 channels \
-                 of at least one pixel"
-            )));
-        }
-        let (known, seed) = (options.classes, options.seed);
-        let images: Box<dyn Images> = match source {
-            Source::Synthetic { seed } => Box::new(Synthetic::new(*seed)),
-            Source::Cifar10(folder) => Box::new(cifar::open_10(folder)?),
-            Source::Cifar100(folder) => Box::new(cifar::open_100(folder)?),
-            Source::Idx(folder) => Box::new(idx::open(folder)?),
-            Source::Npz(file) => Box::new(npz::open(file, known, seed)?),
-            Source::ImageFolder(folder) => Box::new(folder::open(folder, known, seed)?),
-            Source::Table(path) => Box::new(table::open(path, known, seed)?),
-            Source::Tar(path) => Box::new(shards::open(path, known, seed)?),
+        // Classes that are mapped to outputs are all there are, whatever the network tells apart.
+        let known = match options.outputs.len() {
+            0 => options.classes,
+            n => Some(n),
         };
-        Self::decode(&*images, options, progress, cancel)
+        Opened::open(source, known, options.seed)?.load(options, progress, cancel)
     }
 
     fn decode(
@@ -139,16 +230,18 @@ impl LoadedData {
         progress: &mut dyn FnMut(Progress),
         cancel: &Cancel,
     ) -> Result<LoadedData, DataError> {
-        let class_names = images.class_names();
-        if let Some(classes) = options.classes
-            && classes != class_names.len()
-        {
+        let [channels, height, width] = options.input;
+        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
             return Err(DataError::Request(format!(
-                "the network has {classes} classes, the data {}; take a network and a data set \
-                 that belong together",
-                class_names.len()
+                "the network takes {channels}×{height}×{width}; images can fill 1 or 3 channels \
+                 of at least one pixel"
             )));
         }
+        let Labels {
+            names: class_names,
+            output,
+        } = Labels::of(images, options)?;
+        let own_names = images.class_names();
         let mut notes = images.notes().to_vec();
         for (side, name) in [(Side::Train, "train"), (Side::Test, "test")] {
             if images.labels(side).is_empty() {
@@ -156,7 +249,7 @@ impl LoadedData {
                     "no image to {name}; a class needs two images to have one held out to test"
                 )));
             }
-            notes.extend(without(images.labels(side), &class_names, name));
+            notes.extend(without(images.labels(side), &own_names, name));
         }
         let Chosen {
             train,
@@ -176,6 +269,10 @@ impl LoadedData {
         };
         let total = (train.len() + calibration.len() + test.len()) as u64;
         let mut done = 0;
+        let frame = Frame {
+            input: options.input,
+            fit: options.fit,
+        };
         let mut sets: [Stored; 3] = Default::default();
         for (set, side, chosen) in [
             (Set::Train, Side::Train, train),
@@ -184,7 +281,8 @@ impl LoadedData {
         ] {
             let labels = images.labels(side);
             let stored = &mut sets[slot(set)];
-            stored.labels = chosen.iter().map(|&index| labels[index]).collect();
+            let label = |&index: &usize| output[usize::from(labels[index])];
+            stored.labels = chosen.iter().map(label).collect();
             let size: usize = options.input.iter().product();
             stored.pixels = vec![0; chosen.len() * size];
             for (indices, pixels) in chosen
@@ -197,14 +295,14 @@ impl LoadedData {
                 let difficulty: Result<Vec<_>, _> = indices
                     .par_iter()
                     .zip(pixels.par_chunks_mut(size))
-                    .map(|(&index, out)| images.decode(side, index, options.input, out))
+                    .map(|(&index, out)| images.decode(side, index, frame, out))
                     .collect();
                 stored.difficulty.extend(difficulty?);
                 done += indices.len() as u64;
                 progress(Progress { done, total, set });
             }
         }
-        if options.train.is_some() {
+        if options.train.is_some() && options.outputs.is_empty() {
             notes.extend(without(&sets[0].labels, &class_names, "train, as drawn"));
         }
         Ok(LoadedData {
@@ -269,7 +367,7 @@ impl LoadedData {
 
     /// Images of each class of a set, in the order of the classes.
     pub fn per_class(&self, set: Set) -> Vec<usize> {
-        counts(self.labels(set), self.classes())
+        split::counts(self.labels(set), self.classes())
     }
 
     /// Sentences for the user: what of the source was left out or taken in an unusual way, and which
@@ -318,7 +416,9 @@ mod tests {
     fn options(input: [usize; 3]) -> LoadOptions {
         LoadOptions {
             input,
+            fit: Fit::Stretch,
             classes: Some(10),
+            outputs: Vec::new(),
             calibration: Calibration::FromTrain(30),
             train: Some(50),
             test: Some(40),

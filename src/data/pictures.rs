@@ -4,8 +4,9 @@ use super::DataError;
 use super::error::FETCH_AGAIN;
 use super::picture::{self, Undecoded};
 use super::pixels::fit;
-use super::source::{Images, Side};
+use super::source::{Frame, Images, Side};
 use super::split;
+use image::DynamicImage;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -66,6 +67,11 @@ impl Place {
         };
         read.map_err(|error| DataError::io(&self.file(), error, FETCH_AGAIN))
     }
+
+    fn decode(&self) -> Result<DynamicImage, DataError> {
+        picture::decode(&self.read()?)
+            .map_err(|Undecoded { problem, remedy }| DataError::file(&self.file(), problem, remedy))
+    }
 }
 
 impl Listed {
@@ -116,18 +122,24 @@ impl Images for Pictures {
         &self.notes
     }
 
+    fn stored(&self, side: Side, index: usize) -> Result<Option<[usize; 3]>, DataError> {
+        let image = self.side(side).places[index].decode()?;
+        let channels = if image.color().has_color() { 3 } else { 1 };
+        Ok(Some([
+            channels,
+            image.height() as usize,
+            image.width() as usize,
+        ]))
+    }
+
     fn decode(
         &self,
         side: Side,
         index: usize,
-        input: [usize; 3],
+        frame: Frame,
         out: &mut [u8],
     ) -> Result<Option<f32>, DataError> {
-        let place = &self.side(side).places[index];
-        let image = picture::decode(&place.read()?).map_err(|Undecoded { problem, remedy }| {
-            DataError::file(&place.file(), problem, remedy)
-        })?;
-        fit(&image, input, out);
+        fit(&self.side(side).places[index].decode()?, frame, out);
         Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 /*! From pixels to a network's input; the loader and the agents both come here. */
 
-use super::{DataError, Layout, Preprocessing};
+use super::{Channels, DataError, Layout, Preprocessing};
 
 impl Preprocessing {
     /// Writes the network's input for one image, `(x · scale − mean) / std` in the layout asked for,
@@ -35,7 +35,11 @@ impl Preprocessing {
         if plane == 0 {
             return Ok(());
         }
-        for (channel, values) in pixels.chunks_exact(plane).enumerate() {
+        for (from, values) in pixels.chunks_exact(plane).enumerate() {
+            let channel = match self.channels {
+                Channels::Rgb => from,
+                Channels::Bgr => channels - 1 - from,
+            };
             let mean = self.mean[channel % self.mean.len()];
             let std = self.std[channel % self.std.len()];
             // The formula as written, not one multiply-add: reference pipelines compute it so, and
@@ -56,5 +60,33 @@ impl Preprocessing {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    /// As `cv2.dnn.blobFromImage(rgb, 1.0, (1, 1), (104, 117, 123), swapRB=True)` has it: the means are
+    /// in the network's order.
+    #[test]
+    fn blue_comes_first_where_the_network_wants_it() {
+        let caffe = Preprocessing {
+            scale: 1.0,
+            mean: vec![104.0, 117.0, 123.0],
+            channels: Channels::Bgr,
+            ..Preprocessing::default()
+        };
+        let mut out = [0.0; 3];
+        caffe.apply([3, 1, 1], &[200, 100, 50], &mut out).unwrap();
+        assert_eq!(out, [-54.0, -17.0, 77.0]);
+        let mut out = [0.0];
+        let grey = Preprocessing {
+            mean: vec![0.0],
+            ..caffe
+        };
+        grey.apply([1, 1, 1], &[9], &mut out).unwrap();
+        assert_eq!(out, [9.0]);
     }
 }

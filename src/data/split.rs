@@ -76,6 +76,15 @@ pub(super) fn choose(
     })
 }
 
+/// Images of each class among labels below `classes`.
+pub(super) fn counts(labels: &[u16], classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        counts[usize::from(label)] += 1;
+    }
+    counts
+}
+
 /// Of a side that must give both, one picture in so many becomes a test picture.
 const TEST_ONE_IN: usize = 5;
 

@@ -8,7 +8,7 @@ its own. So a network needs its depth, and an early exit is right on the plain i
 
 use super::DataError;
 use super::pixels::fit_planes;
-use super::source::{Images, Side};
+use super::source::{Frame, Images, Side};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::f32::consts::TAU;
@@ -254,17 +254,21 @@ impl Images for Synthetic {
         }
     }
 
+    fn stored(&self, _: Side, _: usize) -> Result<Option<[usize; 3]>, DataError> {
+        Ok(None)
+    }
+
     fn decode(
         &self,
         side: Side,
         index: usize,
-        input: [usize; 3],
+        frame: Frame,
         out: &mut [u8],
     ) -> Result<Option<f32>, DataError> {
         let mut drawn = [0; 3 * SIDE * SIDE];
         let class = usize::from(self.labels(side)[index]);
         let difficulty = draw(self.seed, side, index, class, &mut drawn);
-        fit_planes(&drawn, STORED, input, out);
+        fit_planes(&drawn, STORED, frame, out);
         Ok(Some(difficulty))
     }
 }
@@ -276,7 +280,9 @@ mod tests {
     fn image(seed: u64, side: Side, index: usize) -> (Vec<u8>, f32) {
         let mut out = vec![0; 3 * SIDE * SIDE];
         let set = Synthetic::new(seed);
-        let difficulty = set.decode(side, index, STORED, &mut out).unwrap();
+        let difficulty = set
+            .decode(side, index, Frame::stretched(STORED), &mut out)
+            .unwrap();
         (out, difficulty.unwrap())
     }
 

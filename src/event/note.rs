@@ -1,5 +1,6 @@
 /*! The sentences of a run, as data. */
 
+use crate::predict::Doubt;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -54,6 +55,8 @@ pub enum Note {
         /// Number of exits in all.
         all: usize,
     },
+    /// A sign that network, preprocessing or labels don't belong together.
+    Doubt(Doubt),
     /// Anything else; what an agent says comes as text.
     #[serde(untagged)]
     Text(String),
@@ -99,6 +102,7 @@ impl fmt::Display for Note {
                 f,
                 "{cached} of {all} exits are as they were trained before; --fresh trains them again"
             ),
+            Note::Doubt(doubt) => write!(f, "{doubt}"),
             Note::Text(text) => write!(f, "{text}"),
         }
     }

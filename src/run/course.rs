@@ -12,12 +12,12 @@ use super::targets::Fleet;
 use super::{Done, Network, Options, RunError, summary};
 use crate::data::{LoadOptions, LoadedData, Set};
 use crate::engine::Cancel;
-use crate::event::{Event, Stage};
+use crate::event::{Event, Note, Stage};
 use crate::exits::{ExitPoint, Head};
 use crate::explore::Planner;
 use crate::plan::Tier;
 use crate::plan::{Plan, SplitRule};
-use crate::predict::ConfidenceTable;
+use crate::predict::{ConfidenceTable, Doubt};
 use crate::report::Report;
 use crate::session::stages::Stages;
 use crate::session::{Results, Session};
@@ -213,7 +213,9 @@ impl Course<'_> {
         let session = self.session;
         let load = LoadOptions {
             input: self.network.image(session)?,
+            fit: session.pixels().fit,
             classes: Some(self.network.table.classes),
+            outputs: session.classes.clone(),
             calibration: session.calibration,
             train: session.train_samples,
             test: session.test_samples,
@@ -241,6 +243,9 @@ impl Course<'_> {
                 };
                 let data = LoadedData::load(&session.data, &load, &mut progress, cancel)?;
                 data.notes().iter().for_each(|note| teller.say(note));
+                if session.lacks_preprocessing() {
+                    teller.say(Note::Doubt(Doubt::NoPreprocessing));
+                }
                 Ok(data)
             },
         )?;

@@ -225,7 +225,7 @@ impl Ground<'_> {
             let run = Evaluate {
                 mode,
                 data,
-                preprocessing: session.preprocessing.clone(),
+                preprocessing: session.pixels().clone(),
                 warm_up: WARM_UP.min(mine.len()),
                 samples: mine,
                 confidence: session.policy.confidence,

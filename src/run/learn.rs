@@ -58,7 +58,7 @@ fn inputs(session: &Session, network: &Network, data: &LoadedData) -> Inputs {
     let inputs = Inputs::new()
         .with("network", &network.hash)
         .with("train", data.hash(Set::Train))
-        .with("pixels", session.preprocessing.key())
+        .with("pixels", session.pixels().key())
         .with("training", format!("{:?}", session.exits.training))
         .with("seed", session.seed.to_string())
         .with("batch", session.batch.train.to_string());
@@ -378,7 +378,7 @@ impl Lesson<'_> {
 
     /// Only pictures of things may be mirrored, and only images with channels first are moved.
     fn augmented(&self, hyper: Hyper) -> Hyper {
-        let planes = self.session.preprocessing.layout == Layout::Nchw;
+        let planes = self.session.pixels().layout == Layout::Nchw;
         let characters = matches!(self.session.data, Source::Idx(_));
         Hyper {
             flip: hyper.flip && planes && !characters,
@@ -388,7 +388,7 @@ impl Lesson<'_> {
     }
 
     fn samples(&self, set: Set) -> Result<Images<'_>, RunError> {
-        Ok(Images::new(self.data, set, &self.session.preprocessing)?)
+        Ok(Images::new(self.data, set, self.session.pixels())?)
     }
 }
 

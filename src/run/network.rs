@@ -75,7 +75,7 @@ impl Network {
         let sample = self.table.input.sample();
         let sample = sample.as_deref();
         let (network, input) = (self.table.network.clone(), self.table.input.to_string());
-        let set = session.preprocessing.layout;
+        let set = session.pixels().layout;
         if let Some(layout) = sample.and_then(Layout::of).filter(|&layout| layout != set) {
             return Err(RunError::OtherLayout {
                 network,

@@ -7,7 +7,10 @@ use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Limits, Verdict, search, sweep};
 use crate::plan::{Element, Placement, Tier, plan_at};
-use crate::predict::{Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
+use crate::predict::doubt::doubts;
+use crate::predict::{
+    Doubt, Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay,
+};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -53,6 +56,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         billing: session.billing,
         one_machine: one_machine(session),
     });
+    say_doubts(&mut report, found, &replayed);
     say_more(&mut report, session, &replayed);
     say_of_targets(&mut report, found.ran);
     let thresholds = session.sweep.thresholds();
@@ -234,6 +238,27 @@ fn subject(found: &Findings) -> Subject {
         calibration: used(Set::Calibration),
         test: used(Set::Test),
     }
+}
+
+/// Signs that the network doesn't see what it was trained on: no number is right then.
+fn say_doubts(report: &mut Report, found: &Findings, replayed: &Replayed) {
+    if found.session.lacks_preprocessing() {
+        report.say(sentence(&Doubt::NoPreprocessing));
+    }
+    if let Ok(answers) = replayed.evidence.answers(Set::Calibration) {
+        let classes = found.results.layers.classes;
+        for doubt in doubts(&answers.table, classes, found.data.class_names()) {
+            report.say(sentence(&doubt));
+        }
+    }
+}
+
+/// A doubt as the report's notes are written.
+fn sentence(doubt: &Doubt) -> String {
+    let text = doubt.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
 }
 
 /// What must be read with the numbers, besides what the report says by itself.

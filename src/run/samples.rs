@@ -101,14 +101,16 @@ pub fn accuracy(
 mod tests {
     use super::*;
     use crate::backend::{Backend, CompileOptions, Native};
-    use crate::data::{Calibration, LoadOptions, Source};
+    use crate::data::{Calibration, Fit, LoadOptions, Source};
     use crate::model::fuse;
     use crate::model::zoo::ZooModel;
 
     fn data() -> LoadedData {
         let options = LoadOptions {
             input: [3, 8, 8],
+            fit: Fit::Stretch,
             classes: None,
+            outputs: Vec::new(),
             calibration: Calibration::FromTrain(70),
             train: Some(20),
             test: Some(10),

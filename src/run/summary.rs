@@ -108,7 +108,7 @@ pub(super) fn run_key<'a>(
             .with("edge", address(Tier::First))
             .with("cloud", address(Tier::Second))
             .with("test", test)
-            .with("pixels", session.preprocessing.key())
+            .with("pixels", session.pixels().key())
             .with("thresholds", format!("{thresholds:?}"))
             .with("measure", format!("{:?}", session.policy.confidence))
             .with("targets", targets.join(" "))

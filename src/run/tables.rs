@@ -45,7 +45,7 @@ pub(super) fn make(
     let mut before = 0;
     let mut scores = Vec::new();
     for set in [Set::Calibration, Set::Test] {
-        let samples = Images::new(data, set, &session.preprocessing)?;
+        let samples = Images::new(data, set, session.pixels())?;
         let note = match set {
             Set::Calibration => "calibration images through every exit",
             _ => "test images through every exit",
@@ -203,7 +203,7 @@ pub(super) fn over_the_wire(
     let shape = layer.shape.at(1);
     let [calibration, test] = [Set::Calibration, Set::Test].map(|set| {
         let samples = Delivered {
-            images: Images::new(data, set, &session.preprocessing)?,
+            images: Images::new(data, set, session.pixels())?,
             pixels: data.shape().iter().product(),
             prefix: Native.compile(prefix.clone(), &CompileOptions { threads: 1 })?,
             shape: shape.clone(),

@@ -12,6 +12,7 @@ reached is passed over, named, and tried again by a later stage.
 | `clouds`   | the cloud targets, as the edges get to know them                 |
 | `training` | heads trained on a target                                        |
 | `left`     | what a killed run left: found again by the next                  |
+| `probe`    | whether one answers, asked before there is a run                  |
 | `secrets`  | tokens and certificates                                          |
 | `watch`    | whether targets answer, and what their sensors say               |
 */
@@ -21,11 +22,13 @@ mod clouds;
 mod holding;
 mod job;
 mod left;
+mod probe;
 mod secrets;
 mod shards;
 mod training;
 mod watch;
 
+pub use probe::probe;
 pub(super) use shards::Shard;
 pub(super) use training::Away;
 

@@ -25,7 +25,7 @@ pub(super) struct SessionV1 {
     model: ModelSource,
     data: Source,
     #[serde(default)]
-    preprocessing: PreprocessingV1,
+    preprocessing: Option<PreprocessingV1>,
     #[serde(default = "settings::calibration")]
     calibration: Calibration,
     #[serde(default)]
@@ -86,6 +86,7 @@ impl Default for PreprocessingV1 {
             mean,
             std,
             layout,
+            ..
         } = Preprocessing::default();
         PreprocessingV1 {
             scale,
@@ -124,7 +125,8 @@ impl From<SessionV1> for Session {
             name: name.to_owned(),
             targets,
         };
-        let resize = old.preprocessing.resize.map(|(height, width)| {
+        let resize = old.preprocessing.as_ref().and_then(|p| p.resize);
+        let resize = resize.map(|(height, width)| {
             format!(
                 "preprocessing.resize: ({height}, {width}) is gone: it never did anything, images come \
                  in the size that the network takes"
@@ -135,12 +137,14 @@ impl From<SessionV1> for Session {
             name: old.name,
             model: old.model,
             data: old.data,
-            preprocessing: Preprocessing {
-                scale: old.preprocessing.scale,
-                mean: old.preprocessing.mean,
-                std: old.preprocessing.std,
-                layout: old.preprocessing.layout,
-            },
+            preprocessing: old.preprocessing.map(|old| Preprocessing {
+                scale: old.scale,
+                mean: old.mean,
+                std: old.std,
+                layout: old.layout,
+                ..Preprocessing::default()
+            }),
+            classes: Vec::new(),
             calibration: old.calibration,
             train_samples: old.train_samples,
             test_samples: old.test_samples,

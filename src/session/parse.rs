@@ -383,6 +383,14 @@ mod tests {
             ("billing: GoogleCloudFunctions(tier: 3),", "billing.tier: 3"),
             ("preprocessing: (std: [0.0]),", "preprocessing.std: "),
             ("preprocessing: (mean: [1.0, 2.0]),", "preprocessing.mean: "),
+            (
+                "preprocessing: (fit: CentreCrop(keep: 0)),",
+                "preprocessing.fit.keep: 0",
+            ),
+            (
+                "classes: [(\"a\", 1), (\"b\", 1)],",
+                "classes[1]: (\"b\", 1), its name or output",
+            ),
             ("sweep: (step: 0.0),", "sweep.step: 0"),
             ("batch: (train: 0),", "batch.train: 0"),
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),

@@ -2,12 +2,16 @@
 
 use super::Session;
 use super::parse::{SessionError, VERSION, dialect, version};
+use ron::extensions::Extensions;
+use ron::ser::PrettyConfig;
 use serde::Serialize;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+/// Columns of a comment's text.
+const COMMENT: usize = 90;
 /// Head of every file we write; by it a hand-written one is told apart.
 const MARK: &str = "// EdgeLessPart session, written by the program.";
 
@@ -17,67 +21,118 @@ impl Session {
     /// # Errors
     /// A setting that RON can't express.
     pub fn to_text(&self) -> Result<String, ron::Error> {
-        let mut text = format!("{MARK}\nSession(\n");
+        Ok(format!("{MARK}\n{}", self.body()?))
+    }
+
+    /// The same as the user's own: under a comment of these lines in place of the program's mark, so
+    /// that a program that writes over it keeps it beside.
+    ///
+    /// # Errors
+    /// A setting that RON can't express.
+    pub fn to_text_under(&self, head: &str) -> Result<String, ron::Error> {
+        let mut text = String::new();
+        for line in head.lines() {
+            text += format!("// {line}").trim_end();
+            text.push('\n');
+        }
+        Ok(text + &self.body()?)
+    }
+
+    fn body(&self) -> Result<String, ron::Error> {
+        let mut text = "Session(\n".to_string();
         let mut put = |comment: &str, field: &str, value: &dyn Field| -> Result<(), ron::Error> {
-            text += &format!("    // {comment}\n    {field}: {},\n", value.ron()?);
+            for line in textwrap::wrap(comment, COMMENT) {
+                text += &format!("    // {line}\n");
+            }
+            text += &format!("    {field}: {},\n", value.ron()?);
             Ok(())
         };
-        put("Form of this file.", "version", &self.version)?;
+        put("Version of this file's form.", "version", &self.version)?;
         if let Some(name) = &self.name {
-            put("Name of the run and of its folder.", "name", name)?;
+            put(
+                "Name of the run; its results go to runs/NAME.",
+                "name",
+                name,
+            )?;
         }
         put(
-            "The network: Onnx(\"file\"), OnnxWith(path: \"file\", input: (3, 64, 64), classifier: \"logits\"), Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) or Demo.",
+            "The network: Onnx(\"file\"), OnnxWith(path: \"file\", input: (3, 64, 64), classifier: \"logits\") \
+             for a file that leaves something open, Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) \
+             or Demo.",
             "model",
             &self.model,
         )?;
         put(
-            "The images: Synthetic(seed: 7), Cifar10(\"dir\"), Cifar100, Idx or ImageFolder.",
+            "The images: ImageFolder(\"dir\"), Table(\"labels.csv\"), Cifar10(\"dir\"), Cifar100(\"dir\"), \
+             Idx(\"dir\"), Npz(\"file\"), Tar(\"dir\") or Synthetic(seed: 7).",
             "data",
             &self.data,
         )?;
         put(
-            "From pixels to the network's input: (x * scale - mean) / std.",
+            "From pixels (0 to 255) to the network's input: (pixel * scale - mean) / std, one mean and std or \
+             one per channel. layout: Nchw or Nhwc (channels last); channels: Rgb or Bgr; fit: Stretch, or \
+             CentreCrop(keep: 0.875) for the middle. None is 0 to 1.",
             "preprocessing",
             &self.preprocessing,
         )?;
         put(
-            "Where thresholds are tuned: FromTrain(n) for networks trained here, else FromTest(n).",
+            "Which output of the network each class of the data is: [(\"cat\", 3), (\"dog\", 5)]. [] where \
+             the classes are the outputs, in order.",
+            "classes",
+            &self.classes,
+        )?;
+        put(
+            "Images that tune thresholds, unseen by the network: FromTest(n) sets n test images aside, \
+             FromTrain(n) training images, for networks trained here.",
             "calibration",
             &self.calibration,
         )?;
         put(
-            "At most so many images; None for all.",
+            "Images that exits learn from, at most; None for all.",
             "train_samples",
             &self.train_samples,
         )?;
-        put("Likewise.", "test_samples", &self.test_samples)?;
         put(
-            "One per link: Memory(share: 0.7), Layers(share: 0.7), Latency, After(\"layer\"), Fastest or Cheapest.",
+            "Images of the measured run, at most; None for all.",
+            "test_samples",
+            &self.test_samples,
+        )?;
+        put(
+            "Where the network is cut, one per link: Memory(share: 0.7) or Layers(share: 0.7) of it before the \
+             cut, Latency, After(\"layer\"), or by prediction Fastest or Cheapest.",
             "splits",
             &self.splits,
         )?;
         put(
-            "Exits inside each part, at most three; what they are made of, and how they learn: training, \
-             recipe (learning_rate, weight_decay, label_smoothing, distill, patience, heads).",
+            "Early exits. per_part: 0 to 3 inside each part; placement: Linear or Pareto; at_split: true puts \
+             one at the split; classifier: Replica, Template(\"[..]\") or File(\"head.ron.j2\"); training: \
+             Frozen(epochs: 10), Joint(epochs: 10) or Mixed(backbone: 8, epochs: 4); recipe: learning_rate, \
+             weight_decay, label_smoothing, distill, patience, heads.",
             "exits",
             &self.exits,
         )?;
         put(
-            "A sample leaves when its confidence is above the threshold.",
+            "A sample leaves at the first exit whose confidence is above the threshold (0 to 1). confidence: \
+             MaxProbability, Entropy or Margin; exits: [(\"layer\", 0.9)] sets single ones.",
             "policy",
             &self.policy,
         )?;
         put(
-            "What a deployment is to be: minimise Latency(mean), Latency(p95), Cost or EdgeMemory, within \
-             (accuracy_loss_points, latency_ms, edge_memory, cost_per_month, requests_per_second).",
+            "What a deployment is to be. minimise: Latency(mean), Latency(p95), Cost or EdgeMemory; within: \
+             limits, None for no limit: accuracy_loss_points (0 to 100), latency_ms, edge_memory (bytes), \
+             cost_per_month (US dollars) at requests_per_second.",
             "goal",
             &self.goal,
         )?;
-        put("Thresholds of the report.", "sweep", &self.sweep)?;
         put(
-            "The devices a sample passes, nearest first, two to four; each Local(..), Agent(url: \
-             \"https://..\") or, in the last, V2(url: \"..\", model: \"..\").",
+            "Thresholds that the report compares, 0 to 1.",
+            "sweep",
+            &self.sweep,
+        )?;
+        put(
+            "The devices that a sample passes, nearest first, two to four; targets of a tier share the images: \
+             Local(cores: [0], slowdown: 6.0) on this machine, Agent(url: \"https://jetson:7070\", token: \
+             Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\").",
             "tiers",
             &self.tiers,
         )?;
@@ -87,41 +142,43 @@ impl Session {
             &self.train_on,
         )?;
         put(
-            "One between each tier and the next: Measured, or Emulated(mbit: 40, rtt_ms: 12).",
+            "Links, one between each tier and the next: Measured as it is, or Emulated(mbit: 40, rtt_ms: 12).",
             "links",
             &self.links,
         )?;
         put(
-            "How the split tensor travels: F32, F16, U8; None, Lz4.",
+            "How the tensor at the split travels. tensor: F32, F16 or U8; compression: None or Lz4.",
             "wire",
             &self.wire,
         )?;
         put(
-            "When a tier behind is late or away: Fail, or LastExit answers.",
+            "When a tier behind takes longer than deadline_ms (None: no limit) or is away. degrade: Fail, or \
+             LastExit for the last exit before it to answer.",
             "offload",
             &self.offload,
         )?;
         put(
-            "GoogleCloudFunctions(tier: 1), CloudRun or AwsLambda(arm: false).",
+            "Whose prices: GoogleCloudFunctions(tier: 1), CloudRun or AwsLambda(arm: false).",
             "billing",
             &self.billing,
         )?;
-        put("Of every random choice.", "seed", &self.seed)?;
+        put("Seed of every random choice.", "seed", &self.seed)?;
         put(
             "Threads that train and make tables; None for one per core.",
             "threads",
             &self.threads,
         )?;
-        put("Images at a time.", "batch", &self.batch)?;
+        put(
+            "Images at a time: while training, and while features and tables are made.",
+            "batch",
+            &self.batch,
+        )?;
         if let (None, Some(recorded)) = (&self.results, &self.recorded) {
             put("The file with what a run left.", "recorded", recorded)?;
         }
         if let Some(results) = &self.results {
-            put(
-                "What the last run left: profiles, heads, confidence tables, outcomes, journal.",
-                "results",
-                results,
-            )?;
+            text += "    // What the last run left: profiles, heads, confidence tables, outcomes, journal.\n";
+            text += &format!("    results: {},\n", dialect().to_string(results)?);
         }
         text += ")\n";
         Ok(text)
@@ -170,7 +227,11 @@ trait Field {
 
 impl<T: Serialize> Field for T {
     fn ron(&self) -> Result<String, ron::Error> {
-        dialect().to_string(self)
+        let spaced = PrettyConfig::new()
+            .compact_structs(true)
+            .compact_arrays(true)
+            .extensions(Extensions::empty());
+        dialect().to_string_pretty(self, spaced)
     }
 }
 
@@ -206,7 +267,7 @@ pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::super::{Degrade, ModelSource, Network, Target, Token, TrainOn, Trust};
     use super::*;
-    use crate::data::{Calibration, Source};
+    use crate::data::{Calibration, Channels, Fit, Preprocessing, Source};
     use crate::exits::Classifier;
     use crate::plan::Link;
     use crate::train::{Distill, HeadRecipe, Recipe, Training};
@@ -229,7 +290,13 @@ mod tests {
             session.seed = seed;
             session.policy.threshold = threshold;
             session.policy.exits = vec![(text.clone(), threshold)];
-            session.preprocessing.scale = scale;
+            session.preprocessing = samples.map(|_| Preprocessing {
+                scale,
+                channels: Channels::Bgr,
+                fit: Fit::CentreCrop { keep: 0.875 },
+                ..Preprocessing::default()
+            });
+            session.classes = vec![(text.clone(), 3), (format!("{text}2"), 1)];
             session.train_samples = samples;
             session.threads = samples;
             session.calibration = Calibration::FromTest(12);

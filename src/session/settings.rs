@@ -1,6 +1,7 @@
 /*! The settings as the file has them; all but `version`, `model` and `data` may be left out. */
 
 use super::ModelSource;
+use super::parse::{SessionError, VERSION};
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
 use crate::explore::Goal;
@@ -12,6 +13,7 @@ use crate::predict::{Billing, Confidence, Policy};
 use crate::train::{Recipe, Training};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Everything a run needs to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,9 +28,13 @@ pub struct Session {
     pub model: ModelSource,
     /// The images.
     pub data: Source,
-    /// From pixels to the network's input.
+    /// From pixels to the network's input; [`Session::pixels`] if absent.
     #[serde(default)]
-    pub preprocessing: Preprocessing,
+    pub preprocessing: Option<Preprocessing>,
+    /// The output of the network that each class of the data is, by name; empty where the classes are
+    /// the outputs, in order.
+    #[serde(default)]
+    pub classes: Vec<(String, usize)>,
     /// Where calibration images come from.
     #[serde(default = "calibration")]
     pub calibration: Calibration,
@@ -283,6 +289,24 @@ impl Default for BatchSizes {
 }
 
 impl Session {
+    /// A session of this network and these images, every other setting as if left out.
+    ///
+    /// # Errors
+    /// Only where this program can't read what it writes.
+    pub fn with(model: ModelSource, data: Source) -> Result<Session, SessionError> {
+        // One place has the defaults: what a file may leave out.
+        let text = format!("Session(version: {VERSION}, model: Demo, data: Synthetic(seed: 7))");
+        let mut session = Session::parse(&text, Path::new("new.ron"))?;
+        (session.model, session.data) = (model, data);
+        Ok(session)
+    }
+
+    /// From pixels to the network's input: the session's, or 0 to 1 where it doesn't say.
+    pub fn pixels(&self) -> &Preprocessing {
+        static USUAL: LazyLock<Preprocessing> = LazyLock::new(Preprocessing::default);
+        self.preprocessing.as_ref().unwrap_or(&USUAL)
+    }
+
     /// What the tiers are called, in order.
     pub fn tier_names(&self) -> TierNames {
         TierNames::new(self.tiers.iter().map(|tier| tier.name.clone()))

@@ -1,7 +1,7 @@
 /*! What the types of a session can't say: ranges, and what goes with what. */
 
 use super::{ModelSource, Session, Target, TrainOn, Trust};
-use crate::data::Calibration;
+use crate::data::{Calibration, Fit};
 use crate::plan::Link;
 use crate::plan::SplitRule;
 use crate::plan::Tier;
@@ -116,7 +116,8 @@ impl Session {
         at_least_one(n, "calibration")?;
         at_least_one(self.train_samples.unwrap_or(1), "train_samples")?;
         at_least_one(self.test_samples.unwrap_or(1), "test_samples")?;
-        let pixels = &self.preprocessing;
+        self.validate_classes()?;
+        let pixels = self.pixels();
         for (values, field, may_be_zero) in [
             (&pixels.mean, "preprocessing.mean", true),
             (&pixels.std, "preprocessing.std", false),
@@ -133,7 +134,25 @@ impl Session {
             pixels.scale.is_finite() && pixels.scale != 0.0,
             "preprocessing.scale",
             || format!("{}, it must be a number other than 0", pixels.scale),
-        )
+        )?;
+        if let Fit::CentreCrop { keep } = pixels.fit {
+            let good = keep > 0.0 && keep <= 1.0;
+            check(good, "preprocessing.fit.keep", || {
+                format!("{keep}, it may be above 0 and at most 1")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn validate_classes(&self) -> Result<(), Problem> {
+        for (i, (name, output)) in self.classes.iter().enumerate() {
+            let before = &self.classes[..i];
+            let again = before.iter().find(|(n, o)| n == name || o == output);
+            check(again.is_none(), &format!("classes[{i}]"), || {
+                format!("(\"{name}\", {output}), its name or output was given before")
+            })?;
+        }
+        Ok(())
     }
 
     fn validate_train_on(&self) -> Result<(), Problem> {

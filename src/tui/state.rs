@@ -28,7 +28,7 @@ use editor::Editor;
 use explore::Explore;
 use layers::Layers;
 use overlay::{Confirmed, Overlay};
-use plan::Derived;
+use plan::{Derived, Doubts};
 use playback::Playback;
 use runs::Run;
 use std::collections::HashMap;
@@ -53,6 +53,8 @@ pub struct State {
     /// What predictions rest on, made of network, results and heads; absent without a network.
     pub evidence: Option<Arc<Evidence>>,
     pub derived: Derived,
+    /// Signs that network and images don't belong together.
+    pub doubts: Doubts,
     pub layers: Layers,
     pub editor: Editor,
     pub tuning: Tuning,
@@ -97,6 +99,7 @@ impl State {
             results: Arc::default(),
             evidence: None,
             derived: Derived::default(),
+            doubts: Doubts::default(),
             layers: Layers::default(),
             editor: Editor::default(),
             tuning: Tuning::default(),

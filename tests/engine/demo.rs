@@ -3,7 +3,7 @@
 
 use edgelesspart::backend::Compiled;
 use edgelesspart::data::{
-    Calibration, LoadOptions, LoadedData, Preprocessing, Set, Source, synthetic::is_easy,
+    Calibration, Fit, LoadOptions, LoadedData, Preprocessing, Set, Source, synthetic::is_easy,
 };
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;
@@ -34,7 +34,9 @@ fn share(right: &[bool], counts: impl Fn(usize) -> bool) -> f64 {
 fn exits_get_better_with_depth() {
     let options = LoadOptions {
         input: [3, 32, 32],
+        fit: Fit::Stretch,
         classes: Some(10),
+        outputs: Vec::new(),
         calibration: Calibration::FromTrain(1000),
         train: Some(3000),
         test: Some(1),

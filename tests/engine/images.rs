@@ -1,7 +1,7 @@
 //! Images as people bring them. What is right comes from other tools: Pillow, NumPy and tarfile made
 //! the files in `tests/images/` (by `make.py` there).
 
-use edgelesspart::data::{Calibration, DataError, LoadOptions, LoadedData, Set, Source};
+use edgelesspart::data::{Calibration, DataError, Fit, LoadOptions, LoadedData, Set, Source};
 use edgelesspart::engine::Cancel;
 use flate2::read::GzDecoder;
 use pretty_assertions::assert_eq;
@@ -15,7 +15,9 @@ const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/cases/images
 fn load(source: &Source, input: [usize; 3]) -> Result<LoadedData, DataError> {
     let options = LoadOptions {
         input,
+        fit: Fit::Stretch,
         classes: None,
+        outputs: Vec::new(),
         calibration: Calibration::FromTest(1),
         train: None,
         test: None,
@@ -134,7 +136,9 @@ fn keras_archives_are_read_in_fortran_order_too() {
     let file = Path::new(MADE).join("keras.npz");
     let options = LoadOptions {
         input: [1, 2, 2],
+        fit: Fit::Stretch,
         classes: Some(4),
+        outputs: Vec::new(),
         calibration: Calibration::FromTrain(1),
         train: None,
         test: None,

@@ -45,7 +45,8 @@ fn out(session: &Session) -> (String, PathBuf) {
 fn same_ground(one: &Session, other: &Session) -> bool {
     one.model == other.model
         && one.data == other.data
-        && one.preprocessing == other.preprocessing
+        && one.pixels() == other.pixels()
+        && one.classes == other.classes
         && one.calibration == other.calibration
         && one.test_samples == other.test_samples
         && one.tiers == other.tiers

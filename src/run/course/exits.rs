@@ -2,9 +2,10 @@
 
 use super::Course;
 use crate::data::Set;
-use crate::event::{Event, Said, Stage};
+use crate::event::{Event, Note, Said, Stage};
 use crate::exits::Head;
 use crate::plan::Tier;
+use crate::predict::doubt::doubts;
 use crate::run::keep::Listener;
 use crate::run::learn::{self, Lesson};
 use crate::run::{RunError, tables};
@@ -94,7 +95,11 @@ impl Course<'_> {
         for (head, key) in self.results.heads.iter_mut().zip(&self.head_keys) {
             head.key.clone_from(key);
         }
-        self.tables = Some((made.calibration.unpack()?, made.test.unpack()?));
+        let calibration = made.calibration.unpack()?;
+        for doubt in doubts(&calibration, network.table.classes, data.class_names()) {
+            on(said(Stage::Tables, Note::Doubt(doubt)));
+        }
+        self.tables = Some((calibration, made.test.unpack()?));
         self.results.tables_key = key;
         self.results.calibration = Some(made.calibration);
         self.results.test = Some(made.test);
@@ -103,9 +108,13 @@ impl Course<'_> {
 }
 
 fn brought(stage: Stage, what: &str) -> Event {
+    said(stage, format!("{what}; --fresh makes them again").into())
+}
+
+fn said(stage: Stage, note: Note) -> Event {
     Event::Say(Said {
         stage,
         origin: None,
-        note: format!("{what}; --fresh makes them again").into(),
+        note,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::{Backend, CompileOptions, Native};
-use crate::data::LoadOptions;
+use crate::data::{Fit, LoadOptions};
 use crate::exits::Classifier;
 use crate::run::pause::Pause;
 use crate::session::ExitSettings;
@@ -37,7 +37,9 @@ impl Bench {
         let network = Network::load(&session).unwrap();
         let load = LoadOptions {
             input: [3, 32, 32],
+            fit: Fit::Stretch,
             classes: None,
+            outputs: Vec::new(),
             calibration: session.calibration,
             train: Some(96),
             test: Some(10),
@@ -270,7 +272,9 @@ fn the_exits_that_ship_are_those_of_the_session_that_ships() {
     let network = Network::load(&session).unwrap();
     let load = LoadOptions {
         input: network.image(&session).unwrap(),
+        fit: Fit::Stretch,
         classes: Some(network.table.classes),
+        outputs: Vec::new(),
         calibration: session.calibration,
         train: session.train_samples,
         test: session.test_samples,

@@ -60,7 +60,7 @@ impl Fleet<'_> {
                 true => Some(self.lessons(teller, (on, index), away.data, Set::Calibration)?),
                 false => None,
             },
-            preprocessing: away.session.preprocessing.clone(),
+            preprocessing: away.session.pixels().clone(),
             hyper: away.hyper.clone(),
             batch: away.session.batch.evaluate,
         };

@@ -6,7 +6,8 @@ use super::layers::refusal;
 use crate::data::Set;
 use crate::explore::{Planner, PlannerError};
 use crate::plan::{MAX_PER_PART, Placement, Plan, Split, SplitRule, Tier};
-use crate::predict::{Outcome, ReplayError, replay};
+use crate::predict::doubt::doubts;
+use crate::predict::{Answers, Doubt, Outcome, ReplayError, replay};
 use crate::tui::message::{Effect, Timer};
 use std::sync::Arc;
 
@@ -22,6 +23,13 @@ pub struct Derived {
     pub cloud_only: Option<Outcome>,
     /// What a prediction lacks.
     pub lacking: Option<ReplayError>,
+}
+
+/// Signs that network and images don't belong together, as long as what they were read from stays.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    pub found: Vec<Doubt>,
+    of: Option<Arc<Answers>>,
 }
 
 impl State {
@@ -63,12 +71,36 @@ impl State {
             }
         };
         self.evidence = Some(evidence);
+        self.doubt(network.table.classes);
         let exits = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());
         self.tuning.selected = self.tuning.selected.min(exits);
         vec![Effect::Later {
             timer: Timer::Curves,
             ms: 60,
         }]
+    }
+
+    /// Looks for signs in the tables again, where they are others.
+    fn doubt(&mut self, classes: usize) {
+        let session = &self.document.session;
+        let before = std::mem::take(&mut self.doubts);
+        let same = match (&before.of, &self.results.calibration) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        let mut found = before.found;
+        found.retain(|doubt| same && *doubt != Doubt::NoPreprocessing);
+        if !same && let Some(answers) = &self.results.calibration {
+            found = doubts(&answers.table, classes, &[]);
+        }
+        if session.lacks_preprocessing() {
+            found.push(Doubt::NoPreprocessing);
+        }
+        self.doubts = Doubts {
+            found,
+            of: self.results.calibration.clone(),
+        };
     }
 
     /// Whether the last measured outcome is of the plan on screen.

@@ -45,6 +45,7 @@ fn session() -> Session {
         name: "demo",
         model: Onnx("../assets/demo.onnx"),
         data: Synthetic(seed: 7),
+        preprocessing: (std: [1.0]),
         calibration: FromTrain(1000),
         splits: [Memory(share: 0.7)],
         exits: (per_part: 3, placement: Pareto, classifier: Replica, training: Frozen(epochs: 20)),

@@ -525,6 +525,19 @@ fn a_plan_with_more_than_fits_says_so_and_shows_it_zoomed() {
 }
 
 #[test]
+fn a_session_without_preprocessing_is_doubted_in_its_plan_and_in_full_on_its_page() {
+    let mut bench = Bench::new(120, 40);
+    assert!(!bench.screen().contains("no preprocessing is set"));
+    bench.state.document.session.preprocessing = None;
+    bench.state.recompute();
+    let screen = bench.screen();
+    assert!(screen.contains("no preprocessing is set"), "{screen}");
+    bench.press("7");
+    let screen = bench.screen();
+    assert!(screen.contains("`edgelesspart new` finds out"), "{screen}");
+}
+
+#[test]
 fn a_refused_place_names_the_reason_and_the_nearest_ones() {
     let mut bench = Bench::new(200, 60);
     let table = &bench.state.network.as_ref().unwrap().table;

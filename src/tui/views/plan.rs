@@ -182,6 +182,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         let text = first.text(&names);
         row += super::wrapped(buf, rows(area, 0, row + 2), row, &text, Style::new()).min(2);
     }
+    for doubt in &state.doubts.found {
+        row += super::wrapped(buf, area, row, &doubt.short(), theme.warning);
+    }
     row += verdict(state, buf, area, row);
     row = outcomes(state, buf, area, row);
     if let Some(o) = &derived.predicted {

@@ -49,6 +49,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         3,
         hint(state, "open     ", "open", " lists sessions"),
     );
+    let mut from = 4;
+    for doubt in &state.doubts.found {
+        from += super::wrapped(buf, area, from, &doubt.to_string(), theme.warning);
+    }
     let text = document.session.to_text().unwrap_or_else(|e| e.to_string());
     for (i, words) in text.lines().enumerate() {
         let comment = words.trim_start().starts_with("//");
@@ -56,7 +60,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         line(
             buf,
             area,
-            5 + i as u16,
+            from + 1 + i as u16,
             Span::styled(words.to_string(), style),
         );
     }

@@ -58,6 +58,21 @@ pub enum ImportError {
         /// What is wrong, and what to do.
         what: String,
     },
+    /// An extent of an input, other than the batch, that the file leaves open.
+    #[error(
+        "{file}: the input `{input}` leaves axis {axis} open: say its size with --input CxHxW, or in a \
+         session with OnnxWith(path: .., input: (C, H, W))"
+    )]
+    OpenInput {
+        /// The file.
+        file: String,
+        /// The input's name.
+        input: String,
+        /// The first open axis behind the batch.
+        axis: usize,
+        /// All extents, the batch's too; `None` for an open one.
+        dims: Vec<Option<usize>>,
+    },
     /// A tensor stored in the file is broken.
     #[error("{file}: tensor `{tensor}`: {what}")]
     Tensor {
@@ -600,10 +615,12 @@ impl<'a> Importer<'a> {
                 None if axis == 0 && self.open == Open::One => Dim::Fixed(1),
                 None if axis == 0 => Dim::Batch(1),
                 None => {
-                    return Err(fail(format!(
-                        "the input `{name}` leaves axis {axis} open: say its size with --input CxHxW, or in \
-                         a session with OnnxWith(path: .., input: (C, H, W))"
-                    )));
+                    return Err(ImportError::OpenInput {
+                        file: self.file.to_string(),
+                        input: name.clone(),
+                        axis,
+                        dims,
+                    });
                 }
             });
         }
