@@ -12,11 +12,13 @@ pub mod infer;
 pub mod interrupt;
 pub mod layers;
 pub mod network;
+pub mod new;
 pub mod plan;
 pub mod profile;
 pub mod progress;
 pub mod run;
 pub mod session;
+pub mod start;
 pub mod sweep;
 pub mod train;
 pub mod tui;
@@ -28,18 +30,20 @@ use std::process::ExitCode;
 
 /// Distributed and progressive inference for the edge-cloud continuum: where to cut a network
 /// between edge and cloud, where to put early exits, at which threshold, and what that gives.
-/// Without a command the workbench opens.
+/// Without a command the workbench opens, on a session or on the demo; with a network and labelled
+/// images it first makes a session for them.
 #[derive(Debug, Parser)]
-#[command(name = "edgelesspart", version)]
+#[command(name = "edgelesspart", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    workbench: tui::Look,
+    start: start::StartArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::NewArgs),
     Layers(layers::LayersArgs),
     Infer(infer::InferArgs),
     Agent(agent::AgentArgs),
@@ -57,13 +61,11 @@ enum Command {
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
 pub fn main(cli: Cli) -> ExitCode {
-    let open = || {
-        Command::Tui(tui::TuiArgs {
-            session: None,
-            look: cli.workbench.clone(),
-        })
+    let done = match cli.command {
+        Some(command) => dispatch(command),
+        None => start::run(&cli.start),
     };
-    match dispatch(cli.command.unwrap_or_else(open)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             crate::cli::progress::note(format_args!("edgelesspart: {error}"));
@@ -74,6 +76,7 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
+        Command::New(args) => new::run(&args, &interrupt::token()?),
         Command::Layers(args) => layers::run(&args),
         Command::Infer(args) => infer::run(&args, &interrupt::token()?),
         Command::Agent(args) => agent::run(&args),

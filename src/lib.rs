@@ -25,6 +25,7 @@ house; data flows through the rooms in one direction, and a room knows only thos
 | [`session`]   | the RON file that holds all of it                                              |
 | [`agent`]     | the server that runs parts and jobs on a target                                |
 | [`run`]       | from a session to its report: the stages, in order, each kept when done        |
+| [`propose`]   | from a network and labelled images to a session: what fits them, tried            |
 | [`tui`]       | the workbench: state, keys, screen                                             |
 | [`cli`]       | the commands; prints                                                           |
 */
@@ -42,6 +43,7 @@ pub mod exits;
 pub mod explore;
 pub mod plan;
 pub mod predict;
+pub mod propose;
 pub mod protocol;
 pub mod report;
 pub mod run;

@@ -5,5 +5,6 @@
 mod exits;
 mod help;
 mod networks;
+mod new;
 mod run;
 mod train;

@@ -1,0 +1,134 @@
+/*! What the user should know of a proposal: data, and the sentences made of it. */
+
+use crate::data::PictureSize;
+use std::fmt;
+
+/// A remark on a proposal.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Remark {
+    /// The network leaves its input's size open, or is built to any.
+    SizeChosen {
+        height: usize,
+        width: usize,
+        pictures: Option<PictureSize>,
+    },
+    /// The data has fewer classes than the network has outputs.
+    FewerClasses { data: usize, network: usize },
+    /// Which output each class is was found from the network's answers; `as_is` are the images right
+    /// as the labels stand, where the classes might be the outputs.
+    Mapped {
+        classes: usize,
+        right: usize,
+        as_is: Option<usize>,
+        images: usize,
+    },
+    /// The network's own classifier can't be replicated.
+    NoReplica { why: String },
+    /// No split may stand anywhere.
+    NoSplit { why: String },
+    /// The network is built in and untrained.
+    Untrained,
+    /// The thresholds are tuned on few images: half the width of the 95 % interval of an accuracy,
+    /// in points.
+    FewToTune { images: usize, points: f64 },
+    /// No preprocessing makes the network better than guessing; shares are 0 to 1.
+    Guessing {
+        accuracy: f64,
+        chance: f64,
+        images: usize,
+        taken: String,
+    },
+    /// Something the data set's loader says.
+    Data(String),
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Remark::SizeChosen {
+                height,
+                width,
+                pictures,
+            } => {
+                write!(
+                    f,
+                    "the network takes images of any size: {height} by {width} pixels are taken"
+                )?;
+                match pictures {
+                    Some(p) if p.same && (p.height, p.width) == (*height, *width) => {
+                        write!(f, ", the size of your images")?;
+                    }
+                    Some(p) => {
+                        let about = if p.same { "" } else { "about " };
+                        write!(f, " (your images have {about}{} by {})", p.height, p.width)?;
+                    }
+                    None => {}
+                }
+                write!(f, "; --input 3x{height}x{width} sets another")
+            }
+            Remark::FewerClasses { data, network } => write!(
+                f,
+                "the data has {data} classes, the network {network} outputs: which output each class is \
+                 was found from the network's answers"
+            ),
+            Remark::Mapped {
+                right,
+                as_is: Some(as_is),
+                images,
+                ..
+            } => write!(
+                f,
+                "the classes are likely in another order than the network's outputs: {as_is} of {images} \
+                 images are right as the labels stand, {right} in the order that fits (each image judged \
+                 by the others). That order is written as `classes` in the session: check it"
+            ),
+            Remark::Mapped {
+                classes,
+                right,
+                as_is: None,
+                images,
+            } => write!(
+                f,
+                "which output each of the {classes} classes is was found from the network's answers: \
+                 {right} of {images} images are right so, each judged by the others. Check the list \
+                 `classes` in the session"
+            ),
+            Remark::NoReplica { why } => write!(
+                f,
+                "the network's own classifier has no form that exits can copy ({why}); exits are a pooling \
+                 and a linear layer instead"
+            ),
+            Remark::NoSplit { why } => write!(
+                f,
+                "the network can be split nowhere ({why}); a run compares it on the edge and in the cloud \
+                 as a whole"
+            ),
+            Remark::Untrained => write!(
+                f,
+                "the network is built in and untrained: the run trains it first, which takes long and needs \
+                 many images"
+            ),
+            Remark::FewToTune { images, points } => write!(
+                f,
+                "only {images} images to tune thresholds: accuracies on them are uncertain by {points:.0} \
+                 points either way; more labelled test images help"
+            ),
+            Remark::Guessing {
+                accuracy,
+                chance,
+                images,
+                taken,
+            } => write!(
+                f,
+                "WARNING: no usual preprocessing makes the network much better than guessing ({:.1} % of \
+                 {images} images right at best, guessing gives {:.1} %). Likely the labels are wrong, it is \
+                 a network for other images, or it needs a preprocessing of its own. \"{taken}\" is \
+                 written; no figure means anything until that is settled",
+                100.0 * accuracy,
+                100.0 * chance
+            ),
+            Remark::Data(text) => write!(f, "{text}"),
+        }
+    }
+}
