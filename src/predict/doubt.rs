@@ -199,6 +199,11 @@ impl Paired {
         self.ahead().abs() <= Z95
     }
 
+    /// Whether their difference is within one standard error.
+    pub fn is_near(self) -> bool {
+        self.ahead().abs() <= 1.0
+    }
+
     /// Whether the first is ahead beyond any accident.
     pub fn is_sure(self) -> bool {
         self.ahead() > Z_SURE

@@ -77,6 +77,18 @@ impl Race<'_> {
         self.best_by(self.order)
     }
 
+    /// The runner to take: the commonest of those within one standard error of the best, since an
+    /// image more or less says nothing.
+    pub fn choice(&self) -> Option<usize> {
+        let best = self.best()?;
+        let ahead = self.right(&self.runners[best]);
+        let near = |runner: &Runner| {
+            let whole = !runner.out && runner.answers.len() == ahead.len();
+            whole && Paired::of(&ahead, &self.right(runner)).is_near()
+        };
+        self.runners.iter().position(near).or(Some(best))
+    }
+
     /// Takes out who is surely behind the best. Nobody while the best is no better than guessing: then
     /// the accuracies say nothing of preprocessing.
     pub fn drop_behind(&mut self) {
@@ -170,6 +182,14 @@ mod tests {
         let out: Vec<bool> = race.runners.iter().map(|r| r.out).collect();
         assert_eq!(out, [false, false, false, true]);
         assert!(race.is_tie(1, 2) && !race.is_tie(1, 0) && !race.is_tie(1, 3));
+        assert_eq!(race.choice(), Some(1));
+    }
+
+    #[test]
+    fn of_equals_the_commonest_is_taken() {
+        let labels = labels();
+        let race = race(&labels, &[150, 159, 160, 160], |l| l);
+        assert_eq!((race.best(), race.choice()), (Some(2), Some(1)));
     }
 
     #[test]

@@ -306,7 +306,7 @@ fn answer(scores: &[f32]) -> u16 {
 
 fn conclude(look: &Look, race: &Race, image_ms: f64) -> Result<Trial, ProposeError> {
     let names = &look.survey.class_names;
-    let best = race.best().unwrap_or(0);
+    let best = race.choice().unwrap_or(0);
     let winner = &race.runners[best];
     let labels = &race.labels[..winner.answers.len()];
     let chance = chance(labels);
