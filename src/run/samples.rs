@@ -6,8 +6,6 @@ use crate::engine::{Cancel, EngineError};
 use crate::train::Samples;
 use sha2::{Digest, Sha256};
 
-/// Images the engine takes at once.
-
 /// A set of images, preprocessed as a network takes them.
 #[derive(Debug, Clone, Copy)]
 pub struct Images<'a> {
