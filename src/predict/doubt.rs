@@ -94,9 +94,9 @@ impl fmt::Display for Doubt {
                 };
                 write!(
                     f,
-                    "the classes are likely in another order than the network's outputs: on {images} images \
-                     {} are right as the labels stand, and {} if {}{more}; set `classes` in the session, \
-                     which `edgelesspart new` writes",
+                    "the classes are likely in another order than the network's outputs, or the preprocessing \
+                     is wrong: on {images} images {} are right as the labels stand, and {} if {}{more}; \
+                     `edgelesspart new` tries both and writes `classes` and `preprocessing`",
                     percent(accuracy),
                     percent(other),
                     named.join(", ")
