@@ -18,6 +18,9 @@ const IMAGES: std::ops::RangeInclusive<usize> = 100..=400;
 const BUDGET_MS: f64 = 20_000.0;
 const STAY: f64 = 4.0;
 
+/// Ranges that are tried again on the best part of pictures.
+const NEXT: usize = 3;
+
 /// How often the network was right with one preprocessing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tried {
@@ -135,6 +138,13 @@ pub fn trial(
         race.runners.extend(variants.into_iter().map(Runner::new));
         run_to(race, &pictures, to, on)
     };
+    if look.resizes() {
+        let best = race.best().map(|at| race.runners[at].usual.fits());
+        more(&mut race, best.unwrap_or_default(), on)?;
+        // What was ahead on the wrong part of the pictures may not be so on the right one.
+        let again = again(&race);
+        more(&mut race, again, on)?;
+    }
     if look.input[0] == 3 && !look.survey.is_grey() {
         let best = race
             .best()
@@ -143,11 +153,32 @@ pub fn trial(
         let fresh: Vec<Usual> = best.into_iter().filter(|u| !known(u)).collect();
         more(&mut race, fresh, on)?;
     }
-    if look.resizes() {
-        let best = race.best().map(|at| race.runners[at].usual.fits());
-        more(&mut race, best.unwrap_or_default(), on)?;
-    }
     conclude(look, &race, image_ms)
+}
+
+/// The ranges that were next best on whole pictures, on the part of them that is best; none where that
+/// is the whole.
+fn again(race: &Race) -> Vec<Usual> {
+    let Some(best) = race.best().map(|at| &race.runners[at].usual) else {
+        return Vec::new();
+    };
+    let fit = best.pixels.fit;
+    if fit == Fit::Stretch {
+        return Vec::new();
+    }
+    let mut whole: Vec<&Runner> = race
+        .runners
+        .iter()
+        .filter(|r| r.usual.pixels.fit == Fit::Stretch)
+        .collect();
+    let share = |r: &Runner| count(&race.right(r)) as f64 / r.answers.len().max(1) as f64;
+    // Stable: of equal ones the commoner stays before the other.
+    whole.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    let others = whole.into_iter().map(|r| r.usual.with_fit(fit));
+    others
+        .filter(|u| u.pixels != best.pixels)
+        .take(NEXT)
+        .collect()
 }
 
 /// The images of the trial, decoded once for each way they come to the network's size.

@@ -79,16 +79,26 @@ impl Usual {
 
     /// The same on other parts of pictures.
     pub fn fits(&self) -> Vec<Usual> {
-        [(0.875, "middle 7/8"), (1.0, "middle")]
+        [0.875, 1.0]
             .into_iter()
-            .map(|(keep, name)| Usual {
-                name: format!("{}, {name}", self.name),
-                pixels: Preprocessing {
-                    fit: Fit::CentreCrop { keep },
-                    ..self.pixels.clone()
-                },
-            })
+            .map(|keep| self.with_fit(Fit::CentreCrop { keep }))
             .collect()
+    }
+
+    /// The same on this part of pictures.
+    pub fn with_fit(&self, fit: Fit) -> Usual {
+        let part = match fit {
+            Fit::Stretch => String::new(),
+            Fit::CentreCrop { keep: 0.875 } => ", middle 7/8".to_string(),
+            Fit::CentreCrop { .. } => ", middle".to_string(),
+        };
+        Usual {
+            name: format!("{}{part}", self.name),
+            pixels: Preprocessing {
+                fit,
+                ..self.pixels.clone()
+            },
+        }
     }
 }
 

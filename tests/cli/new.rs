@@ -194,3 +194,58 @@ fn classes_in_another_order_are_found() {
         "{session}"
     );
 }
+
+/// A JPEG of 32 by 32 pixels becomes a PNG with a frame around it, whose middle 7/8 is what it was.
+fn framed(path: &Path) {
+    use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+    let bytes = std::fs::read(path).unwrap();
+    let mut decoder = Decoder::new_with_limits(&bytes, DecodeLimits::default()).unwrap();
+    decoder.set_output_format(PixelFormat::Rgb);
+    let decoded = decoder.decode_image().unwrap().into_vec();
+    let picture = image::RgbImage::from_fn(48, 36, |x, y| {
+        let inside = (8..40).contains(&x) && (2..34).contains(&y);
+        let at = if inside {
+            3 * ((y - 2) * 32 + x - 8) as usize
+        } else {
+            0
+        };
+        image::Rgb(if inside {
+            [decoded[at], decoded[at + 1], decoded[at + 2]]
+        } else {
+            [200, 30, 90]
+        })
+    });
+    picture.save(path.with_extension("png")).unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn the_middle_of_larger_pictures_is_found() {
+    let model = format!("{SHARED}/models/cifar10/resnet20_cifar10.onnx");
+    let folder = photographs(1, 40, str::to_owned).filter(|_| Path::new(&model).exists());
+    let Some(folder) = folder else {
+        eprintln!("skipped: shared/models/cifar10 or shared/data is not beside the checkout");
+        return;
+    };
+    for half in ["train", "test"] {
+        for class in std::fs::read_dir(folder.path().join("images").join(half)).unwrap() {
+            for file in std::fs::read_dir(class.unwrap().path()).unwrap() {
+                framed(&file.unwrap().path());
+            }
+        }
+    }
+    let done = edgelesspart(folder.path(), &["new", &model, "images", "--out", "my.ron"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let session = std::fs::read_to_string(folder.path().join("my.ron")).unwrap();
+    let line = session
+        .lines()
+        .find(|l| l.contains("preprocessing: ("))
+        .unwrap();
+    // Of torchvision's kind, on the part of the pictures that is the photograph.
+    assert!(line.contains("fit: CentreCrop(keep: 0.875)"), "{session}");
+    assert!(
+        line.contains("mean: [0.4") || line.contains("mean: [0.5071"),
+        "{session}"
+    );
+    assert!(!line.contains("Bgr"), "{session}");
+}
