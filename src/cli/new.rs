@@ -403,7 +403,7 @@ pub(super) fn describe(out: &mut impl Write, look: &Look) -> io::Result<()> {
 pub(super) fn table(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
     writeln!(
         out,
-        "\n   preprocessing                      right   95 % interval   images"
+        "\n   preprocessing                         right   95 % interval   images"
     )?;
     for (at, tried) in trial.tried.iter().enumerate() {
         let (low, high) = tried.interval();
@@ -414,7 +414,7 @@ pub(super) fn table(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
         };
         writeln!(
             out,
-            " {mark} {:<32} {:>5.1} %  {:>5.1} to {:>5.1}   {:>6}",
+            " {mark} {:<35} {:>5.1} %  {:>5.1} to {:>5.1}   {:>6}",
             tried.name,
             100.0 * tried.accuracy(),
             100.0 * low,

@@ -86,7 +86,9 @@ impl Race<'_> {
             let whole = !runner.out && runner.answers.len() == ahead.len();
             whole && Paired::of(&ahead, &self.right(runner)).is_near()
         };
-        self.runners.iter().position(near).or(Some(best))
+        let all = self.runners.iter().enumerate().filter(|(_, r)| near(r));
+        let commonest = all.min_by_key(|(_, r)| r.usual.rank);
+        commonest.map(|(at, _)| at).or(Some(best))
     }
 
     /// Takes out who is surely behind the best. Nobody while the best is no better than guessing: then

@@ -175,7 +175,7 @@ pub fn text(
             let (low, high) = tried.interval();
             let _ = writeln!(
                 head,
-                "  {:<32} {:>5.1} % of {:>3} images (95 % interval {:.1} to {:.1})",
+                "  {:<35} {:>5.1} % of {:>3} images (95 % interval {:.1} to {:.1})",
                 tried.name,
                 100.0 * tried.accuracy(),
                 tried.images,

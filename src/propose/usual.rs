@@ -7,6 +7,8 @@ use crate::data::{Channels, Fit, Layout, Preprocessing};
 pub(super) struct Usual {
     pub name: String,
     pub pixels: Preprocessing,
+    /// How common it is: 0 for the commonest.
+    pub rank: usize,
 }
 
 /// Means and deviations of ImageNet's training images, pixels from 0 to 1, as torchvision has them.
@@ -17,6 +19,10 @@ const CIFAR10: ([f32; 3], [f32; 3]) = ([0.4914, 0.4822, 0.4465], [0.247, 0.2435,
 const CIFAR100: ([f32; 3], [f32; 3]) = ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]);
 /// Caffe's means of ImageNet, blue first, pixels from 0 to 255.
 const CAFFE: [f32; 3] = [103.939, 116.779, 123.68];
+/// How much less common a part of pictures is than the whole, and the other order of colours: beyond
+/// all ranges.
+const PART: usize = 10;
+const OTHER_CHANNELS: usize = 40;
 /// Pixels from 0 to 255 become 0 to 1.
 const UNIT: f32 = 1.0 / 255.0;
 
@@ -30,6 +36,8 @@ fn usual(name: &str, layout: Layout, scale: f32, mean: &[f32], std: &[f32]) -> U
             layout,
             ..Preprocessing::default()
         },
+        // Known once all stand in their order.
+        rank: 0,
     }
 }
 
@@ -57,6 +65,9 @@ pub(super) fn ranges(channels: usize, layout: Layout) -> Vec<Usual> {
         caffe.pixels.channels = Channels::Bgr;
         all.push(caffe);
     }
+    for (rank, usual) in all.iter_mut().enumerate() {
+        usual.rank = rank;
+    }
     all
 }
 
@@ -74,6 +85,7 @@ impl Usual {
         Usual {
             name: format!("{}, {name}", self.name),
             pixels,
+            rank: self.rank + OTHER_CHANNELS,
         }
     }
 
@@ -87,10 +99,10 @@ impl Usual {
 
     /// The same on this part of pictures.
     pub fn with_fit(&self, fit: Fit) -> Usual {
-        let part = match fit {
-            Fit::Stretch => String::new(),
-            Fit::CentreCrop { keep: 0.875 } => ", middle 7/8".to_string(),
-            Fit::CentreCrop { .. } => ", middle".to_string(),
+        let (part, less) = match fit {
+            Fit::Stretch => ("", 0),
+            Fit::CentreCrop { keep: 0.875 } => (", middle 7/8", PART),
+            Fit::CentreCrop { .. } => (", middle", 2 * PART),
         };
         Usual {
             name: format!("{}{part}", self.name),
@@ -98,6 +110,7 @@ impl Usual {
                 fit,
                 ..self.pixels.clone()
             },
+            rank: self.rank + less,
         }
     }
 }
@@ -120,7 +133,7 @@ mod tests {
                 .fits()
                 .into_iter()
                 .chain([usual.other_channels(), usual]);
-            for Usual { pixels, name } in variants {
+            for Usual { pixels, name, .. } in variants {
                 let mut out = vec![0.0; channels * 4];
                 let shape = [channels, 2, 2];
                 pixels
