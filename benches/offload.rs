@@ -18,7 +18,7 @@ use edgelesspart::protocol::message::{
     CloudTarget, DataSet, Evaluate, JobEvent, JobRequest, JobResult, Mode,
 };
 use edgelesspart::protocol::{Client, TlsTrust, tls};
-use edgelesspart::runtime::parts::{PartBundle, parts};
+use edgelesspart::runtime::parts::{PartSettings, parts};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -154,14 +154,9 @@ fn bundles() -> Vec<Vec<u8>> {
     let wide = |&at: &usize| table.layers[at].shape.elements(1) == 16 * 32 * 32;
     let split = Split::After(table.splits().find(wide).unwrap());
     let plan = Plan::cut(&table, vec![split]);
-    parts(&graph, &table, &plan, &|_: &str, _: Tier| None)
-        .unwrap()
-        .into_iter()
-        .map(|spec| {
-            let settings = serde_json::Value::Null;
-            PartBundle { spec, settings }.encode().unwrap()
-        })
-        .collect()
+    let no_head = |_: &str, _: Tier| None;
+    let made = parts(&graph, &table, &plan, &no_head, &PartSettings::default()).unwrap();
+    made.iter().map(|part| part.bundle().unwrap()).collect()
 }
 
 async fn overhead() {

@@ -78,10 +78,14 @@ fn answer(
         None => decode(runner, bytes)?,
     };
     let decode_ms = f64::from(emulation::ms(emulation::stretch(start, slowdown, &cancel)));
-    let rules = Rules {
-        confidence: request.confidence,
-        thresholds: &request.thresholds,
-        last_exit_answers: false,
+    let own = runner.rules();
+    let rules = match request.thresholds.is_empty() {
+        true => own,
+        false => Rules {
+            confidence: request.confidence,
+            thresholds: &request.thresholds,
+            ..own
+        },
     };
     let mut work = runner.work();
     runner.run(samples, &input, &rules, &mut work, &cancel)?;

@@ -3,7 +3,7 @@
 use super::error::Refused;
 use super::store::Store;
 use crate::protocol::message::Address;
-use crate::runtime::parts::PartBundle;
+use crate::runtime::parts::Part;
 use crate::runtime::runner::{Means, Runner};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl Parts {
             return Ok(runner);
         }
         let (mut file, length) = store.reader(address)?;
-        let bundle = PartBundle::read(&mut file, length).map_err(Refused::bad)?;
-        let runner = Runner::new(bundle.spec, &self.means);
+        let part = Part::read(&mut file, length).map_err(Refused::bad)?;
+        let runner = Runner::new(part, &self.means);
         let runner = Arc::new(runner.map_err(Refused::bad)?);
         let mut ready = self.lock();
         ready.push((address.to_string(), runner.clone()));

@@ -10,7 +10,7 @@ use crate::model::layers::LayerTable;
 use crate::model::{Graph, peak_bytes};
 use crate::protocol::message::{HeadToProfile, JobEvent, Progress};
 use crate::runtime::memory;
-use crate::runtime::parts::PartBundle;
+use crate::runtime::parts::Part;
 use std::time::{Duration, Instant};
 
 const WARM_UP: usize = 20;
@@ -115,10 +115,8 @@ pub(super) fn part(
     if runs > MOST_RUNS {
         return Err(JobError::invalid(format!("at most {MOST_RUNS} runs")));
     }
-    let spec = PartBundle::read(&mut file, length)
-        .map_err(JobError::invalid)?
-        .spec;
-    let stages: Vec<Stage> = spec
+    let part = Part::read(&mut file, length).map_err(JobError::invalid)?;
+    let stages: Vec<Stage> = part
         .segments
         .into_iter()
         .map(|segment| Stage {

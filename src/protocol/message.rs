@@ -373,8 +373,10 @@ pub const INFER_HEADER: &str = "edgelesspart-infer";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct InferRequest {
+    #[serde(default)]
     pub confidence: Confidence,
-    /// One for each exit of the part.
+    /// One for each exit of the part; if there is none, the part's own thresholds and measure hold.
+    #[serde(default)]
     pub thresholds: Vec<f64>,
     /// Set where the body is pixels as bytes `[samples, c, h, w]`, not a tensor of [`super::wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,8 @@ use crate::predict::Record;
 use crate::protocol::message::{
     CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
 };
-use crate::runtime::parts::{PartBundle, PartSpec, address, parts};
+use crate::runtime::manifest::PartFiles;
+use crate::runtime::parts::{Part, PartSettings, address, parts};
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -30,9 +31,11 @@ pub(super) const RUNS: usize = 100;
 /// A part as it travels.
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
-    pub spec: PartSpec,
+    pub part: Part,
     pub bytes: Vec<u8>,
     pub address: String,
+    /// Hash of what it computes, whatever its thresholds.
+    pub content: String,
 }
 
 /// The parts of a plan, as they travel.
@@ -40,35 +43,32 @@ pub(super) struct Packed {
 pub(super) struct Parts(Vec<Packed>);
 
 impl Parts {
-    /// Cuts the network as planned. Thresholds go with each run, so that the same parts serve all.
+    /// Cuts the network as planned. A run brings its own thresholds all the same: who asks the agent
+    /// by the part's address alone gets the plan's.
     pub fn of(
         network: &Network,
         plan: &Plan,
         heads: &[(Tier, Head, f32)],
+        settings: &PartSettings,
     ) -> Result<Parts, RunError> {
-        let mut open = plan.clone();
-        open.exits.iter_mut().for_each(|e| e.threshold = 1.0);
         let head = |after: &str, part: Tier| head_at(heads, after, part).map(|(_, h, t)| (h, *t));
         let mut made = Parts::default();
-        for spec in parts(&network.fused, &network.table, &open, &head)? {
-            let bundle = PartBundle {
-                spec,
-                settings: serde_json::Value::Null,
-            };
-            let bytes = bundle.encode()?;
-            let packed = Packed {
+        for part in parts(&network.fused, &network.table, plan, &head, settings)? {
+            let files = PartFiles::of(&part)?;
+            let bytes = files.bundle()?;
+            made.0.push(Packed {
                 address: address(&bytes),
-                spec: bundle.spec,
+                content: files.content(),
+                part,
                 bytes,
-            };
-            made.0.push(packed);
+            });
         }
         Ok(made)
     }
 
     /// The part of a tier, if it has something to run.
     pub fn on(&self, tier: Tier) -> Option<&Packed> {
-        self.0.iter().find(|packed| packed.spec.tier == tier)
+        self.0.iter().find(|packed| packed.part.tier == tier)
     }
 
     /// The part of a tier alone.
@@ -82,8 +82,18 @@ impl Parts {
     }
 }
 
+/// What the parts of a session say besides their graphs.
+pub(super) fn part_settings(session: &Session, data: &LoadedData) -> PartSettings {
+    PartSettings {
+        confidence: session.policy.confidence,
+        preprocessing: Some(session.pixels().clone()),
+        wire: session.wire,
+        labels: data.class_names().to_vec(),
+    }
+}
+
 /// The head of an exit: the one trained for its part, or the one that serves both.
-fn head_at<'a>(
+pub(super) fn head_at<'a>(
     heads: &'a [(Tier, Head, f32)],
     after: &str,
     part: Tier,
@@ -163,7 +173,7 @@ impl Ground<'_> {
     ) -> Result<Vec<(Tier, PartProfile)>, RunError> {
         let mut profiles = Vec::new();
         for packed in parts.all() {
-            let side = packed.spec.tier;
+            let side = packed.part.tier;
             let lead = fleet.lead(teller, side)?;
             let part = fleet.put(teller, side, lead, &packed.bytes)?;
             let request = JobRequest::ProfilePart { part, runs: RUNS };
@@ -297,7 +307,7 @@ impl Ground<'_> {
     ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         match parts.on(Tier::Second) {
             Some(packed) if what != What::EdgeOnly => {
-                let probabilities = packed.spec.final_is_probabilities;
+                let probabilities = packed.part.final_is_probabilities;
                 let plans = (what == What::Plan).then_some(probabilities);
                 fleet.clouds(teller, &packed.bytes, plans)
             }

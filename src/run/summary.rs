@@ -92,7 +92,7 @@ pub(super) fn run_key<'a>(
     test: &'a str,
 ) -> impl Fn(&str, &[f64]) -> String + 'a {
     move |what, thresholds| {
-        let address = |tier| parts.on(tier).map_or("", |p| p.address.as_str());
+        let content = |tier| parts.on(tier).map_or("", |p| p.content.as_str());
         let targets = session
             .tiers
             .iter()
@@ -105,8 +105,8 @@ pub(super) fn run_key<'a>(
             .collect();
         Inputs::new()
             .with("what", what)
-            .with("edge", address(Tier::First))
-            .with("cloud", address(Tier::Second))
+            .with("edge", content(Tier::First))
+            .with("cloud", content(Tier::Second))
             .with("test", test)
             .with("pixels", session.pixels().key())
             .with("thresholds", format!("{thresholds:?}"))

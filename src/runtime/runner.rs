@@ -10,7 +10,7 @@ use crate::engine::{Cancel, EngineError};
 use crate::model::{Dim, Graph, Shape, peak_bytes};
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide, leaves};
-use crate::runtime::parts::PartSpec;
+use crate::runtime::parts::{Part, PartSettings};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -103,6 +103,7 @@ pub struct Runner {
     info: PartInfo,
     /// The plan's, one for each exit.
     thresholds: Vec<f64>,
+    settings: PartSettings,
     /// Of the first segment's input and the last one's output.
     names: (String, String),
     any_batch: bool,
@@ -162,20 +163,20 @@ impl Runner {
     ///
     /// # Errors
     /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
-    pub fn new(spec: PartSpec, means: &Means) -> Result<Runner, RunnerError> {
+    pub fn new(part: Part, means: &Means) -> Result<Runner, RunnerError> {
         let options = CompileOptions {
             threads: means.threads,
         };
         let backend = means.backend.open()?;
         let compile = |graph: Graph| backend.compile(graph, &options);
-        let exits = spec.segments.iter().filter_map(|s| s.exit.as_ref());
-        let graphs = spec.segments.iter().map(|s| &s.graph);
+        let exits = part.segments.iter().filter_map(|s| s.exit.as_ref());
+        let graphs = part.segments.iter().map(|s| &s.graph);
         let all = graphs.chain(exits.map(|e| &e.head));
         let peak = all.map(|graph| peak_bytes(graph, 1)).max().unwrap_or(0);
         memory::check(peak)?;
         let mut stages = Vec::new();
         let mut thresholds = Vec::new();
-        for (at, segment) in spec.segments.into_iter().enumerate() {
+        for (at, segment) in part.segments.into_iter().enumerate() {
             let exit = match segment.exit {
                 None => None,
                 Some(exit) => {
@@ -202,21 +203,22 @@ impl Runner {
         let batched = |shape: &Shape| shape.0.first() == Some(&Dim::Batch(1));
         let shape = &first.shape;
         let input = shape.sample().unwrap_or_else(|| shape.at(1));
-        let output = if spec.final_is_probabilities {
+        let output = if part.final_is_probabilities {
             Output::Probabilities
         } else {
             Output::Logits
         };
         Ok(Runner {
             info: PartInfo {
-                network: spec.network,
+                network: part.network,
                 segments: stages.len(),
                 exits: thresholds.len(),
-                classes: spec.classes,
+                classes: part.classes,
                 input,
-                ends_network: spec.ends_network,
+                ends_network: part.ends_network,
             },
             thresholds,
+            settings: part.settings,
             names: (first.name.clone(), last.name.clone()),
             any_batch: batched(&first.shape) && batched(&last.shape),
             stages,
@@ -227,9 +229,19 @@ impl Runner {
         })
     }
 
-    /// The plan's thresholds, one for each exit.
-    pub fn thresholds(&self) -> &[f64] {
-        &self.thresholds
+    /// When samples leave by the plan that the part was made for: its thresholds, and the measure they
+    /// are compared with.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules {
+            confidence: self.settings.confidence,
+            thresholds: &self.thresholds,
+            last_exit_answers: false,
+        }
+    }
+
+    /// What the part says besides its graphs.
+    pub fn settings(&self) -> &PartSettings {
+        &self.settings
     }
 
     /// The name of what it takes.

@@ -8,7 +8,7 @@ use edgelesspart::model::onnx::import_bytes;
 use edgelesspart::plan::Tier;
 use edgelesspart::protocol::message::{HeadToProfile, JobRequest, Refusal};
 use edgelesspart::protocol::{Client, TlsTrust};
-use edgelesspart::runtime::parts::{PartBundle, PartSpec, Segment};
+use edgelesspart::runtime::parts::{Part, PartSettings, Segment};
 use prost::Message;
 use reqwest::StatusCode;
 use std::io::Read;
@@ -160,16 +160,16 @@ fn grown_weights() -> Vec<u8> {
 
 fn bundle(onnx: &[u8]) -> Vec<u8> {
     let graph = import_bytes(onnx, "hungry").unwrap();
-    let spec = PartSpec {
+    let part = Part {
         tier: Tier::Second,
         network: "hungry".to_string(),
         segments: vec![Segment { graph, exit: None }],
         classes: 3,
         ends_network: true,
         final_is_probabilities: false,
+        settings: PartSettings::default(),
     };
-    let settings = serde_json::Value::Null;
-    PartBundle { spec, settings }.encode().unwrap()
+    part.bundle().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

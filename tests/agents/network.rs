@@ -12,13 +12,13 @@ use edgelesspart::plan::Tier;
 use edgelesspart::plan::{ExitRule, Placement, Plan, plan_at, split};
 use edgelesspart::predict::policy::{Output, decide};
 use edgelesspart::protocol::message::DataSet;
-use edgelesspart::runtime::parts::{PartBundle, PartSpec, parts};
+use edgelesspart::runtime::parts::{Part, PartSettings, parts};
 
 pub const SHAPE: [usize; 3] = [3, 16, 16];
 
 pub struct Network {
     pub graph: Graph,
-    pub parts: Vec<PartSpec>,
+    pub parts: Vec<Part>,
     pub data: DataSet,
     table: LayerTable,
 }
@@ -50,7 +50,7 @@ impl Network {
             let head = heads.iter().find(|h| h.point.after == after)?;
             Some((head, 1.5))
         };
-        let parts = parts(&graph, &table, &plan, &head).unwrap();
+        let parts = parts(&graph, &table, &plan, &head, &PartSettings::default()).unwrap();
         assert_eq!(parts.len(), 2);
         let mut state = 7u32;
         let size: usize = SHAPE.iter().product();
@@ -79,14 +79,21 @@ impl Network {
     }
 
     pub fn bundle(&self, part: usize) -> Vec<u8> {
-        pack(self.parts[part].clone())
+        self.parts[part].bundle().unwrap()
     }
 
     /// The network as it is, as a part for either side.
     pub fn whole_bundle(&self) -> Vec<u8> {
         let plan = Plan::unmodified(Tier::Second, 2);
-        let whole = parts(&self.graph, &self.table, &plan, &|_, _| None).unwrap();
-        pack(whole.into_iter().next().unwrap())
+        let whole = parts(
+            &self.graph,
+            &self.table,
+            &plan,
+            &|_, _| None,
+            &PartSettings::default(),
+        )
+        .unwrap();
+        whole[0].bundle().unwrap()
     }
 
     /// Extents of a sample of the tensor at the split.
@@ -115,9 +122,4 @@ impl Network {
         said.push((d.prediction, d.max_probability));
         said
     }
-}
-
-fn pack(spec: PartSpec) -> Vec<u8> {
-    let settings = serde_json::Value::Null;
-    PartBundle { spec, settings }.encode().unwrap()
 }

@@ -6,7 +6,7 @@ use edgelesspart::engine::{Cancel, Engine, EngineError, Options};
 use edgelesspart::predict::Confidence;
 use edgelesspart::predict::policy::{Output, decide};
 use edgelesspart::runtime::RunnerError;
-use edgelesspart::runtime::parts::PartSpec;
+use edgelesspart::runtime::parts::Part;
 use edgelesspart::runtime::runner::{Means, Rules, Runner};
 use pretty_assertions::assert_eq;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn rules(thresholds: &[f64]) -> Rules<'_> {
     }
 }
 
-fn runner(spec: &PartSpec) -> Runner {
+fn runner(spec: &Part) -> Runner {
     Runner::new(spec.clone(), &means(1.0)).unwrap()
 }
 
@@ -164,7 +164,7 @@ fn refuses_what_does_not_fit() {
     assert!(error(2, &input(1), &[0.5; 2]).contains("[3, 16, 16]"));
     assert!(error(0, &[], &[0.5; 2]).contains("0 samples"));
     assert!(error(1, &vec![f32::NAN; SIZE], &[0.5; 2]).contains("NaN"));
-    let empty = PartSpec {
+    let empty = Part {
         segments: vec![],
         ..network.parts[0].clone()
     };

@@ -6,7 +6,6 @@ use crate::agent::error::Refused;
 use crate::agent::state::Agent;
 use crate::agent::stats::{MODEL_VERSION, Steps};
 use crate::engine::Cancel;
-use crate::predict::Confidence;
 use crate::protocol::message::RefusalKind;
 use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head,
@@ -190,13 +189,13 @@ fn read(runner: &Runner, headers: &HeaderMap, body: &[u8]) -> Result<Question, R
 fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Refused> {
     let samples = input.shape[0];
     let never = vec![f64::INFINITY; runner.info().exits];
-    let rules = Rules {
-        confidence: Confidence::MaxProbability,
-        thresholds: match leaves(runner) {
-            true => runner.thresholds(),
-            false => &never,
+    let own = runner.rules();
+    let rules = match leaves(runner) {
+        true => own,
+        false => Rules {
+            thresholds: &never,
+            ..own
         },
-        last_exit_answers: false,
     };
     let mut work = runner.work();
     work.keep_scores = leaves(runner);

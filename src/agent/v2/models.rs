@@ -6,14 +6,12 @@ use crate::agent::state::Agent;
 use crate::agent::stats::MODEL_VERSION;
 use crate::model::fuse::fused;
 use crate::model::onnx::import_reader;
-use crate::runtime::parts::{PartBundle, PartSpec, Segment};
+use crate::runtime::is_bundle;
+use crate::runtime::parts::{Part, PartSettings, Segment};
 use crate::runtime::runner::{Means, Runner};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
-
-/// Begins a bundle; anything else is taken for ONNX.
-const BUNDLE: &[u8] = b"ELPPART";
 
 /// Whether a model may be called so: it stands in addresses.
 pub fn is_name(name: &str) -> bool {
@@ -40,12 +38,11 @@ fn read(
     means: &Means,
 ) -> Result<Runner, String> {
     let start = file.fill_buf().map_err(|e| e.to_string())?;
-    let spec = if start.starts_with(BUNDLE) {
-        let bundle = PartBundle::read(&mut file, length);
-        bundle.map_err(|e| e.to_string())?.spec
+    let part = if is_bundle(start) {
+        Part::read(&mut file, length).map_err(|e| e.to_string())?
     } else {
         let graph = import_reader(&mut file, length, name).map_err(|e| e.to_string())?;
-        PartSpec {
+        Part {
             tier: crate::plan::Tier::Second,
             network: name.to_string(),
             classes: 0,
@@ -56,9 +53,10 @@ fn read(
                 graph: fused(graph),
                 exit: None,
             }],
+            settings: PartSettings::default(),
         }
     };
-    Runner::new(spec, means).map_err(|e| e.to_string())
+    Runner::new(part, means).map_err(|e| e.to_string())
 }
 
 /// A model's name and, where the address has it, version.

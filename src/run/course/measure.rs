@@ -8,7 +8,7 @@ use crate::plan::Element;
 use crate::plan::Plan;
 use crate::plan::Tier;
 use crate::report::Report;
-use crate::run::distribute::{Ground, Parts, Ran, What, test_set};
+use crate::run::distribute::{Ground, Parts, Ran, What, part_settings, test_set};
 use crate::run::keep::{Listener, finished, told};
 use crate::run::{RunError, report, summary, tables};
 use crate::session::Degrade;
@@ -23,7 +23,8 @@ impl Course<'_> {
     ) -> Result<Option<Report>, RunError> {
         let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
         let test = test_set(data)?;
-        let parts = Parts::of(&self.network, plan, &self.heads)?;
+        let settings = part_settings(self.session, data);
+        let parts = Parts::of(&self.network, plan, &self.heads, &settings)?;
         let ground = Ground {
             session: self.session,
             test: &test,
@@ -89,7 +90,7 @@ impl Course<'_> {
             };
             let own = match what {
                 What::EdgeOnly => parts.only(Tier::First),
-                _ => Parts::of(&self.network, &alone, &self.heads)?,
+                _ => Parts::of(&self.network, &alone, &self.heads, &settings)?,
             };
             let key = summary::run_key(session, &own, &test_hash);
             let exits: Vec<f64> = alone.exits.iter().map(|e| e.threshold).collect();
