@@ -1,4 +1,6 @@
-/*! `infer`: run a network on a NumPy file, so that anyone can check it against another runtime. */
+/*! `infer`: run a network, or a part, on a NumPy file, so that anyone can check it against another runtime. */
+
+mod part;
 
 use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
@@ -8,17 +10,30 @@ use crate::engine::{Cancel, share_threads};
 use crate::model::{Constant, DType, Value};
 use std::path::{Path, PathBuf};
 
-/// Run a network on a tensor in NumPy's format and write its outputs. As --input is the tensor here,
-/// the size of a built-in network is said with --shape.
+/// Run a network on a tensor in NumPy's format and write its outputs, or a part, sample by sample as an
+/// agent does, and say where each leaves. As --input is the tensor here, the size of a built-in network
+/// is said with --shape.
 #[derive(Debug, clap::Args)]
 pub struct InferArgs {
     #[command(flatten)]
     network: ShapedNetworkArgs,
-    /// The input, batch first (.npy); once for each input of the network, in its order.
+    /// In place of a network: a part, as a bundle (.tar) or the folder it was exported to. Prints for each
+    /// sample the exit at which it leaves, its class, and its confidence.
+    #[arg(long, value_name = "FILE")]
+    part: Option<PathBuf>,
+    /// In place of the part's thresholds, 0 to 1.
+    #[arg(long, value_name = "C_THR", requires = "part")]
+    threshold: Option<f64>,
+    /// One JSON document of what became of the samples of a part.
+    #[arg(long, requires = "part")]
+    json: bool,
+    /// The input, batch first (.npy); once for each input of the network, in its order. The first part of
+    /// a network for images takes pixels (uint8 [samples, c, h, w]) too.
     #[arg(long, required = true)]
     input: Vec<PathBuf>,
-    /// Where the output goes (.npy); once for each output of the network, in its order.
-    #[arg(long, required = true)]
+    /// Where the output goes (.npy); once for each output of the network, in its order. A part writes the
+    /// tensors of the samples that go on; one that ends the network, the scores of all.
+    #[arg(long, required_unless_present = "part")]
     output: Vec<PathBuf>,
     /// Threads; all the cores this process may use if left out.
     #[arg(long, default_value_t = 0, value_parser = super::threads)]
@@ -31,6 +46,9 @@ pub struct InferArgs {
 
 /// Runs the command.
 pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
+    if let Some(file) = &args.part {
+        return part::run(args, file, cancel);
+    }
     let mut arrays = Vec::new();
     for path in &args.input {
         arrays.push(npy::read(path)?);

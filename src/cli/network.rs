@@ -14,8 +14,9 @@ use std::str::FromStr;
 pub struct NetworkArgs {
     /// An ONNX file; or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
     /// resnet20; or demo, a small trained one (say ./demo for a file of such a name).
-    #[arg(value_name = "MODEL")]
-    model: String,
+    // Not there where a subcommand stands in its place.
+    #[arg(value_name = "MODEL", required = true)]
+    model: Option<String>,
     /// Input of a built-in network, as 3x224x224 (its paper's if left out); or of an ONNX file that
     /// leaves it open.
     #[arg(long, value_name = "CxHxW")]
@@ -34,8 +35,12 @@ pub struct NetworkArgs {
 pub struct ShapedNetworkArgs {
     /// An ONNX file; or a built-in network: resnet50, mobilenetv2, inceptionv3, resnet8, resnet14,
     /// resnet20; or demo, a small trained one (say ./demo for a file of such a name).
-    #[arg(value_name = "MODEL")]
-    model: String,
+    #[arg(
+        value_name = "MODEL",
+        required_unless_present = "part",
+        conflicts_with = "part"
+    )]
+    model: Option<String>,
     /// Input of a built-in network, as 3x224x224; its paper's if left out.
     #[arg(long, value_name = "CxHxW", help_heading = BUILT_IN)]
     shape: Option<InputShape>,
@@ -138,8 +143,11 @@ impl NetworkArgs {
     }
 
     fn source(&self) -> Result<ModelSource, CliError> {
-        refuse_seed(&self.model, self.seed)?;
-        let source = source(&self.model, self.input, &self.sizes)?;
+        let Some(model) = &self.model else {
+            return Err(CliError::usage("name a network"));
+        };
+        refuse_seed(model, self.seed)?;
+        let source = source(model, self.input, &self.sizes)?;
         self.choice.applied(source)
     }
 }
@@ -148,8 +156,11 @@ impl ShapedNetworkArgs {
     /// Imports or builds the network, and fuses it.
     /// `tensor` are the extents of the first input, which a file may leave open.
     pub fn load(&self, tensor: &[usize]) -> Result<Network, CliError> {
-        refuse_seed(&self.model, self.seed)?;
-        let source = source(&self.model, self.shape, &self.sizes)?;
+        let Some(model) = &self.model else {
+            return Err(CliError::usage("name a network, or a part with --part"));
+        };
+        refuse_seed(model, self.seed)?;
+        let source = source(model, self.shape, &self.sizes)?;
         let source = match (source, tensor) {
             (ModelSource::Onnx(path), &[_, c, h, w]) => ModelSource::OnnxWith {
                 path,
