@@ -79,13 +79,14 @@ fn answer(
     };
     let decode_ms = f64::from(emulation::ms(emulation::stretch(start, slowdown, &cancel)));
     let own = runner.rules();
-    let rules = match request.thresholds.is_empty() {
-        true => own,
-        false => Rules {
+    let rules = if request.thresholds.is_empty() {
+        own
+    } else {
+        Rules {
             confidence: request.confidence,
             thresholds: &request.thresholds,
             ..own
-        },
+        }
     };
     let mut work = runner.work();
     runner.run(samples, &input, &rules, &mut work, &cancel)?;

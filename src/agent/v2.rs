@@ -3,7 +3,7 @@ The Open Inference Protocol below `/v2`: every part that is loaded, and every `-
 
 A part is known by its address, a model by its name. Each takes one tensor of FP32. A part that ends
 the network answers with the scores of the classifier at which a sample left, with that exit, and with
-the confidence; its thresholds are the plan's. A part that doesn't gives the tensor at the split for
+the confidence; its thresholds are the plan's, unless the request's parameter `threshold` gives another. A part that doesn't gives the tensor at the split for
 every sample: what has to follow elsewhere isn't its to decide. A network gives its output.
 */
 

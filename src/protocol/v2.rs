@@ -85,6 +85,9 @@ pub struct Parameters {
     /// Of an input or output that lies in memory shared between client and server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_memory_region: Option<String>,
+    /// Of a request to a part: in place of the part's thresholds, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
     /// Of an output that is wanted as its best classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classification: Option<u64>,

@@ -1,14 +1,19 @@
 //! A part made ready: what leaves where, what goes on, and that a batch is its samples.
 
 use crate::network::{Network, SHAPE};
+use crate::serving::{Agent, http};
 use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, EngineError, Options};
+use edgelesspart::plan::Wire;
 use edgelesspart::predict::Confidence;
 use edgelesspart::predict::policy::{Output, decide};
+use edgelesspart::protocol::message::{INFER_HEADER, InferReply};
+use edgelesspart::protocol::{Client, TlsTrust, wire};
 use edgelesspart::runtime::RunnerError;
 use edgelesspart::runtime::parts::Part;
 use edgelesspart::runtime::runner::{Means, Rules, Runner};
 use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
 use std::time::Instant;
 
 const SIZE: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
@@ -172,4 +177,67 @@ fn refuses_what_does_not_fit() {
         Runner::new(empty, &means(1.0)),
         Err(RunnerError::Empty)
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_by_its_address_a_part_leaves_at_its_own_thresholds_unless_told_otherwise() {
+    let network = Network::new(1);
+    let agent = Agent::start(&[]);
+    let client = Client::connect(agent.url(), None).await.unwrap();
+    let shape = [&[2], network.split_shape().as_slice()].concat();
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|i| (i % 7) as f32)
+        .collect();
+    let body = wire::encode(Wire::default(), &shape, &values).unwrap();
+    let ask = async |address: &str, header: &str| -> Vec<u16> {
+        let url = agent.path(&format!("/v1/parts/{address}/infer"));
+        let request = http(&TlsTrust::System)
+            .post(url)
+            .header(INFER_HEADER, header);
+        let reply: InferReply = request
+            .body(body.clone())
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        reply.answers.iter().map(|a| a.exit).collect()
+    };
+    let exits = network.exits(1) as u16;
+    for (own, wanted) in [(0.0, 0), (1.0, exits)] {
+        let mut part = network.parts[1].clone();
+        let of_segments = part.segments.iter_mut().filter_map(|s| s.exit.as_mut());
+        of_segments.for_each(|exit| exit.threshold = own);
+        let address = client.put(part.bundle().unwrap()).await.unwrap();
+        assert_eq!(ask(&address, "{}").await, [wanted; 2]);
+        let told = json!({"confidence": "Margin", "thresholds": [1.0 - own, 1.0 - own]});
+        assert_eq!(ask(&address, &told.to_string()).await, [exits - wanted; 2]);
+        let exits_of = async |parameters| {
+            let answer = json_of(&agent, &address, &shape, &values, parameters).await;
+            answer["outputs"][1]["data"].clone()
+        };
+        assert_eq!(exits_of(json!({})).await, json!([wanted, wanted]));
+        let other = exits - wanted;
+        let told = json!({"threshold": 1.0 - own});
+        assert_eq!(exits_of(told).await, json!([other, other]));
+    }
+}
+
+/// The answer of the part's address as a model of the Open Inference Protocol.
+async fn json_of(
+    agent: &Agent,
+    address: &str,
+    shape: &[usize],
+    values: &[f32],
+    parameters: Value,
+) -> Value {
+    let http = http(&TlsTrust::System);
+    let url = agent.path(&format!("/v2/models/{address}"));
+    let about: Value = http.get(&url).send().await.unwrap().json().await.unwrap();
+    let request = json!({"parameters": parameters, "inputs": [{
+        "name": about["inputs"][0]["name"], "shape": shape, "datatype": "FP32", "data": values,
+    }]});
+    let answer = http.post(format!("{url}/infer")).body(request.to_string());
+    answer.send().await.unwrap().json().await.unwrap()
 }

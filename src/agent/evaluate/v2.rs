@@ -207,8 +207,9 @@ impl V2 {
         };
         if let Some(exit) = told(EXIT).filter(|&exit| exit < f32::from(self.exits)) {
             answer.exit = exit as u16;
-            // Its scores are before the temperature of that exit, which only the server knows.
-            if let (Some(told), Confidence::MaxProbability) = (told(CONFIDENCE), self.confidence) {
+            // Its scores are before the temperature of that exit, which only the server knows, and it left
+            // by the measure of the plan that the part was made for.
+            if let Some(told) = told(CONFIDENCE) {
                 answer.confidence = told;
             }
         }

@@ -110,7 +110,7 @@ async fn answer(
     let (agent, runner, name) = (agent.clone(), runner.clone(), name.to_string());
     blocking(move || {
         let start = Instant::now();
-        let outputs = run(&agent, &runner, &question.tensor)?;
+        let outputs = run(&agent, &runner, &question)?;
         drop(turn);
         let infer = start.elapsed();
         let start = Instant::now();
@@ -186,17 +186,25 @@ fn read(runner: &Runner, headers: &HeaderMap, body: &[u8]) -> Result<Question, R
 }
 
 /// The model's outputs, in order.
-fn run(agent: &Agent, runner: &Runner, input: &Tensor) -> Result<Vec<Tensor>, Refused> {
+fn run(agent: &Agent, runner: &Runner, question: &Question) -> Result<Vec<Tensor>, Refused> {
+    let input = &question.tensor;
     let samples = input.shape[0];
+    let parameters = question.request.parameters.as_ref();
+    let asked = parameters.and_then(|p| p.threshold);
+    if asked.is_some_and(|t| !(0.0..=1.0).contains(&t)) {
+        return Err(Refused::bad(
+            "the parameter `threshold` lies between 0 and 1",
+        ));
+    }
+    let all = vec![asked.unwrap_or_default(); runner.info().exits];
     let never = vec![f64::INFINITY; runner.info().exits];
     let own = runner.rules();
-    let rules = match leaves(runner) {
-        true => own,
-        false => Rules {
-            thresholds: &never,
-            ..own
-        },
+    let thresholds = match asked {
+        _ if !leaves(runner) => &never,
+        Some(_) => &all,
+        None => own.thresholds,
     };
+    let rules = Rules { thresholds, ..own };
     let mut work = runner.work();
     work.keep_scores = leaves(runner);
     let cancel = Cancel::new();
