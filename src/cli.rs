@@ -85,7 +85,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Sweep(args) => sweep::run(&args),
         Command::Explore(args) => sweep::explore(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
-        Command::Export(args) => export::run(&args),
+        Command::Export(args) => export::run(&args, &interrupt::token()?),
         Command::Exits(args) => exits::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),

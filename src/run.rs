@@ -13,6 +13,7 @@ mod learn;
 pub mod local;
 pub mod lock;
 mod network;
+mod parts;
 mod pause;
 mod replayed;
 mod report;
@@ -24,6 +25,7 @@ mod targets;
 
 pub use error::RunError;
 pub use network::Network;
+pub use parts::session_parts;
 pub use pause::pause_file;
 pub use replayed::Replayed;
 pub use source::ExitSource;

@@ -34,7 +34,7 @@ pub struct SessionArgs {
 }
 
 /// What is wanted of a deployment, in place of the session's goal.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 struct GoalArgs {
     /// What to make small: latency (the mean), p95, cost, or edge-memory.
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -103,9 +103,47 @@ impl Chosen {
             name,
         })
     }
+
+    /// The session with its results: those in its own file, or where its last run left them.
+    pub fn with_results(&self) -> Result<Session, CliError> {
+        if self.session.results.is_some() {
+            return Ok(self.session.clone());
+        }
+        let left = self.out.join("session.ron");
+        if !left.is_file() {
+            return Err(CliError::failed(format!(
+                "{} was never run: neither the session nor {} holds results; run it first with \
+                 `edgelesspart run`",
+                self.name,
+                self.out.display()
+            )));
+        }
+        let kept = Session::read(&left)?;
+        Ok(Session {
+            results: kept.results,
+            ..self.session.clone()
+        })
+    }
 }
 
 impl SessionArgs {
+    /// A session of which nothing but the threshold is replaced; `out` is where its run left results.
+    pub fn of(
+        session: &Option<PathBuf>,
+        threshold: Option<f64>,
+        out: &Option<PathBuf>,
+    ) -> SessionArgs {
+        SessionArgs {
+            session: session.clone(),
+            model: None,
+            input: None,
+            data: None,
+            threshold,
+            goal: GoalArgs::default(),
+            out: out.clone(),
+        }
+    }
+
     /// The session file, if one was given.
     pub fn file(&self) -> Option<&Path> {
         self.session.as_deref()

@@ -1,7 +1,7 @@
 /*! `sweep` and `explore`: what other thresholds and other plans would give, replayed from what a run
 left. Neither needs the network, the images or an agent. */
 
-use super::session::{Chosen, SessionArgs};
+use super::session::SessionArgs;
 use super::{CliError, error::Context};
 use crate::explore;
 use crate::explore::{Candidate, Limits};
@@ -80,30 +80,9 @@ impl Range {
     }
 }
 
-/// The session's results: in its own file, or where its last run left them.
-fn with_results(chosen: &Chosen) -> Result<Session, CliError> {
-    if chosen.session.results.is_some() {
-        return Ok(chosen.session.clone());
-    }
-    let left = chosen.out.join("session.ron");
-    if !left.is_file() {
-        return Err(CliError::failed(format!(
-            "{} was never run: neither the session nor {} holds results; run it first with \
-             `edgelesspart run`",
-            chosen.name,
-            chosen.out.display()
-        )));
-    }
-    let kept = Session::read(&left)?;
-    Ok(Session {
-        results: kept.results,
-        ..chosen.session.clone()
-    })
-}
-
 /// Runs `sweep`.
 pub fn run(args: &SweepArgs) -> Result<(), CliError> {
-    let session = with_results(&args.session.load()?)?;
+    let session = args.session.load()?.with_results()?;
     let thresholds = args.range.thresholds(&session)?;
     let replayed = Replayed::of(&session)?;
     let outcomes = sweep(
@@ -142,7 +121,7 @@ struct Row<'a> {
 
 /// Runs `explore`.
 pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
-    let session = with_results(&args.session.load()?)?;
+    let session = args.session.load()?.with_results()?;
     let mut session = session;
     // A finer grid than a report's, unless asked for another.
     session.sweep.step = session.sweep.step.min(0.05);

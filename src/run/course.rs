@@ -9,8 +9,8 @@ use super::keep::{Keep, Listener, Teller, told};
 use super::lock::{Diary, Lock};
 use super::pause::Pause;
 use super::targets::Fleet;
-use super::{Done, Network, Options, RunError, summary};
-use crate::data::{LoadOptions, LoadedData, Set};
+use super::{Done, Network, Options, RunError, learn, summary};
+use crate::data::{LoadedData, Set};
 use crate::engine::Cancel;
 use crate::event::{Event, Note, Stage};
 use crate::exits::{ExitPoint, Head};
@@ -130,17 +130,7 @@ impl Course<'_> {
         let session = self.session;
         let until = self.options.until;
         let untrained = self.untrained_heads(on)?;
-        let with_heads = |point: &&ExitPoint| {
-            let here = |(_, h): &(Tier, Head)| h.point.layer == point.layer;
-            untrained.iter().any(here)
-        };
-        let points: Vec<ExitPoint> = self
-            .network
-            .points
-            .iter()
-            .filter(with_heads)
-            .cloned()
-            .collect();
+        let points = self.network.points_with(&untrained);
         // Rules that look at the network alone need nothing else to plan.
         if until == Stage::Plan && !session.plans_by_evidence() {
             self.plan(on, &points)?;
@@ -179,17 +169,7 @@ impl Course<'_> {
                     }
                 }
                 let plan = self.plan(on, &points)?;
-                let chosen: Vec<(Tier, Head)> = plan
-                    .exits
-                    .iter()
-                    .filter_map(|e| {
-                        let here = untrained.iter().filter(|(_, h)| h.point.layer == e.layer);
-                        here.clone()
-                            .find(|(tier, _)| *tier == e.tier)
-                            .or(here.clone().next())
-                    })
-                    .cloned()
-                    .collect();
+                let chosen = learn::planned_heads(&plan, &untrained);
                 self.learn(on, &chosen, None)?;
                 self.make_tables(on)?;
                 plan
@@ -211,16 +191,7 @@ impl Course<'_> {
 
     fn load_data(&mut self, on: Listener) -> Result<(), RunError> {
         let session = self.session;
-        let load = LoadOptions {
-            input: self.network.image(session)?,
-            fit: session.pixels().fit,
-            classes: Some(self.network.table.classes),
-            outputs: session.classes.clone(),
-            calibration: session.calibration,
-            train: session.train_samples,
-            test: session.test_samples,
-            seed: session.seed,
-        };
+        let load = self.network.load_options(session)?;
         let cancel = self.cancel;
         let data = told(
             on,

@@ -62,6 +62,23 @@ pub enum RunError {
         "runs go over two tiers, and the session has {0}; plan and predict it, or run it on two"
     )]
     Tiers(usize),
+    #[error(
+        "the results are of another network than `{0}`, which the session names; run the session again \
+         with `edgelesspart run`"
+    )]
+    OtherResults(String),
+    #[error(
+        "the results hold no head after `{0}` that was trained for the session's network, images and \
+         settings as they are now; run the session again with `edgelesspart run`"
+    )]
+    NotTrained(String),
+    #[error(
+        "the network that learnt together with its exits is not in {} for the session's settings as \
+         they are now; name the folder of its run with --from, or run the session again with \
+         `edgelesspart run`",
+        .0.display()
+    )]
+    NoBackbone(PathBuf),
     #[error("neither side has anything to run; the plan is empty")]
     NothingToRun,
     #[error("{found} records came back for {expected} samples; run it again")]

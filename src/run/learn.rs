@@ -15,7 +15,7 @@ use crate::exits::Head;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::plan::Tier;
+use crate::plan::{Plan, PlannedExit, Tier};
 use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
@@ -105,23 +105,40 @@ fn key_name(tier: Tier) -> &'static str {
     }
 }
 
-impl Lesson<'_> {
-    /// The hash of all that each head depends on by itself, whatever the others are.
-    fn keys(&self, heads: &[(Tier, Head)]) -> Vec<String> {
-        let inputs = inputs(self.session, self.network, self.data);
-        let recipe = &self.session.exits.recipe;
-        let key = |(_, head): &(Tier, Head)| {
-            let after = &head.point.after;
-            inputs
-                .clone()
-                .with("after", after)
-                .with("head", &head.hash)
-                .with("recipe", format!("{:?}", recipe.of(after)))
-                .key()
-        };
-        heads.iter().map(key).collect()
-    }
+/// The hash of all that each head depends on by itself, whatever the others are.
+pub(super) fn head_keys(
+    session: &Session,
+    network: &Network,
+    data: &LoadedData,
+    heads: &[(Tier, Head)],
+) -> Vec<String> {
+    let inputs = inputs(session, network, data);
+    let recipe = &session.exits.recipe;
+    let key = |(_, head): &(Tier, Head)| {
+        let after = &head.point.after;
+        inputs
+            .clone()
+            .with("after", after)
+            .with("head", &head.hash)
+            .with("recipe", format!("{:?}", recipe.of(after)))
+            .key()
+    };
+    heads.iter().map(key).collect()
+}
 
+/// The heads at a plan's exits, in their order: those made for the exit's tier, else those that serve
+/// all.
+pub(super) fn planned_heads(plan: &Plan, heads: &[(Tier, Head)]) -> Vec<(Tier, Head)> {
+    let head = |exit: &PlannedExit| {
+        let here = || heads.iter().filter(|(_, h)| h.point.layer == exit.layer);
+        here()
+            .find(|(tier, _)| *tier == exit.tier)
+            .or(here().next())
+    };
+    plan.exits.iter().filter_map(head).cloned().collect()
+}
+
+impl Lesson<'_> {
     /// Refuses a recipe for a head that isn't there.
     fn check_recipe(&self) -> Result<(), RunError> {
         let points = &self.network.points;
@@ -156,7 +173,7 @@ impl Lesson<'_> {
     ) -> Result<Learnt, RunError> {
         self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
-        let keys = self.keys(heads);
+        let keys = head_keys(self.session, self.network, self.data, heads);
         let shelf = self.keep.stages.within("heads")?;
         let kept = self.keep.stage(
             on,

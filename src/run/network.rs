@@ -3,6 +3,7 @@
 use super::ExitSource;
 use super::RunError;
 use super::keep::Teller;
+use crate::data::LoadOptions;
 use crate::event::Note;
 use crate::exits;
 use crate::exits::{ExitPoint, Head};
@@ -87,6 +88,26 @@ impl Network {
             (Some(&[c, h, w]), Nchw) | (Some(&[h, w, c]), Nhwc) => Ok([c, h, w]),
             _ => Err(RunError::NoImages { network, input }),
         }
+    }
+
+    /// What the session's images are loaded with.
+    pub(super) fn load_options(&self, session: &Session) -> Result<LoadOptions, RunError> {
+        Ok(LoadOptions {
+            input: self.image(session)?,
+            fit: session.pixels().fit,
+            classes: Some(self.table.classes),
+            outputs: session.classes.clone(),
+            calibration: session.calibration,
+            train: session.train_samples,
+            test: session.test_samples,
+            seed: session.seed,
+        })
+    }
+
+    /// The points at which one of these heads stands.
+    pub(super) fn points_with(&self, heads: &[(Tier, Head)]) -> Vec<ExitPoint> {
+        let stands = |point: &&ExitPoint| heads.iter().any(|(_, h)| h.point.layer == point.layer);
+        self.points.iter().filter(stands).cloned().collect()
     }
 
     /// The session's exit classifier at every legal point, untrained: one head a point, or one for

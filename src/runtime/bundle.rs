@@ -105,9 +105,10 @@ impl Part {
             file: file.to_path_buf(),
             source,
         };
-        let path = match path.is_dir() {
-            true => path.join(MANIFEST),
-            false => path.to_path_buf(),
+        let path = if path.is_dir() {
+            path.join(MANIFEST)
+        } else {
+            path.to_path_buf()
         };
         let mut file = File::open(&path).map_err(|e| read(&path, e))?;
         let length = file.metadata().map_err(|e| read(&path, e))?.len();

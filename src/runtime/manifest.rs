@@ -19,13 +19,13 @@ pub const FORMAT: &str = "edgelesspart part";
 /// The manifest's name beside the files of a part.
 pub const MANIFEST: &str = "manifest.json";
 
-/// A part's manifest.
+/// What a part says of itself, as it is written beside its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// Always [`FORMAT`], by which a manifest is told from other JSON.
     pub format: String,
-    /// [`VERSION`].
+    /// Version of the form, [`VERSION`] in this release.
     pub version: u32,
     /// Name of the network.
     pub network: String,
@@ -68,7 +68,7 @@ pub struct Tensor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Extent {
-    /// A number.
+    /// The same whatever the number of samples.
     Fixed(usize),
     /// The number of samples, `N`, or a multiple of it, `2N`.
     Samples(String),
@@ -90,9 +90,9 @@ pub enum OutputKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// What it is.
+    /// Whether it is scores, or a tensor for the part behind.
     pub kind: OutputKind,
-    /// The tensor.
+    /// Name, type and extents of the output.
     pub tensor: Tensor,
     /// How it travels to the part behind; null where the network ends.
     pub wire: Option<WireEntry>,
@@ -104,7 +104,7 @@ pub struct Output {
 pub struct WireEntry {
     /// Element type on the wire.
     pub element: Element,
-    /// Compression on top.
+    /// Compression of the whole body.
     pub compression: Compression,
     /// Elements per sample, row-major.
     pub elements: usize,
@@ -112,15 +112,15 @@ pub struct WireEntry {
     pub bytes: usize,
 }
 
-/// A segment.
+/// A piece of the network between two exits, or between an exit and an end of the part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentEntry {
-    /// Its ONNX file.
+    /// Name of the ONNX file that holds the segment.
     pub file: String,
-    /// What it takes: the part's input, or what the segment before gives.
+    /// What the segment takes: the part's input, or what the segment before gives.
     pub input: Tensor,
-    /// What it gives.
+    /// What the segment gives to its exit and to the next segment.
     pub output: Tensor,
     /// The exit behind it, if one stands there.
     pub exit: Option<ExitEntry>,
@@ -162,9 +162,9 @@ pub struct Whole {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flat {
-    /// Its ONNX file.
+    /// Name of the ONNX file that holds all of the part.
     pub file: String,
-    /// What it gives: the logits of each exit, in order, and the part's output.
+    /// What it gives: the part's output, and the logits of each exit, in order.
     pub outputs: Vec<Tensor>,
 }
 
@@ -172,11 +172,11 @@ pub struct Flat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progressive {
-    /// Its ONNX file.
+    /// Name of the ONNX file that stops by itself.
     pub file: String,
     /// What it takes beside the input, and what each is where the caller leaves it out.
     pub thresholds: Vec<ThresholdInput>,
-    /// What it gives.
+    /// Logits, confidence and exit, and the tensor where the part sends one on.
     pub outputs: Vec<Tensor>,
 }
 
@@ -198,14 +198,14 @@ pub struct FileEntry {
     pub name: String,
     /// Its length in bytes.
     pub bytes: u64,
-    /// SHA-256, hex.
+    /// SHA-256 of its bytes, 64 hex digits.
     pub sha256: String,
 }
 
 /// A part's files in memory, with the manifest that names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartFiles {
-    /// The manifest.
+    /// What the part says of itself; names every file.
     pub manifest: Manifest,
     /// Names and bytes, in the manifest's order.
     pub files: Vec<(String, Vec<u8>)>,

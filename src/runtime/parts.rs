@@ -202,9 +202,10 @@ pub fn parts<'a>(
         let begins_network = plan.first_tier() == tier;
         let settings = PartSettings {
             preprocessing: settings.preprocessing.clone().filter(|_| begins_network),
-            wire: match ends_network {
-                true => Wire::default(),
-                false => settings.wire,
+            wire: if ends_network {
+                Wire::default()
+            } else {
+                settings.wire
             },
             ..settings.clone()
         };

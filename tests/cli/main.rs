@@ -6,5 +6,6 @@ mod exits;
 mod help;
 mod networks;
 mod new;
+mod parts;
 mod run;
 mod train;

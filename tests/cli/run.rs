@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-fn edgelesspart(folder: &Path, args: &[&str]) -> Output {
+pub fn edgelesspart(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
         .current_dir(folder)
         .args(args)
@@ -19,7 +19,7 @@ fn edgelesspart(folder: &Path, args: &[&str]) -> Output {
 
 /// A small network with drawn weights, and a session of a few images: what is tested is the way of
 /// the samples, not how many are right.
-fn folder(settings: &str) -> TempDir {
+pub fn folder(settings: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let export = ["export", "resnet8", "net.onnx", "--width", "0.5"];
     assert!(edgelesspart(folder.path(), &export).status.success());
@@ -40,9 +40,9 @@ fn folder(settings: &str) -> TempDir {
     folder
 }
 
-const ONE_EPOCH: &str = "exits: (per_part: 2, placement: Linear, training: Frozen(epochs: 1)),";
+pub const ONE_EPOCH: &str = "exits: (per_part: 2, placement: Linear, training: Frozen(epochs: 1)),";
 
-fn run(folder: &Path, more: &[&str]) -> (Value, String) {
+pub fn run(folder: &Path, more: &[&str]) -> (Value, String) {
     let output = edgelesspart(folder, &[&["run", "small.ron", "--json"], more].concat());
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");

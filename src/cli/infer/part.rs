@@ -40,7 +40,7 @@ struct Samples {
 
 /// Runs the part in a file.
 pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> Result<(), CliError> {
-    let (&[ref input], true) = (args.input.as_slice(), args.output.len() < 2) else {
+    let ([input], true) = (args.input.as_slice(), args.output.len() < 2) else {
         return Err(CliError::usage("a part takes one --input and one --output"));
     };
     if args.threshold.is_some_and(|t| !(0.0..=1.0).contains(&t)) {

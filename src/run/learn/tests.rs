@@ -270,16 +270,7 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
 fn the_exits_that_ship_are_those_of_the_session_that_ships() {
     let session = Session::demo().unwrap();
     let network = Network::load(&session).unwrap();
-    let load = LoadOptions {
-        input: network.image(&session).unwrap(),
-        fit: Fit::Stretch,
-        classes: Some(network.table.classes),
-        outputs: Vec::new(),
-        calibration: session.calibration,
-        train: session.train_samples,
-        test: session.test_samples,
-        seed: session.seed,
-    };
+    let load = network.load_options(&session).unwrap();
     let cancel = Cancel::new();
     let data = LoadedData::load(&session.data, &load, &mut |_| {}, &cancel).unwrap();
     let source = crate::run::ExitSource::of(&session.exits, &network.fused).unwrap();

@@ -12,7 +12,7 @@ mod ops;
 mod writer;
 
 use super::constant::{Constant, DType, Data};
-use super::graph::{Graph, ValueId};
+use super::graph::{Graph, Value, ValueId};
 use super::shape::{Dim, Shape};
 use candle_onnx::onnx as proto;
 use prost::Message;
@@ -64,6 +64,14 @@ pub enum ExportError {
 /// # Errors
 /// On an op that ONNX can't say, or a network of 2 GiB and more.
 pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>, ExportError> {
+    encode(graph_proto(graph)?)
+}
+
+/// `graph` as a message of ONNX, for those who put several together.
+///
+/// # Errors
+/// On an op that ONNX can't say.
+pub fn graph_proto(graph: &Graph) -> Result<proto::GraphProto, ExportError> {
     let mut writer = Writer::new(graph);
     for node in &graph.nodes {
         writer.node(node)?;
@@ -73,10 +81,26 @@ pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>, ExportError> {
     let used: std::collections::BTreeSet<ValueId> = used.into_iter().collect();
     let constants = graph.constants.iter().filter(|(id, _)| used.contains(id));
     let mut initializer: Vec<proto::TensorProto> = constants
-        .map(|(&id, c)| tensor(&graph.value(id).name, c))
+        .map(|(&id, c)| tensor_proto(&graph.value(id).name, c))
         .collect();
     initializer.append(&mut writer.initializers);
-    let info = |&id: &ValueId| value_info(graph, id);
+    let port = |&id: &ValueId| port_proto(graph.value(id));
+    Ok(proto::GraphProto {
+        name: graph.name.clone(),
+        node: writer.nodes,
+        initializer,
+        input: graph.inputs.iter().map(port).collect(),
+        output: graph.outputs.iter().map(port).collect(),
+        ..Default::default()
+    })
+}
+
+/// The bytes of an ONNX file that holds a graph given as a message.
+///
+/// # Errors
+/// On a network of 2 GiB and more.
+pub fn encode(graph: proto::GraphProto) -> Result<Vec<u8>, ExportError> {
+    let network = graph.name.clone();
     let model = proto::ModelProto {
         ir_version: IR_VERSION,
         producer_name: "edgelesspart".into(),
@@ -85,22 +109,12 @@ pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>, ExportError> {
             domain: String::new(),
             version: OPSET,
         }],
-        graph: Some(proto::GraphProto {
-            name: graph.name.clone(),
-            node: writer.nodes,
-            initializer,
-            input: graph.inputs.iter().map(info).collect(),
-            output: graph.outputs.iter().map(info).collect(),
-            ..Default::default()
-        }),
+        graph: Some(graph),
         ..Default::default()
     };
     let bytes = model.encoded_len();
     if bytes > MAX_BYTES {
-        return Err(ExportError::TooLarge {
-            network: graph.name.clone(),
-            bytes,
-        });
+        return Err(ExportError::TooLarge { network, bytes });
     }
     Ok(model.encode_to_vec())
 }
@@ -142,7 +156,8 @@ pub(super) fn code(dtype: DType) -> i32 {
     found as i32
 }
 
-fn tensor(name: &str, constant: &Constant) -> proto::TensorProto {
+/// A constant as a message of ONNX.
+pub fn tensor_proto(name: &str, constant: &Constant) -> proto::TensorProto {
     // ONNX is little-endian wherever it is written.
     let raw_data = match &constant.data {
         Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -160,9 +175,9 @@ fn tensor(name: &str, constant: &Constant) -> proto::TensorProto {
     }
 }
 
-fn value_info(graph: &Graph, id: ValueId) -> proto::ValueInfoProto {
+/// An input or output of a graph as a message of ONNX.
+pub fn port_proto(value: &Value) -> proto::ValueInfoProto {
     use proto::{tensor_shape_proto as shape_proto, type_proto};
-    let value = graph.value(id);
     let extent = |dim: &Dim| {
         use shape_proto::dimension::Value;
         let value = match dim {

@@ -1,6 +1,6 @@
 /*! Collects the ONNX nodes of a graph, with fresh names for what lies between. */
 
-use super::{ExportError, PARAMS, tensor};
+use super::{ExportError, PARAMS, tensor_proto};
 use crate::model::constant::{Constant, DType, Data};
 use crate::model::graph::{Graph, Node, ValueId};
 use crate::model::op::Activation;
@@ -162,7 +162,7 @@ impl<'a> Writer<'a> {
     pub(super) fn ints(&mut self, node: &Node, what: &str, list: Vec<i64>) -> String {
         let name = self.fresh(node, what);
         let constant = Constant::i64(&[list.len()], list);
-        self.initializers.push(tensor(&name, &constant));
+        self.initializers.push(tensor_proto(&name, &constant));
         name
     }
 
@@ -179,7 +179,7 @@ impl<'a> Writer<'a> {
         };
         // A node rather than an initializer: what a file initializes counts as its parameters.
         let shape = Vec::new();
-        let value = tensor(&name, &Constant { shape, data });
+        let value = tensor_proto(&name, &Constant { shape, data });
         let set = proto::AttributeProto {
             t: Some(value),
             ..Default::default()
