@@ -29,6 +29,40 @@ house; data flows through the rooms in one direction, and a room knows only thos
 | [`propose`]   | from a network and labelled images to a session: what fits them, tried            |
 | [`tui`]       | the workbench: state, keys, screen                                             |
 | [`cli`]       | the commands; prints                                                           |
+
+# As a library
+
+Four types lead through it: a [`Network`] is a graph with its layers, cuts and exit points; a [`Planner`]
+makes plans of rules and evidence; a [`Part`] is what one tier runs, and is read from and written to a file;
+a [`PartRunner`] runs it. `examples/` has both ways: a network split in two, and a part run from its file.
+
+```
+use edgelesspart::engine::Cancel;
+use edgelesspart::plan::{Plan, Split};
+use edgelesspart::runtime::parts::{PartSettings, parts};
+use edgelesspart::runtime::runner::Means;
+use edgelesspart::{Network, PartRunner, session::Session};
+
+# fn main() -> Result<(), Box<dyn std::error::Error>> {
+let network = Network::load(&Session::demo()?)?;
+// The first layer behind which the network may be split.
+let row = network.table.layers.iter().position(|layer| layer.split_legal);
+let plan = Plan::cut(&network.table, vec![Split::After(row.ok_or("no place for a split")?)]);
+let settings = PartSettings::default();
+let parts = parts(&network.fused, &network.table, &plan, &|_, _| None, &settings)?;
+let mut tensor = vec![0.5; 3 * 32 * 32];
+for part in parts {
+    let runner = PartRunner::new(part, &Means::default())?;
+    let mut work = runner.work();
+    runner.run(1, &tensor, &runner.rules(), &mut work, &Cancel::default())?;
+    tensor = work.tensor().to_vec();
+    if let Some(answer) = work.verdicts[0].latest {
+        assert!(answer.prediction < 10);
+    }
+}
+# Ok(())
+# }
+```
 */
 
 // A package of its own, so that a change above builds nothing of it again; the order of rooms is one all the same.
@@ -53,3 +87,8 @@ pub mod runtime;
 pub mod session;
 pub mod train;
 pub mod tui;
+
+pub use explore::Planner;
+pub use run::Network;
+pub use runtime::parts::Part;
+pub use runtime::runner::Runner as PartRunner;
