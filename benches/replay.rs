@@ -2,7 +2,7 @@
 //! The goal is to stay well under 5 ms.
 
 use edgelesspart::data::Set;
-use edgelesspart::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
+use edgelesspart::device::{HeadProfile, LayerProfile, LinkProfile, Profile, SegmentMemory, Stats};
 use edgelesspart::model::layers::{Layer, LayerTable};
 use edgelesspart::model::{Shape, ValueId};
 use edgelesspart::plan::{Plan, Split, TierNames};
@@ -79,14 +79,25 @@ fn profile() -> Profile {
                 hash: "h".into(),
                 ms: stats(0.1),
                 bytes: 0,
+                arena_bytes: 0,
             })
             .collect(),
         samples_ms: (0..200).map(|i| 8.0 + 0.01 * f64::from(i)).collect(),
         prefixes: vec![],
         weight_bytes: 3200,
         arena_bytes: 8192,
+        segments: (0..LAYERS).flat_map(segments).collect(),
         resident_bytes: 40 << 20,
     }
+}
+
+fn segments(from: usize) -> impl Iterator<Item = SegmentMemory> {
+    (from + 1..=LAYERS).map(move |to| SegmentMemory {
+        from,
+        to,
+        weight_bytes: 400 * (to - from),
+        arena_bytes: 8192,
+    })
 }
 
 fn table() -> ConfidenceTable {

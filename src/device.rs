@@ -14,9 +14,9 @@ mod recorded;
 mod stats;
 pub mod telemetry;
 
-pub use breakdown::{NotTimed, RowsTime};
+pub use breakdown::NotTimed;
 pub use error::DeviceError;
-pub use stats::{percentile, percentiles};
+pub use stats::{percentile, percentiles, winsorised_mean};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,23 @@ pub struct HeadProfile {
     pub ms: Stats,
     /// Bytes of its packed parameters and arena.
     pub bytes: usize,
+    /// Those of the arena alone, which a part's segments and heads share.
+    #[serde(default)]
+    pub arena_bytes: usize,
+}
+
+/// Memory of the layers between two places where a network may be cut or begins or ends: of a segment
+/// of a part, compiled by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMemory {
+    /// The first row of the layer table in it.
+    pub from: usize,
+    /// The row behind its last.
+    pub to: usize,
+    /// Packed weights, as [`Profile::weight_bytes`].
+    pub weight_bytes: usize,
+    /// Arena at the profile's batch, as [`Profile::arena_bytes`].
+    pub arena_bytes: usize,
 }
 
 /// What was measured of one network on one target.
@@ -97,6 +114,9 @@ pub struct Profile {
     /// Arena at this batch size, and what the threads work in beside it; where the backend doesn't
     /// tell, the largest set of the network's activations alive at once.
     pub arena_bytes: usize,
+    /// Of every segment that a part can have: compiled, not measured.
+    #[serde(default)]
+    pub segments: Vec<SegmentMemory>,
     /// Peak resident memory of the process that measured.
     pub resident_bytes: usize,
 }
@@ -110,7 +130,7 @@ pub struct PartProfile {
     pub heads: Vec<Stats>,
     /// Packed weights of segments and heads.
     pub weight_bytes: usize,
-    /// Bytes of working memory, segments and heads together.
+    /// The arena that they share: the largest of any of them.
     pub arena_bytes: usize,
 }
 

@@ -22,7 +22,7 @@ pub use outcome::{
     Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
 };
 pub use replay::{
-    Assembled, Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError,
+    Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError,
     WireTable, baselines, replay,
 };
 

@@ -136,11 +136,11 @@ fn share(part: f64, whole: f64) -> f64 {
 type Ways = (Vec<StepInfo>, Vec<Unsupported>);
 
 fn ways(graph: &Graph) -> Result<Ways, CliError> {
-    let refused = Native.check(graph);
+    let refused = Native::default().check(graph);
     if !refused.is_empty() {
         return Ok((Vec::new(), refused));
     }
-    let network = Native.compile(graph.clone(), &CompileOptions::default())?;
+    let network = Native::default().compile(graph.clone(), &CompileOptions::default())?;
     Ok(match network.timing() {
         Timing::Steps(steps) => (steps.steps(1)?, refused),
         Timing::Whole => (Vec::new(), refused),

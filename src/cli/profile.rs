@@ -296,6 +296,7 @@ mod tests {
             samples_ms: vec![4.1],
             weight_bytes: 1_000_000,
             arena_bytes: 20_000,
+            segments: vec![],
             resident_bytes: 5_000_000,
         };
         assert_eq!(disturbed(&profile), None);

@@ -133,9 +133,9 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
         accuracy: args.accuracy,
         ..Limits::default()
     };
-    let fair = replayed.evidence.without_parts();
-    let names = &fair.tiers;
-    let found = explore::search(&fair, &replayed.terms, &thresholds, &limits)?;
+    let evidence = &replayed.evidence;
+    let names = &evidence.tiers;
+    let found = explore::search(evidence, &replayed.terms, &thresholds, &limits)?;
     let mut front = explore::front(&found);
     let goal = &session.goal;
     front.sort_by(|a, b| goal.minimise.compare(&a.outcome, &b.outcome));
@@ -151,7 +151,7 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        let verdict = verdict::predicted(&fair, &replayed.terms, goal, replayed.plan, &found)?;
+        let verdict = verdict::predicted(evidence, &replayed.terms, goal, replayed.plan, &found)?;
         human(&mut out, found.len(), &front, names)
             .and_then(|()| writeln!(out, "\n{}", verdict.text(names)))
     };

@@ -186,7 +186,7 @@ fn beside(out: &Path) -> PathBuf {
 }
 
 fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> Result<f64, CliError> {
-    let network = Native.compile(fuse(graph), &CompileOptions::default())?;
+    let network = Native::default().compile(fuse(graph), &CompileOptions::default())?;
     Ok(accuracy(&*network, images, FEATURE_BATCH, cancel)?)
 }
 

@@ -3,34 +3,9 @@ What a profile tells of pieces of a network: of each layer, of the network up to
 be cut, or of the whole alone. Which of the three it is follows from the backend that ran it.
 */
 
-use super::{Profile, Stats};
+use super::{Profile, SegmentMemory};
 use crate::model::LayerTable;
-use std::ops::{AddAssign, Range};
-
-/// Milliseconds of consecutive layers; means add up, and so, near enough, do medians.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RowsTime {
-    /// Sum of the layers' mean times.
-    pub mean: f64,
-    /// Sum of the layers' median times.
-    pub median: f64,
-}
-
-impl From<Stats> for RowsTime {
-    fn from(stats: Stats) -> RowsTime {
-        RowsTime {
-            mean: stats.mean,
-            median: stats.median,
-        }
-    }
-}
-
-impl AddAssign for RowsTime {
-    fn add_assign(&mut self, other: RowsTime) {
-        self.mean += other.mean;
-        self.median += other.median;
-    }
-}
+use std::ops::Range;
 
 /// Layers whose time a profile doesn't tell.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -56,41 +31,44 @@ impl Profile {
             && prefixes.all(|p| table.layers.iter().any(|l| l.name == p.after))
     }
 
-    /// The time of some consecutive rows of `table`: the sum of the layers' times, or else the
+    /// Milliseconds of some consecutive rows of `table`: the sum of the layers' medians, or else the
     /// difference of two prefixes', of which none is above the whole network's.
     ///
     /// # Errors
     /// [`NotTimed`] where the profile has neither.
-    pub fn rows_ms(&self, table: &LayerTable, rows: Range<usize>) -> Result<RowsTime, NotTimed> {
-        let mut sum = RowsTime::default();
+    pub fn rows_ms(&self, table: &LayerTable, rows: Range<usize>) -> Result<f64, NotTimed> {
         if let Some(layers) = self.layers.get(rows.clone())
             && !self.layers.is_empty()
         {
-            layers.iter().for_each(|layer| sum += layer.ms.into());
-            return Ok(sum);
+            return Ok(layers.iter().map(|layer| layer.ms.median).sum());
         }
         if rows.is_empty() {
-            return Ok(sum);
+            return Ok(0.0);
         }
         let (from, to) = (self.up_to(table, rows.start)?, self.up_to(table, rows.end)?);
         // Noise must not make a layer take less than no time.
-        Ok(RowsTime {
-            mean: (to.mean - from.mean).max(0.0),
-            median: (to.median - from.median).max(0.0),
-        })
+        Ok((to - from).max(0.0))
+    }
+
+    /// Memory of a segment of these rows; none where such a segment can't be, or the profile was made
+    /// before profiles had it.
+    pub fn segment(&self, rows: &Range<usize>) -> Option<&SegmentMemory> {
+        let sought = (rows.start, rows.end);
+        let found = self.segments.binary_search_by_key(&sought, |s| (s.from, s.to));
+        found.ok().map(|at| &self.segments[at])
     }
 
     /// The time of the first `rows` rows of `table`, as a whole.
-    fn up_to(&self, table: &LayerTable, rows: usize) -> Result<RowsTime, NotTimed> {
+    fn up_to(&self, table: &LayerTable, rows: usize) -> Result<f64, NotTimed> {
         if rows >= table.layers.len() {
-            return Ok(self.total_ms.into());
+            return Ok(self.total_ms.median);
         }
         let Some(last) = rows.checked_sub(1).and_then(|at| table.layers.get(at)) else {
-            return Ok(RowsTime::default());
+            return Ok(0.0);
         };
         let prefix = self.prefixes.iter().find(|p| p.after == last.name);
         match prefix {
-            Some(prefix) => Ok(prefix.ms.into()),
+            Some(prefix) => Ok(prefix.ms.median),
             None => Err(NotTimed {
                 target: self.target.clone(),
                 after: last.name.clone(),

@@ -12,12 +12,15 @@ thrown away.
 
 use super::machine::Machine;
 use super::memory::resident;
-use super::{DeviceError, HeadProfile, LayerProfile, PartProfile, PrefixProfile, Profile, Stats};
+use super::{
+    DeviceError, HeadProfile, LayerProfile, PartProfile, PrefixProfile, Profile, SegmentMemory, Stats,
+};
 use crate::backend::{Backend, BackendId, CompileOptions, Compiled, Timing};
 use crate::engine::{Cancel, StepInfo, TensorMut, TensorRef};
 use crate::model::layers::{Layer, LayerTable};
 use crate::model::{DType, Graph, GraphError, ValueId, peak_bytes};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -133,6 +136,7 @@ fn profile_on(
     let all = options.warm_up + options.runs;
     let total = all * (1 + heads.len());
     let rows = Rows::of(&graph, table, options.batch);
+    let segments = Segment::all(&graph, table, options)?;
     let prefixes = match backend.times_steps() {
         true => Vec::new(),
         false => prefixes(backend, &graph, table, options)?,
@@ -156,6 +160,8 @@ fn profile_on(
         head_profiles.push(time_head(backend, head, options, &mut each, cancel)?);
     }
     let memory = timed.memory(options)?;
+    let segments = segments.iter().map(|s| s.memory(&timed, options));
+    let segments = segments.collect::<Result<_, _>>()?;
     let (layers, prefixes) = parts.summary(table);
     let machine = Machine::read(Path::new("/"))?;
     let (target, device) = match options.backend {
@@ -182,6 +188,7 @@ fn profile_on(
         samples_ms: samples,
         weight_bytes: memory.0,
         arena_bytes: memory.1,
+        segments,
         resident_bytes: resident()?.peak_bytes,
     })
 }
@@ -352,6 +359,7 @@ fn time_head(
         hash: head.hash.to_string(),
         ms: Stats::of(&samples),
         bytes: weights + arena,
+        arena_bytes: arena,
     })
 }
 
@@ -404,10 +412,72 @@ pub fn profile_part(
         for piece in std::iter::once(segment).chain(head) {
             let (weights, arena) = piece.memory(options)?;
             profile.weight_bytes += weights;
-            profile.arena_bytes += arena;
+            profile.arena_bytes = profile.arena_bytes.max(arena);
         }
     }
     Ok(profile)
+}
+
+/// A piece of the network that may be a segment of a part.
+struct Segment {
+    /// Rows of the layer table.
+    rows: Range<usize>,
+    /// The values it begins and ends with.
+    ends: [String; 2],
+    /// Bytes of its constants, and of what is alive in it at once.
+    own_bytes: (usize, usize),
+}
+
+impl Segment {
+    /// All of them: between any two of the places where the network begins, ends, or may be cut.
+    fn all(
+        graph: &Graph,
+        table: &LayerTable,
+        options: &ProfileOptions,
+    ) -> Result<Vec<Segment>, DeviceError> {
+        let refuse = |e: GraphError| DeviceError::Network(graph.name.clone(), e.to_string());
+        let rows = table.layers.iter().enumerate();
+        let last = table.layers.len().saturating_sub(1);
+        let inner = rows.filter(|(at, l)| *at < last && (l.split_legal || l.exit_legal));
+        let mut places: Vec<(usize, ValueId)> = Vec::new();
+        places.extend(graph.inputs.first().map(|&id| (0, id)));
+        for (at, layer) in inner {
+            places.push((at + 1, graph.find(&layer.value).map_err(refuse)?));
+        }
+        places.extend(graph.outputs.first().map(|&id| (last + 1, id)));
+        let mut all = Vec::new();
+        for (at, &(from, input)) in places.iter().enumerate() {
+            for &(to, output) in &places[at + 1..] {
+                let piece = graph.subgraph(&[input], &[output]).map_err(refuse)?;
+                all.push(Segment {
+                    rows: from..to,
+                    ends: [input, output].map(|id| graph.value(id).name.clone()),
+                    own_bytes: own_bytes(&piece, options),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    fn memory(
+        &self,
+        whole: &Timed,
+        options: &ProfileOptions,
+    ) -> Result<SegmentMemory, DeviceError> {
+        let [input, output] = &self.ends;
+        let told = whole.network.memory_between(options.batch, input, output)?;
+        Ok(SegmentMemory {
+            from: self.rows.start,
+            to: self.rows.end,
+            weight_bytes: told.weight_bytes.unwrap_or(self.own_bytes.0),
+            arena_bytes: told.arena_bytes.unwrap_or(self.own_bytes.1),
+        })
+    }
+}
+
+/// Bytes of a graph's constants, and of what is alive in it at once at the batch.
+fn own_bytes(graph: &Graph, options: &ProfileOptions) -> (usize, usize) {
+    (constant_bytes(graph), peak_bytes(graph, options.batch))
 }
 
 /// A compiled network with the buffers of its runs.
@@ -442,7 +512,7 @@ impl Timed {
         }
         let [input, output] =
             [input, output].map(|id| graph.value(id).shape.elements(options.batch));
-        let own_bytes = (constant_bytes(&graph), peak_bytes(&graph, options.batch));
+        let own_bytes = own_bytes(&graph, options);
         let threads = options.threads;
         Ok(Timed {
             network: backend.compile(graph, &CompileOptions { threads })?,

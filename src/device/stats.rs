@@ -46,6 +46,17 @@ fn position(count: usize, q: f64) -> Option<(usize, f64)> {
     Some((below as usize, position - below))
 }
 
+/// The mean of a sample in which what lies above its 95th percentile counts as that percentile
+/// (winsorised above): what a stall of a few runs adds to a plain mean, it doesn't add to this one,
+/// which is never above the 95th percentile itself. NaN where there are no values.
+pub fn winsorised_mean(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let most = percentile(&sorted, 95.0);
+    let sum: f64 = sorted.iter().map(|&value| value.min(most)).sum();
+    sum / sorted.len() as f64
+}
+
 impl Stats {
     /// Summarises a sample, in any order; all zero where it is empty (nothing was run, and nothing
     /// took no time).
@@ -97,6 +108,16 @@ mod tests {
             assert!((found - expected).abs() < 1e-9, "{found} {expected}");
         }
         assert!(percentiles(&mut [], [50.0])[0].is_nan());
+    }
+
+    // Expected values are numpy.minimum(x, numpy.percentile(x, 95)).mean()'s.
+    #[rstest]
+    #[case(&[7.0], 7.0)]
+    #[case(&[45.0, 20.0, 30.0, 25.0], 29.4375)]
+    #[case(&[2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1000.0], 56.89)]
+    fn a_stall_moves_the_winsorised_mean_little(#[case] values: &[f64], #[case] expected: f64) {
+        assert!((winsorised_mean(values) - expected).abs() < 1e-9);
+        assert!(winsorised_mean(&[]).is_nan());
     }
 
     #[test]

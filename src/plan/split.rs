@@ -113,10 +113,10 @@ pub fn latency(
     }
     let bound_ms = far.total_ms.median;
     let end = table.layers.len();
-    let sum = near.rows_ms(table, 0..end)?.median;
+    let sum = near.rows_ms(table, 0..end)?;
     let mut prefix = vec![f64::INFINITY; end];
     for at in table.splits() {
-        prefix[at] = near.rows_ms(table, 0..at + 1)?.median;
+        prefix[at] = near.rows_ms(table, 0..at + 1)?;
     }
     let is_near = |ms: f64| (ms - bound_ms).abs() <= UNSTABLE * bound_ms;
     let outcome = |split, reached: f64, unstable, remark| SplitOutcome {

@@ -87,6 +87,7 @@ fn profile(each: f64, total: f64) -> Profile {
         samples_ms: vec![],
         weight_bytes: 0,
         arena_bytes: 0,
+        segments: vec![],
         resident_bytes: 0,
     }
 }

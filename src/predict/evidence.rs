@@ -1,7 +1,7 @@
 /*! What predictions rest on: everything measured or computed of a network and its chain of tiers,
 owned, so that it can be handed to another thread; and the terms a prediction is asked under. */
 
-use super::replay::{Assembled, HeadKey, WireTable};
+use super::replay::{HeadKey, WireTable};
 use super::{Billing, ConfidenceTable, Policy};
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
@@ -34,8 +34,6 @@ pub struct Evidence {
     pub links: Vec<Option<Arc<LinkProfile>>>,
     /// Which head stands where; needed only where several were trained behind one layer.
     pub heads: Vec<HeadKey>,
-    /// Measured parts of any plans.
-    pub assembled: Vec<Assembled>,
     /// What thresholds and plans are chosen on.
     pub calibration: Option<Arc<Answers>>,
     /// What only a chosen plan is judged on.
@@ -70,7 +68,6 @@ impl Evidence {
             profiles: vec![None; count],
             links: vec![None; count.saturating_sub(1)],
             heads: Vec::new(),
-            assembled: Vec::new(),
             calibration: None,
             test: None,
         }
@@ -114,15 +111,6 @@ impl Evidence {
                     Missing::Table(set)
                 }
             })
-    }
-
-    /// The same without the measured parts of any plan: plans that are compared with one another are
-    /// all predicted from their layers.
-    pub fn without_parts(&self) -> Evidence {
-        Evidence {
-            assembled: Vec::new(),
-            ..self.clone()
-        }
     }
 }
 

@@ -7,11 +7,14 @@ a plan laid over it once, its columns borrowed, its times summed, its random dra
 then takes a walk over the samples and no more, fast enough to follow a key held down. Everything
 is a pure function of its arguments, the seed among them.
 
-How latency is predicted. The mean is made of means: the share of samples that reaches a segment times
-the mean time of the segment and its head, and for what is sent on a round trip on a warm link. Percentiles are made of single samples: each draws one of the recorded runs of the
-whole network on each device, and all its segments there take longer or shorter in that proportion.
-One draw a device, not one a segment, since what slows a run down (a clock, an interrupt) slows all of
-it.
+How latency is predicted, for every plan alike. A sample takes the medians of the segments and heads
+that it meets, and a round trip on a warm link for each tensor that is sent on. Layers' medians are
+scaled so that together they take what the whole network does. Each device runs at a pace: for
+percentiles a sample draws one of the recorded runs of the whole network, and all it meets there takes
+longer or shorter in that proportion (one draw per device, not one per segment, since what slows a run
+down, a clock or an interrupt, slows all of it). For the mean the pace is the mean of those runs, those
+above their 95th percentile counted as that percentile: a stall in the profile is no property of the
+plan, and a plain mean would carry it into every plan.
 */
 
 mod baselines;
@@ -32,8 +35,8 @@ use super::outcome::{
 };
 use super::table::TableError;
 use crate::data::Set;
-use crate::device::PartProfile;
-use crate::plan::{Element, Plan, Split, Tier};
+use crate::device::winsorised_mean;
+use crate::plan::{Element, Plan, Tier};
 use chain::Chain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +89,19 @@ pub enum ReplayError {
         /// The network.
         network: String,
     },
+    /// A profile without the memory of one of the plan's segments.
+    #[error(
+        "the profile of {target} doesn't tell the memory of the layers `{from}` to `{to}`; profile it \
+         again"
+    )]
+    NoMemory {
+        /// The device.
+        target: String,
+        /// The segment's first layer.
+        from: String,
+        /// Its last.
+        to: String,
+    },
     /// A profile without the times of the plan's segments.
     #[error(transparent)]
     NotTimed(#[from] crate::device::NotTimed),
@@ -137,39 +153,6 @@ pub struct WireTable {
     pub table: ConfidenceTable,
 }
 
-/// The measured parts of one plan. They go before sums of layers wherever that plan is replayed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assembled {
-    /// Where it is cut.
-    pub splits: Vec<Split>,
-    /// Layer and tier of each exit.
-    pub exits: Vec<(usize, Tier)>,
-    /// The parts that were measured, by tier.
-    pub parts: Vec<(Tier, PartProfile)>,
-}
-
-impl Assembled {
-    /// What was measured of this plan's parts.
-    pub fn new(plan: &Plan, parts: Vec<(Tier, PartProfile)>) -> Assembled {
-        Assembled {
-            splits: plan.splits.clone(),
-            exits: plan.exits.iter().map(|e| (e.layer, e.tier)).collect(),
-            parts,
-        }
-    }
-
-    fn is_of(&self, plan: &Plan) -> bool {
-        let exits = plan.exits.iter().map(|e| (e.layer, e.tier));
-        self.splits == plan.splits && self.exits.iter().copied().eq(exits)
-    }
-
-    /// What was measured of a tier's part.
-    fn part(&self, tier: Tier) -> Option<&PartProfile> {
-        let found = self.parts.iter().find(|(of, _)| *of == tier);
-        found.map(|(_, part)| part)
-    }
-}
-
 /// Whether a head is worth its time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HeadPays {
@@ -197,6 +180,8 @@ pub struct PreparedPlan<'a> {
     times: Times,
     /// For each sample, how its times on each tier compare with the usual ones.
     jitter: Vec<[f32; 4]>,
+    /// How they compare in the mean.
+    pace: [f64; 4],
     common: f64,
     emulated: bool,
     /// Whether the first tier alone is.
@@ -265,6 +250,7 @@ impl<'a> PreparedPlan<'a> {
         }
         let first = evidence.profile(Tier::First);
         Ok(PreparedPlan {
+            pace: Tier::ALL.map(|tier| pace(evidence, tier)),
             jitter: jitters(evidence, terms.seed, answers.table.labels.len()),
             common: terms.policy.threshold,
             chain,
@@ -352,7 +338,7 @@ impl<'a> PreparedPlan<'a> {
                 SampleResult {
                     sample: sample as u32,
                     right: self.chain.stages[at].prediction[sample] == label,
-                    latency_ms: times[at].mean(),
+                    latency_ms: times[at].at(&self.pace),
                 }
             })
             .collect()
@@ -405,7 +391,7 @@ impl<'a> PreparedPlan<'a> {
             let spent = &times[at];
             let ms = |tier: Tier| {
                 let index = tier.index();
-                spent.tiers[index].median * f64::from(jitter[index])
+                spent.tiers[index] * f64::from(jitter[index])
             };
             for ((tier, ..), billed) in self.rented.iter().zip(&mut billed_ms) {
                 if *tier <= stages[at].tier {
@@ -418,7 +404,7 @@ impl<'a> PreparedPlan<'a> {
         let n = samples as f64;
         let mean = left.iter().zip(&times);
         let mean = mean
-            .map(|(&count, spent)| count as f64 / n * spent.mean())
+            .map(|(&count, spent)| count as f64 / n * spent.at(&self.pace))
             .sum();
         let memory = self.memory_bytes.iter();
         Outcome {
@@ -483,6 +469,17 @@ impl<'a> PreparedPlan<'a> {
                 accuracy: (left[k] > 0).then(|| right[k] as f64 / left[k] as f64),
             })
             .collect()
+    }
+}
+
+/// The mean of the recorded runs of the whole network on a tier, stalls left aside, as a share of their
+/// median.
+fn pace(evidence: &Evidence, tier: Tier) -> f64 {
+    match evidence.profile(tier) {
+        Ok(profile) if !profile.samples_ms.is_empty() && profile.total_ms.median > 0.0 => {
+            winsorised_mean(&profile.samples_ms) / profile.total_ms.median
+        }
+        _ => 1.0,
     }
 }
 

@@ -120,12 +120,12 @@ impl<'a> Costs<'a> {
         let replayed = self.replayed.as_ref()?;
         let after = &head.point.after;
         let in_plan = replayed.plan.exits.iter().any(|e| e.after == *after);
-        let (plan, evidence) = if in_plan {
-            (replayed.plan.clone(), replayed.evidence.clone())
+        let evidence = &replayed.evidence;
+        let plan = if in_plan {
+            replayed.plan.clone()
         } else {
             let threshold = self.session.rules().exits.threshold_of(after);
-            let plan = replayed.plan.with_exit(head.point.layer, after, threshold);
-            (plan, replayed.evidence.without_parts())
+            replayed.plan.with_exit(head.point.layer, after, threshold)
         };
         let tier = plan.exits.iter().find(|e| e.after == *after)?.tier;
         let trained = |h: &HeadKey| h.after == *after && h.tier == tier && h.hash == head.hash;
@@ -133,7 +133,7 @@ impl<'a> Costs<'a> {
             return None;
         }
         let prepared =
-            PreparedPlan::new(&evidence, &replayed.terms, Set::Calibration, &plan).ok()?;
+            PreparedPlan::new(evidence, &replayed.terms, Set::Calibration, &plan).ok()?;
         let all = prepared.head_pays();
         let found = all.into_iter().find(|p| p.after == *after)?;
         Some(Worth {

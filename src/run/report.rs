@@ -8,9 +8,7 @@ use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Limits, Verdict, search, sweep};
 use crate::plan::{Element, Placement, Tier, plan_at};
 use crate::predict::doubt::doubts;
-use crate::predict::{
-    Doubt, Evidence, Outcome, PreparedPlan, Record, SampleResult, baselines, replay,
-};
+use crate::predict::{Doubt, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
 use crate::report::{Conditions, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
@@ -82,9 +80,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     }
     let answers = &evidence.answers(test)?.table;
     report.unmodified(answers.final_column()?.accuracy(&answers.labels));
-    // Both placements are predicted from sums of layers alike: only one of them was assembled.
-    let fair = evidence.without_parts();
-    let cloud_only = baselines(&fair, terms, calibration, plan)?.cloud_only;
+    let cloud_only = baselines(evidence, terms, calibration, plan)?.cloud_only;
     // Together with the network only this plan's exits were trained.
     let both = matches!(session.exits.training, Training::Frozen { .. });
     for placement in [Placement::Linear, Placement::Pareto] {
@@ -94,19 +90,19 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
             let mut rules = session.rules();
             rules.exits.placement = placement;
             plan_at(
-                &fair.layers,
-                &fair.points,
+                &evidence.layers,
+                &evidence.points,
                 plan.splits.clone(),
                 &rules.exits,
             )
         } else {
             continue;
         };
-        let prepared = PreparedPlan::new(&fair, terms, calibration, &other)?;
-        let swept = sweep(&fair, terms, &other, &thresholds)?;
+        let prepared = PreparedPlan::new(evidence, terms, calibration, &other)?;
+        let swept = sweep(evidence, terms, &other, &thresholds)?;
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
-    report.answer(&answer(found, &replayed, &fair)?);
+    report.answer(&answer(found, &replayed)?);
     Ok(report)
 }
 
@@ -119,16 +115,16 @@ pub(super) struct Baseline {
 
 /// What to deploy: of the plan and the baselines by what was measured, unless the explorer's best
 /// plan, which can only be predicted, is better than all of them.
-fn answer(found: &Findings, replayed: &Replayed, fair: &Evidence) -> Result<Verdict, RunError> {
+fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
     let session = found.session;
     let (terms, goal, plan) = (&replayed.terms, &session.goal, replayed.plan);
+    let evidence = &replayed.evidence;
     let thresholds = session.sweep.thresholds();
-    let explored = search(fair, terms, &thresholds, &Limits::default())?;
-    let predicted = verdict::predicted(fair, terms, goal, plan, &explored)?;
+    let explored = search(evidence, terms, &thresholds, &Limits::default())?;
+    let predicted = verdict::predicted(evidence, terms, goal, plan, &explored)?;
     if predicted.deploy == Some(Choice::Explored) {
         return Ok(predicted);
     }
-    let evidence = &replayed.evidence;
     let labels = found.data.labels(Set::Test);
     // Limits are of the engine's memory, which a process's peak isn't.
     let engine = baselines(evidence, terms, Set::Test, plan)?;

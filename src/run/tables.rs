@@ -205,7 +205,7 @@ pub(super) fn over_the_wire(
         let samples = Delivered {
             images: Images::new(data, set, session.pixels())?,
             pixels: data.shape().iter().product(),
-            prefix: Native.compile(prefix.clone(), &CompileOptions { threads: 1 })?,
+            prefix: Native::default().compile(prefix.clone(), &CompileOptions { threads: 1 })?,
             shape: shape.clone(),
             wire: session.wire,
             cancel,

@@ -15,7 +15,7 @@ use crate::model::onnx::import_bytes;
 use crate::plan::Plan;
 use crate::plan::Wire;
 use crate::plan::{Tier, TierNames};
-use crate::predict::{Answers, Assembled, ConfidenceTable, Evidence, HeadKey, Outcome, WireTable};
+use crate::predict::{Answers, ConfidenceTable, Evidence, HeadKey, Outcome, WireTable};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
@@ -364,9 +364,6 @@ impl Results {
         }
         for (own, link) in evidence.links.iter_mut().zip(&self.links) {
             *own = link.clone().map(Arc::new);
-        }
-        if let Some(plan) = &self.plan {
-            evidence.assembled = vec![Assembled::new(plan, self.parts.clone())];
         }
         evidence.calibration = answers(&self.calibration, wires(|w| &w.calibration)?)?;
         evidence.test = answers(&self.test, wires(|w| &w.test)?)?;

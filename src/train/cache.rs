@@ -105,7 +105,7 @@ impl<'a> Extractor<'a> {
         if let Some(backbone) = self.backbone.get() {
             return Ok(&**backbone);
         }
-        let made = Native.compile(self.graph.clone(), &CompileOptions::default())?;
+        let made = Native::default().compile(self.graph.clone(), &CompileOptions::default())?;
         Ok(&**self.backbone.get_or_init(|| made))
     }
 

@@ -71,7 +71,7 @@ pub fn forward_scores_with(
     let sample: usize = sample_shape(backbone)?.iter().product();
     let outputs = graph.outputs.iter();
     let dims: Vec<usize> = outputs.map(|&o| graph.value(o).shape.elements(1)).collect();
-    let network = Native.compile(graph, &CompileOptions { threads: 1 })?;
+    let network = Native::default().compile(graph, &CompileOptions { threads: 1 })?;
     let count = samples.len();
     let batch = options.batch.max(1);
     let workers = match options.workers {

@@ -10,7 +10,7 @@ use crate::model::LayerTable;
 use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
 use crate::predict::head_cost::{HeadWork, head_ms};
-use crate::predict::{Answers, Assembled, Evidence, HeadKey, Kind, Outcome};
+use crate::predict::{Answers, Evidence, HeadKey, Kind, Outcome};
 use crate::session;
 use crate::session::tables::PackError;
 use std::sync::Arc;
@@ -36,8 +36,6 @@ pub struct Results {
     pub links: Vec<Option<Arc<LinkProfile>>>,
     /// What thresholds are tuned on.
     pub calibration: Option<Arc<Answers>>,
-    /// Measured parts of plans that ran.
-    pub assembled: Vec<Assembled>,
     /// The plan that ran, with what it gave and the baselines measured beside it.
     pub measured: Option<Measured>,
     /// All of it as a session file keeps it.
@@ -57,7 +55,6 @@ impl Results {
             profiles: evidence.profiles,
             links: evidence.links,
             calibration: evidence.calibration,
-            assembled: evidence.assembled,
             measured: ran.and_then(|m| {
                 let plan = m.plan.clone()?;
                 let heads = if m.heads.is_empty() {
@@ -131,7 +128,6 @@ impl Results {
         });
         let mut evidence = Evidence {
             heads: keys.collect(),
-            assembled: self.assembled.clone(),
             calibration: self.calibration.clone(),
             ..Evidence::new(network.table.clone(), points, names)
         };
@@ -161,9 +157,6 @@ impl Results {
             (Some(old), Some(new)) => Some(Arc::new(merged(&old, &new))),
             (old, new) => new.or(old),
         };
-        if !newer.assembled.is_empty() {
-            self.assembled = newer.assembled;
-        }
     }
 }
 

@@ -54,6 +54,13 @@ fn check(path: &Path, every: usize) {
         outputs.swap_remove(0)
     };
     let whole = compile(&graph.inputs, &graph.outputs);
+    // Each piece takes what the whole says beforehand that it will.
+    let name = |ids: &[_]| graph.value(ids[0]).name.as_str();
+    let same = |piece: &Engine, batch: usize, from: &[_], to: &[_]| {
+        let expected = piece.memory(batch).unwrap();
+        let told = whole.memory_between(batch, name(from), name(to)).unwrap();
+        assert_eq!(told, expected, "{} to {}", name(from), name(to));
+    };
     let cuts: Vec<usize> = table.splits().step_by(every).collect();
     assert!(cuts.len() >= 3, "{} cuts", cuts.len());
     for batch in [1, 3] {
@@ -66,11 +73,14 @@ fn check(path: &Path, every: usize) {
             let name = &table.layers[cut].name;
             let at = [table.layers[cut].output];
             let (prefix, suffix) = (compile(&graph.inputs, &at), compile(&at, &graph.outputs));
+            same(&prefix, batch, &graph.inputs, &at);
+            same(&suffix, batch, &at, &graph.outputs);
             let between = run(&prefix, batch, &input);
             let found = run(&suffix, batch, &between);
             assert!(found == expected, "batch {batch}, cut after {name}");
             if let Some((from, value)) = before {
                 let middle = compile(&[table.layers[from].output], &at);
+                same(&middle, batch, &[table.layers[from].output], &at);
                 let found = run(&middle, batch, &value);
                 let from = &table.layers[from].name;
                 assert!(found == between, "batch {batch}, from {from} to {name}");

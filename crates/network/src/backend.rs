@@ -26,7 +26,7 @@ impl BackendId {
     /// Where its device isn't there, or this build doesn't know it.
     pub fn open(self) -> Result<Box<dyn Backend>, BackendError> {
         Ok(match self {
-            BackendId::Native => Box::new(Native),
+            BackendId::Native => Box::new(Native::default()),
             BackendId::Candle(device) => Box::new(Candle::open(device)?),
         })
     }

@@ -7,6 +7,7 @@ What may live here: lowering a graph to steps, the arena, the thread pool, per-s
 house; what else could run a graph, and the choice between them, is in the room `backend`.
 */
 
+mod arenas;
 mod cancel;
 mod error;
 mod general;
@@ -20,17 +21,17 @@ mod tensor;
 mod weights;
 
 use crate::model::{Graph, Node, ValueId};
+pub(crate) use arenas::Arenas;
 pub use cancel::Cancel;
 pub use error::{EngineError, Unsupported};
 pub(crate) use general::{TensorInfo, check as check_op};
 pub use isa::Isa;
 use kernels::loops::KernelTable;
-use kernels::memory::Memory;
 use kernels::threads::Pool;
 pub use options::{Options, most_threads, share_threads};
-use parking_lot::Mutex;
 pub(crate) use per_batch::PerBatch;
 use program::Program;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 pub use tensor::{Port, TensorMut, TensorRef};
@@ -38,7 +39,7 @@ pub(crate) use tensor::{check_batch, check_inputs, check_outputs, constant_bytes
 use weights::Weights;
 
 /// A network (or segment, or head) ready to run at any batch size: owns the graph and one compiled
-/// program for each batch size seen. Each run takes an arena of its own, so that any number may go on
+/// program for each batch size seen. Each run takes an arena for itself, so that any number may go on
 /// at a time. `Send + Sync`.
 pub struct Engine {
     graph: Graph,
@@ -48,36 +49,8 @@ pub struct Engine {
     pool: Arc<Pool>,
     /// Packed weights of the program for batch size 1, for those of other batch sizes.
     weights: Weights,
-    programs: PerBatch<Ready>,
-}
-
-/// A program and the arenas that wait for its next run.
-struct Ready {
-    program: Program,
-    arenas: Mutex<Vec<Memory>>,
-}
-
-impl Ready {
-    fn new(program: Program) -> Ready {
-        Ready {
-            program,
-            arenas: Mutex::default(),
-        }
-    }
-
-    fn run(
-        &self,
-        inputs: &[&[u8]],
-        outputs: &mut [&mut [u8]],
-        cancel: &Cancel,
-        times: Option<&mut Vec<Duration>>,
-    ) -> Result<(), EngineError> {
-        let waiting = self.arenas.lock().pop();
-        let mut arena = waiting.unwrap_or_else(|| self.program.arena());
-        let result = self.program.run(&mut arena, inputs, outputs, cancel, times);
-        self.arenas.lock().push(arena);
-        result
-    }
+    programs: PerBatch<Program>,
+    arenas: Arc<Arenas>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -109,6 +82,19 @@ pub struct EngineMemory {
     pub weight_bytes: usize,
     /// Arena of activations, and what the threads work in beside it.
     pub arena_bytes: usize,
+}
+
+impl EngineMemory {
+    fn of(program: &Program) -> EngineMemory {
+        EngineMemory {
+            weight_bytes: program.weight_bytes(),
+            arena_bytes: program.arena_bytes(),
+        }
+    }
+}
+
+fn name(graph: &Graph, id: ValueId) -> &str {
+    &graph.value(id).name
 }
 
 /// The nodes of `graph` that the engine doesn't cover, each with the reason.
@@ -148,6 +134,16 @@ impl Engine {
         options: &Options,
         isa: Option<Isa>,
     ) -> Result<Engine, EngineError> {
+        Engine::sharing(graph, options, isa, Arc::default())
+    }
+
+    /// Like [`Engine::with_kernels`], with arenas that other engines use too.
+    pub(crate) fn sharing(
+        graph: Graph,
+        options: &Options,
+        isa: Option<Isa>,
+        arenas: Arc<Arenas>,
+    ) -> Result<Engine, EngineError> {
         let mut graph = graph;
         let (kernels, pool) = (Isa::choose(isa).map_err(EngineError::Isa)?, options.pool());
         let mut constants = std::mem::take(&mut graph.constants);
@@ -161,7 +157,8 @@ impl Engine {
             kernels,
             pool,
             weights: first.weights().clone(),
-            programs: PerBatch::new(Ready::new(first)),
+            programs: PerBatch::new(first),
+            arenas,
         })
     }
 
@@ -180,20 +177,19 @@ impl Engine {
         self.pool.threads()
     }
 
-    fn ready(&self, batch: usize) -> Result<Arc<Ready>, EngineError> {
+    fn program(&self, batch: usize) -> Result<Arc<Program>, EngineError> {
         check_batch(&self.inputs, batch)?;
         self.programs.get(batch, || {
             let mut constants = self.graph.constants.clone();
             let (kernels, pool) = (self.kernels, self.pool.clone());
-            let program = Program::compile(
+            Program::compile(
                 &self.graph,
                 &mut constants,
                 batch,
                 &self.weights,
                 kernels,
                 pool,
-            )?;
-            Ok(Ready::new(program))
+            )
         })
     }
 
@@ -207,10 +203,13 @@ impl Engine {
     ) -> Result<(), EngineError> {
         check_inputs(&self.inputs, batch, inputs)?;
         check_outputs(&self.graph.name, &self.outputs, batch, outputs)?;
-        let ready = self.ready(batch)?;
+        let program = self.program(batch)?;
         let inputs: Vec<&[u8]> = inputs.iter().map(|x| x.bytes()).collect();
         let mut outputs: Vec<&mut [u8]> = outputs.iter_mut().map(TensorMut::bytes_mut).collect();
-        ready.run(&inputs, &mut outputs, cancel, times)
+        let mut arena = self.arenas.take(program.block_bytes());
+        let result = program.run(&mut arena, &inputs, &mut outputs, cancel, times);
+        self.arenas.give(arena);
+        result
     }
 
     /// Runs `batch` samples, compiling for that batch size if none has been run yet. `inputs` and
@@ -250,7 +249,7 @@ impl Engine {
     /// # Errors
     /// Where the graph can't be compiled for it.
     pub fn steps(&self, batch: usize) -> Result<Vec<StepInfo>, EngineError> {
-        Ok(self.ready(batch)?.program.describe())
+        Ok(self.program(batch)?.describe())
     }
 
     /// Bytes of packed weights, and of the arena at this batch size.
@@ -258,11 +257,33 @@ impl Engine {
     /// # Errors
     /// Where the graph can't be compiled for it.
     pub fn memory(&self, batch: usize) -> Result<EngineMemory, EngineError> {
-        let ready = self.ready(batch)?;
-        Ok(EngineMemory {
-            weight_bytes: ready.program.weight_bytes(),
-            arena_bytes: ready.program.arena_bytes(),
-        })
+        Ok(EngineMemory::of(&*self.program(batch)?))
+    }
+
+    /// Bytes that the piece of the network between two of its values would hold, were it compiled by
+    /// itself: lowered anew over the weights that are packed already, so that it costs next to nothing.
+    ///
+    /// # Errors
+    /// Where the network has no such values, or none of the two is computed from the other.
+    pub fn memory_between(
+        &self,
+        batch: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<EngineMemory, EngineError> {
+        let graph = &self.graph;
+        let mut piece = graph.subgraph(&[graph.find(input)?], &[graph.find(output)?])?;
+        let ids = piece.constants.keys();
+        let ids: HashMap<&str, ValueId> = ids.map(|&id| (name(&piece, id), id)).collect();
+        let known = self.weights.iter().filter_map(|((id, packing), packed)| {
+            let id = *ids.get(name(graph, *id))?;
+            Some(((id, packing.clone()), packed.clone()))
+        });
+        let known: Weights = known.collect();
+        let mut constants = std::mem::take(&mut piece.constants);
+        let (kernels, pool) = (self.kernels, self.pool.clone());
+        let program = Program::compile(&piece, &mut constants, batch, &known, kernels, pool)?;
+        Ok(EngineMemory::of(&program))
     }
 }
 

@@ -1,66 +1,32 @@
-/*! How long a sample takes to each classifier, in the mean and usually; and what it sends. */
+/*! How long a sample usually takes to each classifier, and what it sends. */
 
 use super::chain::Chain;
-use super::{Assembled, Evidence, ReplayError, Terms};
-use crate::device::{HeadProfile, LinkProfile, Profile, RowsTime, Stats};
+use super::{Evidence, ReplayError, Terms};
+use crate::device::{HeadProfile, LinkProfile, Profile};
 use crate::model::layers::LayerTable;
 use crate::plan::{Element, Plan, Split, Tier, Wire};
 
-/// Milliseconds of something that runs. A mean answers for means; a median, paced by recorded runs
-/// of the whole network, for percentiles: one disturbed run in a hundred moves a mean, and would move
-/// every percentile with it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Time {
-    pub mean: f64,
-    pub median: f64,
-}
-
-impl std::ops::AddAssign for Time {
-    fn add_assign(&mut self, other: Time) {
-        self.mean += other.mean;
-        self.median += other.median;
-    }
-}
-
-impl From<Stats> for Time {
-    fn from(stats: Stats) -> Time {
-        Time {
-            mean: stats.mean,
-            median: stats.median,
-        }
-    }
-}
-
-impl From<RowsTime> for Time {
-    fn from(rows: RowsTime) -> Time {
-        Time {
-            mean: rows.mean,
-            median: rows.median,
-        }
-    }
-}
-
-/// A piece of the backbone and the head behind it.
+/// A piece of the backbone and the head behind it: milliseconds of a usual run, medians of the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Segment {
-    body: Time,
-    head: Time,
+    body: f64,
+    head: f64,
 }
 
 /// What a sample has spent when a classifier has answered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Elapsed {
-    /// Computing, by tier.
-    pub tiers: [Time; 4],
+    /// Computing, by tier, milliseconds of a usual run.
+    pub tiers: [f64; 4],
     /// On links, milliseconds.
     pub links: f64,
 }
 
 impl Elapsed {
-    /// Milliseconds in the mean.
-    pub fn mean(&self) -> f64 {
-        let computing: f64 = self.tiers.iter().map(|time| time.mean).sum();
-        computing + self.links
+    /// Milliseconds where a run on each tier takes so many times as long as a usual one.
+    pub fn at(&self, pace: &[f64; 4]) -> f64 {
+        let computing = self.tiers.iter().zip(pace);
+        computing.map(|(ms, pace)| ms * pace).sum::<f64>() + self.links
     }
 }
 
@@ -70,7 +36,7 @@ pub(super) struct Times {
     /// One per stage of the chain, with its tier.
     segments: Vec<(Tier, Segment)>,
     /// Time of each tier between its last exit and the split behind it.
-    to_split: [Time; 4],
+    to_split: [f64; 4],
     /// One per hop: the round trip of what is sent on, milliseconds.
     round_trip: Vec<f64>,
     /// One per hop: bytes that a sample sends.
@@ -84,10 +50,9 @@ impl Times {
         evidence: &Evidence,
         terms: &Terms,
     ) -> Result<Times, ReplayError> {
-        let measured = evidence.assembled.iter().find(|a| a.is_of(plan));
         let mut times = Times {
             segments: Vec::with_capacity(chain.stages.len()),
-            to_split: [Time::default(); 4],
+            to_split: [0.0; 4],
             round_trip: Vec::new(),
             payload: Vec::new(),
         };
@@ -97,7 +62,7 @@ impl Times {
             if rows.is_empty() {
                 continue;
             }
-            let mut segments = part(chain, plan, evidence, measured, tier, rows)?;
+            let mut segments = part(chain, plan, evidence, tier, rows)?;
             // Before a link, a trailing segment leads to the split and to no classifier.
             if tier != last
                 && let Some(trailing) = segments.pop()
@@ -162,7 +127,6 @@ fn part(
     chain: &Chain,
     plan: &Plan,
     evidence: &Evidence,
-    measured: Option<&Assembled>,
     tier: Tier,
     rows: std::ops::Range<usize>,
 ) -> Result<Vec<Segment>, ReplayError> {
@@ -170,34 +134,15 @@ fn part(
     belongs(profile, &evidence.layers)?;
     let exits = plan.exits.iter().zip(&chain.stages);
     let exits: Vec<_> = exits.filter(|(e, _)| e.tier == tier).collect();
-    let trailing = exits.last().is_none_or(|(e, _)| e.layer + 1 < rows.end);
-    let count = exits.len() + usize::from(trailing);
-    if let Some(part) = measured.and_then(|m| m.part(tier))
-        && part.segments.len() == count
-        && part.heads.len() == count
-    {
-        let pairs = part.segments.iter().zip(&part.heads);
-        let mut segments: Vec<Segment> = pairs
-            .map(|(s, h)| Segment {
-                body: (*s).into(),
-                head: (*h).into(),
-            })
-            .collect();
-        if !trailing {
-            segments.push(Segment::default());
-        }
-        return Ok(segments);
-    }
-    if exits.is_empty() && rows.len() == evidence.layers.layers.len() {
-        // The whole network was measured as a whole: no need to sum.
-        let whole = Segment {
-            body: profile.total_ms.into(),
-            head: Time::default(),
-        };
-        return Ok(vec![whole]);
-    }
-    let sum = |rows: std::ops::Range<usize>| -> Result<Time, ReplayError> {
-        Ok(profile.rows_ms(&evidence.layers, rows)?.into())
+    // Layers are timed with a clock read between them; together they take what the whole does.
+    let all = profile.rows_ms(&evidence.layers, 0..evidence.layers.layers.len())?;
+    let scale = if all > 0.0 {
+        profile.total_ms.median / all
+    } else {
+        1.0
+    };
+    let sum = |rows: std::ops::Range<usize>| -> Result<f64, ReplayError> {
+        Ok(scale * profile.rows_ms(&evidence.layers, rows)?)
     };
     let mut from = rows.start;
     let mut segments = Vec::with_capacity(exits.len() + 1);
@@ -205,13 +150,13 @@ fn part(
         let head = head(profile, &exit.after, stage.hash)?;
         segments.push(Segment {
             body: sum(from..exit.layer + 1)?,
-            head: head.ms.into(),
+            head: head.ms.median,
         });
         from = exit.layer + 1;
     }
     segments.push(Segment {
         body: sum(from..rows.end)?,
-        head: Time::default(),
+        head: 0.0,
     });
     Ok(segments)
 }

@@ -240,7 +240,7 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
             .collect();
         let run = |graph: &Graph| {
             let options = CompileOptions { threads: 1 };
-            let network = Native.compile(graph.clone(), &options).unwrap();
+            let network = Native::default().compile(graph.clone(), &options).unwrap();
             network.run_f32(1, &[&x], &Cancel::new()).unwrap().remove(0)
         };
         let off = run(&did.heads[0].1.graph)

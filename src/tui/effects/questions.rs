@@ -35,9 +35,8 @@ impl CurvesRequest {
         Ok(CurvesAnswer {
             outcomes: self.thresholds.iter().map(at).collect(),
             pays: prepared.head_pays(),
-            // Plans that are compared are all predicted from their layers.
             verdict: verdict::predicted(
-                &self.evidence.without_parts(),
+                &self.evidence,
                 &self.terms,
                 &self.goal,
                 &self.plan,
@@ -48,14 +47,13 @@ impl CurvesRequest {
 }
 
 impl ExploreRequest {
-    /// The Pareto-optimal plans, all predicted from their layers.
+    /// The Pareto-optimal plans.
     ///
     /// # Errors
     /// Where nothing can be predicted.
     pub fn answer(&self) -> Result<Explored, ReplayError> {
-        let fair = self.evidence.without_parts();
-        let found = search(&fair, &self.terms, &self.thresholds, &self.limits)?;
-        let table = &fair.answers(Set::Calibration)?.table;
+        let found = search(&self.evidence, &self.terms, &self.thresholds, &self.limits)?;
+        let table = &self.evidence.answers(Set::Calibration)?.table;
         let unmodified = table.final_column()?.accuracy(&table.labels);
         Ok(Explored {
             goal: self.goal,

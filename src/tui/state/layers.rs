@@ -78,7 +78,7 @@ fn block(name: &str) -> &str {
 
 /// Median milliseconds of some layers; none where the profile doesn't tell.
 fn time(table: &LayerTable, profile: Option<&Profile>, layers: &Range<usize>) -> Option<f64> {
-    Some(profile?.rows_ms(table, layers.clone()).ok()?.median)
+    profile?.rows_ms(table, layers.clone()).ok()
 }
 
 fn row(table: &LayerTable, layers: Range<usize>, profiles: &[Option<&Profile>]) -> Row {

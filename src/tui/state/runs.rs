@@ -200,11 +200,7 @@ impl State {
     pub fn got_results(&mut self, newer: Results) -> Vec<Effect> {
         let mut results = (*self.results).clone();
         for (tier, shipped) in Tier::ALL.into_iter().zip(&mut self.shipped.profiles) {
-            if *shipped && newer.profile(tier).is_some() {
-                // Assembled parts were timed on the other machine too.
-                results.assembled.clear();
-                *shipped = false;
-            }
+            *shipped &= newer.profile(tier).is_none();
         }
         self.shipped.measured &= newer.measured.is_none();
         results.absorb(newer);

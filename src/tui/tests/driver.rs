@@ -2,7 +2,7 @@
 //! is on screen before the next one is pressed. Profiles and table are made up here, and only here.
 
 use crate::data::Set;
-use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, Stats};
+use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, SegmentMemory, Stats};
 use crate::event::Event;
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
@@ -109,7 +109,8 @@ fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile 
                 after: network.table.layers[h.layer].name.clone(),
                 hash: h.hash.clone(),
                 ms: stats(slower * 0.01),
-                bytes: 4 * h.params,
+                bytes: 4 * h.params + 8_000,
+                arena_bytes: 8_000,
             })
             .collect(),
         samples_ms: (0..40)
@@ -118,8 +119,22 @@ fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile 
         prefixes: vec![],
         weight_bytes: 4 * network.table.params,
         arena_bytes: 200_000,
+        segments: segments(&network.table),
         resident_bytes: 30_000_000,
     }
+}
+
+/// Of any consecutive layers.
+fn segments(table: &LayerTable) -> Vec<SegmentMemory> {
+    let rows = table.layers.len();
+    let all = (0..rows).flat_map(|from| (from + 1..=rows).map(move |to| (from, to)));
+    let segment = |(from, to): (usize, usize)| SegmentMemory {
+        from,
+        to,
+        weight_bytes: 4 * table.layers[from..to].iter().map(|l| l.params).sum::<usize>(),
+        arena_bytes: 200_000,
+    };
+    all.map(segment).collect()
 }
 
 /// Heads that get better with depth, and surer of easy samples.

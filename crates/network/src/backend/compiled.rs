@@ -46,7 +46,8 @@ pub trait Backend: Debug + Send + Sync {
 pub struct CompiledMemory {
     /// Weights and other constants, in the form in which the backend reads them.
     pub weight_bytes: Option<usize>,
-    /// Activations of one run and what is worked in beside them.
+    /// Activations of one run and what is worked in beside them. Networks of one backend that run one
+    /// after the other share it: together they take what the largest does.
     pub arena_bytes: Option<usize>,
 }
 
@@ -88,6 +89,21 @@ pub trait Compiled: Debug + Send + Sync {
     /// # Errors
     /// Where the network can't be compiled for that batch size.
     fn memory(&self, batch: usize) -> Result<CompiledMemory, EngineError>;
+
+    /// Bytes that the piece between two values of the network would hold for runs of `batch` samples,
+    /// were it compiled by itself; nothing told where the backend doesn't know.
+    ///
+    /// # Errors
+    /// Where there is no such piece.
+    fn memory_between(
+        &self,
+        batch: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<CompiledMemory, EngineError> {
+        let _ = (batch, input, output);
+        Ok(CompiledMemory::default())
+    }
 
     /// How finely the time of a run is known.
     fn timing(&self) -> Timing<'_>;

@@ -3,14 +3,19 @@
 use super::compiled::{Backend, CompileOptions, Compiled, CompiledMemory, TimedSteps, Timing};
 use super::id::BackendId;
 use crate::engine::{
-    self, Cancel, Engine, EngineError, Options, Port, StepInfo, TensorMut, TensorRef, Unsupported,
+    self, Arenas, Cancel, Engine, EngineError, EngineMemory, Options, Port, StepInfo, TensorMut,
+    TensorRef, Unsupported,
 };
 use crate::model::Graph;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Our own engine: kernels for the CPU's vector instructions, packed weights, a static arena.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Native;
+/// Our own engine: kernels for the CPU's vector instructions, packed weights, a static arena. What one
+/// value of it compiles shares its arenas.
+#[derive(Debug, Clone, Default)]
+pub struct Native {
+    arenas: Arc<Arenas>,
+}
 
 impl Backend for Native {
     fn name(&self) -> String {
@@ -31,7 +36,17 @@ impl Backend for Native {
         options: &CompileOptions,
     ) -> Result<Box<dyn Compiled>, EngineError> {
         let threads = options.threads;
-        Ok(Box::new(Engine::new(graph, &Options { threads })?))
+        let (options, arenas) = (Options { threads }, self.arenas.clone());
+        Ok(Box::new(Engine::sharing(graph, &options, None, arenas)?))
+    }
+}
+
+impl From<EngineMemory> for CompiledMemory {
+    fn from(memory: EngineMemory) -> CompiledMemory {
+        CompiledMemory {
+            weight_bytes: Some(memory.weight_bytes),
+            arena_bytes: Some(memory.arena_bytes),
+        }
     }
 }
 
@@ -59,11 +74,16 @@ impl Compiled for Engine {
     }
 
     fn memory(&self, batch: usize) -> Result<CompiledMemory, EngineError> {
-        let memory = self.memory(batch)?;
-        Ok(CompiledMemory {
-            weight_bytes: Some(memory.weight_bytes),
-            arena_bytes: Some(memory.arena_bytes),
-        })
+        Ok(self.memory(batch)?.into())
+    }
+
+    fn memory_between(
+        &self,
+        batch: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<CompiledMemory, EngineError> {
+        Ok(self.memory_between(batch, input, output)?.into())
     }
 
     fn timing(&self) -> Timing<'_> {

@@ -44,6 +44,9 @@ pub enum EngineError {
         /// What is wrong with the value.
         what: String,
     },
+    /// A piece of the network that isn't one.
+    #[error(transparent)]
+    Piece(#[from] crate::model::GraphError),
     /// An instruction set that isn't known, or that this processor lacks.
     #[error(
         "kernels `{0}` can't run here: set EDGELESSPART_SIMD to portable, avx2, avx512 or neon"

@@ -108,9 +108,9 @@ impl Program {
         &self.weights
     }
 
-    /// An arena for one run at a time.
-    pub(crate) fn arena(&self) -> Memory {
-        Memory::zeroed(self.arena_bytes)
+    /// Bytes of the block that a run works in, at least.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.arena_bytes
     }
 
     pub(crate) fn describe(&self) -> Vec<StepInfo> {

@@ -1,3 +1,4 @@
+use super::kernels::memory::Memory;
 use super::*;
 use crate::backend::{Backend, Candle, CandleDevice, CompileOptions, Compiled};
 use crate::model::op::{Op, PoolKind, Window};
@@ -278,8 +279,8 @@ fn batch_sizes_and_pieces_share_their_packed_weights() {
     let whole = Engine::new(g, &Options::default()).unwrap();
     let tail = Engine::new(tail, &Options::default()).unwrap();
     let held = |engine: &Engine, batch| {
-        let ready = engine.ready(batch).unwrap();
-        let weights: Vec<_> = ready.program.weights().values().cloned().collect();
+        let program = engine.program(batch).unwrap();
+        let weights: Vec<_> = program.weights().values().cloned().collect();
         weights
     };
     for (w, t) in held(&whole, 1)[1..].iter().zip(held(&tail, 4)) {
@@ -307,7 +308,7 @@ fn packed_weights_are_let_go_and_other_batch_sizes_do_without_them() {
     drop(shared);
     let engine = Engine::new(g, &Options::default()).unwrap();
     let held = sources.iter().filter(|w| w.strong_count() > 0).count();
-    let packed = engine.ready(1).unwrap().program.weights().len();
+    let packed = engine.program(1).unwrap().weights().len();
     assert!(packed > 1, "{packed}");
     assert_eq!(held, sources.len() - packed);
     assert_eq!(engine.run_f32(5, &[&x], &Cancel::new()).unwrap(), want);
@@ -328,7 +329,7 @@ fn a_constant_that_is_also_read_plainly_stays() {
     b.output(y);
     b.output(z);
     let engine = Engine::new(b.finish(), &Options::default()).unwrap();
-    let held = engine.ready(1).unwrap().program.weights().len();
+    let held = engine.program(1).unwrap().weights().len();
     assert_eq!(held, 1, "the product has it packed");
     for batch in [1, 3] {
         let out = engine
@@ -417,11 +418,17 @@ mod kernels_against_the_general_path {
         let want = plainly(&graph, batch, &x);
         for isa in Isa::ALL.into_iter().filter(|isa| isa.runs_here()) {
             let options = Options { threads };
-            let engine = Engine::with_kernels(graph.clone(), &options, Some(isa)).unwrap();
+            let arenas = Arc::new(Arenas::default());
+            let engine =
+                Engine::sharing(graph.clone(), &options, Some(isa), arenas.clone()).unwrap();
             let steps = engine.steps(batch).unwrap();
             let fast = |s: &StepInfo| s.kernel != "general";
             prop_assert!(steps.iter().any(fast), "{steps:?}");
-            // Twice: the second run finds the arena full of the first's numbers.
+            // The first run finds an arena that another network left, of which no float is a number;
+            // the second finds the first's numbers.
+            let mut left = Memory::zeroed(engine.program(batch).unwrap().block_bytes());
+            left.bytes_mut().fill(0xFF);
+            arenas.give(left);
             for _ in 0..2 {
                 let got = engine.run_f32(batch, &[&x], &Cancel::new()).unwrap();
                 for (got, want) in got.iter().zip(&want) {

@@ -40,7 +40,7 @@ fn both(op: Op, inputs: &[Constant], out: &[usize], dtype: DType, constants: boo
         graph.values[y.0 as usize].dtype = dtype;
         let backend: Box<dyn Backend> = match device {
             true => Box::new(candle()),
-            false => Box::new(Native),
+            false => Box::new(Native::default()),
         };
         assert_eq!(backend.check(&graph), []);
         let network = backend.compile(graph, &CompileOptions::default());

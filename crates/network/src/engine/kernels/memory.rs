@@ -93,6 +93,10 @@ impl Memory {
         self.start.as_ptr()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: start points to `len` initialised bytes, owned by self.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
