@@ -7,7 +7,7 @@ mod search;
 pub mod sweep;
 pub mod verdict;
 
-pub use goal::{Goal, GoalError, Objective, Statistic, Within};
+pub use goal::{Goal, GoalError, Limit, Objective, Statistic, Within};
 pub use planner::{Planner, PlannerError};
 pub use search::{Candidate, front, search};
 pub use sweep::sweep;

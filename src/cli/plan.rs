@@ -5,8 +5,10 @@ use super::session::SessionArgs;
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::Stage;
+use crate::explore::verdict;
 use crate::plan::{Plan, Split};
 use crate::predict::Doubt;
+use crate::report::VerdictReport;
 use crate::session::{Results, Session};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -29,6 +31,11 @@ struct Document<'a> {
     split: SplitRow<'a>,
     exits: Vec<ExitRow<'a>>,
     notes: Vec<String>,
+    /// What to deploy, predicted; null where that can't be.
+    verdict: Option<VerdictReport>,
+    /// Why there is no verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_verdict: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -65,7 +72,8 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
             doubts.push(doubt);
         }
     }
-    let document = document(&chosen.session, results, plan, &doubts);
+    let verdict = verdict(&chosen.session, results, plan);
+    let document = document(&chosen.session, results, plan, &doubts, verdict);
     let mut out = io::stdout().lock();
     let written = match args.json {
         true => serde_json::to_writer_pretty(&mut out, &document)
@@ -79,12 +87,36 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
     }
 }
 
+/// What to deploy, by what this run or one before it measured of the same network; or why nobody can say.
+fn verdict(session: &Session, results: &Results, plan: &Plan) -> Result<VerdictReport, String> {
+    let kept = session.results.as_deref();
+    let all = [Some(results), kept].into_iter().flatten();
+    let whole = |r: &&Results| {
+        let profiles = r.edge.is_some() && r.cloud.is_some() && r.link.is_some();
+        profiles && r.calibration.is_some() && r.layers == results.layers
+    };
+    let Some(found) = { all }.find(whole) else {
+        return Err("it needs profiles, exits and tables; `edgelesspart run` makes them".into());
+    };
+    let names = session.tier_names();
+    let evidence = found.evidence(names.clone()).map_err(|e| e.to_string())?;
+    let (terms, thresholds) = (session.terms(), session.sweep.thresholds());
+    let verdict = verdict::explored(&evidence, &terms, &session.goal, plan, &thresholds);
+    let verdict = verdict.map_err(|e| e.to_string())?;
+    Ok(VerdictReport::new(&verdict, &names))
+}
+
 fn document<'a>(
     session: &Session,
     results: &'a Results,
     plan: &'a Plan,
     doubts: &[Doubt],
+    verdict: Result<VerdictReport, String>,
 ) -> Document<'a> {
+    let (verdict, no_verdict) = match verdict {
+        Ok(verdict) => (Some(verdict), None),
+        Err(why) => (None, Some(why)),
+    };
     let table = &results.layers;
     let macs = |row: usize| table.layers[row].prefix_macs as f64 / table.macs.max(1) as f64;
     let names = session.tier_names();
@@ -128,6 +160,8 @@ fn document<'a>(
             .map(|r| r.text(&names))
             .chain(doubts.iter().map(Doubt::to_string))
             .collect(),
+        verdict,
+        no_verdict,
     }
 }
 
@@ -158,6 +192,12 @@ fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
     }
     for note in &document.notes {
         writeln!(out, "- {note}")?;
+    }
+    if let Some(verdict) = &document.verdict {
+        writeln!(out, "\n{}", verdict.text)?;
+    }
+    if let Some(why) = &document.no_verdict {
+        writeln!(out, "\nNo verdict on what to deploy yet: {why}")?;
     }
     Ok(())
 }

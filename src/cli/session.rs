@@ -73,7 +73,7 @@ impl GoalArgs {
         within.cost_per_month = self.cost_per_month.or(within.cost_per_month);
         within.requests_per_second = self.requests_per_second.or(within.requests_per_second);
         goal.check()
-            .map_err(|e| CliError::usage(format!("--{}: {e}", e.field.replace('_', "-"))))
+            .map_err(|e| CliError::usage(format!("--{}: {e}", e.limit.field().replace('_', "-"))))
     }
 }
 

@@ -136,34 +136,133 @@ impl Goal {
     /// # Errors
     /// The field of the session that is out of range, and its range.
     pub fn check(&self) -> Result<(), GoalError> {
-        let within = &self.within;
-        let fields = [
-            ("accuracy_loss_points", within.accuracy_loss_points, 100.0),
-            ("latency_ms", within.latency_ms, f64::INFINITY),
-            ("cost_per_month", within.cost_per_month, f64::INFINITY),
-            (
-                "requests_per_second",
-                within.requests_per_second,
-                f64::INFINITY,
-            ),
-        ];
-        for (field, value, most) in fields {
-            if let Some(value) = value
-                && !(value.is_finite() && (0.0..=most).contains(&value))
-            {
-                return Err(GoalError { field, value });
+        for limit in Limit::ALL {
+            if let Some(value) = limit.of(&self.within) {
+                limit.check(value)?;
             }
         }
         Ok(())
     }
 }
 
+/// One of the limits of a goal, or the load that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Points of accuracy below the unmodified network.
+    AccuracyLoss,
+    /// Milliseconds.
+    Latency,
+    /// Bytes.
+    EdgeMemory,
+    /// US dollars.
+    CostPerMonth,
+    /// Requests per second.
+    Load,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Limit; 5] = [
+        Limit::AccuracyLoss,
+        Limit::Latency,
+        Limit::EdgeMemory,
+        Limit::CostPerMonth,
+        Limit::Load,
+    ];
+
+    /// Its field in the session.
+    pub fn field(self) -> &'static str {
+        match self {
+            Limit::AccuracyLoss => "accuracy_loss_points",
+            Limit::Latency => "latency_ms",
+            Limit::EdgeMemory => "edge_memory",
+            Limit::CostPerMonth => "cost_per_month",
+            Limit::Load => "requests_per_second",
+        }
+    }
+
+    /// Which numbers it may be, in words.
+    pub fn range(self) -> &'static str {
+        match self {
+            Limit::AccuracyLoss => "a number from 0 to 100",
+            Limit::Latency | Limit::EdgeMemory | Limit::CostPerMonth => "a number from 0 up",
+            Limit::Load => "a number above 0",
+        }
+    }
+
+    /// What a goal has of it.
+    pub fn of(self, within: &Within) -> Option<f64> {
+        match self {
+            Limit::AccuracyLoss => within.accuracy_loss_points,
+            Limit::Latency => within.latency_ms,
+            Limit::EdgeMemory => within.edge_memory.map(|bytes| bytes as f64),
+            Limit::CostPerMonth => within.cost_per_month,
+            Limit::Load => within.requests_per_second,
+        }
+    }
+
+    /// Changes it; nothing is no limit.
+    ///
+    /// # Errors
+    /// Where the value is out of range.
+    pub fn set(self, within: &mut Within, value: Option<f64>) -> Result<(), GoalError> {
+        value.map_or(Ok(()), |value| self.check(value))?;
+        match self {
+            Limit::AccuracyLoss => within.accuracy_loss_points = value,
+            Limit::Latency => within.latency_ms = value,
+            Limit::EdgeMemory => within.edge_memory = value.map(|bytes| bytes as usize),
+            Limit::CostPerMonth => within.cost_per_month = value,
+            Limit::Load => within.requests_per_second = value,
+        }
+        Ok(())
+    }
+
+    fn check(self, value: f64) -> Result<(), GoalError> {
+        let most = match self {
+            Limit::AccuracyLoss => 100.0,
+            _ => f64::INFINITY,
+        };
+        let nothing = self == Limit::Load && value == 0.0;
+        if value.is_finite() && (0.0..=most).contains(&value) && !nothing {
+            return Ok(());
+        }
+        Err(GoalError { limit: self, value })
+    }
+}
+
 /// A limit out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{value}, it must be a number from 0 up; points of accuracy at most 100")]
+#[error("{value}, it must be {}", .limit.range())]
 pub struct GoalError {
-    /// The field.
-    pub field: &'static str,
+    /// Which.
+    pub limit: Limit,
     /// What it holds.
     pub value: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Limit::AccuracyLoss, 100.0, true)]
+    #[case(Limit::AccuracyLoss, 100.5, false)]
+    #[case(Limit::Latency, 0.0, true)]
+    #[case(Limit::Latency, -1.0, false)]
+    #[case(Limit::Latency, f64::NAN, false)]
+    #[case(Limit::EdgeMemory, 6e5, true)]
+    #[case(Limit::CostPerMonth, f64::INFINITY, false)]
+    #[case(Limit::Load, 0.0, false)]
+    #[case(Limit::Load, 0.5, true)]
+    fn a_limit_has_a_range(#[case] limit: Limit, #[case] value: f64, #[case] fits: bool) {
+        let mut within = Within::default();
+        let set = limit.set(&mut within, Some(value));
+        assert_eq!(set.is_ok(), fits);
+        if fits {
+            assert_eq!(limit.of(&within), Some(value));
+        }
+        limit.set(&mut within, None).unwrap();
+        assert_eq!(limit.of(&within), None);
+    }
 }

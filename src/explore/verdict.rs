@@ -8,7 +8,7 @@ differences, by the central limit theorem, leaves 0 out. What is predicted is pa
 the calibration set, what was measured over the samples that both ran.
 */
 
-use super::{Candidate, Goal, Limits, Objective};
+use super::{Candidate, Goal, Limits, Objective, search};
 use crate::data::Set;
 use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::{Evidence, Kind, Outcome, PreparedPlan, ReplayError, SampleResult, Terms};
@@ -294,6 +294,21 @@ pub fn predicted(
         explored: best.map(|best| best.plan.clone()),
         ..decide(goal, unmodified, &this, &others)
     })
+}
+
+/// What to deploy by prediction, the explorer's best plan at these thresholds among the others.
+///
+/// # Errors
+/// Where the plan or a baseline can't be predicted.
+pub fn explored(
+    evidence: &Evidence,
+    terms: &Terms,
+    goal: &Goal,
+    plan: &Plan,
+    thresholds: &[f64],
+) -> Result<Verdict, ReplayError> {
+    let found = search(evidence, terms, thresholds, &Limits::default())?;
+    predicted(evidence, terms, goal, plan, &found)
 }
 
 /// The best candidate that keeps to the limits.

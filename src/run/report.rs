@@ -5,7 +5,7 @@ use super::distribute::{Ran, What};
 use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
-use crate::explore::{Choice, Limits, Verdict, search, sweep};
+use crate::explore::{Choice, Verdict, sweep};
 use crate::plan::{Element, Placement, Tier, plan_at};
 use crate::predict::doubt::doubts;
 use crate::predict::{Doubt, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
@@ -120,8 +120,7 @@ fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
     let (terms, goal, plan) = (&replayed.terms, &session.goal, replayed.plan);
     let evidence = &replayed.evidence;
     let thresholds = session.sweep.thresholds();
-    let explored = search(evidence, terms, &thresholds, &Limits::default())?;
-    let predicted = verdict::predicted(evidence, terms, goal, plan, &explored)?;
+    let predicted = verdict::explored(evidence, terms, goal, plan, &thresholds)?;
     if predicted.deploy == Some(Choice::Explored) {
         return Ok(predicted);
     }

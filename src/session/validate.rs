@@ -88,7 +88,7 @@ impl Session {
         }
         self.goal
             .check()
-            .map_err(|e| (format!("goal.within.{}", e.field), e.to_string()))?;
+            .map_err(|e| (format!("goal.within.{}", e.limit.field()), e.to_string()))?;
         share(self.sweep.from, "sweep.from")?;
         share(self.sweep.to, "sweep.to")?;
         check(self.sweep.from <= self.sweep.to, "sweep.from", || {

@@ -9,6 +9,7 @@ use super::keymap::Keymap;
 use super::message::{Effect, Panel};
 use super::ports::Goal;
 use super::state::State;
+use super::state::goal::GoalForm;
 use super::state::overlay::{Overlay, Page, Prompt};
 use super::state::playback::SEEK_MS;
 use super::theme::{self, Theme};
@@ -212,6 +213,8 @@ pub const COMMANDS: &[Command] = commands![
     "threshold-down" ["left", "h"] Place::Any, "", "the threshold down by 0.01", always, |s| s.move_threshold(-1.0);
     "threshold-up" ["right", "l"] Place::Any, "", "the threshold up by 0.01", always, |s| s.move_threshold(1.0);
     "take-verdict" ["b"] Place::Any, "", "make what the verdict says to deploy the session's plan", with_network, |s| s.take_verdict();
+    "goal" ["O"] Place::Any, "goal", "the goal: what to make small, within which limits", always,
+        |s| { s.overlay = Some(Overlay::Goal(GoalForm::new(&s.document.session.goal))); nothing() };
     "undo" ["u"] Place::Any, "", "undo the last edit of the plan", always, |s| s.undo();
     "redo" ["ctrl-r", "U"] Place::Any, "", "redo it", always, |s| s.redo();
     "save" ["w", "ctrl-s"] Place::Any, "save", "save the session", always, |s| s.save();

@@ -134,9 +134,9 @@ pub enum AnswerError {
     /// A share outside of its range.
     #[error("accuracy lies between 0 and 100 %")]
     Accuracy,
-    /// A limit is negative.
-    #[error("a limit is no less than 0")]
-    Limit,
+    /// A limit that is none, and what it may be.
+    #[error("`{0}`: it must be {1}, or empty")]
+    Limit(String, &'static str),
     /// The name of the file is empty.
     #[error("a file needs a name")]
     NoName,

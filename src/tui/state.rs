@@ -7,6 +7,7 @@ pub mod document;
 pub mod editor;
 pub mod explore;
 pub mod export;
+pub mod goal;
 pub mod layers;
 pub mod overlay;
 pub mod plan;

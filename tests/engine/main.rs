@@ -8,5 +8,6 @@ mod conformance;
 mod demo;
 mod images;
 mod light;
+mod memory;
 mod parts;
 mod reference;

@@ -119,6 +119,10 @@ impl State {
 
     fn changed(&mut self) -> Vec<Effect> {
         let mut effects = self.recompute();
+        let goal = self.document.session.goal;
+        if self.explore.found.as_ref().is_some_and(|f| f.goal != goal) {
+            effects.extend(self.explore_later());
+        }
         effects.extend(self.journal_soon());
         effects
     }

@@ -5,6 +5,7 @@ use super::document::EditKind;
 use crate::explore::{Candidate, Choice, Limits};
 use crate::plan::{Plan, Tier};
 use crate::predict::ReplayError;
+use super::runs::Run;
 use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
 use crate::tui::work::Explored;
 
@@ -112,11 +113,13 @@ impl Explore {
 }
 
 impl State {
-    /// What was found is out of date: it is searched again when it is looked at.
+    /// What was found is out of date: it is searched again soon, since the verdict has the best plan to
+    /// name; but not beside a run, whose times a search would spoil, unless somebody looks at the page.
     pub fn explore_later(&mut self) -> Option<Effect> {
         self.explore.stale = true;
         let seen = self.focus == Panel::Explore;
-        seen.then_some(Effect::Later {
+        let quiet = !self.runs.iter().any(Run::is_running);
+        (seen || quiet).then_some(Effect::Later {
             timer: Timer::Explore,
             ms: 200,
         })

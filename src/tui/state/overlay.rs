@@ -1,6 +1,7 @@
 /*! What lies over the panels: help, palette, prompts, pickers, questions. */
 
 use super::State;
+use super::goal::GoalForm;
 use crate::session::Session;
 use crate::tui::message::{Effect, Over, Recovered, Source};
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub enum Overlay {
     Templates {
         selected: usize,
     },
+    /// The session's goal.
+    Goal(GoalForm),
     Confirm {
         question: String,
         then: Confirmed,
@@ -107,7 +110,12 @@ impl Overlay {
         {
             input.clear();
         }
-        if let Overlay::Palette { input, .. } | Overlay::Prompt { input, .. } = self {
+        let input = match self {
+            Overlay::Palette { input, .. } | Overlay::Prompt { input, .. } => Some(input),
+            Overlay::Goal(form) => form.input(),
+            _ => None,
+        };
+        if let Some(input) = input {
             input.extend(text.chars().filter(|c| !c.is_control()));
         }
     }

@@ -4,6 +4,7 @@ use crate::tui::command;
 use crate::tui::error::AnswerError;
 use crate::tui::message::{Effect, Over, Panel, Source};
 use crate::tui::state::State;
+use crate::tui::state::goal::GoalForm;
 use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::path::PathBuf;
@@ -110,6 +111,11 @@ impl State {
                 }
                 *selected = step(*selected, arrow(event.code), State::template_names().len());
             }
+            Overlay::Goal(form) => {
+                if let Some(effects) = self.goal_key(event, form) {
+                    return effects;
+                }
+            }
             Overlay::Leaving { .. } => match event.code {
                 KeyCode::Char('f') => return self.leave_running(),
                 KeyCode::Char('s') => return self.leave(),
@@ -204,6 +210,36 @@ impl State {
         None
     }
 
+    /// What a key does in the goal's form; gives effects where it closes it.
+    fn goal_key(&mut self, event: KeyEvent, form: &mut GoalForm) -> Option<Vec<Effect>> {
+        match event.code {
+            KeyCode::Enter => return self.take_goal(form),
+            KeyCode::Up | KeyCode::BackTab => {
+                form.selected = form.selected.saturating_sub(1);
+                form.offered = true;
+            }
+            KeyCode::Down | KeyCode::Tab => {
+                form.selected = (form.selected + 1).min(GoalForm::ROWS - 1);
+                form.offered = true;
+            }
+            KeyCode::Left | KeyCode::Right | KeyCode::Char(' ') if form.selected == 0 => {
+                form.turn(event.code != KeyCode::Left);
+            }
+            code => {
+                let letter = matches!(code, KeyCode::Char(_));
+                let replaced = std::mem::take(&mut form.offered) && letter;
+                if let Some(input) = form.input() {
+                    if replaced {
+                        input.clear();
+                    }
+                    typed(input, event);
+                    form.error = None;
+                }
+            }
+        }
+        None
+    }
+
     fn ask_open(&mut self, source: Source) -> Vec<Effect> {
         if !self.is_unsaved() {
             return self.open(source);
@@ -284,7 +320,7 @@ impl State {
                     (false, _) => Some(number()?),
                 };
                 if to.is_some_and(|n| n.is_nan() || n < 0.0) {
-                    return Err(AnswerError::Limit);
+                    return Err(AnswerError::Limit(input.into(), "a number from 0 up"));
                 }
                 self.limit(|limits| match kind {
                     Prompt::LimitAccuracy => limits.accuracy = to,

@@ -3,7 +3,9 @@
 mod pages;
 
 use crate::tui::command::{self, Place, here};
+use crate::explore::Limit;
 use crate::tui::state::State;
+use crate::tui::state::goal::{GoalForm, objective, words};
 use crate::tui::state::overlay::Overlay;
 use crate::tui::widgets::{frame, line, number, put, rows};
 use ratatui::buffer::Buffer;
@@ -71,6 +73,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             );
             list(state, buf, inside, &names, *selected);
         }
+        Overlay::Goal(form) => goal(state, buf, area, form),
         Overlay::Confirm { question, .. } => confirm(state, buf, area, question),
         Overlay::Changed { file } => changed(state, buf, area, file),
         Overlay::Leaving { unsaved, running } => {
@@ -145,6 +148,58 @@ fn confirm(state: &State, buf: &mut Buffer, area: Rect, question: &str) {
             Span::raw(" no"),
         ]),
     );
+}
+
+/// What a deployment is to be, to be typed.
+fn goal(state: &State, buf: &mut Buffer, area: Rect, form: &GoalForm) {
+    let theme = &state.theme;
+    let height = GoalForm::ROWS as u16 + 4;
+    let inside = open(state, buf, area, (66, height), "what a deployment is to be");
+    let minimise = ("minimise", objective(form.objective), "");
+    let limits = Limit::ALL.into_iter().zip(&form.typed);
+    let limits = limits.map(|(limit, typed)| {
+        let (name, unit, _) = words(limit);
+        (name, typed.as_str(), unit)
+    });
+    for (row, (name, value, unit)) in std::iter::once(minimise).chain(limits).enumerate() {
+        let here = row == form.selected;
+        let (mark, style) = match (here, form.offered) {
+            (true, true) => ("▸ ", theme.selected),
+            (true, false) => ("▸ ", theme.text),
+            (false, _) => ("  ", theme.text),
+        };
+        let empty = value.is_empty() && !here;
+        let value = Span::styled(if empty { number::NONE } else { value }, style);
+        let cursor = if here && row > 0 { theme.cursor } else { Style::new() };
+        let gap = 14_usize.saturating_sub(value.width() + 1);
+        let words = vec![
+            Span::styled(mark, theme.key),
+            Span::styled(format!("{name:<16}"), theme.dim),
+            value,
+            Span::styled(" ", cursor),
+            Span::raw(" ".repeat(gap)),
+            Span::styled(unit, theme.dim),
+        ];
+        line(buf, inside, row as u16, Line::from(words));
+    }
+    let below = GoalForm::ROWS as u16;
+    let (text, style) = match &form.error {
+        Some((_, error)) => (error.as_str(), theme.error),
+        None if form.selected == 0 => ("←/→ choose what is to be small", theme.dim),
+        None => {
+            let limit = Limit::ALL[form.selected - 1];
+            (limit.range(), theme.dim)
+        }
+    };
+    line(buf, inside, below, Span::styled(text, style));
+    let keys = [("↑/↓", "row"), ("enter", "take"), ("esc", "leave")];
+    let keys = keys.iter().flat_map(|(key, what)| {
+        [
+            Span::styled(format!("{key} "), theme.key),
+            Span::raw(format!("{what}   ")),
+        ]
+    });
+    line(buf, inside, below + 1, Line::from(keys.collect::<Vec<_>>()));
 }
 
 /// What is to become of a file that somebody else has written.

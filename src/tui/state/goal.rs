@@ -1,0 +1,121 @@
+/*! The session's goal while it is typed: what is to be small, and one row per limit. */
+
+use super::State;
+use super::document::EditKind;
+use crate::explore::{Goal, Limit, Objective, Statistic};
+use crate::tui::error::AnswerError;
+use crate::tui::message::Effect;
+
+/// What may be made small, in the order the keys go through.
+const OBJECTIVES: [Objective; 4] = [
+    Objective::Latency(Statistic::Mean),
+    Objective::Latency(Statistic::P95),
+    Objective::Cost,
+    Objective::EdgeMemory,
+];
+
+/// What an objective is called.
+pub fn objective(objective: Objective) -> &'static str {
+    match objective {
+        Objective::Latency(Statistic::Mean) => "mean latency",
+        Objective::Latency(Statistic::P95) => "p95 latency",
+        Objective::Cost => "cost",
+        Objective::EdgeMemory => "edge memory",
+    }
+}
+
+/// What a limit is called, the unit it is typed in, and how many of the session's one of that is.
+pub fn words(limit: Limit) -> (&'static str, &'static str, f64) {
+    match limit {
+        Limit::AccuracyLoss => ("accuracy lost", "points at most", 1.0),
+        Limit::Latency => ("mean latency", "ms at most", 1.0),
+        Limit::EdgeMemory => ("edge memory", "MB at most", 1e6),
+        Limit::CostPerMonth => ("bill", "US$ per month at most", 1.0),
+        Limit::Load => ("load", "requests per second; 1 if empty", 1.0),
+    }
+}
+
+/// The form: the objective in the first row, the limits in those below.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoalForm {
+    pub objective: Objective,
+    /// What is typed of each limit, in the order of [`Limit::ALL`].
+    pub typed: [String; Limit::ALL.len()],
+    /// The row under the cursor.
+    pub selected: usize,
+    /// What is in the row was there before: the first letter typed replaces it.
+    pub offered: bool,
+    /// What is wrong with a row, and which.
+    pub error: Option<(usize, String)>,
+}
+
+impl GoalForm {
+    /// The rows, the objective's among them.
+    pub const ROWS: usize = 1 + Limit::ALL.len();
+
+    /// A goal to be changed.
+    pub fn new(goal: &Goal) -> GoalForm {
+        let typed = Limit::ALL.map(|limit| {
+            let (_, _, scale) = words(limit);
+            let value = limit.of(&goal.within);
+            value.map_or(String::new(), |value| (value / scale).to_string())
+        });
+        GoalForm {
+            objective: goal.minimise,
+            typed,
+            selected: 0,
+            offered: true,
+            error: None,
+        }
+    }
+
+    /// The row that letters go to; none where the objective is chosen.
+    pub fn input(&mut self) -> Option<&mut String> {
+        self.typed.get_mut(self.selected.checked_sub(1)?)
+    }
+
+    /// The next objective, or the one before.
+    pub fn turn(&mut self, forward: bool) {
+        let at = OBJECTIVES.iter().position(|o| *o == self.objective);
+        let by = if forward { 1 } else { OBJECTIVES.len() - 1 };
+        self.objective = OBJECTIVES[(at.unwrap_or(0) + by) % OBJECTIVES.len()];
+    }
+
+    /// The goal as typed, or the row that is none and why.
+    fn goal(&self) -> Result<Goal, (usize, AnswerError)> {
+        let mut goal = Goal {
+            minimise: self.objective,
+            ..Goal::default()
+        };
+        for (row, (limit, typed)) in Limit::ALL.into_iter().zip(&self.typed).enumerate() {
+            let (_, _, scale) = words(limit);
+            let typed = typed.trim();
+            let value = if typed.is_empty() {
+                None
+            } else {
+                let value = typed.parse::<f64>().ok().filter(|v| v.is_finite());
+                let no_number = || (row + 1, AnswerError::Limit(typed.into(), limit.range()));
+                Some(value.ok_or_else(no_number)? * scale)
+            };
+            let set = limit.set(&mut goal.within, value);
+            set.map_err(|_| (row + 1, AnswerError::Limit(typed.into(), limit.range())))?;
+        }
+        Ok(goal)
+    }
+}
+
+impl State {
+    /// Makes what is typed the session's goal; the verdict and the explorer follow. A form that isn't
+    /// one stays, at the row that is wrong.
+    pub fn take_goal(&mut self, form: &mut GoalForm) -> Option<Vec<Effect>> {
+        match form.goal() {
+            Ok(goal) => Some(self.edit(EditKind::Single, |session| session.goal = goal)),
+            Err((row, problem)) => {
+                form.selected = row;
+                form.offered = true;
+                form.error = Some((row, problem.to_string()));
+                None
+            }
+        }
+    }
+}
