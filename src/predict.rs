@@ -8,6 +8,7 @@ pub mod billing;
 pub mod doubt;
 pub mod evidence;
 pub mod head_cost;
+pub mod interval;
 pub mod measured;
 pub mod outcome;
 pub mod policy;
@@ -17,6 +18,7 @@ pub mod table;
 pub use billing::{Billing, Clock};
 pub use doubt::Doubt;
 pub use evidence::{Answers, Evidence, Missing, Terms};
+pub use interval::{Interval, Intervals};
 pub use measured::{Run, measured};
 pub use outcome::{
     Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,

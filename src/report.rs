@@ -435,17 +435,8 @@ impl Report {
     }
 
     /// Takes the baselines, predicted or measured.
-    pub fn compare(
-        &mut self,
-        original: Option<&Outcome>,
-        cloud_only: Option<&Outcome>,
-        edge_only: Option<&Outcome>,
-    ) {
-        self.baselines = BaselineFigures {
-            original: original.map(Figures::from),
-            cloud_only: cloud_only.map(Figures::from),
-            edge_only: edge_only.map(Figures::from),
-        };
+    pub fn compare(&mut self, baselines: BaselineFigures) {
+        self.baselines = baselines;
     }
 
     /// Takes the accuracy of the network's own classifier over the whole test set.
@@ -459,11 +450,10 @@ impl Report {
         if let Some(baseline) = self.baselines.original.as_ref().filter(fewer) {
             let (ran, of) = (baseline.samples, self.subject.test.used);
             self.say(format!(
-                "Baselines ran over {} of the {} test images, drawn by seed; over all of them the \
-                 unmodified network has {:.1} % (confidence table).",
+                "Baselines ran over {} of the {} test images, drawn by seed, which their times are of; \
+                 their accuracy is over all of them (confidence table).",
                 number::count(ran),
                 number::count(of),
-                100.0 * accuracy
             ));
         }
     }

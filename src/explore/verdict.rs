@@ -3,19 +3,22 @@ The answer: what to deploy. A plan is compared with what a user would do instead
 the first tier or on the last, the first part alone) and with the best plan the explorer finds, on the
 same samples, within the goal's limits.
 
-A difference counts where it is beyond noise: where the 95 % interval of the mean of the paired
-differences, by the central limit theorem, leaves 0 out. What is predicted is paired over the samples of
-the calibration set, what was measured over the samples that both ran.
+A difference counts where it is beyond noise. Of latency: where the 95 % interval of the mean of the
+paired differences, by the central limit theorem, leaves 0 out. Of accuracy: where McNemar's exact test of
+the samples that one of the two alone has right gives less than 5 %. What is predicted is paired over the
+samples of the calibration set. Of what was measured, latencies are paired over the samples that both ran,
+answers over the whole test set, since the confidence table tells the answers of those that didn't run.
 */
 
 use super::{Candidate, Goal, Limits, Objective, search};
 use crate::data::Set;
 use crate::plan::{Plan, Tier, TierNames};
+use crate::predict::interval::{Z95, mcnemar};
 use crate::predict::{Evidence, Kind, Outcome, PreparedPlan, ReplayError, SampleResult, Terms};
 use serde::{Deserialize, Serialize};
 
-/// Half the width of a 95 % interval, in standard errors.
-const Z95: f64 = 1.96;
+/// Differences that would come by chance less often than this are beyond noise.
+const ALPHA: f64 = 0.05;
 
 /// What may be deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +72,10 @@ pub struct Difference {
     pub interval: (f64, f64),
     /// Pairs.
     pub samples: usize,
+    /// Probability that chance alone makes so large a difference, by a test of its own; `None` where the
+    /// interval tells.
+    #[serde(default)]
+    pub p_value: Option<f64>,
 }
 
 impl Difference {
@@ -85,12 +92,26 @@ impl Difference {
             mean,
             interval: (mean - error, mean + error),
             samples: differences.len(),
+            p_value: None,
         })
     }
 
-    /// Whether the interval leaves 0 out.
+    /// Of answers: 1 where the plan alone is right, -1 where the other alone is, in points.
+    fn of_answers(differences: &[f64]) -> Option<Difference> {
+        let points: Vec<f64> = differences.iter().map(|d| 100.0 * d).collect();
+        let only = |sign: f64| differences.iter().filter(|d| **d == sign).count();
+        Some(Difference {
+            p_value: Some(mcnemar(only(1.0), only(-1.0))),
+            ..Difference::of(&points)?
+        })
+    }
+
+    /// Whether chance alone would hardly make it.
     pub fn beyond_noise(&self) -> bool {
-        self.interval.0 > 0.0 || self.interval.1 < 0.0
+        match self.p_value {
+            Some(p) => p < ALPHA,
+            None => self.interval.0 > 0.0 || self.interval.1 < 0.0,
+        }
     }
 }
 
@@ -164,8 +185,11 @@ fn against(goal: &Goal, limits: &Limits, plan: &Contender, other: &Contender) ->
     for own in &plan.samples {
         while others.next_if(|o| o.sample < own.sample).is_some() {}
         if let Some(o) = others.next_if(|o| o.sample == own.sample) {
-            latency.push(own.latency_ms - o.latency_ms);
-            accuracy.push(100.0 * (f64::from(u8::from(own.right)) - f64::from(u8::from(o.right))));
+            let ms = own.latency_ms - o.latency_ms;
+            if !ms.is_nan() {
+                latency.push(ms);
+            }
+            accuracy.push(f64::from(u8::from(own.right)) - f64::from(u8::from(o.right)));
         }
     }
     let cost = |o: &Outcome| o.cost_per_million.map_or(0.0, |c| c.rounded);
@@ -175,7 +199,7 @@ fn against(goal: &Goal, limits: &Limits, plan: &Contender, other: &Contender) ->
         feasible: limits.hold(&other.outcome),
         value: goal.minimise.value(&other.outcome),
         latency_ms: Difference::of(&latency),
-        accuracy_points: Difference::of(&accuracy),
+        accuracy_points: Difference::of_answers(&accuracy),
         cost_per_million: cost(&plan.outcome) - cost(&other.outcome),
         edge_memory_bytes: memory(&plan.outcome) - memory(&other.outcome),
     }
@@ -452,7 +476,7 @@ mod tests {
     #[test]
     fn an_interval_is_that_of_the_central_limit_theorem() {
         let d = Difference::of(&[-0.5, 0.5, 0.5, 1.5]).unwrap();
-        let error = 1.96 * (2.0_f64 / 3.0).sqrt() / 2.0;
+        let error = 1.959_963_984_540_054 * (2.0_f64 / 3.0).sqrt() / 2.0;
         assert_eq!(d.mean, 0.5);
         assert!((d.interval.0 - (0.5 - error)).abs() < 1e-12);
         assert!((d.interval.1 - (0.5 + error)).abs() < 1e-12);

@@ -1,9 +1,13 @@
 /*! What a run noted of its samples, folded into the form a replay has. */
 
-use super::billing::{Billing, BillingError, Clock};
+use super::billing::{Billing, BillingError, Clock, MemoryTier};
+use super::interval::{Intervals, bootstrap, mean, p95};
 use super::outcome::{ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
 use crate::data::Set;
 use crate::plan::Plan;
+
+/// Seed of the resamples: the same records have the same intervals.
+const SEED: u64 = 0;
 
 /// A run of a plan over a set, or of a baseline (whose plan has no split, or no exits).
 #[derive(Debug, Clone, Copy)]
@@ -91,15 +95,15 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
     let mut latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
     let behind = run.resident_bytes.iter().skip(1);
     let behind = behind.copied().max().unwrap_or(0);
-    let cost = if !plan.offloads() || behind == 0 {
-        None
+    let tier = if plan.offloads() && behind > 0 {
+        Some(run.billing.tier(behind)?)
     } else {
-        let billed = run.records.iter().filter(|r| r.offloaded && !r.degraded);
-        let durations = billed.map(|r| f64::from(r.cloud_ms));
-        let durations = durations.filter(|ms| ms.is_finite());
-        let tier = run.billing.tier(behind)?;
-        Some(tier.per_million(durations, samples, run.cloud_clock, run.answer_bytes))
+        None
     };
+    let cost = tier.map(|tier| {
+        let durations = run.records.iter().filter_map(billed_ms);
+        tier.per_million(durations, samples, run.cloud_clock, run.answer_bytes)
+    });
     Ok(Outcome {
         kind: Kind::Measured,
         emulated: run.emulated,
@@ -121,7 +125,34 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
         degraded,
         latency_ms: Latency::of(&mut latencies),
         cost_per_million: cost,
+        intervals: intervals(run, tier),
     })
+}
+
+/// The cloud's time for a sample that is billed.
+fn billed_ms(record: &Record) -> Option<f64> {
+    let billed = record.offloaded && !record.degraded && record.cloud_ms.is_finite();
+    billed.then(|| f64::from(record.cloud_ms))
+}
+
+fn intervals(run: &Run, tier: Option<MemoryTier>) -> Intervals {
+    let latencies: Vec<f64> = run.records.iter().map(|r| r.latency_ms.into()).collect();
+    let latency = bootstrap(&latencies, SEED, |ms| [mean(ms), p95(ms)]);
+    let cost = tier.and_then(|tier| {
+        // What a million samples like this one would cost.
+        let bill = |record: &Record| {
+            let (clock, answer) = (run.cloud_clock, run.answer_bytes);
+            let cost = tier.per_million(billed_ms(record), 1, clock, answer);
+            cost.rounded
+        };
+        let bills: Vec<f64> = run.records.iter().map(bill).collect();
+        bootstrap(&bills, SEED, |usd| [mean(usd)])
+    });
+    Intervals {
+        mean_ms: latency.map(|[mean, _]| mean),
+        p95_ms: latency.map(|[_, p95]| p95),
+        cost_per_million: cost.map(|[cost]| cost),
+    }
 }
 
 fn exits(plan: &Plan, left: &[usize], right: &[usize], samples: f64) -> Vec<ExitOutcome> {

@@ -3,6 +3,7 @@ What a plan gives over the samples of a set, in one form whether it was predicte
 measured by a run; and what a run notes of each sample.
 */
 
+use super::interval::{Interval, Intervals, wilson};
 use crate::data::Set;
 use crate::device::percentiles;
 use crate::plan::Tier;
@@ -177,9 +178,18 @@ pub struct Outcome {
     pub latency_ms: Option<Latency>,
     /// The bill of all tiers behind the first for a million inferences; `None` without one to bill.
     pub cost_per_million: Option<Cost>,
+    /// How sure latency and bill are; none of a prediction, and of what ran before they were kept.
+    pub intervals: Intervals,
 }
 
 impl Outcome {
+    /// How sure the accuracy is: Wilson's interval of the share answered right.
+    pub fn accuracy_interval(&self) -> Option<Interval> {
+        let right = (self.accuracy * self.samples as f64).round() as usize;
+        wilson(right, self.samples)
+    }
+
+
     /// Memory of a tier; 0 for one the plan doesn't have.
     pub fn memory_bytes(&self, tier: Tier) -> usize {
         self.tiers.get(tier.index()).map_or(0, |t| t.memory_bytes)
@@ -199,7 +209,7 @@ impl Outcome {
 mod stored {
     /*! Outcomes as files hold them: those of version 1 knew an edge and a cloud. */
 
-    use super::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Set, TierOutcome};
+    use super::{Cost, ExitOutcome, HopOutcome, Intervals, Kind, Latency, Set, TierOutcome};
     use serde::Deserialize;
 
     #[derive(Deserialize)]
@@ -219,6 +229,8 @@ mod stored {
         degraded: usize,
         latency_ms: Option<Latency>,
         cost_per_million: Option<Cost>,
+        #[serde(default)]
+        intervals: Intervals,
         #[serde(default)]
         offloaded: f64,
         #[serde(default)]
@@ -256,6 +268,7 @@ mod stored {
                 degraded: stored.degraded,
                 latency_ms: stored.latency_ms,
                 cost_per_million: stored.cost_per_million,
+                intervals: stored.intervals,
             }
         }
     }

@@ -30,6 +30,7 @@ pub use chain::{Difference, Equality, WITHIN};
 use super::ConfidenceTable;
 use super::billing::{BillingError, Clock, MemoryTier};
 use super::evidence::{Evidence, Missing, Terms};
+use super::interval::Intervals;
 use super::outcome::{
     Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
 };
@@ -423,6 +424,7 @@ impl<'a> PreparedPlan<'a> {
             degraded: 0,
             latency_ms: Some(Latency::with_mean(mean, &mut latencies)),
             cost_per_million: self.bill(&billed_ms, samples),
+            intervals: Intervals::default(),
         }
     }
 

@@ -4,7 +4,8 @@ use crate::data::Set;
 use crate::plan::Placement;
 use crate::plan::{Tier, TierNames};
 use crate::predict::{
-    Bytes, Cost, ExitOutcome, HeadPays, HopOutcome, Kind, Latency, Outcome, TierOutcome,
+    Bytes, Cost, ExitOutcome, HeadPays, HopOutcome, Interval, Intervals, Kind, Latency, Outcome,
+    TierOutcome,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,12 @@ pub struct Figures {
     pub cost_per_million_usd: f64,
     /// The bill in its three readings; null where no cloud is asked.
     pub bill_usd: Option<Bill>,
+    /// How sure the accuracy is, and of how many samples, which may be more than ran.
+    #[serde(default)]
+    pub accuracy_interval: Option<Interval>,
+    /// How sure latency and bill are; null of a prediction.
+    #[serde(default)]
+    pub intervals: Intervals,
 }
 
 /// The cloud's bill for a million inferences in US dollars.
@@ -98,6 +105,21 @@ impl From<&Outcome> for Figures {
             hops: o.hops.clone(),
             cost_per_million_usd: o.cost_per_million.map_or(0.0, |c| c.rounded),
             bill_usd: o.cost_per_million.map(Bill::from),
+            accuracy_interval: o.accuracy_interval(),
+            intervals: o.intervals,
+        }
+    }
+}
+
+impl Figures {
+    /// The same with the accuracy over a whole set, which the confidence table tells of samples that
+    /// did not run.
+    #[must_use]
+    pub fn with_accuracy_of(self, whole: &Outcome) -> Figures {
+        Figures {
+            accuracy: whole.accuracy,
+            accuracy_interval: whole.accuracy_interval(),
+            ..self
         }
     }
 }

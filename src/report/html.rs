@@ -6,7 +6,7 @@ tables. Readable in dark and light, without colours, and by those who hear it.
 use super::chart::{Chart, Curve};
 use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
 use super::{Figures, Ratios, Report, ReportError};
-use crate::predict::{Kind, Latency};
+use crate::predict::{Interval, Kind, Latency};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 const TEMPLATE: &str = include_str!("../../assets/report.html.j2");
@@ -54,22 +54,18 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
     })?)
 }
 
-/// The plan beside each of the others, in words and with the interval of the latencies.
+/// The plan beside each of the others.
 fn beside(verdict: &super::VerdictReport) -> Vec<String> {
-    let row = |row: &super::VerdictRow| {
-        let limits = if row.feasible {
-            ""
-        } else {
-            ", which doesn't hold your limits"
-        };
-        let interval = row.latency_ms.map_or(String::new(), |d| {
-            let (low, high) = d.interval;
-            let (mean, n) = (d.difference, d.samples);
-            format!(" ({mean:+.2} ms, 95 % of {low:+.2} to {high:+.2}, n = {n})")
-        });
-        format!("beside {}{limits}: {}{interval}", row.name, row.plan_is)
-    };
-    verdict.against.iter().map(row).collect()
+    let rows = verdict.against.iter();
+    rows.map(super::VerdictRow::sentence).collect()
+}
+
+/// A figure's 95 % interval, and of how many samples; empty where nobody knows.
+fn sure(interval: Option<Interval>, number: &dyn Fn(f64) -> String) -> String {
+    interval.map_or(String::new(), |i| {
+        let (low, high) = (number(i.low), number(i.high));
+        format!(" ({low} to {high}, n = {})", count(i.samples))
+    })
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -162,16 +158,20 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
             name.to_string(),
             format!("{}{emulated}", kind(f.kind)),
             format!("{}, {}", set(f), count(f.samples)),
-            format!("{about}{}", percent(f.accuracy)),
-            latency(f, |l| l.mean),
+            format!(
+                "{about}{}{}",
+                percent(f.accuracy),
+                sure(f.accuracy_interval, &percent)
+            ),
+            latency(f, |l| l.mean) + &sure(f.intervals.mean_ms, &ms),
             latency(f, |l| l.p50),
-            latency(f, |l| l.p95),
+            latency(f, |l| l.p95) + &sure(f.intervals.p95_ms, &ms),
             latency(f, |l| l.p99),
             percent(f.offloaded),
             bytes(f.bytes_sent),
             memory(f.edge_memory_bytes),
             memory(f.cloud_memory_bytes),
-            bill(|b| b.rounded),
+            bill(|b| b.rounded) + &sure(f.intervals.cost_per_million, &dollars),
             bill(|b| b.unrounded),
             bill(|b| b.unscaled),
             f.bill_usd

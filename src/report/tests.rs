@@ -69,11 +69,11 @@ pub(crate) fn report(hostile: bool) -> Report {
     };
     report.measure(&measured, Some(&on_test), Some(&equality));
     let base = baselines(evidence, terms, Set::Calibration, &chosen).unwrap();
-    report.compare(
-        Some(&base.original),
-        Some(&base.cloud_only),
-        base.edge_only.as_ref(),
-    );
+    report.compare(BaselineFigures {
+        original: Some(Figures::from(&base.original)),
+        cloud_only: Some(Figures::from(&base.cloud_only)),
+        edge_only: base.edge_only.as_ref().map(Figures::from),
+    });
     for (placement, exits) in [
         (Placement::Linear, [1, 2, 4]),
         (Placement::Pareto, [0, 1, 4]),

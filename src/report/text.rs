@@ -2,7 +2,7 @@
 
 use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
 use super::{Figures, Report};
-use crate::predict::{Kind, Latency};
+use crate::predict::{Interval, Kind, Latency};
 use std::fmt::Write;
 
 const WIDTH: usize = 80;
@@ -38,13 +38,7 @@ fn verdict(out: &mut String, report: &Report) {
     section(out, "What to deploy");
     paragraph(out, "", &verdict.text);
     for row in &verdict.against {
-        let limits = if row.feasible {
-            ""
-        } else {
-            ", which doesn't hold your limits"
-        };
-        let sentence = format!("beside {}{limits}: {}", row.name, row.plan_is);
-        paragraph(out, "- ", &sentence);
+        paragraph(out, "- ", &row.sentence());
     }
 }
 
@@ -172,12 +166,15 @@ fn figures(out: &mut String, report: &Report) {
         let about = if f.as_f32 { "≈ " } else { "" };
         format!("{about}{}", percent(f.accuracy))
     });
+    interval(&mut row, |f| f.accuracy_interval, &share);
     let latency = |pick: fn(&Latency) -> f64| {
         move |_: &str, f: &Figures| f.latency_ms.map_or(NONE.to_string(), |l| ms(pick(&l)))
     };
     row("mean latency", &latency(|l| l.mean));
+    interval(&mut row, |f| f.intervals.mean_ms, &two);
     row("  p50", &latency(|l| l.p50));
     row("  p95", &latency(|l| l.p95));
+    interval(&mut row, |f| f.intervals.p95_ms, &two);
     row("  p99", &latency(|l| l.p99));
     row("offloaded", &|_, f| percent(f.offloaded));
     row("sent a sample", &|_, f| bytes(f.bytes_sent));
@@ -188,12 +185,40 @@ fn figures(out: &mut String, report: &Report) {
         f.bill_usd.map_or(NONE.to_string(), |b| dollars(pick(&b)))
     };
     row("cost / 1 M", &|_, f| bill(f, |b| b.rounded));
+    interval(&mut row, |f| f.intervals.cost_per_million, &two);
     row("  unrounded", &|_, f| bill(f, |b| b.unrounded));
     row("  unscaled", &|_, f| bill(f, |b| b.unscaled));
     row("  tier", &|_, f| {
         f.bill_usd
             .map_or(NONE.to_string(), |b| format!("{} MB", b.tier_mb))
     });
+}
+
+/// Two rows: the 95 % interval of the figure above, and of how many samples.
+fn interval(
+    row: &mut impl FnMut(&str, &dyn Fn(&str, &Figures) -> String),
+    of: fn(&Figures) -> Option<Interval>,
+    number: &dyn Fn(f64) -> String,
+) {
+    row("  95 %", &|_, f| {
+        let ends = |i: Interval| format!("{}–{}", number(i.low), number(i.high));
+        of(f).map_or(NONE.into(), ends)
+    });
+    row("  of", &|_, f| of(f).map_or(NONE.into(), |i| count(i.samples)));
+}
+
+/// A share as percent, without the sign.
+fn share(x: f64) -> String {
+    format!("{:.1}", 100.0 * x)
+}
+
+/// As few digits as tell two ends apart in a column.
+fn two(x: f64) -> String {
+    if x >= 9.995 {
+        format!("{x:.1}")
+    } else {
+        format!("{x:.2}")
+    }
 }
 
 fn kind(kind: Kind) -> &'static str {

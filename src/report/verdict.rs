@@ -44,6 +44,42 @@ pub struct VerdictRow {
     pub edge_memory_bytes: f64,
 }
 
+impl VerdictRow {
+    /// The plan beside the other, in words and with how sure that is.
+    pub fn sentence(&self) -> String {
+        let limits = if self.feasible {
+            ""
+        } else {
+            ", which doesn't hold your limits"
+        };
+        let latency = self.latency_ms.map(|d| d.text("ms"));
+        let accuracy = self.accuracy_points.map(|d| d.text("points"));
+        let sure: Vec<String> = latency.into_iter().chain(accuracy).collect();
+        let sure = if sure.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", sure.join("; "))
+        };
+        format!("beside {}{limits}: {}{sure}", self.name, self.plan_is)
+    }
+}
+
+impl DifferenceReport {
+    fn text(&self, unit: &str) -> String {
+        let (low, high) = self.interval;
+        let p = self.p_value.map_or(String::new(), |p| {
+            if p < 0.001 {
+                ", p < 0.001".into()
+            } else {
+                format!(", p = {p:.3}")
+            }
+        });
+        let n = super::number::count(self.samples);
+        let mean = self.difference;
+        format!("{mean:+.2} {unit}, 95 % of {low:+.2} to {high:+.2}{p}, n = {n}")
+    }
+}
+
 /// A mean of paired differences.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DifferenceReport {
@@ -51,10 +87,13 @@ pub struct DifferenceReport {
     pub difference: f64,
     /// The 95 % interval of the mean.
     pub interval: (f64, f64),
-    /// Whether the interval leaves 0 out.
+    /// Whether chance alone would hardly make it.
     pub beyond_noise: bool,
     /// Number of samples that both were compared on.
     pub samples: usize,
+    /// McNemar's exact test, of differences of accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
 }
 
 impl From<Difference> for DifferenceReport {
@@ -64,6 +103,7 @@ impl From<Difference> for DifferenceReport {
             interval: d.interval,
             beyond_noise: d.beyond_noise(),
             samples: d.samples,
+            p_value: d.p_value,
         }
     }
 }

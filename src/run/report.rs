@@ -6,10 +6,12 @@ use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Verdict, sweep};
-use crate::plan::{Element, Placement, Tier, plan_at};
+use crate::plan::{Element, Placement, Plan, Tier, plan_at};
 use crate::predict::doubt::doubts;
-use crate::predict::{Doubt, Outcome, PreparedPlan, Record, SampleResult, baselines, replay};
-use crate::report::{Conditions, Report, Subject, Used};
+use crate::predict::{
+    Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines,
+};
+use crate::report::{BaselineFigures, Conditions, Figures, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
 
@@ -67,11 +69,17 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let tested = PreparedPlan::new(evidence, terms, test, plan)?;
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
-    let of = |what| {
-        let found = found.baselines.iter().find(|b| b.what == what);
-        found.map(|b| &b.outcome)
+    // What baselines answer to samples they didn't run is in the table.
+    let whole = baselines(evidence, terms, test, plan)?;
+    let of = |what, whole: Option<&Outcome>| {
+        let ran = found.baselines.iter().find(|b| b.what == what)?;
+        Some(Figures::from(&ran.outcome).with_accuracy_of(whole?))
     };
-    report.compare(of(What::Original), of(What::CloudOnly), of(What::EdgeOnly));
+    report.compare(BaselineFigures {
+        original: of(What::Original, Some(&whole.original)),
+        cloud_only: of(What::CloudOnly, Some(&whole.cloud_only)),
+        edge_only: of(What::EdgeOnly, whole.edge_only.as_ref()),
+    });
     for (what, reason) in found.unavailable {
         report.say(format!(
             "The baseline \"{}\" was not measured: {reason}.",
@@ -124,43 +132,66 @@ fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
     if predicted.deploy == Some(Choice::Explored) {
         return Ok(predicted);
     }
-    let labels = found.data.labels(Set::Test);
-    // Limits are of the engine's memory, which a process's peak isn't.
-    let engine = baselines(evidence, terms, Set::Test, plan)?;
-    let contender = |what, outcome: &Outcome, engine: &Outcome, records: &[Record]| {
-        let sample = |r: &Record| SampleResult {
-            sample: r.sample,
-            right: labels.get(r.sample as usize) == Some(&r.prediction),
-            latency_ms: f64::from(r.latency_ms),
-        };
-        let mut samples: Vec<SampleResult> = records.iter().map(sample).collect();
-        samples.sort_by_key(|s| s.sample);
-        Contender {
-            what,
-            outcome: Outcome {
-                tiers: engine.tiers.clone(),
-                ..outcome.clone()
-            },
-            samples,
-        }
+    let prepare = |plan: &Plan| PreparedPlan::new(evidence, terms, Set::Test, plan);
+    let unmodified = |tier| {
+        let whole = prepare(&Plan::unmodified(tier, plan.tiers()))?;
+        Ok::<_, ReplayError>((whole.outcome(), whole.samples()))
     };
-    let own = replay(evidence, terms, Set::Test, plan)?;
-    let this = contender(Choice::ThisPlan, found.measured, &own, &found.ran.records);
+    let labels = found.data.labels(Set::Test);
+    let own = prepare(plan)?;
+    let ran = (found.measured, found.ran.records.as_slice());
+    let table = (own.outcome(), own.samples());
+    let this = contender(Choice::ThisPlan, labels, ran, table);
     let mut others = Vec::new();
     for baseline in found.baselines {
-        let (what, engine) = match (baseline.what, &engine.edge_only) {
-            (What::Original, _) => (Choice::Original, &engine.original),
-            (What::CloudOnly, _) => (Choice::CloudOnly, &engine.cloud_only),
-            (What::EdgeOnly, Some(alone)) => (Choice::EdgeOnly, alone),
-            (What::EdgeOnly, None) | (What::Plan, _) => continue,
+        let (what, table) = match baseline.what {
+            What::Original => (Choice::Original, unmodified(Tier::First)?),
+            What::CloudOnly => {
+                let last = plan.chain().next_back().unwrap_or(Tier::First);
+                (Choice::CloudOnly, unmodified(last)?)
+            }
+            What::EdgeOnly => match own.edge_only().zip(own.edge_only_samples()) {
+                Some(table) => (Choice::EdgeOnly, table),
+                None => continue,
+            },
+            What::Plan => continue,
         };
-        let mut other = contender(what, &baseline.outcome, engine, &baseline.records);
-        // A baseline ran some of the samples; the table knows its answers to all.
-        other.outcome.accuracy = engine.accuracy;
-        others.push(other);
+        let ran = (&baseline.outcome, baseline.records.as_slice());
+        others.push(contender(what, labels, ran, table));
     }
-    let unmodified = engine.original.accuracy;
-    Ok(verdict::decide(goal, unmodified, &this, &others))
+    let answers = &evidence.answers(Set::Test)?.table;
+    let accuracy = answers.final_column()?.accuracy(&answers.labels);
+    Ok(verdict::decide(goal, accuracy, &this, &others))
+}
+
+/// What ran, with the answers that the table has to the samples that didn't, and with the engine's
+/// memory, which limits are of: a process's peak isn't.
+fn contender(
+    what: Choice,
+    labels: &[u16],
+    (outcome, records): (&Outcome, &[Record]),
+    (whole, mut samples): (Outcome, Vec<SampleResult>),
+) -> Contender {
+    for sample in &mut samples {
+        sample.latency_ms = f64::NAN;
+    }
+    for record in records {
+        let at = record.sample as usize;
+        if let Some((sample, label)) = samples.get_mut(at).zip(labels.get(at)) {
+            sample.right = record.prediction == *label;
+            sample.latency_ms = record.latency_ms.into();
+        }
+    }
+    let right = samples.iter().filter(|s| s.right).count();
+    Contender {
+        what,
+        outcome: Outcome {
+            accuracy: right as f64 / samples.len().max(1) as f64,
+            tiers: whole.tiers,
+            ..outcome.clone()
+        },
+        samples,
+    }
 }
 
 /// Whether targets of two tiers share a machine, as far as their addresses tell.
