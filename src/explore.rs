@@ -15,6 +15,7 @@ pub use verdict::{Against, Choice, Verdict};
 
 use crate::plan::Tier;
 use crate::predict::Outcome;
+use serde::{Deserialize, Serialize};
 
 /// What a plan must keep to; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -29,18 +30,77 @@ pub struct Limits {
     pub cost_per_million: Option<f64>,
 }
 
+/// A limit that an outcome doesn't keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Broken {
+    /// Which.
+    pub limit: Limit,
+    /// What the outcome has: bytes, milliseconds, US dollars per million inferences, or of accuracy the
+    /// share, 0 to 1.
+    pub value: f64,
+    /// The most that is allowed, or of accuracy the least.
+    pub allowed: f64,
+}
+
+impl Broken {
+    /// In words, as what a plan does.
+    pub fn text(&self) -> String {
+        let Broken { value, allowed, .. } = *self;
+        match self.limit {
+            Limit::AccuracyLoss => {
+                let (value, allowed) = (100.0 * value, 100.0 * allowed);
+                format!("has {value:.1} % where {allowed:.1} % is the least")
+            }
+            Limit::EdgeMemory => {
+                let (value, allowed) = (value / 1e6, allowed / 1e6);
+                format!("takes {value:.2} MB where {allowed:.2} MB is the most")
+            }
+            Limit::Latency => format!("takes {value:.2} ms where {allowed:.2} ms is the most"),
+            Limit::CostPerMonth | Limit::Load => {
+                format!("costs ${value:.2} per million where ${allowed:.2} is the most")
+            }
+        }
+    }
+
+    /// By how much, as a share of the limit.
+    fn excess(&self) -> f64 {
+        (self.value - self.allowed).abs() / self.allowed.abs().max(f64::MIN_POSITIVE)
+    }
+}
+
 impl Limits {
     /// Whether an outcome keeps to them.
     pub fn hold(&self, outcome: &Outcome) -> bool {
-        let within = |limit: Option<f64>, value: f64| limit.is_none_or(|limit| value <= limit);
-        let memory = self.edge_memory_bytes;
-        memory.is_none_or(|limit| outcome.memory_bytes(Tier::First) <= limit)
-            && within(self.latency_ms, latency(outcome))
-            && within(
-                self.cost_per_million,
-                outcome.cost_per_million.map_or(0.0, |c| c.rounded),
-            )
-            && self.accuracy.is_none_or(|least| outcome.accuracy >= least)
+        self.broken(outcome).next().is_none()
+    }
+
+    /// Those that an outcome doesn't keep to.
+    pub fn broken(&self, outcome: &Outcome) -> impl Iterator<Item = Broken> {
+        let memory = self.edge_memory_bytes.map(|bytes| bytes as f64);
+        let cost = outcome.cost_per_million.map_or(0.0, |c| c.rounded);
+        let most = [
+            (
+                Limit::EdgeMemory,
+                outcome.memory_bytes(Tier::First) as f64,
+                memory,
+            ),
+            (Limit::Latency, latency(outcome), self.latency_ms),
+            (Limit::CostPerMonth, cost, self.cost_per_million),
+        ];
+        let over = most.into_iter().filter(|(_, value, most)| {
+            // What isn't known keeps to no limit.
+            most.is_some_and(|most| value.is_nan() || *value > most)
+        });
+        let under = self.accuracy.filter(|least| outcome.accuracy < *least);
+        let under = under.map(|least| (Limit::AccuracyLoss, outcome.accuracy, Some(least)));
+        under
+            .into_iter()
+            .chain(over)
+            .map(|(limit, value, allowed)| Broken {
+                limit,
+                value,
+                allowed: allowed.unwrap_or_default(),
+            })
     }
 }
 

@@ -146,7 +146,8 @@ impl Goal {
 }
 
 /// One of the limits of a goal, or the load that it is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// Points of accuracy below the unmodified network.
     AccuracyLoss,

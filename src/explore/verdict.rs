@@ -10,7 +10,7 @@ samples of the calibration set. Of what was measured, latencies are paired over 
 answers over the whole test set, since the confidence table tells the answers of those that didn't run.
 */
 
-use super::{Candidate, Goal, Limits, Objective, search};
+use super::{Broken, Candidate, Goal, Limits, Objective, search};
 use crate::data::Set;
 use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::interval::{Z95, mcnemar};
@@ -120,10 +120,12 @@ impl Difference {
 pub struct Against {
     /// The other.
     pub what: Choice,
-    /// Whether the other keeps to the goal's limits.
-    pub feasible: bool,
+    /// The goal's limits that the other doesn't keep to.
+    pub broken: Vec<Broken>,
     /// What the other has of the objective, in its unit.
     pub value: f64,
+    /// The other's accuracy, 0 to 1.
+    pub accuracy: f64,
     /// Milliseconds that the plan takes longer; negative where it is faster.
     pub latency_ms: Option<Difference>,
     /// Points of accuracy that the plan has more; negative where it has fewer.
@@ -147,8 +149,8 @@ pub struct Verdict {
     pub set: Set,
     /// The goal it is for.
     pub goal: Goal,
-    /// Whether the plan keeps to the limits.
-    pub feasible: bool,
+    /// The limits that the plan doesn't keep to.
+    pub broken: Vec<Broken>,
     /// What the plan has of the objective, in its unit.
     pub value: f64,
     /// The plan's accuracy, 0 to 1.
@@ -161,22 +163,8 @@ pub struct Verdict {
 
 /// How far an outcome is over limits, as the largest share of a limit; 0 where it keeps to them.
 fn excess(limits: &Limits, outcome: &Outcome) -> f64 {
-    let over = |limit: Option<f64>, value: f64| {
-        limit.map_or(0.0, |limit| {
-            (value - limit) / limit.abs().max(f64::MIN_POSITIVE)
-        })
-    };
-    let memory = limits.edge_memory_bytes.map(|bytes| bytes as f64);
-    let latency = outcome.latency_ms.map_or(f64::INFINITY, |l| l.mean);
-    let cost = outcome.cost_per_million.map_or(0.0, |c| c.rounded);
-    let accuracy = limits.accuracy.map_or(0.0, |least| {
-        (least - outcome.accuracy) / least.abs().max(f64::MIN_POSITIVE)
-    });
-    over(memory, outcome.memory_bytes(Tier::First) as f64)
-        .max(over(limits.latency_ms, latency))
-        .max(over(limits.cost_per_million, cost))
-        .max(accuracy)
-        .max(0.0)
+    let broken = limits.broken(outcome);
+    broken.map(|b| b.excess()).fold(0.0, f64::max)
 }
 
 fn against(goal: &Goal, limits: &Limits, plan: &Contender, other: &Contender) -> Against {
@@ -196,8 +184,9 @@ fn against(goal: &Goal, limits: &Limits, plan: &Contender, other: &Contender) ->
     let memory = |o: &Outcome| o.memory_bytes(Tier::First) as f64;
     Against {
         what: other.what.clone(),
-        feasible: limits.hold(&other.outcome),
+        broken: limits.broken(&other.outcome).collect(),
         value: goal.minimise.value(&other.outcome),
+        accuracy: other.outcome.accuracy,
         latency_ms: Difference::of(&latency),
         accuracy_points: Difference::of_answers(&accuracy),
         cost_per_million: cost(&plan.outcome) - cost(&other.outcome),
@@ -227,13 +216,13 @@ pub fn decide(
     others: &[Contender],
 ) -> Verdict {
     let limits = goal.limits(unmodified_accuracy);
-    let feasible = limits.hold(&plan.outcome);
+    let broken: Vec<Broken> = limits.broken(&plan.outcome).collect();
     let mut compared = Vec::with_capacity(others.len());
-    let mut best: Option<&Contender> = feasible.then_some(plan);
+    let mut best: Option<&Contender> = broken.is_empty().then_some(plan);
     for other in others {
         let row = against(goal, &limits, plan, other);
         let better = match best {
-            _ if !row.feasible => false,
+            _ if !row.is_feasible() => false,
             None => true,
             Some(best) if best.what == Choice::ThisPlan => is_better(goal, plan, other, &row),
             Some(best) => goal.minimise.compare(&other.outcome, &best.outcome).is_lt(),
@@ -255,7 +244,7 @@ pub fn decide(
         kind: plan.outcome.kind,
         set: plan.outcome.set,
         goal: *goal,
-        feasible,
+        broken,
         value: goal.minimise.value(&plan.outcome),
         accuracy: plan.outcome.accuracy,
         against: compared,
@@ -366,43 +355,56 @@ impl Verdict {
                 format!("No plan holds your limits; the nearest is {nearest} {whence}")
             }
             Some(Choice::ThisPlan) => {
-                let others: Vec<String> = self
-                    .against
-                    .iter()
-                    .map(|row| format!("{} {}", row.what.name(names), row.other_is()))
+                let own = self.figures(self.value, self.accuracy);
+                let others = self.against.iter().map(|row| row.other_is(names));
+                let all: Vec<String> = std::iter::once(format!("Deploy this plan: {own}"))
+                    .chain(others)
                     .collect();
-                let own = format!(
-                    "Deploy this plan: {} at {:.1} %",
-                    self.objective(self.value),
-                    100.0 * self.accuracy
-                );
-                let all: Vec<String> = std::iter::once(own).chain(others).collect();
                 format!("{} {whence}", all.join("; "))
             }
             Some(other) => {
-                let why = match self.row(other) {
-                    Some(row) if self.feasible => format!("this plan is {}", row.plan_is()),
-                    Some(row) => {
-                        let is = row.plan_is();
-                        format!("this plan doesn't hold your limits, and is {is}")
-                    }
-                    None => String::new(),
-                };
                 let which = match (&self.explored, other) {
                     (Some(plan), Choice::Explored) => format!(" ({})", plan.describe(names)),
                     _ => String::new(),
                 };
-                format!("Deploy {}{which}: {why} {whence}", other.name(names))
+                let mut said = Vec::new();
+                let name = other.name(names);
+                if let Some(row) = self.row(other) {
+                    let figures = self.figures(row.value, row.accuracy);
+                    said.push(format!("Deploy {name}{which}: {figures}"));
+                    let broken = self.broken.iter().map(Broken::text);
+                    let is: Vec<String> = broken
+                        .chain([format!("is {}", row.plan_is())])
+                        .collect();
+                    said.push(format!("this plan {}", is.join(", and ")));
+                }
+                // Why not simply the network as it is.
+                let whole = [Choice::Original, Choice::CloudOnly];
+                let out = self.against.iter().filter(|row| whole.contains(&row.what));
+                let out = out.filter(|row| !row.is_feasible());
+                said.extend(out.map(|row| {
+                    format!("{} {}", row.what.name(names), row.breaks())
+                }));
+                format!("{} {whence}", said.join("; "))
             }
         }
     }
 
+    /// Whether the plan keeps to the limits.
+    pub fn is_feasible(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    fn figures(&self, value: f64, accuracy: f64) -> String {
+        format!("{} at {:.1} %", self.objective(value), 100.0 * accuracy)
+    }
+
     fn objective(&self, value: f64) -> String {
         match self.goal.minimise {
-            Objective::Latency(super::Statistic::Mean) => format!("{value:.2} ms in the mean"),
+            Objective::Latency(super::Statistic::Mean) => format!("{value:.2} ms"),
             Objective::Latency(super::Statistic::P95) => format!("{value:.2} ms at p95"),
             Objective::Cost => format!("${value:.2} per million"),
-            Objective::EdgeMemory => format!("{:.2} MB on the first tier", value / 1e6),
+            Objective::EdgeMemory => format!("{:.2} MB", value / 1e6),
         }
     }
 }
@@ -419,13 +421,24 @@ impl Against {
         self.comparison(1.0)
     }
 
-    /// What the other is beside the plan.
-    fn other_is(&self) -> String {
-        let comparison = self.comparison(-1.0);
-        if self.feasible {
-            format!("is {comparison}")
+    /// Whether the other keeps to the limits.
+    pub fn is_feasible(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// The limits that the other breaks, in words.
+    pub fn breaks(&self) -> String {
+        let broken: Vec<String> = self.broken.iter().map(Broken::text).collect();
+        broken.join(", and ")
+    }
+
+    /// What the other is beside the plan: which limits it breaks, or else how it compares.
+    fn other_is(&self, names: &TierNames) -> String {
+        let name = self.what.name(names);
+        if self.is_feasible() {
+            format!("{name} is {}", self.comparison(-1.0))
         } else {
-            format!("doesn't hold your limits ({comparison})")
+            format!("{name} {}", self.breaks())
         }
     }
 
@@ -576,8 +589,8 @@ mod tests {
         let verdict = decide(&goal(MEAN, 50.0, None), 0.99, &this, &others);
         assert_eq!(
             verdict.text(&TierNames::default()),
-            "Deploy the whole network on the edge: this plan is slower by 3.20 ms and less accurate by \
-             10.0 points (predicted on calibration)"
+            "Deploy the whole network on the edge: 2.30 ms at 99.0 %; this plan is slower by 3.20 ms and \
+             less accurate by 10.0 points (predicted on calibration)"
         );
     }
 

@@ -1,7 +1,7 @@
 /*! The verdict, for the report. */
 
 use crate::explore::verdict::Difference;
-use crate::explore::{Against, Choice, Verdict};
+use crate::explore::{Against, Broken, Choice, Verdict};
 use crate::plan::TierNames;
 use crate::predict::Kind;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub struct VerdictReport {
     pub kind: Kind,
     /// Whether the plan keeps to the goal's limits.
     pub feasible: bool,
+    /// The limits that it doesn't keep to.
+    #[serde(default)]
+    pub broken: Vec<Broken>,
     /// The plan beside each of the others.
     pub against: Vec<VerdictRow>,
 }
@@ -32,6 +35,9 @@ pub struct VerdictRow {
     pub name: String,
     /// Whether the other keeps to the goal's limits.
     pub feasible: bool,
+    /// The limits that it doesn't keep to.
+    #[serde(default)]
+    pub broken: Vec<Broken>,
     /// The plan beside the other, in words.
     pub plan_is: String,
     /// Difference of the mean latency in milliseconds, plan minus other.
@@ -47,10 +53,11 @@ pub struct VerdictRow {
 impl VerdictRow {
     /// The plan beside the other, in words and with how sure that is.
     pub fn sentence(&self) -> String {
-        let limits = if self.feasible {
-            ""
+        let broken: Vec<String> = self.broken.iter().map(Broken::text).collect();
+        let limits = if broken.is_empty() {
+            String::new()
         } else {
-            ", which doesn't hold your limits"
+            format!(", which {}", broken.join(", and "))
         };
         let latency = self.latency_ms.map(|d| d.text("ms"));
         let accuracy = self.accuracy_points.map(|d| d.text("points"));
@@ -114,7 +121,8 @@ impl VerdictReport {
         let row = |row: &Against| VerdictRow {
             what: row.what.clone(),
             name: row.what.name(names),
-            feasible: row.feasible,
+            feasible: row.is_feasible(),
+            broken: row.broken.clone(),
             plan_is: row.plan_is(),
             latency_ms: row.latency_ms.map(DifferenceReport::from),
             accuracy_points: row.accuracy_points.map(DifferenceReport::from),
@@ -126,7 +134,8 @@ impl VerdictReport {
             nearest: verdict.nearest.clone(),
             text: verdict.text(names),
             kind: verdict.kind,
-            feasible: verdict.feasible,
+            feasible: verdict.is_feasible(),
+            broken: verdict.broken.clone(),
             against: verdict.against.iter().map(row).collect(),
         }
     }
