@@ -9,7 +9,7 @@ pub mod verdict;
 
 pub use goal::{Goal, GoalError, Limit, Objective, Statistic, Within};
 pub use planner::{Planner, PlannerError};
-pub use search::{Candidate, front, search};
+pub use search::{Candidate, front, knee, search};
 pub use sweep::sweep;
 pub use verdict::{Against, Choice, Verdict};
 

@@ -24,8 +24,8 @@ pub use outcome::{
     Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
 };
 pub use replay::{
-    Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError,
-    WireTable, baselines, replay,
+    Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError, WireTable,
+    baselines, replay,
 };
 
 use crate::data::Set;

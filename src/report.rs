@@ -16,18 +16,18 @@ pub mod text;
 mod verdict;
 
 pub use figures::{
-    BaselineFigures, Bill, ExitFigures, Figures, PaysFigures, PlacementReport, PredictionError,
-    Ratios,
+    BaselineFigures, Bill, ExitFigures, Figures, PartFigures, PaysFigures, PlacementReport,
+    PredictionError, Ratios,
 };
 
 pub use verdict::{DifferenceReport, VerdictReport, VerdictRow};
 
 use crate::data::Set;
-use crate::device::{LinkProfile, Profile};
+use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::explore::Verdict;
 use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
-use crate::plan::{Placement, Plan, Split, TierNames};
+use crate::plan::{Placement, Plan, Split, Tier, TierNames};
 use crate::predict::{Billing, Clock, Difference, Equality, HeadPays, Kind, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -250,6 +250,9 @@ pub struct Report {
     pub prediction_error: Option<PredictionError>,
     /// The run beside the table, sample by sample.
     pub equality: Option<EqualityReport>,
+    /// The parts as they were assembled, beside their prediction.
+    #[serde(default)]
+    pub parts: Vec<PartFigures>,
     /// At each threshold, predicted on calibration.
     pub sweep: Vec<Figures>,
     /// In order of depth, the final classifier (`after` null) last.
@@ -309,6 +312,7 @@ impl Report {
             measured: None,
             prediction_error: None,
             equality: None,
+            parts: Vec::new(),
             sweep: Vec::new(),
             exits: Vec::new(),
             exits_origin: None,
@@ -427,6 +431,23 @@ impl Report {
         self.equality = equality.map(EqualityReport::from);
         self.predicted = predicted.map(Figures::from);
         self.prediction_error = predicted.map(|p| PredictionError::new(p, measured));
+    }
+
+    /// Takes the parts as they were assembled and timed on their devices.
+    pub fn assembled(&mut self, parts: &[(Tier, PartProfile)], predicted: &Outcome) {
+        let names = self.names();
+        let figures = parts.iter().map(|(tier, part)| PartFigures {
+            part: names.name(*tier).to_string(),
+            memory_bytes: part.weight_bytes + part.arena_bytes,
+            predicted_memory_bytes: predicted.memory_bytes(*tier),
+            median_ms: part
+                .segments
+                .iter()
+                .chain(&part.heads)
+                .map(|s| s.median)
+                .sum(),
+        });
+        self.parts = figures.collect();
     }
 
     /// Takes what to deploy.

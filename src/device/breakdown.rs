@@ -54,7 +54,9 @@ impl Profile {
     /// before profiles had it.
     pub fn segment(&self, rows: &Range<usize>) -> Option<&SegmentMemory> {
         let sought = (rows.start, rows.end);
-        let found = self.segments.binary_search_by_key(&sought, |s| (s.from, s.to));
+        let found = self
+            .segments
+            .binary_search_by_key(&sought, |s| (s.from, s.to));
         found.ok().map(|at| &self.segments[at])
     }
 

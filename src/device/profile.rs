@@ -13,7 +13,8 @@ thrown away.
 use super::machine::Machine;
 use super::memory::resident;
 use super::{
-    DeviceError, HeadProfile, LayerProfile, PartProfile, PrefixProfile, Profile, SegmentMemory, Stats,
+    DeviceError, HeadProfile, LayerProfile, PartProfile, PrefixProfile, Profile, SegmentMemory,
+    Stats,
 };
 use crate::backend::{Backend, BackendId, CompileOptions, Compiled, Timing};
 use crate::engine::{Cancel, StepInfo, TensorMut, TensorRef};

@@ -123,11 +123,38 @@ pub fn front(candidates: &[Candidate]) -> Vec<&Candidate> {
     kept.into_iter().map(|i| &candidates[i]).collect()
 }
 
+/// The knee of a front: of the points (x, y), x to be small and y large, that no other beats, the one
+/// farthest above the line between the first and the last of them, both axes scaled to their lengths.
+/// `None` of fewer than three.
+pub fn knee(points: &[(f64, f64)]) -> Option<usize> {
+    let mut order: Vec<usize> = (0..points.len())
+        .filter(|&i| points[i].0.is_finite())
+        .collect();
+    order.sort_by(|&a, &b| {
+        let ((xa, ya), (xb, yb)) = (points[a], points[b]);
+        xa.total_cmp(&xb).then(yb.total_cmp(&ya))
+    });
+    let mut best = f64::NEG_INFINITY;
+    order.retain(|&i| {
+        let above = points[i].1 > best;
+        best = best.max(points[i].1);
+        above
+    });
+    let [first, .., last] = order.as_slice() else {
+        return None;
+    };
+    let ((x0, y0), (x1, y1)) = (points[*first], points[*last]);
+    let above = |i: usize| (points[i].1 - y0) / (y1 - y0) - (points[i].0 - x0) / (x1 - x0);
+    let inner = order[1..order.len() - 1].iter().copied();
+    inner.max_by(|&a, &b| above(a).total_cmp(&above(b)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::predict::replay::tests::setting;
     use proptest::prelude::*;
+    use rstest::rstest;
 
     #[test]
     fn the_front_holds_all_that_is_not_beaten() {
@@ -151,6 +178,20 @@ mod tests {
         for a in &front {
             assert!(front.iter().all(|b| !strictly(a, b)));
         }
+    }
+
+    #[rstest]
+    // The corner of a staircase; what another beats is no knee.
+    #[case(&[(0.0, 0.0), (1.0, 8.0), (10.0, 10.0), (1.5, 7.9)], Some(1))]
+    // In any order.
+    #[case(&[(10.0, 10.0), (0.0, 0.0), (2.0, 5.0), (4.0, 9.0)], Some(3))]
+    #[case(&[(0.0, 0.0), (1.0, 1.0)], None)]
+    #[case(&[(0.0, 5.0), (1.0, 4.0), (2.0, 3.0)], None)]
+    fn the_knee_is_farthest_from_the_chord(
+        #[case] points: &[(f64, f64)],
+        #[case] expected: Option<usize>,
+    ) {
+        assert_eq!(knee(points), expected);
     }
 
     proptest! {

@@ -373,18 +373,14 @@ impl Verdict {
                     let figures = self.figures(row.value, row.accuracy);
                     said.push(format!("Deploy {name}{which}: {figures}"));
                     let broken = self.broken.iter().map(Broken::text);
-                    let is: Vec<String> = broken
-                        .chain([format!("is {}", row.plan_is())])
-                        .collect();
+                    let is: Vec<String> = broken.chain([format!("is {}", row.plan_is())]).collect();
                     said.push(format!("this plan {}", is.join(", and ")));
                 }
                 // Why not simply the network as it is.
                 let whole = [Choice::Original, Choice::CloudOnly];
                 let out = self.against.iter().filter(|row| whole.contains(&row.what));
                 let out = out.filter(|row| !row.is_feasible());
-                said.extend(out.map(|row| {
-                    format!("{} {}", row.what.name(names), row.breaks())
-                }));
+                said.extend(out.map(|row| format!("{} {}", row.what.name(names), row.breaks())));
                 format!("{} {whence}", said.join("; "))
             }
         }

@@ -189,7 +189,6 @@ impl Outcome {
         wilson(right, self.samples)
     }
 
-
     /// Memory of a tier; 0 for one the plan doesn't have.
     pub fn memory_bytes(&self, tier: Tier) -> usize {
         self.tiers.get(tier.index()).map_or(0, |t| t.memory_bytes)

@@ -195,6 +195,19 @@ pub struct BaselineFigures {
     pub edge_only: Option<Figures>,
 }
 
+/// A part as it was assembled on its device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartFigures {
+    /// What its tier is called.
+    pub part: String,
+    /// Packed weights, arena and heads.
+    pub memory_bytes: usize,
+    /// The same as it was predicted.
+    pub predicted_memory_bytes: usize,
+    /// Milliseconds of all its segments and heads one after the other: the sum of their medians.
+    pub median_ms: f64,
+}
+
 /// How far a prediction is off the measurement on the same set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PredictionError {

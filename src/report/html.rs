@@ -48,6 +48,7 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         sweep => sweep(report),
         placements => placements(report),
         equality => report.equality.as_ref().map_or(String::new(), super::text::equality),
+        parts => report.parts.iter().map(super::text::assembled).collect::<Vec<_>>(),
         error => error(report),
         charts => charts(report)?,
         ratio_charts => ratio_charts(report)?,

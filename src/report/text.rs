@@ -204,7 +204,9 @@ fn interval(
         let ends = |i: Interval| format!("{}–{}", number(i.low), number(i.high));
         of(f).map_or(NONE.into(), ends)
     });
-    row("  of", &|_, f| of(f).map_or(NONE.into(), |i| count(i.samples)));
+    row("  of", &|_, f| {
+        of(f).map_or(NONE.into(), |i| count(i.samples))
+    });
 }
 
 /// A share as percent, without the sign.
@@ -362,9 +364,23 @@ fn checks(out: &mut String, report: &Report) {
             );
         }
     }
+    for part in &report.parts {
+        paragraph(out, "", &assembled(part));
+    }
     if let Some(e) = &report.equality {
         paragraph(out, "", &equality(e));
     }
+}
+
+/// Says in a sentence how a part's memory, as assembled, is beside its prediction.
+pub(super) fn assembled(part: &super::PartFigures) -> String {
+    format!(
+        "{} part as assembled: {} of weights and arena (predicted {}), {} through all of it",
+        part.part,
+        bytes(part.memory_bytes as f64),
+        bytes(part.predicted_memory_bytes as f64),
+        ms(part.median_ms)
+    )
 }
 
 /// Says in a sentence how far a run's answers agree with the table's.

@@ -69,6 +69,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let tested = PreparedPlan::new(evidence, terms, test, plan)?;
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
+    report.assembled(&results.parts, &tested.outcome());
     // What baselines answer to samples they didn't run is in the table.
     let whole = baselines(evidence, terms, test, plan)?;
     let of = |what, whole: Option<&Outcome>| {

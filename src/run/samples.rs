@@ -139,7 +139,9 @@ mod tests {
         let images = Images::new(&data, Set::Calibration, &plain).unwrap();
         let model = ZooModel::ResNet { depth: 8, width: 4 };
         let graph = fuse(&model.build((3, 8, 8), 10, 1).unwrap());
-        let network = Native::default().compile(graph, &CompileOptions::default()).unwrap();
+        let network = Native::default()
+            .compile(graph, &CompileOptions::default())
+            .unwrap();
         // One at a time, against batches of 64 and a rest.
         let mut right = 0;
         for index in 0..images.len() {

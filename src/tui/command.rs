@@ -301,6 +301,7 @@ pub const COMMANDS: &[Command] = commands![
     "limit-accuracy" ["A"] X, "", "only plans with an accuracy", with_network, |s| prompt(s, Prompt::LimitAccuracy, String::new());
     "limit-latency" ["M"] X, "", "only plans within a mean time", with_network, |s| prompt(s, Prompt::LimitLatency, String::new());
     "limit-memory" ["B"] X, "", "only plans within an edge memory", with_network, |s| prompt(s, Prompt::LimitMemory, String::new());
+    "limit-cost" ["C"] X, "", "only plans with a bill", with_network, |s| prompt(s, Prompt::LimitCost, String::new());
     // Session.
     "open-here" ["enter"] S, "open", "open a session", always,
         |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };

@@ -7,6 +7,7 @@ pub mod ascii;
 pub mod bar;
 pub mod curve;
 pub mod number;
+pub mod scatter;
 pub mod strip;
 
 use crate::plan::Tier;

@@ -5,7 +5,7 @@ What the workbench knows of a network and of what was measured.
 use super::error::NoReplica;
 use crate::device::{LinkProfile, Profile};
 use crate::exits::{Diagnostic, ExitPoint};
-use crate::explore::{Candidate, Goal, Limits};
+use crate::explore::{Candidate, Choice, Goal, Limits};
 use crate::model::LayerTable;
 use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
@@ -219,6 +219,10 @@ pub struct Explored {
     pub tried: usize,
     /// The Pareto-optimal ones of them.
     pub front: Vec<Candidate>,
+    /// The best of all by the goal, whatever the page shows.
+    pub best: Option<Candidate>,
+    /// The unmodified network on the first tier and on the last.
+    pub whole: Vec<(Choice, Outcome)>,
     /// What is wanted of a deployment.
     pub goal: Goal,
     /// The goal's limits for this network.

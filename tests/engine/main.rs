@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
+mod answer;
 mod brought;
 mod conformance;
 mod demo;

@@ -10,9 +10,7 @@ use edgelesspart::explore::{Limits, search};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::import_file;
 use edgelesspart::plan::{Plan, Tier, TierNames};
-use edgelesspart::predict::{
-    Answers, Column, ConfidenceTable, Evidence, Policy, Terms, replay,
-};
+use edgelesspart::predict::{Answers, Column, ConfidenceTable, Evidence, Policy, Terms, replay};
 use edgelesspart::run::{ExitSource, Network};
 use edgelesspart::runtime::parts::parts;
 use edgelesspart::session::Session;
@@ -50,13 +48,23 @@ fn measured(network: &Network, heads: &[Head]) -> Profile {
         })
         .collect();
     let (graph, cancel) = (network.fused.clone(), Cancel::new());
-    profile(graph, &network.table, &to_time, &ONCE, &mut |_, _| {}, &cancel).unwrap()
+    profile(
+        graph,
+        &network.table,
+        &to_time,
+        &ONCE,
+        &mut |_, _| {},
+        &cancel,
+    )
+    .unwrap()
 }
 
 /// Answers that nothing depends on here.
 fn answers(heads: &[Head]) -> Answers {
     let mut table = ConfidenceTable::new(Set::Calibration, vec![0; 4]);
-    let heads = heads.iter().map(|h| (Some(h.point.after.as_str()), h.hash.as_str()));
+    let heads = heads
+        .iter()
+        .map(|h| (Some(h.point.after.as_str()), h.hash.as_str()));
     for (after, hash) in heads.chain([(None, "")]) {
         let mut column = Column::new(after, hash, 1.0);
         column.prediction = vec![0; 4];

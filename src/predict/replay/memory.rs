@@ -24,12 +24,7 @@ pub(super) fn predicted(
         .collect()
 }
 
-fn part(
-    chain: &Chain,
-    plan: &Plan,
-    evidence: &Evidence,
-    tier: Tier,
-) -> Result<usize, ReplayError> {
+fn part(chain: &Chain, plan: &Plan, evidence: &Evidence, tier: Tier) -> Result<usize, ReplayError> {
     let layers = &evidence.layers;
     let rows = plan.rows(tier, layers.layers.len());
     if rows.is_empty() {

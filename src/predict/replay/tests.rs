@@ -650,7 +650,10 @@ fn a_profile_without_memory_is_asked_for_anew() {
     s.profile_mut(Tier::Second).segments.clear();
     assert!(s.replay(&plan(Split::End, &[2], 0.7)).is_ok());
     let error = s.replay(&plan(Split::After(3), &[1], 0.7)).unwrap_err();
-    assert!(error.to_string().contains("`l4` to `l6`; profile it again"), "{error}");
+    assert!(
+        error.to_string().contains("`l4` to `l6`; profile it again"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -54,7 +54,9 @@ impl Course<'_> {
                     let mut inputs = Inputs::new()
                         .with("network", &self.network.hash)
                         .with("target", target(of))
-                        .with("runs", RUNS.to_string());
+                        .with("runs", RUNS.to_string())
+                        // Profiles of before don't hold the memory of segments.
+                        .with("memory", "of segments");
                     for (_, head) in heads {
                         inputs = inputs.with(&head.point.after, &head.hash);
                     }

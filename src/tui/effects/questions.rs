@@ -3,11 +3,11 @@
 use crate::data::Set;
 use crate::exits;
 use crate::exits::ExitPoint;
-use crate::explore::{front, search, verdict};
+use crate::explore::{Choice, Limits, front, search, verdict};
 use crate::model::{LayerTable, fuse};
-use crate::plan::TierNames;
+use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::head_cost::HeadWork;
-use crate::predict::{PreparedPlan, ReplayError};
+use crate::predict::{PreparedPlan, ReplayError, replay};
 use crate::run::ExitSource;
 use crate::tui::message::{CurvesAnswer, CurvesRequest, ExploreRequest, HeadsRequest};
 use crate::tui::work::{Explored, HeadFacts};
@@ -52,14 +52,32 @@ impl ExploreRequest {
     /// # Errors
     /// Where nothing can be predicted.
     pub fn answer(&self) -> Result<Explored, ReplayError> {
-        let found = search(&self.evidence, &self.terms, &self.thresholds, &self.limits)?;
-        let table = &self.evidence.answers(Set::Calibration)?.table;
-        let unmodified = table.final_column()?.accuracy(&table.labels);
+        let (evidence, terms) = (&self.evidence, &self.terms);
+        let mut found = search(evidence, terms, &self.thresholds, &Limits::default())?;
+        let tiers = evidence.tiers.count();
+        let last = evidence.tiers.tiers().next_back().unwrap_or(Tier::First);
+        let whole = |tier| {
+            replay(
+                evidence,
+                terms,
+                Set::Calibration,
+                &Plan::unmodified(tier, tiers),
+            )
+        };
+        let (original, cloud_only) = (whole(Tier::First)?, whole(last)?);
+        let within = self.goal.limits(original.accuracy);
+        let best = verdict::best(&self.goal, &within, &found).cloned();
+        found.retain(|candidate| self.limits.hold(&candidate.outcome));
         Ok(Explored {
             goal: self.goal,
-            within: self.goal.limits(unmodified),
+            within,
             tried: found.len(),
             front: front(&found).into_iter().cloned().collect(),
+            best,
+            whole: vec![
+                (Choice::Original, original),
+                (Choice::CloudOnly, cloud_only),
+            ],
         })
     }
 }

@@ -2,10 +2,10 @@
 
 use super::State;
 use super::document::EditKind;
+use super::runs::Run;
 use crate::explore::{Candidate, Choice, Limits};
 use crate::plan::{Plan, Tier};
 use crate::predict::ReplayError;
-use super::runs::Run;
 use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
 use crate::tui::work::Explored;
 
@@ -104,6 +104,11 @@ impl Explore {
                 self.lacking = Some(problem);
             }
         }
+    }
+
+    /// The best of all plans by the goal.
+    pub fn best(&self) -> Option<&Candidate> {
+        self.found.as_ref().and_then(|f| f.best.as_ref())
     }
 
     /// The plans on screen.

@@ -64,6 +64,7 @@ pub enum Prompt {
     LimitAccuracy,
     LimitLatency,
     LimitMemory,
+    LimitCost,
 }
 
 impl Prompt {
@@ -77,6 +78,7 @@ impl Prompt {
             Prompt::Latency => "most accurate within (ms)",
             Prompt::LimitAccuracy => "only plans with an accuracy of at least (%; empty: any)",
             Prompt::LimitLatency => "only plans with a mean of at most (ms; empty: any)",
+            Prompt::LimitCost => "only plans with a bill of at most (US$ per million; empty: any)",
             Prompt::LimitMemory => "only plans whose edge side takes at most (MB; empty: any)",
         }
     }

@@ -84,7 +84,7 @@ impl State {
             exit: self.tuning.selected.checked_sub(1),
             thresholds: thresholds(),
             goal: self.document.session.goal,
-            explored: self.explore.front().to_vec(),
+            explored: self.explore.best().cloned().into_iter().collect(),
         };
         vec![Effect::Curves(Box::new(request))]
     }

@@ -131,7 +131,10 @@ fn segments(table: &LayerTable) -> Vec<SegmentMemory> {
     let segment = |(from, to): (usize, usize)| SegmentMemory {
         from,
         to,
-        weight_bytes: 4 * table.layers[from..to].iter().map(|l| l.params).sum::<usize>(),
+        weight_bytes: 4 * table.layers[from..to]
+            .iter()
+            .map(|l| l.params)
+            .sum::<usize>(),
         arena_bytes: 200_000,
     };
     all.map(segment).collect()

@@ -3,6 +3,7 @@
 use super::driver::{Bench, network, results};
 use super::loops::{Counter, Idle};
 use crate::data::Set;
+use crate::explore::{Choice, Objective, Statistic};
 use crate::predict::Answers;
 use crate::predict::ConfidenceTable;
 use crate::predict::policy::Output;
@@ -14,6 +15,7 @@ use crate::tui::work::Results;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use pretty_assertions::assert_eq;
 use ratatui::layout::Rect;
+use rstest::rstest;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
@@ -58,6 +60,96 @@ fn what_the_goal_rules_out_stands_last_and_the_best_first() {
     let mean = |c: &crate::explore::Candidate| c.outcome.latency_ms.unwrap().mean;
     let best = &found.front[..feasible];
     assert!(best.windows(2).all(|w| mean(&w[0]) <= mean(&w[1])));
+}
+
+#[test]
+fn the_goal_is_typed_and_the_verdict_and_the_explorer_follow() {
+    let mut bench = Bench::new(80, 24);
+    let before = bench.state.tuning.curves.clone().unwrap().verdict;
+    assert!(before.row(&Choice::Original).unwrap().is_feasible());
+    // Three rows down, less than the whole network takes.
+    let row = before.row(&Choice::Original).unwrap();
+    let own = bench.state.derived.predicted.clone().unwrap();
+    let whole = own.memory_bytes(crate::plan::Tier::First) as f64 - row.edge_memory_bytes;
+    let most = (whole / 1e6 * 0.9 * 1e4).round() / 1e4;
+    bench.press(&format!("O<down><down><down>{most}"));
+    let screen = bench.screen();
+    assert!(screen.contains("what a deployment is to be"), "{screen}");
+    assert!(screen.contains(&format!("{most}")), "{screen}");
+    bench.press("<ret>");
+    let goal = bench.state.document.session.goal;
+    let bytes = goal.within.edge_memory.unwrap() as f64;
+    assert!((bytes - most * 1e6).abs() < 1.0, "{bytes} {most}");
+    let verdict = bench.state.tuning.curves.clone().unwrap().verdict;
+    assert!(!verdict.row(&Choice::Original).unwrap().is_feasible());
+    let found = bench.state.explore.found.clone().unwrap();
+    assert_eq!(found.goal, goal);
+    let best = found.best.unwrap();
+    assert!(best.outcome.memory_bytes(crate::plan::Tier::First) as f64 <= bytes);
+    assert!(bench.state.document.is_unsaved());
+    // What is saved is read again.
+    let text = bench.state.document.session.to_text().unwrap();
+    assert!(text.contains(&format!("edge_memory:{bytes}")), "{text}");
+    // The first row turns what is to be small.
+    bench.press("O<right><ret>");
+    let p95 = Objective::Latency(Statistic::P95);
+    assert_eq!(bench.state.document.session.goal.minimise, p95);
+    bench.press("uu");
+    assert!(!bench.state.document.is_unsaved());
+    assert_eq!(
+        bench
+            .state
+            .explore
+            .found
+            .clone()
+            .unwrap()
+            .goal
+            .within
+            .edge_memory,
+        None
+    );
+}
+
+#[rstest]
+#[case(
+    "O<down>101<ret>",
+    "`101`: it must be a number from 0 to 100, or empty"
+)]
+#[case(
+    "O<down><down>fast<ret>",
+    "`fast`: it must be a number from 0 up, or empty"
+)]
+#[case(
+    "O<down><down><down>-1<ret>",
+    "`-1`: it must be a number from 0 up, or empty"
+)]
+#[case(
+    "O<down><down><down><down><down>0<ret>",
+    "`0`: it must be a number above 0, or empty"
+)]
+fn a_limit_out_of_range_is_told_its_range(#[case] keys: &str, #[case] said: &str) {
+    let mut bench = Bench::new(80, 24);
+    let before = bench.state.document.session.goal;
+    bench.press(keys);
+    assert!(bench.screen().contains(said), "{}", bench.screen());
+    assert_eq!(bench.state.document.session.goal, before);
+    // An empty answer lifts the limit.
+    bench.press("<bs><ret>");
+    bench.press("<esc>");
+    assert!(!bench.screen().contains("what a deployment is to be"));
+}
+
+#[test]
+fn the_front_is_drawn_with_what_it_is_compared_with() {
+    for (columns, rows) in [(80, 24), (160, 40)] {
+        let mut bench = Bench::new(columns, rows);
+        bench.press("6");
+        let screen = bench.screen();
+        for mark in ["● this plan", " W", " C"] {
+            assert!(screen.contains(mark), "{columns}: {screen}");
+        }
+        assert!(screen.contains("mean, ms"), "{screen}");
+    }
 }
 
 #[test]

@@ -313,7 +313,10 @@ impl State {
                 let ms = number()?;
                 self.snap_latency(ms)
             }
-            Prompt::LimitAccuracy | Prompt::LimitLatency | Prompt::LimitMemory => {
+            Prompt::LimitAccuracy
+            | Prompt::LimitLatency
+            | Prompt::LimitMemory
+            | Prompt::LimitCost => {
                 let to = match (input.trim().is_empty(), kind) {
                     (true, _) => None,
                     (false, Prompt::LimitAccuracy) => Some(share()?),
@@ -325,6 +328,7 @@ impl State {
                 self.limit(|limits| match kind {
                     Prompt::LimitAccuracy => limits.accuracy = to,
                     Prompt::LimitLatency => limits.latency_ms = to,
+                    Prompt::LimitCost => limits.cost_per_million = to,
                     _ => limits.edge_memory_bytes = to.map(|mb| (mb * 1e6) as usize),
                 })
             }

@@ -1,10 +1,12 @@
 /*! Explore: the Pareto-optimal plans, a line each, under the limits they keep to. */
 
 use super::hint;
-use crate::explore::Candidate;
+use crate::explore::{Candidate, Choice, Objective, Statistic, knee};
 use crate::plan::Tier;
+use crate::predict::Outcome;
 use crate::tui::state::State;
-use crate::tui::widgets::{line, number, put, put_right, rows};
+use crate::tui::widgets::scatter::Scatter;
+use crate::tui::widgets::{columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -50,6 +52,11 @@ fn limits(state: &State, buf: &mut Buffer, area: Rect) {
             limits
                 .edge_memory_bytes
                 .map_or_else(none, |b| number::bytes(b as f64)),
+        ),
+        (
+            "limit-cost",
+            "$ per 1 M ≤ ",
+            limits.cost_per_million.map_or_else(none, number::dollars),
         ),
     ];
     let mut spans = vec![Span::styled("limits  ", theme.dim)];
@@ -98,8 +105,85 @@ fn row(width: usize, name: usize, cells: [&str; 8]) -> String {
     text
 }
 
+/// Columns that the list has beside the plane of accuracy and objective.
+const LIST: u16 = 84;
+/// Rows of the plane above the list, where there is room for both.
+const PLANE: u16 = 7;
+
+/// Where the list lies, and the plane, if there is room for it.
+fn places(area: Rect) -> (Rect, Option<Rect>) {
+    if area.width >= LIST + 30 {
+        let plane = columns(area, LIST + 2, area.width - LIST - 2);
+        let plane = rows(plane, 1, area.height.saturating_sub(1));
+        return (columns(area, 0, LIST), Some(plane));
+    }
+    if area.height >= PLANE + 11 {
+        let plane = rows(area, 1, PLANE);
+        let below = rows(area, PLANE, area.height - PLANE);
+        return (below, Some(plane));
+    }
+    (area, None)
+}
+
+/// Accuracy over the objective: the plans, and among them the one of the session, the knee, the whole
+/// network on either side, and the goal's limits.
+fn plane(state: &State, buf: &mut Buffer, area: Rect) {
+    let (theme, explore) = (&state.theme, &state.explore);
+    let Some(found) = &explore.found else {
+        return;
+    };
+    let minimise = found.goal.minimise;
+    let at = |o: &Outcome| (minimise.value(o), o.accuracy);
+    let points: Vec<(f64, f64)> = found.front.iter().map(|c| at(&c.outcome)).collect();
+    let mut marks = Vec::new();
+    for (choice, outcome) in &found.whole {
+        let (x, y) = at(outcome);
+        let (symbol, tier) = match choice {
+            Choice::CloudOnly => ("C", Tier::Second),
+            _ => ("W", Tier::First),
+        };
+        marks.push((x, y, symbol, theme.tier(tier)));
+    }
+    if let Some(&(x, y)) = knee(&points).and_then(|at| points.get(at)) {
+        marks.push((x, y, "K", theme.title));
+    }
+    if let Some(&(x, y)) = points.get(explore.selected) {
+        marks.push((x, y, "▸", theme.selected));
+    }
+    if let Some(own) = &state.derived.predicted {
+        let (x, y) = at(own);
+        marks.push((x, y, "●", theme.good));
+    }
+    let within = &found.within;
+    let (name, write, limit): (&str, fn(f64) -> String, Option<f64>) = match minimise {
+        Objective::Latency(Statistic::Mean) => ("mean, ms", number::ms, within.latency_ms),
+        Objective::Latency(Statistic::P95) => ("p95, ms", number::ms, None),
+        Objective::Cost => ("$ per 1 M", number::dollars, within.cost_per_million),
+        Objective::EdgeMemory => {
+            let most = within.edge_memory_bytes.map(|bytes| bytes as f64);
+            ("edge memory", number::bytes, most)
+        }
+    };
+    let legend = "● this plan  ▸ selected  K knee  W whole on the edge  C in the cloud  ┄ limit";
+    let last = area.height.saturating_sub(1);
+    let legend = number::clip(legend, area.width.into());
+    line(buf, area, last, Span::styled(legend, theme.dim));
+    Scatter {
+        points: &points,
+        marks: &marks,
+        limits: (limit, within.accuracy),
+        x: (name, write),
+        y: number::percent,
+        style: theme.exit,
+        limit: theme.warning,
+        dim: theme.dim,
+    }
+    .draw(buf, rows(area, 0, last));
+}
+
 /// The plan in a row of the screen.
 pub fn row_at(state: &State, area: Rect, row: u16) -> Option<usize> {
+    let (area, _) = places(area);
     let list = rows(area, 2, area.height.saturating_sub(3));
     let line = usize::from(row.checked_sub(list.y)?);
     let height = usize::from(list.height);
@@ -122,6 +206,10 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         let text = "no plan keeps to these limits; an empty answer lifts one";
         line(buf, area, 2, Span::styled(text, theme.warning));
         return;
+    }
+    let (area, beside) = places(area);
+    if let Some(beside) = beside {
+        plane(state, buf, beside);
     }
     let name = usize::from(area.width).saturating_sub(57).clamp(8, 28);
     let heading = [

@@ -2,8 +2,8 @@
 
 mod pages;
 
-use crate::tui::command::{self, Place, here};
 use crate::explore::Limit;
+use crate::tui::command::{self, Place, here};
 use crate::tui::state::State;
 use crate::tui::state::goal::{GoalForm, objective, words};
 use crate::tui::state::overlay::Overlay;
@@ -170,7 +170,11 @@ fn goal(state: &State, buf: &mut Buffer, area: Rect, form: &GoalForm) {
         };
         let empty = value.is_empty() && !here;
         let value = Span::styled(if empty { number::NONE } else { value }, style);
-        let cursor = if here && row > 0 { theme.cursor } else { Style::new() };
+        let cursor = if here && row > 0 {
+            theme.cursor
+        } else {
+            Style::new()
+        };
         let gap = 14_usize.saturating_sub(value.width() + 1);
         let words = vec![
             Span::styled(mark, theme.key),
