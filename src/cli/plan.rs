@@ -90,16 +90,20 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
 /// What to deploy, by what this run or one before it measured of the same network; or why nobody can say.
 fn verdict(session: &Session, results: &Results, plan: &Plan) -> Result<VerdictReport, String> {
     let kept = session.results.as_deref();
-    let all = [Some(results), kept].into_iter().flatten();
-    let whole = |r: &&Results| {
-        let profiles = r.edge.is_some() && r.cloud.is_some() && r.link.is_some();
-        profiles && r.calibration.is_some() && r.layers == results.layers
-    };
-    let Some(found) = { all }.find(whole) else {
+    let names = session.tier_names();
+    let same = |r: &&Results| r.layers == results.layers;
+    let all = [Some(results), kept].into_iter().flatten().filter(same);
+    let mut evidence = None;
+    for found in all {
+        let found = found.evidence(names.clone()).map_err(|e| e.to_string())?;
+        let timed = found.profiles.iter().all(Option::is_some);
+        if timed && found.links.iter().all(Option::is_some) && found.calibration.is_some() {
+            evidence.get_or_insert(found);
+        }
+    }
+    let Some(evidence) = evidence else {
         return Err("it needs profiles, exits and tables; `edgelesspart run` makes them".into());
     };
-    let names = session.tier_names();
-    let evidence = found.evidence(names.clone()).map_err(|e| e.to_string())?;
     let (terms, thresholds) = (session.terms(), session.sweep.thresholds());
     let verdict = verdict::explored(&evidence, &terms, &session.goal, plan, &thresholds);
     let verdict = verdict.map_err(|e| e.to_string())?;

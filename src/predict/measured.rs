@@ -136,16 +136,16 @@ fn billed_ms(record: &Record) -> Option<f64> {
 }
 
 fn intervals(run: &Run, tier: Option<MemoryTier>) -> Intervals {
-    let latencies: Vec<f64> = run.records.iter().map(|r| r.latency_ms.into()).collect();
+    let latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
     let latency = bootstrap(&latencies, SEED, |ms| [mean(ms), p95(ms)]);
     let cost = tier.and_then(|tier| {
         // What a million samples like this one would cost.
         let bill = |record: &Record| {
             let (clock, answer) = (run.cloud_clock, run.answer_bytes);
             let cost = tier.per_million(billed_ms(record), 1, clock, answer);
-            cost.rounded
+            cost.rounded as f32
         };
-        let bills: Vec<f64> = run.records.iter().map(bill).collect();
+        let bills: Vec<f32> = run.records.iter().map(bill).collect();
         bootstrap(&bills, SEED, |usd| [mean(usd)])
     });
     Intervals {

@@ -138,11 +138,11 @@ fn plane(state: &State, buf: &mut Buffer, area: Rect) {
     let mut marks = Vec::new();
     for (choice, outcome) in &found.whole {
         let (x, y) = at(outcome);
-        let (symbol, tier) = match choice {
-            Choice::CloudOnly => ("C", Tier::Second),
-            _ => ("W", Tier::First),
+        let (symbol, style) = match choice {
+            Choice::CloudOnly => ("C", theme.cloud),
+            _ => ("W", theme.edge),
         };
-        marks.push((x, y, symbol, theme.tier(tier)));
+        marks.push((x, y, symbol, style));
     }
     if let Some(&(x, y)) = knee(&points).and_then(|at| points.get(at)) {
         marks.push((x, y, "K", theme.title));
