@@ -61,7 +61,7 @@ pub enum Msg {
     NotOpened(FileError),
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
     Curves(u64, Result<CurvesAnswer, ReplayError>),
-    Explored(u64, Result<Explored, ReplayError>),
+    Explored(u64, Box<Result<Explored, ReplayError>>),
     Mouse(MouseEvent),
     /// What the mouse means where it is.
     Hit(Hit),

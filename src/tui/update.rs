@@ -131,7 +131,7 @@ impl State {
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
             Msg::Explored(generation, found) => {
-                self.explore.got(generation, found);
+                self.explore.got(generation, *found);
                 // The verdict may have a better plan to name.
                 return self.ask_curves();
             }

@@ -22,7 +22,7 @@ struct Came {
 
 /// How one connection to the events ended.
 enum End {
-    Terminal(Result<JobResult, ClientError>),
+    Terminal(Result<Box<JobResult>, ClientError>),
     /// Lost; whether anything came before.
     Lost(ClientError, bool),
 }
@@ -48,7 +48,7 @@ impl Client {
                 .events(job, &mut last, gone_since.is_some(), on_event)
                 .await
             {
-                End::Terminal(result) => return result,
+                End::Terminal(result) => return result.map(|result| *result),
                 End::Lost(
                     error @ (ClientError::Refused { .. } | ClientError::Answer { .. }),
                     _,
@@ -120,7 +120,7 @@ impl Client {
             };
             on_event(&event);
             match event {
-                JobEvent::Done(result) => return End::Terminal(Ok(*result)),
+                JobEvent::Done(result) => return End::Terminal(Ok(result)),
                 JobEvent::Failed { error, kind } => {
                     return End::Terminal(Err(ClientError::Job { kind, error }));
                 }

@@ -60,7 +60,10 @@ impl Runner {
         })?;
         let told = tell.clone();
         let explore = Latest::start("explore", move |request: Box<ExploreRequest>| {
-            let _ = told.send(Msg::Explored(request.generation, request.answer()));
+            let _ = told.send(Msg::Explored(
+                request.generation,
+                Box::new(request.answer()),
+            ));
         })?;
         let (files, queue) = channel();
         let (done, files_done) = channel();

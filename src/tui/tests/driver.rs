@@ -231,7 +231,9 @@ impl Bench {
                 Effect::Later { .. } | Effect::Heads(_) if self.quiet => continue,
                 Effect::Heads(request) => Msg::Heads(request.generation, make_heads(&request)),
                 Effect::Curves(request) => Msg::Curves(request.generation, request.answer()),
-                Effect::Explore(request) => Msg::Explored(request.generation, request.answer()),
+                Effect::Explore(request) => {
+                    Msg::Explored(request.generation, Box::new(request.answer()))
+                }
                 // A playback would never end here; the tests tell it when time passes.
                 Effect::Later {
                     timer: Timer::Playback,
