@@ -230,14 +230,23 @@ impl Plan {
         } else {
             place
         };
-        let exits = self.exits.iter();
-        let exits: Vec<String> = exits
-            .map(|e| format!("{} at {:.2}", e.after, e.threshold))
-            .collect();
-        if exits.is_empty() {
-            format!("{place}, no exits")
+        let Some(first) = self.exits.first() else {
+            return format!("{place}, no exits");
+        };
+        let common = self.exits.iter().all(|e| e.threshold == first.threshold);
+        let exit = |e: &PlannedExit| {
+            if common {
+                e.after.clone()
+            } else {
+                format!("{} at {:.2}", e.after, e.threshold)
+            }
+        };
+        let exits: Vec<String> = self.exits.iter().map(exit).collect();
+        let exits = exits.join(", ");
+        if common {
+            format!("{place}, exits after {exits} at {:.2}", first.threshold)
         } else {
-            format!("{place}, exits after {}", exits.join(", "))
+            format!("{place}, exits after {exits}")
         }
     }
 

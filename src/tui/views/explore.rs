@@ -108,7 +108,7 @@ fn row(width: usize, name: usize, cells: [&str; 8]) -> String {
 /// Columns that the list has beside the plane of accuracy and objective.
 const LIST: u16 = 84;
 /// Rows of the plane above the list, where there is room for both.
-const PLANE: u16 = 7;
+const PLANE: u16 = 6;
 
 /// Where the list lies, and the plane, if there is room for it.
 fn places(area: Rect) -> (Rect, Option<Rect>) {
@@ -117,7 +117,7 @@ fn places(area: Rect) -> (Rect, Option<Rect>) {
         let plane = rows(plane, 1, area.height.saturating_sub(1));
         return (columns(area, 0, LIST), Some(plane));
     }
-    if area.height >= PLANE + 11 {
+    if area.height >= PLANE + 9 {
         let plane = rows(area, 1, PLANE);
         let below = rows(area, PLANE, area.height - PLANE);
         return (below, Some(plane));

@@ -8,7 +8,7 @@ use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::strip::Strip;
-use crate::tui::widgets::{bar, line, number, put, rows};
+use crate::tui::widgets::{bar, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -238,15 +238,25 @@ fn verdict(state: &State, buf: &mut Buffer, area: Rect, row: u16) -> u16 {
     );
     if takes {
         let key = state.keymap.first("take-verdict");
-        text += &format!("; {key} takes it");
+        text = format!("{key} ▸ {text}");
     }
     let style = match (state.tuning.stale, stays) {
         (true, _) => theme.dim,
         (false, true) => theme.good,
         (false, false) => theme.warning,
     };
-    super::wrapped(buf, area, row, &text, style)
+    // The figures below it must stay in sight.
+    let most = if area.height < TALL { 3 } else { 8 };
+    let end = (row + most).min(area.height);
+    let used = super::wrapped(buf, rows(area, 0, end), row, &text, style);
+    if used > most {
+        put_right(buf, area, end.saturating_sub(1), " …", style);
+    }
+    used.min(most)
 }
+
+/// Rows of a panel that holds a verdict of any length and all the figures.
+const TALL: u16 = 30;
 
 /// Says that there is more than fits, and which key shows it.
 fn more(state: &State, buf: &mut Buffer, area: Rect) {

@@ -128,14 +128,14 @@ mod tests {
         scatter.draw(&mut buf, area);
         let line = |y: u16| -> String { (0..14).map(|x| buf[(x, y)].symbol()).collect() };
         let drawn: Vec<String> = (0..5).map(line).collect();
-        // A limit of 1 of 3 lies in the third of four rows, one of 5 of 9 in the eighth of twelve columns.
+        // A limit of 1 of 3 lies in the third of four rows, one of 5 of 9 in the seventh of twelve columns.
         assert_eq!(
             drawn,
             [
-                "3 P      ┆   ⠈",
-                "         ┆    ",
+                "3 P     ┆    ⠈",
+                "        ┆     ",
                 "  ┄┄┄┄┄┄┄┄┄┄┄┄",
-                "0 ⡀      ┆    ",
+                "0 ⡀     ┆     ",
                 "  0    ms    9"
             ]
         );
