@@ -164,7 +164,12 @@ fn plane(state: &State, buf: &mut Buffer, area: Rect) {
             ("edge memory", number::bytes, most)
         }
     };
-    let legend = "● this plan  ▸ selected  K knee  W whole on the edge  C in the cloud  ┄ limit";
+    // Shorter where the plane stands beside the list.
+    let legend = if area.width < 78 {
+        "● this plan  ▸ selected  K knee  W edge only  C cloud only  ┄ limit"
+    } else {
+        "● this plan  ▸ selected  K knee  W whole on the edge  C in the cloud  ┄ limit"
+    };
     let last = area.height.saturating_sub(1);
     let legend = number::clip(legend, area.width.into());
     line(buf, area, last, Span::styled(legend, theme.dim));
