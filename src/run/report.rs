@@ -8,9 +8,7 @@ use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Verdict, sweep};
 use crate::plan::{Element, Placement, Plan, Tier, plan_at};
 use crate::predict::doubt::doubts;
-use crate::predict::{
-    Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines,
-};
+use crate::predict::{Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines};
 use crate::report::{BaselineFigures, Conditions, Figures, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;

@@ -12,7 +12,7 @@ use edgelesspart::model::onnx::import_file;
 use edgelesspart::plan::{Plan, Tier, TierNames};
 use edgelesspart::predict::{Answers, Column, ConfidenceTable, Evidence, Policy, Terms, replay};
 use edgelesspart::run::{ExitSource, Network};
-use edgelesspart::runtime::parts::parts;
+use edgelesspart::runtime::parts::{PartSettings, parts};
 use edgelesspart::session::Session;
 use rstest::rstest;
 use std::collections::HashSet;
@@ -85,7 +85,8 @@ fn assembled(network: &Network, heads: &[Head], plan: &Plan) -> Vec<usize> {
         let found = heads.iter().find(|h| h.point.after == after);
         found.map(|h| (h, 1.0))
     };
-    let specs = parts(&network.fused, &network.table, plan, &head).unwrap();
+    let settings = PartSettings::default();
+    let specs = parts(&network.fused, &network.table, plan, &head, &settings).unwrap();
     let mut bytes = vec![0; 2];
     for spec in specs {
         let stages = spec.segments.into_iter().map(|segment| Stage {
