@@ -15,7 +15,7 @@ use edgelesspart::plan::{Plan, Split};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::Ready;
 use edgelesspart::protocol::message::{
-    CloudTarget, DataSet, Evaluate, JobEvent, JobRequest, JobResult, Mode,
+    CloudTarget, DataSet, Evaluate, Hop, JobEvent, JobRequest, JobResult, Route,
 };
 use edgelesspart::protocol::{Client, TlsTrust, tls};
 use edgelesspart::runtime::parts::{PartSettings, parts};
@@ -112,15 +112,18 @@ impl Pair {
             pixels: (0..3072).map(|i| (i * 7) as u8).collect(),
         };
         let job = Evaluate {
-            mode: Mode::Distributed {
-                part: edge.put(bundles[0].clone()).await.unwrap(),
-                clouds: vec![CloudTarget {
-                    token: token.clone(),
-                    believed: believed.clone(),
-                    ..CloudTarget::new(cloud_agent.url())
-                }],
-                cloud_part: cloud.put(bundles[1].clone()).await.unwrap(),
-            },
+            route: Route::over(
+                Some(edge.put(bundles[0].clone()).await.unwrap()),
+                Hop {
+                    part: Some(cloud.put(bundles[1].clone()).await.unwrap()),
+                    targets: vec![CloudTarget {
+                        token: token.clone(),
+                        believed: believed.clone(),
+                        ..CloudTarget::new(cloud_agent.url())
+                    }],
+                    link: Link::Measured,
+                },
+            ),
             data: edge.put(data.encode().unwrap()).await.unwrap(),
             preprocessing: Default::default(),
             samples: vec![0; 2000],
@@ -129,7 +132,6 @@ impl Pair {
             thresholds: vec![],
             last_exit_answers: false,
             wire: Wire::default(),
-            link: Link::Measured,
             deadline_ms: None,
             degrade: false,
         };
@@ -184,13 +186,13 @@ async fn overhead() {
                 at(0.0)
             );
         };
-        row("edge", &|r| r.edge_ms);
-        row("encode", &|r| r.encode_ms);
-        row("network (beyond the cloud's)", &|r| r.network_ms);
-        row("cloud, decoding included", &|r| r.cloud_ms);
+        row("edge", &|r| r.tier_ms[0]);
+        row("encode", &|r| r.hops[0].encode_ms);
+        row("network (beyond the cloud's)", &|r| r.hops[0].network_ms);
+        row("cloud, decoding included", &|r| r.tier_ms[1]);
         row("latency", &|r| r.latency_ms);
         // Encoding is beyond inference, too; decoding is not told apart from the cloud's work.
-        row("overhead", &|r| r.encode_ms + r.network_ms);
+        row("overhead", &|r| r.hops[0].encode_ms + r.hops[0].network_ms);
     }
 }
 

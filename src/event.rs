@@ -166,6 +166,21 @@ impl fmt::Display for Said {
     }
 }
 
+/// A link that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Linked {
+    /// The tier before it; release 0.1 knew one link and left it out.
+    #[serde(default = "first")]
+    pub before: Tier,
+    /// What was measured.
+    #[serde(flatten)]
+    pub link: LinkProfile,
+}
+
+fn first() -> Tier {
+    Tier::First
+}
+
 /// Readings of a target's sensors, in short; what they don't report is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Vitals {
@@ -265,8 +280,8 @@ pub enum Event {
         /// Of its first target.
         profile: Box<Profile>,
     },
-    /// The link is measured, or was before.
-    Linked(LinkProfile),
+    /// A link is measured, or was before.
+    Linked(Linked),
     /// A stage is over: what came of it, and whether it was taken from the out folder.
     Finished {
         /// Stage that this is about.

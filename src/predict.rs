@@ -21,7 +21,8 @@ pub use evidence::{Answers, Evidence, Missing, Terms};
 pub use interval::{Interval, Intervals};
 pub use measured::{Run, measured};
 pub use outcome::{
-    Bytes, Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, SampleResult, TierOutcome,
+    Bytes, Cost, ExitOutcome, HopOutcome, HopRecord, Kind, Latency, Outcome, Record, SampleResult,
+    TierOutcome,
 };
 pub use replay::{
     Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError, WireTable,

@@ -145,14 +145,10 @@ impl From<&Profile> for DeviceReport {
 /// Under what conditions the numbers came about.
 #[derive(Debug, Clone, Copy)]
 pub struct Conditions<'a> {
-    /// Profile of the first tier.
-    pub edge: &'a Profile,
-    /// Profile of the last tier.
-    pub cloud: &'a Profile,
-    /// The link as the session writes it.
-    pub link: Link,
-    /// Round trips and throughput that were measured over the link.
-    pub link_profile: &'a LinkProfile,
+    /// The devices, nearest to the sample first; two at least.
+    pub tiers: &'a [&'a Profile],
+    /// The links between them, as the session writes them and as measured.
+    pub links: &'a [(Link, &'a LinkProfile)],
     /// How the split tensor travels.
     pub wire: Wire,
     /// Price model of the cloud.
@@ -168,12 +164,18 @@ pub struct ConditionsReport {
     pub edge: DeviceReport,
     /// Device of the last tier.
     pub cloud: DeviceReport,
-    /// Whether both sides share a machine.
+    /// Every tier, in order.
+    #[serde(default)]
+    pub tiers: Vec<DeviceReport>,
+    /// Whether two tiers share a machine.
     pub one_machine: bool,
-    /// The link as the session writes it.
+    /// The first link, as the session writes it.
     pub link: Link,
-    /// Whether the link is emulated.
+    /// Whether any link is emulated.
     pub link_emulated: bool,
+    /// Every link as the session writes it, in order.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// How the split tensor travels.
     pub wire: Wire,
     /// Provider whose prices the cost follows.
@@ -270,6 +272,14 @@ pub struct Report {
     pub placements: Vec<PlacementReport>,
 }
 
+/// The devices by what their tiers are called; documents of release 0.1 had two and no names.
+fn devices<'a>(report: &Report, of: &'a ConditionsReport) -> Vec<(String, &'a DeviceReport)> {
+    if of.tiers.is_empty() {
+        return vec![("edge".into(), &of.edge), ("cloud".into(), &of.cloud)];
+    }
+    report.tiers.iter().cloned().zip(&of.tiers).collect()
+}
+
 impl Report {
     /// A report of a plan, without numbers yet.
     pub fn new(subject: Subject, plan: &Plan, layers: &LayerTable, names: &TierNames) -> Report {
@@ -342,45 +352,66 @@ impl Report {
 
     /// States devices, link, wire and prices, and what about them is emulated or unknown.
     pub fn under(&mut self, conditions: &Conditions) {
-        let Conditions { edge, cloud, .. } = *conditions;
+        let [edge, .., cloud] = conditions.tiers else {
+            return;
+        };
+        let names = self.names();
         if conditions.one_machine {
-            self.say("Edge and cloud are two processes on one machine.");
+            self.say(if conditions.tiers.len() == 2 {
+                "Edge and cloud are two processes on one machine."
+            } else {
+                "Tiers share a machine, as processes of their own."
+            });
         }
-        for (name, profile) in [("edge", edge), ("cloud", cloud)] {
+        for (tier, profile) in names.tiers().zip(conditions.tiers) {
             if profile.slowdown != 1.0 {
-                let factor = profile.slowdown;
+                let (name, factor) = (names.name(tier), profile.slowdown);
                 self.say(format!(
                     "Times of the {name} are stretched by {factor}: emulated."
                 ));
             }
         }
-        match conditions.link {
-            Link::Emulated { mbit, rtt_ms } => self.say(format!(
-                "The link is emulated: {mbit} Mbit/s, round trip {rtt_ms} ms."
-            )),
-            Link::Measured if conditions.link_profile.emulated => {
-                self.say("The link is emulated.");
+        let several = conditions.links.len() > 1;
+        for (before, (link, measured)) in names.tiers().zip(conditions.links) {
+            let which = if several {
+                format!("The link behind the {}", names.name(before))
+            } else {
+                "The link".to_owned()
+            };
+            match *link {
+                Link::Emulated { mbit, rtt_ms } => self.say(format!(
+                    "{which} is emulated: {mbit} Mbit/s, round trip {rtt_ms} ms."
+                )),
+                Link::Measured if measured.emulated => self.say(format!("{which} is emulated.")),
+                Link::Measured => {}
             }
-            Link::Measured => {}
         }
-        let clock = Clock {
-            ghz: cloud.ghz,
-            threads: cloud.threads,
+        let rented = conditions.tiers.iter().skip(1);
+        let memory_tier = conditions.billing.tier(0).ok();
+        let scales = |profile: &&&Profile| {
+            let clock = Clock {
+                ghz: profile.ghz,
+                threads: profile.threads,
+            };
+            memory_tier.is_some_and(|t| t.scale(clock).is_some())
         };
-        let tier = conditions.billing.tier(0).ok();
-        let billing_scaled = tier.is_some_and(|t| t.scale(clock).is_some());
+        let billing_scaled = rented.clone().filter(scales).count() == rented.count();
         if !billing_scaled {
             self.say(
                 "The cloud's clock is unknown: billed times are as measured, not scaled to the tier.",
             );
         }
         self.conditions = Some(ConditionsReport {
-            edge: edge.into(),
-            cloud: cloud.into(),
+            edge: (*edge).into(),
+            cloud: (*cloud).into(),
+            tiers: conditions.tiers.iter().map(|p| (*p).into()).collect(),
             one_machine: conditions.one_machine,
-            link: conditions.link,
-            link_emulated: conditions.link_profile.emulated
-                || matches!(conditions.link, Link::Emulated { .. }),
+            link: conditions.links.first().map_or(Link::Measured, |l| l.0),
+            link_emulated: conditions
+                .links
+                .iter()
+                .any(|(link, measured)| measured.emulated || *link != Link::Measured),
+            links: conditions.links.iter().map(|l| l.0).collect(),
             wire: conditions.wire,
             provider: conditions.billing.provider().to_string(),
             billing_scaled,

@@ -129,6 +129,7 @@ impl Refused {
             RefusalKind::Method => StatusCode::METHOD_NOT_ALLOWED,
             RefusalKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             RefusalKind::Conflict => StatusCode::CONFLICT,
+            RefusalKind::NextTier => StatusCode::BAD_GATEWAY,
             RefusalKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             RefusalKind::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             RefusalKind::Unanswerable => StatusCode::UNPROCESSABLE_ENTITY,
@@ -209,6 +210,7 @@ impl From<Refused> for JobError {
             RefusalKind::NotStored => FailureKind::NotStored,
             RefusalKind::StorageFull => FailureKind::Storage,
             RefusalKind::Failed => FailureKind::Internal,
+            RefusalKind::NextTier => FailureKind::CloudUnreachable,
             _ => FailureKind::Invalid,
         };
         JobError::new(kind, refused.error)
@@ -220,7 +222,11 @@ impl From<OffloadError> for JobError {
         let kind = match error {
             OffloadError::Cancelled => return JobError::Cancelled,
             OffloadError::Url { .. } => FailureKind::Invalid,
-            OffloadError::Unreachable { .. } => FailureKind::CloudUnreachable,
+            OffloadError::Unreachable { .. }
+            | OffloadError::Refused {
+                kind: RefusalKind::NextTier,
+                ..
+            } => FailureKind::CloudUnreachable,
             OffloadError::Late { .. } => FailureKind::CloudLate,
             OffloadError::Refused { .. } => FailureKind::CloudRefused,
             OffloadError::Answer { .. } => FailureKind::CloudAnswer,

@@ -1,27 +1,23 @@
 /*!
-The edge's side of a run: every sample through the edge part, on to the cloud if no exit is confident,
-and a record of it. All times are this process's own; the cloud contributes durations. Nothing is
+The first tier's side of a run: every sample through its part, on to the next tier if no exit is confident,
+and a record of it. All times are this process's own; the tiers behind contribute durations. Nothing is
 logged, locked or written while a sample's clock runs.
 */
 
-mod cloud;
-mod clouds;
 mod local_part;
 mod meter;
-mod request;
-mod v2;
 
 use super::error::JobError;
+use super::forward::{Answered, Forward, Offloaded, Terms};
 use super::info::peak_resident;
 use super::jobs::Job;
 use super::state::Agent;
 use crate::device::memory::reset_peak;
-use crate::plan::Link;
-use crate::predict::Record;
-use crate::protocol::message::{Evaluate, Evaluated, JobEvent, Mode, Progress};
+use crate::plan::Tier;
+use crate::predict::{HopRecord, Record};
+use crate::protocol::message::{CloudShare, Evaluate, Evaluated, JobEvent, Onward, Progress};
 use crate::runtime::emulation;
 use crate::runtime::runner::PartAnswer;
-use clouds::Clouds;
 use local_part::LocalPart;
 use meter::Meter;
 use std::time::{Duration, Instant};
@@ -38,8 +34,8 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
         let text = format!("the peak of memory counts from the agent's start: {error}");
         job.events.push(JobEvent::Log { text });
     }
-    if let Some(clouds) = &mut evaluation.clouds {
-        clouds.reset_memory();
+    if let Some(forward) = &mut evaluation.forward {
+        forward.reset_memory();
     }
     evaluation.warm_up()?;
     let mut meter = Meter::start();
@@ -49,25 +45,28 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
     evaluation.report()?;
     result?;
     let (seconds, joules) = (meter.seconds(), meter.joules());
-    let edge_resident_bytes = peak_resident();
-    let cloud_resident_bytes = match &mut evaluation.clouds {
-        Some(clouds) => clouds.resident_bytes(),
-        None => 0,
-    };
-    let emulated_cloud = evaluation.clouds.as_ref().is_some_and(|c| c.emulated);
+    let mut resident_bytes = vec![peak_resident()];
+    resident_bytes.extend(evaluation.forward.as_mut().map(Forward::resident_bytes));
+    let emulated_behind = evaluation.forward.as_ref().is_some_and(|f| f.emulated);
     let count = evaluation.progress.done;
     let joules_per_inference = joules.filter(|_| count > 0).map(|j| j / count as f64);
     agent.note_energy(joules_per_inference);
     Ok(Evaluated {
         records: evaluation.progress.done,
-        edge_resident_bytes,
-        cloud_resident_bytes,
-        emulated: agent.slowdown != 1.0 || run.link != Link::Measured || emulated_cloud,
+        resident_bytes,
+        emulated: agent.slowdown != 1.0 || emulated_behind,
         seconds,
-        wire: matches!(run.mode, Mode::Distributed { .. }).then_some(run.wire.tensor),
+        wire: sends_tensors(run).then_some(run.wire.tensor),
         joules_per_inference,
-        clouds: evaluation.clouds.map_or_else(Vec::new, |c| c.shares()),
+        clouds: evaluation.shares(),
     })
+}
+
+/// Whether any tier sends a tensor on, rather than pixels.
+fn sends_tensors(run: &Evaluate) -> bool {
+    let behind = run.route.onward.iter().map(|hop| &hop.part);
+    let parts = std::iter::once(&run.route.part).chain(behind);
+    parts.flatten().count() > 1
 }
 
 /// A run in progress.
@@ -75,7 +74,10 @@ struct EvaluationRun<'a> {
     job: &'a Job,
     run: &'a Evaluate,
     edge: LocalPart<'a>,
-    clouds: Option<Clouds<'a>>,
+    forward: Option<Forward>,
+    /// Samples that the targets of tiers behind the next answered for, and those that they didn't, as the
+    /// tiers before them tell.
+    told: Vec<Vec<(u64, u64)>>,
     agent: &'a Agent,
     /// Exits of the edge part.
     edge_exits: usize,
@@ -93,21 +95,42 @@ impl<'a> EvaluationRun<'a> {
         agent: &'a Agent,
         run: &'a Evaluate,
     ) -> Result<EvaluationRun<'a>, JobError> {
+        if run.route.tiers() > Tier::ALL.len() {
+            let tiers = run.route.tiers();
+            return Err(JobError::invalid(format!(
+                "a route over {tiers} tiers, four at most"
+            )));
+        }
         let mut edge = LocalPart::open(agent, run)?;
         let edge_exits = edge.exits();
-        let clouds = match &run.mode {
-            Mode::EdgeOnly { .. } => None,
-            Mode::Distributed {
-                clouds, cloud_part, ..
+        let forward = if run.route.onward.is_empty() {
+            None
+        } else {
+            for hop in run.route.onward.iter().take(1) {
+                hop.targets
+                    .iter()
+                    .try_for_each(|t| agent.may_reach(&t.url))?;
             }
-            | Mode::CloudOnly { clouds, cloud_part } => {
-                for cloud in clouds {
-                    agent.may_reach(&cloud.url)?;
-                }
-                Some(Clouds::open(clouds, cloud_part, &mut edge, run, job)?)
+            let terms = Terms {
+                confidence: run.confidence,
+                thresholds: run.thresholds[edge_exits..].to_vec(),
+                onward: Onward {
+                    hops: run.route.onward.clone(),
+                    wire: run.wire,
+                    deadline_ms: run.deadline_ms,
+                    degrade: run.degrade,
+                },
+                pixels: (!edge.runs()).then(|| run.preprocessing.clone()),
+                sends: Some(edge.sends()),
+                can_answer: edge_exits > 0,
+            };
+            let forward = Forward::open(terms, &job.cancel)?;
+            if forward.wants_input() {
+                edge.preprocess();
             }
+            Some(forward)
         };
-        let exits = edge_exits + clouds.as_ref().map_or(0, |c| c.exits);
+        let exits = edge_exits + forward.as_ref().map_or(0, |f| f.exits);
         if run.thresholds.len() != exits {
             return Err(JobError::invalid(format!(
                 "{} thresholds for {exits} exits ({edge_exits} of them at the edge)",
@@ -118,7 +141,14 @@ impl<'a> EvaluationRun<'a> {
             job,
             run,
             edge,
-            clouds,
+            forward,
+            told: run
+                .route
+                .onward
+                .iter()
+                .skip(1)
+                .map(|hop| vec![(0, 0); hop.targets.len()])
+                .collect(),
             agent,
             edge_exits,
             slowdown: agent.slowdown,
@@ -178,8 +208,8 @@ impl<'a> EvaluationRun<'a> {
         if self.job.cancel.is_cancelled() {
             return Err(JobError::Cancelled);
         }
-        if let Some(clouds) = &mut self.clouds {
-            clouds.look(&mut self.edge)?;
+        if let Some(forward) = &mut self.forward {
+            forward.look()?;
         }
         self.edge.load(sample)?;
         let mut record = Record {
@@ -187,18 +217,15 @@ impl<'a> EvaluationRun<'a> {
             exit: 0,
             prediction: 0,
             confidence: 0.0,
-            offloaded: false,
             degraded: false,
             latency_ms: 0.0,
-            edge_ms: 0.0,
-            encode_ms: 0.0,
-            network_ms: 0.0,
-            cloud_ms: 0.0,
-            bytes_sent: 0,
+            // So that nothing is allocated while the clock runs.
+            tier_ms: Vec::with_capacity(self.run.route.tiers()),
+            hops: Vec::with_capacity(self.run.route.tiers()),
         };
         let start = Instant::now();
         let verdict = self.edge.run(&self.job.cancel)?;
-        record.edge_ms = self.edge.compute_ms();
+        record.tier_ms.push(self.edge.compute_ms());
         let answer = match verdict.latest {
             Some(answer) if verdict.answered => answer,
             latest => self.offload(latest, &mut record)?,
@@ -210,41 +237,39 @@ impl<'a> EvaluationRun<'a> {
         Ok(record)
     }
 
-    /// Sends the sample on; where the cloud doesn't answer, the edge's last exit may.
+    /// Sends the sample on; where nobody behind answers, the last exit here may.
     fn offload(
         &mut self,
         latest: Option<PartAnswer>,
         record: &mut Record,
     ) -> Result<PartAnswer, JobError> {
-        let Some(clouds) = &mut self.clouds else {
+        let Some(forward) = &mut self.forward else {
             return Err(JobError::invalid(
                 "the part neither ends the network nor lets its last exit answer",
             ));
         };
         let fallback = latest.filter(|_| self.run.degrade);
-        if let Some(answer) = fallback.filter(|_| clouds.closed()) {
+        if let Some(answer) = fallback.filter(|_| forward.closed()) {
             record.degraded = true;
             return Ok(answer);
         }
-        record.offloaded = true;
         let (slowdown, cancel) = (self.slowdown, &self.job.cancel);
         let stretch = |start| emulation::stretch(start, slowdown, cancel);
-        let failure = match clouds.infer(&self.edge, &stretch) {
+        let failure = match forward.infer(&self.edge.payload(), Duration::ZERO, &stretch) {
             Ok(offloaded) => {
-                record.encode_ms = offloaded.encode_ms;
-                record.bytes_sent = offloaded.bytes as u32;
-                record.cloud_ms = offloaded.answered.cloud_ms;
-                record.network_ms =
-                    (emulation::ms(offloaded.round_trip) - record.cloud_ms).max(0.0);
+                note(record, &offloaded);
+                self.tell(&offloaded.answered);
                 let answer = offloaded.answered.answer;
                 let exit = answer.exit + self.edge_exits as u16;
                 return Ok(PartAnswer { exit, ..answer });
             }
             Err(failure) => failure,
         };
-        record.encode_ms = failure.encode_ms;
-        record.bytes_sent = failure.bytes as u32;
-        record.network_ms = (emulation::ms(failure.took) - failure.encode_ms).max(0.0);
+        record.hops.push(HopRecord {
+            encode_ms: failure.encode_ms,
+            network_ms: (emulation::ms(failure.took) - failure.encode_ms).max(0.0),
+            bytes_sent: failure.bytes as u32,
+        });
         // Somebody who asks to stop gets that, and no answer of the edge's.
         let Some(answer) = fallback.filter(|_| failure.error != JobError::Cancelled) else {
             return Err(failure.error);
@@ -258,16 +283,57 @@ impl<'a> EvaluationRun<'a> {
         Ok(answer)
     }
 
+    /// Counts what the next tier tells of those behind it, and passes on what it has to say.
+    fn tell(&mut self, answered: &Answered) {
+        for asked in &answered.passed.asked {
+            let tier = self.told.get_mut(asked.hop);
+            if let Some(share) = tier.and_then(|tier| tier.get_mut(asked.target)) {
+                if asked.answered {
+                    share.0 += 1;
+                } else {
+                    share.1 += 1;
+                }
+            }
+        }
+        for text in &answered.notes {
+            self.job.events.push(JobEvent::Log { text: text.clone() });
+        }
+    }
+
+    /// What each target behind a link contributed so far, tier by tier.
+    fn shares(&self) -> Vec<CloudShare> {
+        let share = |tier, (url, answered, failed): (&str, u64, u64)| CloudShare {
+            tier,
+            url: url.to_string(),
+            answered,
+            failed,
+        };
+        let next = self.forward.iter().flat_map(Forward::shares);
+        let mut all: Vec<CloudShare> = next.map(|one| share(Tier::Second, one)).collect();
+        let behind = self.run.route.onward.iter().skip(1).zip(&self.told);
+        for ((hop, told), tier) in behind.zip([Tier::Third, Tier::Fourth]) {
+            for (target, (answered, failed)) in hop.targets.iter().zip(told) {
+                all.push(share(tier, (&target.url, *answered, *failed)));
+            }
+        }
+        all
+    }
+
     /// Puts the new records where they can be fetched, and tells how far it is.
     fn report(&mut self) -> Result<(), JobError> {
         self.job.append(&self.fresh)?;
+        let notes = self.forward.as_mut().map(Forward::take_notes);
+        for text in notes.unwrap_or_default() {
+            self.job.events.push(JobEvent::Log { text });
+        }
+        let shares = self.shares();
         let progress = &mut self.progress;
         for record in &self.fresh {
             if let Some(count) = progress.exits.get_mut(usize::from(record.exit)) {
                 *count += 1;
             }
-            progress.offloaded += u64::from(record.offloaded);
-            progress.bytes_sent += u64::from(record.bytes_sent);
+            progress.offloaded += u64::from(record.offloaded());
+            progress.bytes_sent += record.bytes_sent();
             self.agent.metrics.left(record);
         }
         let mean = |times: &mut dyn Iterator<Item = f32>| {
@@ -275,10 +341,15 @@ impl<'a> EvaluationRun<'a> {
             (count > 0).then(|| sum / f64::from(count))
         };
         progress.mean_latency_ms = mean(&mut self.fresh.iter().map(|r| r.latency_ms));
-        let answered = self.fresh.iter().filter(|r| r.offloaded && !r.degraded);
-        progress.mean_cloud_ms = mean(&mut answered.map(|r| r.cloud_ms));
+        let behind = |tier: Tier| {
+            let worked = self.fresh.iter();
+            mean(&mut worked.filter_map(|r| r.tier_ms.get(tier.index()).copied()))
+        };
+        progress.mean_cloud_ms = behind(Tier::Second);
+        let tiers = Tier::chain(self.run.route.tiers());
+        progress.mean_tier_ms = tiers.map(behind).collect();
         progress.done += self.fresh.len() as u64;
-        progress.clouds = self.clouds.as_ref().map_or_else(Vec::new, Clouds::shares);
+        progress.clouds = shares;
         let now = Instant::now();
         progress.telemetry = None;
         if self.sensed.is_none_or(|then| now - then >= SENSE) {
@@ -290,4 +361,19 @@ impl<'a> EvaluationRun<'a> {
         progress.note.clear();
         Ok(())
     }
+}
+
+/// Notes what sending a sample on took, and what the tiers behind tell.
+fn note(record: &mut Record, offloaded: &Offloaded) {
+    let answered = &offloaded.answered;
+    let passed = &answered.passed;
+    record.hops.push(HopRecord {
+        encode_ms: offloaded.encode_ms,
+        network_ms: (emulation::ms(offloaded.round_trip) - answered.behind_ms()).max(0.0),
+        bytes_sent: offloaded.bytes as u32,
+    });
+    record.hops.extend(&passed.hops);
+    record.tier_ms.push(answered.tier_ms);
+    record.tier_ms.extend(&passed.tier_ms);
+    record.degraded = passed.degraded;
 }

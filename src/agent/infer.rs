@@ -1,18 +1,28 @@
-/*! One request for inference: a tensor or pixels in, the answers of a part and their durations out. */
+/*!
+One request for inference: a tensor or pixels in, the answers of a part and their durations out. What
+doesn't leave the part goes on to the next tier, where the request names one.
+*/
 
 use super::body::{blocking, whole};
-use super::error::Refused;
+use super::error::{JobError, Refused};
+use super::forward::{Forward, Offloaded, Payload, Terms};
 use super::state::Agent;
 use crate::data::Preprocessing;
 use crate::engine::Cancel;
-use crate::protocol::message::{INFER_HEADER, InferReply, InferRequest};
+use crate::plan::Tier;
+use crate::predict::HopRecord;
+use crate::protocol::message::{
+    Asked, Behind, FailureKind, INFER_HEADER, InferReply, InferRequest, Onward, Passed, Prepared,
+    RefusalKind,
+};
 use crate::protocol::wire;
 use crate::runtime::emulation;
-use crate::runtime::runner::{Rules, Runner};
+use crate::runtime::runner::{PartAnswer, PartInfo, Rules, Runner, Work};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use hyper::body::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -22,54 +32,367 @@ const SAMPLES: usize = 256;
 /// Room for the head of a tensor, and for what U8 adds to each sample.
 const OVERHEAD: usize = 64 + 8 * SAMPLES;
 
-/// Runs the part that the address names on one sample, and passes on what no exit answers.
+/// Answers a request to a part.
 pub(super) async fn infer(
     State(agent): State<Arc<Agent>>,
     Path(address): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<InferReply>, Refused> {
-    let request = headers.get(INFER_HEADER).map(|v| v.as_bytes());
-    let request =
-        request.ok_or_else(|| Refused::bad(format!("the header {INFER_HEADER} is missing")))?;
-    let request: InferRequest = serde_json::from_slice(request)
-        .map_err(|e| Refused::bad(format!("the header {INFER_HEADER}: {e}")))?;
+    let request = header(&headers)?.ok_or_else(missing)?;
     let runner = match agent.parts.get(&address) {
         Some(runner) => runner,
         None => {
-            let agent = agent.clone();
+            let (agent, address) = (agent.clone(), address.clone());
             blocking(move || agent.parts.prepare(&address, &agent.store)).await?
         }
     };
     let largest = runner.input_elements().saturating_mul(4 * SAMPLES) + OVERHEAD;
     let bytes = whole(body, agent.max_body.min(largest), &agent.budget).await?;
-    let _outstanding = agent.outstanding();
+    let outstanding = agent.outstanding();
     let waiting = Instant::now();
     let turn = agent.engine.clone().acquire_owned().await;
     let turn = turn.map_err(Refused::internal)?;
     agent.metrics.waited("offload", waiting.elapsed());
     let reply = blocking(move || {
-        let mut reply = answer(&runner, &request, &bytes, agent.slowdown)?;
-        let others = agent.outstanding.load(Ordering::Relaxed).saturating_sub(1);
-        reply.outstanding = others;
-        reply
-            .answers
-            .iter()
-            .for_each(|a| agent.metrics.exit(a.exit));
-        agent.requests.fetch_add(1, Ordering::Relaxed);
+        let _outstanding = outstanding;
+        let mut ran = run(&runner, &request, &bytes, agent.slowdown)?;
+        // Another sample may be computed here while this one is on its way.
         drop(turn);
-        Ok(reply)
+        if ran.work.onward().is_empty() {
+            let answers = ran.work.verdicts.iter().filter_map(|v| v.latest);
+            ran.reply.answers = answers.collect();
+            if request.onward.is_some() {
+                let none = Passed::default();
+                ran.reply.passed = vec![none; ran.reply.answers.len()];
+            }
+        } else {
+            send_on(&agent, &address, &runner, &request, waiting, &mut ran)?;
+        }
+        let left = ran.reply.answers.iter().map(|a| a.exit);
+        let exits = runner.info().exits as u16;
+        left.filter(|exit| *exit <= exits)
+            .for_each(|exit| agent.metrics.exit(exit));
+        runner.done_with(ran.work);
+        Ok(counted(&agent, ran.reply))
     });
     Ok(Json(reply.await?))
 }
 
+/// Passes a sample on as it came: this tier runs nothing of the plan.
+pub(super) async fn relay(
+    State(agent): State<Arc<Agent>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<InferReply>, Refused> {
+    let request = header(&headers)?.ok_or_else(missing)?;
+    let bytes = whole(body, agent.max_body, &agent.budget).await?;
+    let outstanding = agent.outstanding();
+    let came = Instant::now();
+    let reply = blocking(move || {
+        let _outstanding = outstanding;
+        let key = format!("relay {}", key(&request)?);
+        let mut way = open_way(&agent, &key, || relay_terms(&request))?;
+        let body = Payload::Body(Bytes::copy_from_slice(&bytes));
+        let cancel = Cancel::new();
+        let stretch = |start| emulation::stretch(start, agent.slowdown, &cancel);
+        let sent = way.look().and_then(|()| {
+            let sent = way.infer(&body, came.elapsed(), &stretch);
+            sent.map_err(|failure| failure.error)
+        });
+        let mut notes = way.take_notes();
+        agent.ways.put(key, way);
+        let offloaded = sent.map_err(refused)?;
+        let answer = offloaded.answered.answer;
+        notes.extend(offloaded.answered.notes.iter().cloned());
+        let reply = InferReply {
+            answers: vec![answer],
+            decode_ms: 0.0,
+            compute_ms: 0.0,
+            outstanding: 0,
+            passed: vec![passed(offloaded)],
+            notes,
+        };
+        Ok(counted(&agent, reply))
+    });
+    Ok(Json(reply.await?))
+}
+
+/// Makes a part ready, and with it the parts behind that the header names.
+pub(super) async fn prepare(
+    State(agent): State<Arc<Agent>>,
+    Path(address): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Prepared>, Refused> {
+    let request = header(&headers)?;
+    blocking(move || {
+        let runner = agent.parts.prepare(&address, &agent.store)?;
+        let part = runner.info().clone();
+        let Some(request) = request.filter(|r| r.onward.is_some() && !part.ends_network) else {
+            return Ok(Json(Prepared { part, behind: None }));
+        };
+        let key = format!("{address} {}", key(&request)?);
+        let way = open_way(&agent, &key, || part_terms(&runner, &request))?;
+        let behind = Some(behind(&way));
+        agent.ways.put(key, way);
+        Ok(Json(Prepared { part, behind }))
+    })
+    .await
+}
+
+/// Makes the way ready on which samples are passed on as they come.
+pub(super) async fn prepare_relay(
+    State(agent): State<Arc<Agent>>,
+    headers: HeaderMap,
+) -> Result<Json<Prepared>, Refused> {
+    let request = header(&headers)?.ok_or_else(missing)?;
+    blocking(move || {
+        let key = format!("relay {}", key(&request)?);
+        let way = open_way(&agent, &key, || relay_terms(&request))?;
+        let part = PartInfo {
+            network: String::new(),
+            segments: 0,
+            exits: 0,
+            classes: 0,
+            input: way.takes().to_vec(),
+            ends_network: false,
+        };
+        let behind = Some(behind(&way));
+        agent.ways.put(key, way);
+        Ok(Json(Prepared { part, behind }))
+    })
+    .await
+}
+
+/// What a request says in its header, if it has one.
+fn header(headers: &HeaderMap) -> Result<Option<InferRequest>, Refused> {
+    let Some(request) = headers.get(INFER_HEADER) else {
+        return Ok(None);
+    };
+    let request = serde_json::from_slice(request.as_bytes());
+    request
+        .map(Some)
+        .map_err(|e| Refused::bad(format!("the header {INFER_HEADER}: {e}")))
+}
+
+fn missing() -> Refused {
+    Refused::bad(format!("the header {INFER_HEADER} is missing"))
+}
+
+/// What a way to the next tier is kept under: all that it was opened for.
+fn key(request: &InferRequest) -> Result<String, Refused> {
+    serde_json::to_string(request).map_err(Refused::internal)
+}
+
+fn counted(agent: &Agent, mut reply: InferReply) -> InferReply {
+    let others = agent.outstanding.load(Ordering::Relaxed).saturating_sub(1);
+    reply.outstanding = others;
+    agent.requests.fetch_add(1, Ordering::Relaxed);
+    reply
+}
+
+fn behind(way: &Forward) -> Behind {
+    Behind {
+        exits: way.exits,
+        emulated: way.emulated,
+    }
+}
+
+/// How what leaves a part goes on.
+fn part_terms(runner: &Runner, request: &InferRequest) -> Result<Terms, Refused> {
+    let exits = runner.info().exits;
+    let thresholds = request.thresholds.get(exits..).unwrap_or_default();
+    let sends = runner.output_shape(1).split_off(1);
+    Ok(Terms {
+        confidence: request.confidence,
+        thresholds: thresholds.to_vec(),
+        onward: onward(request)?,
+        pixels: None,
+        sends: Some(sends),
+        can_answer: exits > 0,
+    })
+}
+
+/// How what comes goes on, where nothing runs here.
+fn relay_terms(request: &InferRequest) -> Result<Terms, Refused> {
+    Ok(Terms {
+        confidence: request.confidence,
+        thresholds: request.thresholds.clone(),
+        onward: onward(request)?,
+        pixels: request.pixels.clone(),
+        sends: None,
+        can_answer: false,
+    })
+}
+
+fn onward(request: &InferRequest) -> Result<Onward, Refused> {
+    let hops = request
+        .onward
+        .as_ref()
+        .map_or(0, |onward| onward.hops.len());
+    if hops >= Tier::ALL.len() {
+        let what = format!("{hops} tiers behind the part, three at most");
+        return Err(Refused::bad(what));
+    }
+    let onward = request
+        .onward
+        .clone()
+        .filter(|onward| !onward.hops.is_empty());
+    onward.ok_or_else(|| {
+        Refused::bad(
+            "the part doesn't end the network, and nobody is behind it; send the cloud part",
+        )
+    })
+}
+
+/// A way to the next tier: one that is open, or a new one.
+fn open_way(
+    agent: &Agent,
+    key: &str,
+    terms: impl FnOnce() -> Result<Terms, Refused>,
+) -> Result<Forward, Refused> {
+    if let Some(way) = agent.ways.take(key) {
+        return Ok(way);
+    }
+    let terms = terms()?;
+    for target in terms
+        .onward
+        .hops
+        .iter()
+        .take(1)
+        .flat_map(|hop| &hop.targets)
+    {
+        agent.may_reach(&target.url).map_err(refused)?;
+    }
+    Forward::open(terms, &Cancel::new()).map_err(refused)
+}
+
+/// Why nobody behind answers, for whoever asked here.
+fn refused(error: JobError) -> Refused {
+    let kind = match &error {
+        JobError::Failed {
+            kind: FailureKind::Invalid,
+            ..
+        } => RefusalKind::Invalid,
+        _ => RefusalKind::NextTier,
+    };
+    Refused::new(kind, error.to_string())
+}
+
+/// What became of a sample behind here.
+fn passed(offloaded: Offloaded) -> Passed {
+    let answered = offloaded.answered;
+    let round_trip = emulation::ms(offloaded.round_trip);
+    let mut hops = vec![HopRecord {
+        encode_ms: offloaded.encode_ms,
+        network_ms: (round_trip - answered.behind_ms()).max(0.0),
+        bytes_sent: offloaded.bytes as u32,
+    }];
+    let mut tier_ms = vec![answered.tier_ms];
+    let mut asked = offloaded.asked;
+    hops.extend(answered.passed.hops);
+    tier_ms.extend(answered.passed.tier_ms);
+    asked.extend(answered.passed.asked.into_iter().map(|asked| Asked {
+        hop: asked.hop + 1,
+        ..asked
+    }));
+    Passed {
+        tier_ms,
+        hops,
+        degraded: answered.passed.degraded,
+        asked,
+    }
+}
+
+/// A part that has run: what it left, and the reply so far.
+struct Ran {
+    work: Work,
+    reply: InferReply,
+}
+
+/// Sends on what doesn't leave the part, sample by sample; where nobody behind answers, the part's last
+/// exit may.
+fn send_on(
+    agent: &Agent,
+    address: &str,
+    runner: &Runner,
+    request: &InferRequest,
+    came: Instant,
+    ran: &mut Ran,
+) -> Result<(), Refused> {
+    let degrade = onward(request)?.degrade;
+    let key = format!("{address} {}", key(request)?);
+    let mut way = open_way(agent, &key, || part_terms(runner, request))?;
+    let cancel = Cancel::new();
+    let stretch = |start| emulation::stretch(start, agent.slowdown, &cancel);
+    let looked = way.look();
+    let (work, reply) = (&ran.work, &mut ran.reply);
+    let each = work.tensor().len() / work.onward().len().max(1);
+    let mut rows = work.tensor().chunks_exact(each.max(1));
+    let mut sent = looked.map_err(refused);
+    for (sample, verdict) in work.verdicts.iter().enumerate() {
+        if sent.is_err() {
+            break;
+        }
+        if !work.onward().contains(&sample) {
+            reply.answers.extend(verdict.latest);
+            reply.passed.push(Passed::default());
+            continue;
+        }
+        let fallback = verdict.latest.filter(|_| degrade);
+        let tensor = rows.next().unwrap_or_default();
+        if let Some(answer) = fallback.filter(|_| way.closed()) {
+            reply.answers.push(answer);
+            reply.passed.push(Passed {
+                degraded: true,
+                ..Passed::default()
+            });
+            continue;
+        }
+        match way.infer(&Payload::Tensor(tensor), came.elapsed(), &stretch) {
+            Ok(offloaded) => {
+                let answer = offloaded.answered.answer;
+                reply.answers.push(PartAnswer {
+                    exit: answer.exit + runner.info().exits as u16,
+                    ..answer
+                });
+                reply.notes.extend(offloaded.answered.notes.iter().cloned());
+                reply.passed.push(passed(offloaded));
+            }
+            Err(failure) => match fallback {
+                Some(answer) => {
+                    reply.notes.push(format!(
+                        "{}; the last exit before the link answers for it",
+                        failure.error
+                    ));
+                    reply.answers.push(answer);
+                    reply.passed.push(Passed {
+                        tier_ms: Vec::new(),
+                        hops: vec![HopRecord {
+                            encode_ms: failure.encode_ms,
+                            network_ms: (emulation::ms(failure.took) - failure.encode_ms).max(0.0),
+                            bytes_sent: failure.bytes as u32,
+                        }],
+                        degraded: true,
+                        asked: failure.asked,
+                    });
+                }
+                None => sent = Err(refused(failure.error)),
+            },
+        }
+    }
+    reply.notes.extend(way.take_notes());
+    agent.ways.put(key, way);
+    sent
+}
+
 /// Decodes, runs, and tells the two durations.
-fn answer(
+fn run(
     runner: &Runner,
     request: &InferRequest,
     bytes: &[u8],
     slowdown: f64,
-) -> Result<InferReply, Refused> {
+) -> Result<Ran, Refused> {
     // A client that goes away stops nothing here: a part's run is shorter than the notice of it.
     let cancel = Cancel::new();
     let start = Instant::now();
@@ -82,26 +405,31 @@ fn answer(
     let rules = if request.thresholds.is_empty() {
         own
     } else {
+        // Those behind the part's own are for the parts behind it.
+        let here = match &request.onward {
+            Some(_) => request.thresholds.get(..runner.info().exits),
+            None => None,
+        };
         Rules {
             confidence: request.confidence,
-            thresholds: &request.thresholds,
+            thresholds: here.unwrap_or(&request.thresholds),
             ..own
         }
     };
     let mut work = runner.work();
     runner.run(samples, &input, &rules, &mut work, &cancel)?;
     if !work.onward().is_empty() {
-        let what = "the part doesn't end the network, and nobody is behind it; send the cloud part";
-        return Err(Refused::bad(what));
+        onward(request)?;
     }
     let reply = InferReply {
-        answers: work.verdicts.iter().filter_map(|v| v.latest).collect(),
+        answers: Vec::new(),
         decode_ms,
         compute_ms: f64::from(work.compute_ms()),
         outstanding: 0,
+        passed: Vec::new(),
+        notes: Vec::new(),
     };
-    runner.done_with(work);
-    Ok(reply)
+    Ok(Ran { work, reply })
 }
 
 fn decode(runner: &Runner, bytes: &[u8]) -> Result<(usize, Vec<f32>), Refused> {

@@ -8,6 +8,7 @@ use super::error::{AgentError, JobError, Refused};
 use super::events::Events;
 use super::pause::PauseLease;
 use crate::engine::Cancel;
+use crate::plan::Tier;
 use crate::predict::Record;
 use crate::protocol::message::{FailureKind, JobEvent, JobRequest, JobResult, RefusalKind};
 use crate::protocol::record;
@@ -28,7 +29,7 @@ const WAITING: usize = 32;
 /// Records in one answer.
 const ANSWER: u64 = 1 << 17;
 /// Bytes of the largest answer with records, its head included.
-pub(super) const LARGEST_RECORDS: usize = (ANSWER as usize + 1) * record::WIDTH;
+pub(super) const LARGEST_RECORDS: usize = (ANSWER as usize + 1) * record::width(Tier::ALL.len());
 
 /// Work that outlives the request which started it.
 pub(super) struct Job {
@@ -43,6 +44,8 @@ pub(super) struct Job {
     request: Mutex<Option<(JobRequest, Charge)>>,
     /// Of its records, and beside it of its results.
     file: PathBuf,
+    /// Tiers that its records tell of.
+    tiers: usize,
     /// Whole records in the file.
     written: AtomicU64,
     /// Where each result ends in its file.
@@ -55,15 +58,15 @@ impl Job {
         if records.is_empty() {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(records.len() * record::WIDTH);
+        let mut bytes = Vec::with_capacity(records.len() * record::width(self.tiers));
         for r in records {
-            record::encode(r, &mut bytes);
+            record::encode(r, self.tiers, &mut bytes);
         }
         let open = File::options().create(true).append(true).open(&self.file);
         let written = open.and_then(|mut file| file.write_all(&bytes));
         if let Err(error) = written {
             // Half a record would shift all that follow.
-            let whole = self.written.load(Ordering::Acquire) * record::WIDTH as u64;
+            let whole = self.written.load(Ordering::Acquire) * record::width(self.tiers) as u64;
             let _ = File::options()
                 .write(true)
                 .open(&self.file)
@@ -131,11 +134,11 @@ impl Job {
 
     /// Records from a position on, as they travel.
     pub(super) fn records(&self, from: u64) -> std::io::Result<Vec<u8>> {
-        let mut out = record::header(from);
+        let mut out = record::header(from, self.tiers);
         let there = self.written.load(Ordering::Acquire);
         let count = there.saturating_sub(from).min(ANSWER);
         if count > 0 {
-            let width = record::WIDTH as u64;
+            let width = record::width(self.tiers) as u64;
             let mut file = File::open(&self.file)?;
             file.seek(SeekFrom::Start(from * width))?;
             file.take(count * width).read_to_end(&mut out)?;
@@ -211,6 +214,10 @@ impl Jobs {
             file: self.folder.join(format!("{id}.records")),
             id,
             kind: request.kind(),
+            tiers: match &request {
+                JobRequest::Evaluate(run) => run.route.tiers().min(Tier::ALL.len()),
+                _ => 1,
+            },
             cancel: Cancel::new(),
             pause: PauseLease::default(),
             events: Arc::new(Events::new()),

@@ -145,7 +145,7 @@ impl Metrics {
     pub(super) fn left(&self, record: &Record) {
         let (r#in, exit) = ("run", record.exit);
         self.exits.get_or_create(&Exit { r#in, exit }).inc();
-        self.offloaded.inc_by(u64::from(record.offloaded));
+        self.offloaded.inc_by(u64::from(record.offloaded()));
         self.degraded.inc_by(u64::from(record.degraded));
     }
 

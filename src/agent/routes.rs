@@ -6,14 +6,13 @@ a request holds brings the agent down.
 use super::body::{blocking, count, drain, keep_until_sent, whole};
 use super::error::Refused;
 use super::guard;
-use super::infer::infer;
+use super::infer::{infer, prepare, prepare_relay, relay};
 use super::info::{self, peak_resident};
 use super::jobs::LARGEST_RECORDS;
 use super::metrics::{self, Levels};
 use super::state::Agent;
 use super::store::Piece;
 use crate::protocol::message::{JOB_KEY, JobRequest, RefusalKind, Submitted, Upload};
-use crate::runtime::runner::PartInfo;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -42,6 +41,8 @@ pub(super) fn routes(agent: Arc<Agent>) -> Router {
         .route("/v1/blobs/{address}", get(has).put(put))
         .route("/v1/parts/{address}", post(prepare))
         .route("/v1/parts/{address}/infer", post(infer))
+        .route("/v1/relay", post(prepare_relay))
+        .route("/v1/relay/infer", post(relay))
         .route("/v1/jobs", get(jobs).post(submit))
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/v1/jobs/{id}/hold", axum::routing::put(hold).delete(go_on))
@@ -121,14 +122,6 @@ async fn metrics(State(agent): Shared) -> Answer<impl IntoResponse> {
     };
     let text = agent.metrics.text(levels).map_err(Refused::internal)?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
-}
-
-async fn prepare(State(agent): Shared, Path(address): Path<String>) -> Answer<Json<PartInfo>> {
-    blocking(move || {
-        let runner = agent.parts.prepare(&address, &agent.store)?;
-        Ok(Json(runner.info().clone()))
-    })
-    .await
 }
 
 async fn jobs(State(agent): Shared) -> Json<Vec<String>> {

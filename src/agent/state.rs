@@ -5,6 +5,7 @@ use super::config::AgentConfig;
 use super::error::{AgentError, JobError};
 use super::jobs::Jobs;
 use super::metrics::Metrics;
+use super::onward::Ways;
 use super::parts::Parts;
 use super::stats::Stats;
 use super::store::Store;
@@ -26,6 +27,8 @@ pub(super) struct Agent {
     pub(super) store: Store,
     pub(super) jobs: Jobs,
     pub(super) parts: Parts,
+    /// To the next tier, where parts here send on.
+    pub(super) ways: Ways,
     /// Everything it was sent, and makes, lies below.
     pub(super) folder: PathBuf,
     pub(super) backend: BackendId,
@@ -35,7 +38,7 @@ pub(super) struct Agent {
     pub(super) max_body: usize,
     /// Memory of all requests in flight.
     pub(super) budget: Budget,
-    /// The only addresses that jobs may connect to; any if empty.
+    /// The only addresses that jobs and parts may connect to; any if empty.
     pub(super) clouds: Vec<url::Url>,
     /// Whether the agent can be reached from this machine alone.
     pub(super) loopback: bool,
@@ -108,6 +111,7 @@ impl Agent {
             store: Store::open(&folder.join("blobs"), config.max_data)?,
             jobs: Jobs::open(&folder.join("jobs"), life)?,
             parts: Parts::new(config.means()),
+            ways: Ways::default(),
             folder: folder.to_path_buf(),
             backend: config.backend,
             threads: match config.threads {
@@ -157,7 +161,7 @@ impl Agent {
         self.token.is_none()
     }
 
-    /// Whether a job may connect to this address.
+    /// Whether a job, or a part that sends on, may connect to this address.
     pub(super) fn may_reach(&self, url: &str) -> Result<(), JobError> {
         let same = |a: &url::Url, b: &url::Url| {
             (a.scheme(), a.host(), a.port_or_known_default())

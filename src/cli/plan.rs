@@ -6,7 +6,7 @@ use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::Stage;
 use crate::explore::verdict;
-use crate::plan::{Plan, Split};
+use crate::plan::{Plan, Split, Tier};
 use crate::predict::Doubt;
 use crate::report::VerdictReport;
 use crate::session::{Results, Session};
@@ -28,7 +28,10 @@ pub struct PlanArgs {
 #[derive(Serialize)]
 struct Document<'a> {
     network: &'a str,
+    /// The first of `splits`.
     split: SplitRow<'a>,
+    /// One between each tier and the next.
+    splits: Vec<SplitRow<'a>>,
     exits: Vec<ExitRow<'a>>,
     notes: Vec<String>,
     /// What to deploy, predicted; null where that can't be.
@@ -40,6 +43,8 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct SplitRow<'a> {
+    /// The tier before the split.
+    behind: String,
     rule: String,
     /// `after`, `edge_only` or `cloud_only`.
     kind: &'static str,
@@ -129,25 +134,30 @@ fn document<'a>(
         let memory = layer.prefix_memory_bytes as f64 / table.memory_bytes.max(1) as f64;
         ("after", memory, macs(row), row + 1, layer.activation_bytes)
     };
-    // Of the first split: what the first tier keeps and sends on.
-    let first = plan.splits.first().copied().unwrap_or(Split::End);
-    let (kind, memory_share, macs_share, layers, bytes) = match first {
-        Split::After(row) => of_row(row),
-        Split::End => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
-        Split::Start => ("cloud_only", 0.0, 0.0, 0, 0),
-    };
-    let rules: Vec<String> = session.splits.iter().map(|r| format!("{r:?}")).collect();
-    Document {
-        network: &table.network,
-        split: SplitRow {
-            rule: rules.join(", "),
+    // Up to each split: what the tiers before it keep, and send on.
+    let of_split = |at: usize| {
+        let split = plan.splits.get(at).copied().unwrap_or(Split::End);
+        let (kind, memory_share, macs_share, layers, bytes) = match split {
+            Split::After(row) => of_row(row),
+            Split::End => ("edge_only", 1.0, 1.0, table.layers.len(), 0),
+            Split::Start => ("cloud_only", 0.0, 0.0, 0, 0),
+        };
+        let rule = session.splits.get(at);
+        SplitRow {
+            behind: names.name(Tier::ALL[at]).to_string(),
+            rule: rule.map_or_else(String::new, |rule| format!("{rule:?}")),
             kind,
-            after: plan.split_layers.first().and_then(Option::as_deref),
+            after: plan.split_layers.get(at).and_then(Option::as_deref),
             memory_share,
             macs_share,
             layers,
             bytes,
-        },
+        }
+    };
+    Document {
+        network: &table.network,
+        split: of_split(0),
+        splits: (0..plan.splits.len()).map(of_split).collect(),
         exits: plan
             .exits
             .iter()
@@ -170,19 +180,26 @@ fn document<'a>(
 }
 
 fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
-    let split = &document.split;
-    writeln!(out, "{}, {}", document.network, split.rule)?;
-    match split.after {
-        Some(after) => writeln!(
-            out,
-            "split after {after}: {:.0} % of the memory, {:.0} % of the MACs and {} layers on the \
-             edge; {} bytes sent on",
-            100.0 * split.memory_share,
-            100.0 * split.macs_share,
-            split.layers,
-            split.bytes
-        )?,
-        None => writeln!(out, "split: {}", split.kind.replace('_', " "))?,
+    let rules: Vec<&str> = document.splits.iter().map(|s| s.rule.as_str()).collect();
+    writeln!(out, "{}, {}", document.network, rules.join(", "))?;
+    for split in &document.splits {
+        let up_to = if document.splits.len() > 1 {
+            format!("up to the {}", split.behind)
+        } else {
+            format!("on the {}", split.behind)
+        };
+        match split.after {
+            Some(after) => writeln!(
+                out,
+                "split after {after}: {:.0} % of the memory, {:.0} % of the MACs and {} layers {up_to}; \
+                 {} bytes sent on",
+                100.0 * split.memory_share,
+                100.0 * split.macs_share,
+                split.layers,
+                split.bytes
+            )?,
+            None => writeln!(out, "split: {}", split.kind.replace('_', " "))?,
+        }
     }
     for exit in &document.exits {
         writeln!(

@@ -2,7 +2,7 @@
 
 use super::billing::{Billing, BillingError, Clock, MemoryTier};
 use super::interval::{Intervals, bootstrap, mean, p95};
-use super::outcome::{ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
+use super::outcome::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
 use crate::data::Set;
 use crate::plan::Plan;
 
@@ -28,9 +28,9 @@ pub struct Run<'a> {
     pub resident_bytes: &'a [usize],
     /// Whose prices.
     pub billing: Billing,
-    /// The machine the cloud's durations were measured on.
-    pub cloud_clock: Clock,
-    /// Mean bytes of the cloud's answers.
+    /// The machines that the tiers' durations were measured on, nearest tier first.
+    pub clocks: &'a [Clock],
+    /// Mean bytes of the answers of the tiers behind a link.
     pub answer_bytes: f64,
 }
 
@@ -55,8 +55,8 @@ pub enum MeasuredError {
 
 /// Folds a run.
 ///
-/// An offload is billed by the duration the cloud told; one that the edge had to answer for has
-/// none, and isn't billed. Latency is `None` where any record has none.
+/// Each tier behind a link is billed by the durations it told; a tier that didn't answer told none, and
+/// isn't billed for the sample. Latency is `None` where any record has none.
 ///
 /// # Errors
 /// Without records, where one is of another set or plan or comes twice, or no tier is large enough.
@@ -68,7 +68,8 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
     let classifiers = plan.exits.len() + 1;
     let (mut left, mut right) = (vec![0_usize; classifiers], vec![0_usize; classifiers]);
     let mut seen = vec![false; labels.len()];
-    let (mut offloaded, mut degraded, mut bytes) = (0_usize, 0_usize, 0_u64);
+    let mut degraded = 0;
+    let mut crossed = vec![(0_usize, 0_u64); plan.splits.len()];
     for record in run.records {
         let refuse = |what| MeasuredError::Record {
             sample: record.sample,
@@ -86,24 +87,16 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
         }
         left[exit] += 1;
         right[exit] += usize::from(record.prediction == label);
-        offloaded += usize::from(record.offloaded);
         degraded += usize::from(record.degraded);
-        bytes += u64::from(record.bytes_sent);
+        for ((samples, bytes), hop) in crossed.iter_mut().zip(&record.hops) {
+            *samples += 1;
+            *bytes += u64::from(hop.bytes_sent);
+        }
     }
     let samples = run.records.len();
     let n = samples as f64;
     let mut latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
-    let behind = run.resident_bytes.iter().skip(1);
-    let behind = behind.copied().max().unwrap_or(0);
-    let tier = if plan.offloads() && behind > 0 {
-        Some(run.billing.tier(behind)?)
-    } else {
-        None
-    };
-    let cost = tier.map(|tier| {
-        let durations = run.records.iter().filter_map(billed_ms);
-        tier.per_million(durations, samples, run.cloud_clock, run.answer_bytes)
-    });
+    let rented = rented(run)?;
     Ok(Outcome {
         kind: Kind::Measured,
         emulated: run.emulated,
@@ -118,36 +111,76 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
             .iter()
             .map(|&memory_bytes| TierOutcome { memory_bytes })
             .collect(),
-        hops: vec![HopOutcome {
-            share: offloaded as f64 / n,
-            bytes_sent: bytes as f64 / n,
-        }],
+        hops: crossed
+            .iter()
+            .map(|(samples, bytes)| HopOutcome {
+                share: *samples as f64 / n,
+                bytes_sent: *bytes as f64 / n,
+            })
+            .collect(),
         degraded,
         latency_ms: Latency::of(&mut latencies),
-        cost_per_million: cost,
-        intervals: intervals(run, tier),
+        cost_per_million: bill(run, &rented),
+        intervals: intervals(run, &rented),
     })
 }
 
-/// The cloud's time for a sample that is billed.
-fn billed_ms(record: &Record) -> Option<f64> {
-    let billed = record.offloaded && !record.degraded && record.cloud_ms.is_finite();
-    billed.then(|| f64::from(record.cloud_ms))
+/// What is rented for a tier, and on which clock its durations were measured.
+struct Rented {
+    tier: usize,
+    memory: MemoryTier,
+    clock: Clock,
 }
 
-fn intervals(run: &Run, tier: Option<MemoryTier>) -> Intervals {
+impl Rented {
+    /// The bill for a million samples, of which these are some.
+    fn per_million(&self, records: &[Record], answer_bytes: f64) -> Cost {
+        let durations = records.iter().filter_map(|r| r.tier_ms.get(self.tier));
+        let durations = durations
+            .map(|ms| f64::from(*ms))
+            .filter(|ms| ms.is_finite());
+        let (clock, samples) = (self.clock, records.len());
+        self.memory
+            .per_million(durations, samples, clock, answer_bytes)
+    }
+}
+
+/// The tiers behind the first that ran something; none where nobody was asked.
+fn rented(run: &Run) -> Result<Vec<Rented>, BillingError> {
+    let tiers = run.resident_bytes.iter().zip(run.clocks).enumerate();
+    let behind = tiers.skip(1).filter(|(_, (resident, _))| **resident > 0);
+    let behind = behind.filter(|_| run.plan.offloads());
+    let rented = behind.map(|(tier, (&resident, &clock))| {
+        Ok(Rented {
+            tier,
+            memory: run.billing.tier(resident)?,
+            clock,
+        })
+    });
+    rented.collect()
+}
+
+/// What the tiers behind the first cost together; `None` where none of them was asked.
+fn bill(run: &Run, rented: &[Rented]) -> Option<Cost> {
+    let own = |one: &Rented| one.per_million(run.records, run.answer_bytes);
+    rented.iter().map(own).reduce(Cost::with)
+}
+
+fn intervals(run: &Run, rented: &[Rented]) -> Intervals {
     let latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
     let latency = bootstrap(&latencies, SEED, |ms| [mean(ms), p95(ms)]);
-    let cost = tier.and_then(|tier| {
-        // What a million samples like this one would cost.
-        let bill = |record: &Record| {
-            let (clock, answer) = (run.cloud_clock, run.answer_bytes);
-            let cost = tier.per_million(billed_ms(record), 1, clock, answer);
-            cost.rounded as f32
-        };
+    // What a million samples like this one would cost.
+    let bill = |record: &Record| {
+        let alone = std::slice::from_ref(record);
+        let own = rented.iter().map(|one| one.per_million(alone, run.answer_bytes));
+        own.map(|cost| cost.rounded).sum::<f64>() as f32
+    };
+    let cost = if rented.is_empty() {
+        None
+    } else {
         let bills: Vec<f32> = run.records.iter().map(bill).collect();
         bootstrap(&bills, SEED, |usd| [mean(usd)])
-    });
+    };
     Intervals {
         mean_ms: latency.map(|[mean, _]| mean),
         p95_ms: latency.map(|[_, p95]| p95),
@@ -176,23 +209,35 @@ mod tests {
     use super::super::replay::tests::plan;
     use super::*;
     use crate::plan::{Split, Tier};
+    use crate::predict::HopRecord;
     use pretty_assertions::assert_eq;
 
+    const CLOCK: Clock = Clock {
+        ghz: Some(0.8),
+        threads: 1,
+    };
+
+    /// A sample of two tiers that leaves the first behind its exit 0.
     fn record(sample: u32, exit: u16, prediction: u16, latency_ms: f32) -> Record {
-        let offloaded = exit > 0;
+        let hop = HopRecord {
+            encode_ms: 0.1,
+            network_ms: 1.0,
+            bytes_sent: 1000,
+        };
+        let (mut tier_ms, mut hops) = (vec![1.0], Vec::new());
+        if exit > 0 {
+            tier_ms.push(260.0);
+            hops.push(hop);
+        }
         Record {
             sample,
             exit,
             prediction,
             confidence: 0.9,
-            offloaded,
             degraded: false,
             latency_ms,
-            edge_ms: 1.0,
-            encode_ms: 0.1,
-            network_ms: 1.0,
-            cloud_ms: if offloaded { 260.0 } else { 0.0 },
-            bytes_sent: if offloaded { 1000 } else { 0 },
+            tier_ms,
+            hops,
         }
     }
 
@@ -206,10 +251,7 @@ mod tests {
             emulated: false,
             resident_bytes: &[10 << 20, 512 << 20],
             billing: Billing::default(),
-            cloud_clock: Clock {
-                ghz: Some(0.8),
-                threads: 1,
-            },
+            clocks: &[CLOCK; 3],
             answer_bytes: 0.0,
         }
     }
@@ -247,11 +289,53 @@ mod tests {
         let mut records = [record(0, 1, 0, 10.0), record(1, 1, 1, f32::NAN)];
         records[1].degraded = true;
         records[1].exit = 0;
+        records[1].tier_ms.pop();
         let outcome = measured(&run(&records, &plan)).unwrap();
         assert_eq!((outcome.degraded, outcome.offloaded()), (1, 1.0));
         assert_eq!(outcome.latency_ms, None);
         let cost = outcome.cost_per_million.unwrap();
         assert!((cost.rounded - 3.175 / 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn every_link_and_every_tier_behind_one_has_its_figures() {
+        let chain = crate::predict::replay::tests::plan(Split::After(3), &[1, 5], 0.7);
+        let chain = Plan {
+            splits: vec![Split::After(3), Split::After(5)],
+            split_layers: vec![None; 2],
+            ..chain
+        };
+        let mut far = record(2, 2, 2, 30.0);
+        far.tier_ms.push(130.0);
+        far.hops.push(HopRecord {
+            bytes_sent: 400,
+            ..HopRecord::default()
+        });
+        let records = [record(0, 0, 0, 10.0), record(1, 1, 1, 20.0), far];
+        let all = Run {
+            resident_bytes: &[10 << 20, 512 << 20, 512 << 20],
+            ..run(&records, &chain)
+        };
+        let outcome = measured(&all).unwrap();
+        let hops: Vec<_> = outcome
+            .hops
+            .iter()
+            .map(|h| (h.share, h.bytes_sent))
+            .collect();
+        assert_eq!(hops, [(2.0 / 3.0, 2000.0 / 3.0), (1.0 / 3.0, 400.0 / 3.0)]);
+        assert_eq!(outcome.tiers.len(), 3);
+        // The bill of a run on the second tier alone, and on the third.
+        let alone = |tier_bytes: [usize; 3]| {
+            let run = Run {
+                resident_bytes: &tier_bytes,
+                ..all
+            };
+            measured(&run).unwrap().cost_per_million.unwrap().unrounded
+        };
+        let (second, third) = (alone([1, 512 << 20, 0]), alone([1, 0, 512 << 20]));
+        let both = outcome.cost_per_million.unwrap();
+        assert!((both.unrounded - second - third).abs() < 1e-9);
+        assert_eq!(both.tier_mb, 512);
     }
 
     #[test]

@@ -22,36 +22,53 @@ pub enum Kind {
     Predicted,
 }
 
-/// What a run notes of one sample. Times are milliseconds on the edge's own monotonic clock, but
-/// for `cloud_ms`, which is a duration on the cloud's.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// What a run notes of one sample. Times are milliseconds on the first tier's own monotonic clock, but for
+/// what the tiers behind tell, which are durations on theirs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "stored::Record")]
 pub struct Record {
     /// Number of the sample in its set.
     pub sample: u32,
-    /// Exit it left at, counted over the plan's exits, edge first; their count stands for the final
+    /// Exit it left at, counted over the plan's exits in order of depth; their count stands for the final
     /// classifier.
     pub exit: u16,
     /// Class answered.
     pub prediction: u16,
     /// Confidence at that exit, by the policy's measure.
     pub confidence: f32,
-    /// Whether the cloud was asked.
-    pub offloaded: bool,
-    /// Whether the last edge exit had to answer because the cloud didn't.
+    /// Whether the last exit before a link had to answer because the tier behind it didn't.
     pub degraded: bool,
-    /// From preprocessed tensor in edge memory to answer at the edge; NaN where the run doesn't
+    /// From preprocessed tensor in the first tier's memory to answer there; NaN where the run doesn't
     /// measure latency (batches, several samples in flight).
     pub latency_ms: f32,
-    /// In the edge part's segments and heads, its slowdown included.
-    pub edge_ms: f32,
+    /// What each tier that worked for the sample took for it, nearest first: decoding, segments and heads,
+    /// its slowdown included. 0 for one that only passes samples on.
+    pub tier_ms: Vec<f32>,
+    /// One per link over which the sample was sent, nearest first, whether or not an answer came.
+    pub hops: Vec<HopRecord>,
+}
+
+/// What sending a sample over one link took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct HopRecord {
     /// Encoding the tensor.
     pub encode_ms: f32,
-    /// Round trip less the cloud's own duration.
+    /// Round trip less the durations that the tiers behind told.
     pub network_ms: f32,
-    /// Decoding, segments and heads in the cloud.
-    pub cloud_ms: f32,
     /// Bytes of the request's body.
     pub bytes_sent: u32,
+}
+
+impl Record {
+    /// Whether the sample left the first tier.
+    pub fn offloaded(&self) -> bool {
+        !self.hops.is_empty()
+    }
+
+    /// Bytes sent for it, over all links.
+    pub fn bytes_sent(&self) -> u64 {
+        self.hops.iter().map(|hop| u64::from(hop.bytes_sent)).sum()
+    }
 }
 
 /// What one sample adds to an outcome.
@@ -131,6 +148,18 @@ pub struct Cost {
     pub tier_mb: usize,
 }
 
+impl Cost {
+    /// This bill and another one, of the tiers of one run.
+    pub fn with(self, other: Cost) -> Cost {
+        Cost {
+            rounded: self.rounded + other.rounded,
+            unrounded: self.unrounded + other.unrounded,
+            unscaled: self.unscaled + other.unscaled,
+            tier_mb: self.tier_mb.max(other.tier_mb),
+        }
+    }
+}
+
 /// What a tier takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TierOutcome {
@@ -206,10 +235,68 @@ impl Outcome {
 }
 
 mod stored {
-    /*! Outcomes as files hold them: those of version 1 knew an edge and a cloud. */
+    /*! Outcomes and records as files hold them: those of version 1 knew an edge and a cloud. */
 
-    use super::{Cost, ExitOutcome, HopOutcome, Intervals, Kind, Latency, Set, TierOutcome};
+    use super::{
+        Cost, ExitOutcome, HopOutcome, HopRecord, Intervals, Kind, Latency, Set, TierOutcome,
+    };
     use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    #[serde(rename = "Record")]
+    pub(super) struct Record {
+        sample: u32,
+        exit: u16,
+        prediction: u16,
+        confidence: f32,
+        degraded: bool,
+        latency_ms: f32,
+        #[serde(default)]
+        tier_ms: Vec<f32>,
+        #[serde(default)]
+        hops: Vec<HopRecord>,
+        #[serde(default)]
+        offloaded: bool,
+        #[serde(default)]
+        edge_ms: f32,
+        #[serde(default)]
+        encode_ms: f32,
+        #[serde(default)]
+        network_ms: f32,
+        #[serde(default)]
+        cloud_ms: f32,
+        #[serde(default)]
+        bytes_sent: u32,
+    }
+
+    impl From<Record> for super::Record {
+        fn from(stored: Record) -> super::Record {
+            let (mut tier_ms, mut hops) = (stored.tier_ms, stored.hops);
+            if tier_ms.is_empty() {
+                tier_ms.push(stored.edge_ms);
+                if stored.offloaded {
+                    hops.push(HopRecord {
+                        encode_ms: stored.encode_ms,
+                        network_ms: stored.network_ms,
+                        bytes_sent: stored.bytes_sent,
+                    });
+                }
+                if stored.offloaded && !stored.degraded {
+                    tier_ms.push(stored.cloud_ms);
+                }
+            }
+            super::Record {
+                sample: stored.sample,
+                exit: stored.exit,
+                prediction: stored.prediction,
+                confidence: stored.confidence,
+                degraded: stored.degraded,
+                latency_ms: stored.latency_ms,
+                tier_ms,
+                hops,
+            }
+        }
+    }
 
     #[derive(Deserialize)]
     pub(super) struct Outcome {
@@ -288,6 +375,30 @@ mod tests {
         }
         let one = Latency::of(&mut [3.0]).unwrap();
         assert_eq!([one.p50, one.p95, one.p99], [3.0; 3]);
+    }
+
+    #[test]
+    fn a_record_of_version_1_is_one_of_two_tiers() {
+        let old = |offloaded, degraded| {
+            let text = format!(
+                "(sample: 3, exit: 1, prediction: 2, confidence: 0.5, offloaded: {offloaded}, degraded: \
+                 {degraded}, latency_ms: 9.0, edge_ms: 1.0, encode_ms: 2.0, network_ms: 3.0, cloud_ms: 4.0, \
+                 bytes_sent: 5)"
+            );
+            ron::from_str::<Record>(&text).unwrap()
+        };
+        let hop = HopRecord {
+            encode_ms: 2.0,
+            network_ms: 3.0,
+            bytes_sent: 5,
+        };
+        let now = |record: &Record| (record.tier_ms.clone(), record.hops.clone());
+        assert_eq!(now(&old(false, false)), (vec![1.0], vec![]));
+        assert_eq!(now(&old(true, true)), (vec![1.0], vec![hop]));
+        let whole = old(true, false);
+        assert_eq!(now(&whole), (vec![1.0, 4.0], vec![hop]));
+        let written = ron::to_string(&whole).unwrap();
+        assert_eq!(ron::from_str::<Record>(&written).unwrap(), whole);
     }
 
     #[test]

@@ -451,12 +451,7 @@ impl<'a> PreparedPlan<'a> {
             .map(|((_, memory, clock), ms)| {
                 memory.per_million(ms.iter().copied(), samples, *clock, ANSWER_BYTES)
             })
-            .reduce(|a, b| Cost {
-                rounded: a.rounded + b.rounded,
-                unrounded: a.unrounded + b.unrounded,
-                unscaled: a.unscaled + b.unscaled,
-                tier_mb: a.tier_mb.max(b.tier_mb),
-            })
+            .reduce(Cost::with)
     }
 
     fn exits(&self, left: &[usize], right: &[usize], thresholds: &[f64]) -> Vec<ExitOutcome> {

@@ -308,6 +308,15 @@ impl Client {
             .await
     }
 
+    /// Lets the agent's peak of resident memory count from now.
+    ///
+    /// # Errors
+    /// Where it can't be asked, or its system can't.
+    pub async fn reset_memory(&self) -> Result<(), ClientError> {
+        let request = self.request(Method::POST, "memory/reset").timeout(SHORT);
+        self.bytes(request, LARGEST_ANSWER).await.map(drop)
+    }
+
     /// Hands a job in, and returns its id. It may wait behind others; [`Client::follow`] tells.
     pub async fn submit(&self, job: &JobRequest) -> Result<String, ClientError> {
         let key = tls::token().map_err(|e| self.answer(e))?;

@@ -4,9 +4,9 @@ use super::TlsTrust;
 use crate::data::Preprocessing;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
-use crate::plan::{Element, Link, Wire};
-use crate::predict::Confidence;
-use crate::runtime::runner::PartAnswer;
+use crate::plan::{Element, Link, Tier, Wire};
+use crate::predict::{Confidence, HopRecord};
+use crate::runtime::runner::{PartAnswer, PartInfo};
 use crate::train::{FEATURE_BATCH, HeadRecipe, Hyper};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -172,7 +172,7 @@ pub struct Upload {
     pub whole: bool,
 }
 
-/// Where the edge sends what it offloads. The token is in no file and no log.
+/// Where an agent sends what it offloads. The token is in no file and no log.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct CloudTarget {
@@ -218,7 +218,7 @@ impl std::fmt::Debug for CloudTarget {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Evaluate {
-    pub mode: Mode,
+    pub route: Route,
     /// Uploaded data set ([`DataSet`]).
     pub data: Address,
     pub preprocessing: Preprocessing,
@@ -227,37 +227,59 @@ pub struct Evaluate {
     /// Samples run before them whose times are thrown away (the first of `samples`, again).
     pub warm_up: usize,
     pub confidence: Confidence,
-    /// Of the edge part's exits, then the cloud part's.
+    /// One per exit of all parts of the route, in order of depth.
     pub thresholds: Vec<f64>,
-    /// The edge part's last exit answers whatever its confidence.
+    /// The own part's last exit answers whatever its confidence.
     pub last_exit_answers: bool,
     pub wire: Wire,
-    pub link: Link,
     /// Milliseconds an offload may take; none if absent.
     pub deadline_ms: Option<f64>,
-    /// The edge's last exit answers for a cloud that doesn't; else the run fails.
+    /// The last exit before a link answers for a tier that doesn't; else the run fails.
     pub degrade: bool,
 }
 
-/// What runs where.
+/// Which tiers take part in a run, from the agent that has the samples on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub enum Mode {
-    /// The edge part alone, to its end.
-    EdgeOnly { part: Address },
-    /// The edge part, then the cloud part for what isn't confident.
-    Distributed {
-        part: Address,
-        /// One at least; each sample goes to the one with the least to do.
-        clouds: Vec<CloudTarget>,
-        cloud_part: Address,
-    },
-    /// Pixels go to the cloud as they are (u8) and are preprocessed there.
-    CloudOnly {
-        /// One at least.
-        clouds: Vec<CloudTarget>,
-        cloud_part: Address,
-    },
+pub struct Route {
+    /// The part that the agent runs itself; none where pixels go on as they are (u8), to be preprocessed by
+    /// the first tier that runs something.
+    pub part: Option<Address>,
+    /// The tiers behind, nearest first; none where the agent's part goes to its end.
+    pub onward: Vec<Hop>,
+}
+
+/// A tier behind a link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// What runs there; none where it only passes samples on.
+    pub part: Option<Address>,
+    /// One at least; each sample goes to the one with the least to do.
+    pub targets: Vec<CloudTarget>,
+    /// The link in front of it.
+    pub link: Link,
+}
+
+impl Route {
+    /// A part alone.
+    pub fn alone(part: Address) -> Route {
+        Route {
+            part: Some(part),
+            onward: Vec::new(),
+        }
+    }
+
+    /// A part (none where pixels are sent), and one tier behind a link.
+    pub fn over(part: Option<Address>, behind: Hop) -> Route {
+        Route {
+            part,
+            onward: vec![behind],
+        }
+    }
+
+    /// Tiers that a sample may come to.
+    pub fn tiers(&self) -> usize {
+        self.onward.len() + 1
+    }
 }
 
 /// How a job ended, or how far it is.
@@ -308,10 +330,13 @@ pub struct Progress {
     /// Whether it waits because somebody asked it to.
     #[serde(default)]
     pub held: bool,
-    /// Of the offloads since the last progress, milliseconds in the cloud.
+    /// Of the offloads since the last progress, milliseconds on the second tier.
     #[serde(default)]
     pub mean_cloud_ms: Option<f64>,
-    /// What each cloud target has answered so far.
+    /// Of the samples since the last progress, milliseconds on each tier that worked for them.
+    #[serde(default)]
+    pub mean_tier_ms: Vec<Option<f64>>,
+    /// What each target behind a link has answered so far.
     #[serde(default)]
     pub clouds: Vec<CloudShare>,
     /// The sensors, now and then.
@@ -333,13 +358,13 @@ pub enum JobResult {
 
 /// What an evaluation found besides its records.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "stored::Evaluated")]
 #[allow(missing_docs)]
 pub struct Evaluated {
     pub records: u64,
-    /// Peak resident memory of the edge's process during the run.
-    pub edge_resident_bytes: usize,
-    /// And of the cloud's; 0 where no cloud was asked.
-    pub cloud_resident_bytes: usize,
+    /// Peak resident memory of each tier's process during the run, nearest first; 0 where nothing ran.
+    /// An agent tells of itself and of the next tier.
+    pub resident_bytes: Vec<usize>,
     /// Whether the edge's times or the link were emulated.
     pub emulated: bool,
     /// Wall time of the whole run.
@@ -347,22 +372,82 @@ pub struct Evaluated {
     pub wire: Option<Element>,
     /// Energy that the edge took for one inference, in joules, everything on it included; absent
     /// where power isn't measured.
-    #[serde(default)]
     pub joules_per_inference: Option<f64>,
-    /// What each cloud target contributed, in the order they were named.
-    #[serde(default)]
+    /// What each target behind a link contributed, tier by tier, in the order they were named.
     pub clouds: Vec<CloudShare>,
 }
 
-/// What a cloud target contributed to a run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What a target behind a link contributed to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudShare {
+    /// Its tier.
+    #[serde(default = "second")]
+    pub tier: Tier,
     /// Its address.
     pub url: String,
     /// Samples it answered for.
     pub answered: u64,
     /// Requests it didn't answer, or not in time.
     pub failed: u64,
+}
+
+impl Default for CloudShare {
+    fn default() -> CloudShare {
+        CloudShare {
+            tier: Tier::Second,
+            url: String::new(),
+            answered: 0,
+            failed: 0,
+        }
+    }
+}
+
+/// Releases that knew one tier behind a link left it out.
+fn second() -> Tier {
+    Tier::Second
+}
+
+mod stored {
+    /*! What runs of two tiers found, as stages of release 0.1 kept it. */
+
+    use super::{CloudShare, Element};
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    pub(super) struct Evaluated {
+        records: u64,
+        #[serde(default)]
+        resident_bytes: Vec<usize>,
+        #[serde(default)]
+        edge_resident_bytes: usize,
+        #[serde(default)]
+        cloud_resident_bytes: usize,
+        emulated: bool,
+        seconds: f64,
+        wire: Option<Element>,
+        #[serde(default)]
+        joules_per_inference: Option<f64>,
+        #[serde(default)]
+        clouds: Vec<CloudShare>,
+    }
+
+    impl From<Evaluated> for super::Evaluated {
+        fn from(stored: Evaluated) -> super::Evaluated {
+            let mut resident_bytes = stored.resident_bytes;
+            if resident_bytes.is_empty() {
+                resident_bytes = vec![stored.edge_resident_bytes, stored.cloud_resident_bytes];
+            }
+            super::Evaluated {
+                records: stored.records,
+                resident_bytes,
+                emulated: stored.emulated,
+                seconds: stored.seconds,
+                wire: stored.wire,
+                joules_per_inference: stored.joules_per_inference,
+                clouds: stored.clouds,
+            }
+        }
+    }
 }
 
 /// Header of a request for inference that carries an [`InferRequest`] as JSON, so that the body is
@@ -375,12 +460,76 @@ pub const INFER_HEADER: &str = "edgelesspart-infer";
 pub struct InferRequest {
     #[serde(default)]
     pub confidence: Confidence,
-    /// One for each exit of the part; if there is none, the part's own thresholds and measure hold.
+    /// One for each exit of the part, then one for each exit of the parts behind; if there is none, the
+    /// part's own thresholds and measure hold.
     #[serde(default)]
     pub thresholds: Vec<f64>,
+    /// Where samples that don't leave the part go on; none behind the part that ends the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onward: Option<Onward>,
     /// Set where the body is pixels as bytes `[samples, c, h, w]`, not a tensor of [`super::wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<Preprocessing>,
+}
+
+/// Where an agent sends what doesn't leave its part, and how. Tokens of the targets are in no file and no
+/// log there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Onward {
+    /// The tiers behind, nearest first; one at least.
+    pub hops: Vec<Hop>,
+    /// How tensors travel.
+    pub wire: Wire,
+    /// Milliseconds that an offload may take, counted from where the request came; none if absent.
+    #[serde(default)]
+    pub deadline_ms: Option<f64>,
+    /// The part's last exit answers for a next tier that doesn't; else the request is refused.
+    #[serde(default)]
+    pub degrade: bool,
+}
+
+/// What became of a sample behind the part that answers for it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Passed {
+    /// Milliseconds that each tier behind worked for it, nearest first.
+    pub tier_ms: Vec<f32>,
+    /// One per link behind, over which it was sent.
+    pub hops: Vec<HopRecord>,
+    /// Whether an exit before a link had to answer.
+    pub degraded: bool,
+    /// The targets behind that were asked for it.
+    pub asked: Vec<Asked>,
+}
+
+/// A target that was asked for a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Links between the agent that tells and the target, less one.
+    pub hop: usize,
+    /// Its place among its tier's targets in the request.
+    pub target: usize,
+    /// Whether it answered.
+    pub answered: bool,
+}
+
+/// A part that was made ready, and what it found behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The part. Of an agent that only passes samples on, the one behind it, without exits.
+    #[serde(flatten)]
+    pub part: PartInfo,
+    /// The parts behind; none where the request named none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
+}
+
+/// All parts behind an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Their exits.
+    pub exits: usize,
+    /// Whether any of the agents stretches its times, or a link is emulated.
+    pub emulated: bool,
 }
 
 /// What a part answers.
@@ -396,6 +545,12 @@ pub struct InferReply {
     /// Requests that are waiting or running there while this one is answered.
     #[serde(default)]
     pub outstanding: u32,
+    /// One per answer where the request names tiers behind; else none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<Passed>,
+    /// What is worth a line in the run's log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The one line that an agent writes to standard output, once it serves.
@@ -475,6 +630,8 @@ pub enum RefusalKind {
     Busy,
     /// The agent is ending.
     Ending,
+    /// The agent's part lets the sample go on, and no target behind it answers.
+    NextTier,
     /// There is no room left for files.
     StorageFull,
     /// The agent speaks HTTPS here, the client HTTP.

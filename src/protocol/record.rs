@@ -1,19 +1,21 @@
 /*!
-Records as bytes: fixed width, little-endian, so that record n of a job's file is found by
-multiplication. What travels has a header in front: `magic "ELPR" · version u16 · width u16 ·
-position of the first record u64`.
+Records as bytes: as wide as the run has tiers, little-endian, so that record n of a job's file is found by
+multiplication. What travels has a header in front: `magic "ELPR" · version u16 · width u16 · position of
+the first record u64`.
+
+A record of t tiers is `sample u32 · exit u16 · prediction u16 · confidence f32 · latency f32 · t times a
+tier's f32 · t − 1 times (encoding f32, network f32, bytes u32) · flags u8 · tiers that worked u8 · links
+crossed u8 · 0`: 8 + 16 t bytes, 40 for two tiers.
 */
 
-use crate::predict::Record;
+use crate::plan::Tier;
+use crate::predict::{HopRecord, Record};
 
 const MAGIC: &[u8; 4] = b"ELPR";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Bytes of the header in front of records that travel.
 pub const HEADER: usize = 16;
-/// Bytes of one record.
-pub const WIDTH: usize = 40;
 
-const OFFLOADED: u8 = 1;
 const DEGRADED: u8 = 2;
 
 /// Why bytes are not records.
@@ -21,31 +23,43 @@ const DEGRADED: u8 = 2;
 #[error("records: {0}")]
 pub struct RecordError(String);
 
-/// Appends the record's bytes.
-pub fn encode(record: &Record, out: &mut Vec<u8>) {
-    let flags = (u8::from(record.offloaded) * OFFLOADED) | (u8::from(record.degraded) * DEGRADED);
+/// Bytes of one record of a run over `tiers` tiers, one to four.
+pub const fn width(tiers: usize) -> usize {
+    8 + 16 * tiers
+}
+
+/// Appends the bytes of a record of a run over `tiers` tiers. What it notes of tiers beyond those is left
+/// aside.
+pub fn encode(record: &Record, tiers: usize, out: &mut Vec<u8>) {
+    let hops = tiers.saturating_sub(1);
     out.extend(record.sample.to_le_bytes());
     out.extend(record.exit.to_le_bytes());
     out.extend(record.prediction.to_le_bytes());
-    for value in [
-        record.confidence,
-        record.latency_ms,
-        record.edge_ms,
-        record.encode_ms,
-        record.network_ms,
-        record.cloud_ms,
-    ] {
-        out.extend(value.to_le_bytes());
+    out.extend(record.confidence.to_le_bytes());
+    out.extend(record.latency_ms.to_le_bytes());
+    for tier in 0..tiers {
+        let ms = record.tier_ms.get(tier).copied().unwrap_or(0.0);
+        out.extend(ms.to_le_bytes());
     }
-    out.extend(record.bytes_sent.to_le_bytes());
-    out.extend([flags, 0, 0, 0]);
+    for hop in 0..hops {
+        let hop = record.hops.get(hop).copied().unwrap_or_default();
+        out.extend(hop.encode_ms.to_le_bytes());
+        out.extend(hop.network_ms.to_le_bytes());
+        out.extend(hop.bytes_sent.to_le_bytes());
+    }
+    out.extend([
+        u8::from(record.degraded) * DEGRADED,
+        record.tier_ms.len().min(tiers) as u8,
+        record.hops.len().min(hops) as u8,
+        0,
+    ]);
 }
 
-/// The header in front of records from position `from` on.
-pub fn header(from: u64) -> Vec<u8> {
+/// The header in front of records of a run over `tiers` tiers, from position `from` on.
+pub fn header(from: u64, tiers: usize) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(VERSION.to_le_bytes());
-    out.extend((WIDTH as u16).to_le_bytes());
+    out.extend((width(tiers) as u16).to_le_bytes());
     out.extend(from.to_le_bytes());
     out
 }
@@ -63,72 +77,90 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Vec<Record>), RecordError> {
     if &head[..4] != MAGIC {
         return Err(bad("these are none"));
     }
-    if half(4) != VERSION || usize::from(half(6)) != WIDTH {
+    let found = usize::from(half(6));
+    let tiers = (1..=Tier::ALL.len()).find(|tiers| width(*tiers) == found);
+    let Some(tiers) = tiers.filter(|_| half(4) == VERSION) else {
         return Err(bad(
             "of another version; use the same release of edgelesspart on all sides",
         ));
-    }
-    let (records, rest) = body.as_chunks::<WIDTH>();
-    if !rest.is_empty() {
+    };
+    if !body.len().is_multiple_of(found) {
         return Err(bad("they end inside a record"));
     }
     let [.., a, b, c, d, e, f, g, h] = *head;
     let from = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    Ok((from, records.iter().map(read).collect()))
+    let records = body.chunks_exact(found).map(|bytes| read(bytes, tiers));
+    Ok((from, records.collect()))
 }
 
-fn read(bytes: &[u8; WIDTH]) -> Record {
+/// A record of `width(tiers)` bytes.
+fn read(bytes: &[u8], tiers: usize) -> Record {
     let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let float = |at: usize| f32::from_le_bytes(four(at));
+    let hops = 16 + 4 * tiers;
+    let flags = width(tiers) - 4;
+    let (worked, crossed) = (usize::from(bytes[flags + 1]), usize::from(bytes[flags + 2]));
     Record {
         sample: u32::from_le_bytes(four(0)),
         exit: half(4),
         prediction: half(6),
         confidence: float(8),
         latency_ms: float(12),
-        edge_ms: float(16),
-        encode_ms: float(20),
-        network_ms: float(24),
-        cloud_ms: float(28),
-        bytes_sent: u32::from_le_bytes(four(32)),
-        offloaded: bytes[36] & OFFLOADED != 0,
-        degraded: bytes[36] & DEGRADED != 0,
+        degraded: bytes[flags] & DEGRADED != 0,
+        tier_ms: (0..worked.min(tiers))
+            .map(|tier| float(16 + 4 * tier))
+            .collect(),
+        hops: (0..crossed.min(tiers - 1))
+            .map(|hop| hops + 12 * hop)
+            .map(|at| HopRecord {
+                encode_ms: float(at),
+                network_ms: float(at + 4),
+                bytes_sent: u32::from_le_bytes(four(at + 8)),
+            })
+            .collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
-    #[test]
-    fn come_back_bit_by_bit() {
+    #[rstest]
+    #[case(1, 24)]
+    #[case(2, 40)]
+    #[case(3, 56)]
+    #[case(4, 72)]
+    fn come_back_bit_by_bit(#[case] tiers: usize, #[case] bytes_each: usize) {
+        let hop = |at: usize| HopRecord {
+            encode_ms: 3.5 + at as f32,
+            network_ms: 4.5,
+            bytes_sent: 123_456 + at as u32,
+        };
         let record = Record {
             sample: 70_000,
             exit: 3,
             prediction: 999,
             confidence: 0.75,
-            offloaded: true,
             degraded: false,
             latency_ms: 1.5,
-            edge_ms: 2.5,
-            encode_ms: 3.5,
-            network_ms: 4.5,
-            cloud_ms: 5.5,
-            bytes_sent: 123_456,
+            tier_ms: (0..tiers).map(|tier| 2.5 + tier as f32).collect(),
+            hops: (1..tiers).map(hop).collect(),
         };
-        let other = Record {
-            offloaded: false,
+        let near = Record {
             degraded: true,
-            ..record
+            tier_ms: vec![0.5],
+            hops: Vec::new(),
+            ..record.clone()
         };
-        let mut bytes = header(7);
-        encode(&record, &mut bytes);
-        assert_eq!(bytes.len(), HEADER + WIDTH);
-        encode(&other, &mut bytes);
-        assert_eq!(decode(&bytes).unwrap(), (7, vec![record, other]));
+        let mut bytes = header(7, tiers);
+        encode(&record, tiers, &mut bytes);
+        assert_eq!(bytes.len(), HEADER + bytes_each);
+        encode(&near, tiers, &mut bytes);
+        assert_eq!(decode(&bytes).unwrap(), (7, vec![record, near]));
         assert!(decode(&bytes[..bytes.len() - 1]).is_err());
-        bytes[4] = 2;
+        bytes[4] = 1;
         assert!(decode(&bytes).unwrap_err().to_string().contains("version"));
     }
 }

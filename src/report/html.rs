@@ -104,7 +104,8 @@ fn devices(report: &Report) -> Vec<Vec<String>> {
             slowdown,
         ]
     };
-    vec![row("edge", &c.edge), row("cloud", &c.cloud)]
+    let all = super::devices(report, c).into_iter();
+    all.map(|(side, d)| row(&side, d)).collect()
 }
 
 /// The few numbers that matter: name, the plan's and whence, cloud-only's and whence.

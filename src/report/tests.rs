@@ -39,13 +39,14 @@ pub(crate) fn report(hostile: bool) -> Report {
     };
     let mut report = Report::new(subject, &chosen, &evidence.layers, &evidence.tiers);
     report.under(&Conditions {
-        edge: s.profile(Tier::First),
-        cloud: s.profile(Tier::Second),
-        link: Link::Emulated {
-            mbit: 40.0,
-            rtt_ms: 12.0,
-        },
-        link_profile: evidence.link(Tier::First).unwrap(),
+        tiers: &[s.profile(Tier::First), s.profile(Tier::Second)],
+        links: &[(
+            Link::Emulated {
+                mbit: 40.0,
+                rtt_ms: 12.0,
+            },
+            evidence.link(Tier::First).unwrap(),
+        )],
         wire: terms.wire,
         billing: terms.billing,
         one_machine: true,

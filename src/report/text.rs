@@ -104,7 +104,8 @@ fn head(out: &mut String, report: &Report) {
         paragraph(out, "        ", note);
     }
     if let Some(c) = &report.conditions {
-        for (side, d) in [("edge    ", &c.edge), ("cloud   ", &c.cloud)] {
+        for (side, d) in super::devices(report, c) {
+            let side = &format!("{side:<7} ");
             let ghz = d.ghz.map_or(String::new(), |g| format!(", {g:.1} GHz"));
             let threads = if d.threads == 1 { "thread" } else { "threads" };
             let what = format!("{}{ghz}, {} {threads}", d.device, d.threads);
@@ -177,10 +178,18 @@ fn figures(out: &mut String, report: &Report) {
     interval(&mut row, |f| f.intervals.p95_ms, &two);
     row("  p99", &latency(|l| l.p99));
     row("offloaded", &|_, f| percent(f.offloaded));
+    if report.tiers.len() > 2 {
+        for (hop, name) in report.tiers.iter().skip(1).enumerate() {
+            let share = |f: &Figures| f.hops.get(hop).map_or(0.0, |hop| hop.share);
+            row(&format!("  to {name}"), &|_, f| percent(share(f)));
+        }
+    }
     row("sent a sample", &|_, f| bytes(f.bytes_sent));
     let memory = |b: usize| if b == 0 { NONE.into() } else { bytes(b as f64) };
-    row("memory, edge", &|_, f| memory(f.edge_memory_bytes));
-    row("memory, cloud", &|_, f| memory(f.cloud_memory_bytes));
+    for (tier, name) in report.tiers.iter().enumerate() {
+        let own = |f: &Figures| f.tiers.get(tier).map_or(0, |t| t.memory_bytes);
+        row(&format!("memory, {name}"), &|_, f| memory(own(f)));
+    }
     let bill = |f: &Figures, pick: fn(&super::Bill) -> f64| {
         f.bill_usd.map_or(NONE.to_string(), |b| dollars(pick(&b)))
     };

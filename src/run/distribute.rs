@@ -7,11 +7,11 @@ use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::event::{Event, Note, TargetId, Vitals};
 use crate::exits::Head;
-use crate::plan::Plan;
-use crate::plan::Tier;
+use crate::plan::{Link, Plan, Tier};
 use crate::predict::Record;
 use crate::protocol::message::{
-    CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
+    CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, Hop, JobEvent, JobRequest, JobResult,
+    Route,
 };
 use crate::runtime::manifest::PartFiles;
 use crate::runtime::parts::{Part, PartSettings, address, parts};
@@ -185,8 +185,8 @@ impl Ground<'_> {
         Ok(profiles)
     }
 
-    /// Runs `plan`, cut into `parts`, over the test set (a baseline over some of it): sharded over
-    /// the edge targets, each of which offloads to a cloud target.
+    /// Runs `plan`, cut into `parts`, over the test set (a baseline over some of it): sharded over the
+    /// targets of the first tier, each of which sends on to a target of the next.
     pub fn run(
         &self,
         teller: &mut Teller,
@@ -208,17 +208,12 @@ impl Ground<'_> {
             .filter(|e| what != What::EdgeOnly || e.tier == Tier::First)
             .map(|e| e.threshold)
             .collect();
-        let reached = self.clouds(teller, fleet, what, parts)?;
-        let clouds: Vec<CloudTarget> = reached.iter().map(|(_, c)| c.clone()).collect();
+        let behind = self.behind(teller, fleet, what, plan, parts)?;
         let mut ready = Vec::new();
         for &index in &edges {
-            // Each begins with another, so that they don't all ask the same one first.
-            let mut clouds = clouds.clone();
-            let first = index % clouds.len().max(1);
-            clouds.rotate_left(first);
-            let put = mode(teller, fleet, parts, index, clouds).and_then(|mode| {
+            let put = route(teller, fleet, parts, index, &behind).and_then(|route| {
                 let data = fleet.put(teller, Tier::First, index, self.test)?;
-                Ok((index, mode, data))
+                Ok((index, route, data))
             });
             match put {
                 Ok(one) => ready.push(one),
@@ -230,10 +225,10 @@ impl Ground<'_> {
             return Err(fleet.nobody(Tier::First, None));
         }
         let mut shards = Vec::new();
-        for (turn, (index, mode, data)) in ready.into_iter().enumerate() {
+        for (turn, (index, route, data)) in ready.into_iter().enumerate() {
             let mine: Vec<u32> = samples.iter().skip(turn).step_by(edges).copied().collect();
             let run = Evaluate {
-                mode,
+                route,
                 data,
                 preprocessing: session.pixels().clone(),
                 warm_up: WARM_UP.min(mine.len()),
@@ -242,12 +237,14 @@ impl Ground<'_> {
                 thresholds: thresholds.clone(),
                 last_exit_answers: what == What::EdgeOnly,
                 wire: session.wire,
-                link: session.link(Tier::First),
                 deadline_ms: session.offload.deadline_ms,
                 degrade: session.offload.degrade == Degrade::LastExit,
             };
             shards.push(Shard { index, run });
         }
+        // Agents tell of themselves and of the next tier; those beyond are asked here.
+        let beyond: Vec<Tier> = behind.iter().skip(1).map(|b| b.tier).collect();
+        fleet.reset_memory(&beyond);
         let of = samples.len();
         let mut done = vec![0u64; session.targets(Tier::First).len().max(1)];
         let deliveries =
@@ -264,16 +261,7 @@ impl Ground<'_> {
                     let sum: u64 = done.iter().sum();
                     teller.progress(sum as usize, of, what.name());
                     if what == What::Plan {
-                        // In the session's order, whichever of them an edge asks first.
-                        let mut shares =
-                            vec![CloudShare::default(); session.targets(Tier::Second).len()];
-                        for (at, cloud) in &reached {
-                            let own = progress.clouds.iter().find(|s| s.url == cloud.url);
-                            if let (Some(own), Some(share)) = (own, shares.get_mut(*at)) {
-                                share.clone_from(own);
-                            }
-                        }
-                        progress.clouds = shares;
+                        progress.clouds = in_order(session, &behind, &progress.clouds);
                         teller.event(Event::Evaluating { index, progress });
                     }
                 }
@@ -293,26 +281,47 @@ impl Ground<'_> {
                 | JobEvent::Epoch(_) => {}
             })?;
         let mut ran = gather(deliveries, of)?;
+        let resident = &mut ran.found.resident_bytes;
+        resident.resize(plan.tiers(), 0);
+        for tier in beyond {
+            resident[tier.index()] = fleet.resident_bytes(tier);
+        }
+        for one in behind.iter().filter(|b| b.part.is_none()) {
+            // It passed samples on, and ran nothing of the plan.
+            resident[one.tier.index()] = 0;
+        }
         ran.notes = fleet.notes();
         Ok(ran)
     }
 
-    /// The cloud targets of a run, each with its part; none where the edge is alone.
-    fn clouds(
+    /// The tiers of a run behind the first, each with its part and its targets; none where the first is
+    /// alone.
+    fn behind(
         &self,
         teller: &mut Teller,
         fleet: &mut Fleet,
         what: What,
+        plan: &Plan,
         parts: &Parts,
-    ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
-        match parts.on(Tier::Second) {
-            Some(packed) if what != What::EdgeOnly => {
-                let probabilities = packed.part.final_is_probabilities;
-                let plans = (what == What::Plan).then_some(probabilities);
-                fleet.clouds(teller, &packed.bytes, plans)
-            }
-            _ => Ok(Vec::new()),
+    ) -> Result<Vec<BehindTier>, RunError> {
+        if what == What::EdgeOnly {
+            return Ok(Vec::new());
         }
+        let last = plan.last_tier();
+        let mut all = Vec::new();
+        for tier in plan.chain().skip(1).take_while(|tier| *tier <= last) {
+            let packed = parts.on(tier);
+            let plans = (what == What::Plan)
+                .then(|| packed.is_some_and(|packed| packed.part.final_is_probabilities));
+            let bytes = packed.map(|packed| packed.bytes.as_slice());
+            all.push(BehindTier {
+                tier,
+                part: packed.map(|packed| packed.address.clone()),
+                targets: fleet.behind(teller, tier, bytes, plans)?,
+                link: self.session.link(Tier::ALL[tier.index() - 1]),
+            });
+        }
+        Ok(all)
     }
 
     /// All samples for the plan; for a baseline some, drawn by seed: every tenth, say, would be of one
@@ -329,28 +338,68 @@ impl Ground<'_> {
     }
 }
 
-fn mode(
+/// A tier of a run behind a link.
+struct BehindTier {
+    tier: Tier,
+    /// Address of its part; none where it passes samples on.
+    part: Option<String>,
+    /// Its targets that can be asked, by their place in the session.
+    targets: Vec<(usize, CloudTarget)>,
+    /// The link in front of it.
+    link: Link,
+}
+
+/// What each target behind a link contributed, in the session's order, whichever of them an agent asks
+/// first.
+fn in_order(session: &Session, behind: &[BehindTier], told: &[CloudShare]) -> Vec<CloudShare> {
+    let mut all = Vec::new();
+    for one in behind {
+        let tier = one.tier;
+        let none = CloudShare {
+            tier,
+            ..CloudShare::default()
+        };
+        let mut shares = vec![none; session.targets(tier).len()];
+        for (at, target) in &one.targets {
+            let own = told.iter().find(|s| s.tier == tier && s.url == target.url);
+            if let (Some(own), Some(share)) = (own, shares.get_mut(*at)) {
+                share.clone_from(own);
+            }
+        }
+        all.extend(shares);
+    }
+    all
+}
+
+/// The way of a first tier's target: its part, and the tiers behind. Each begins with another of their
+/// targets, so that they don't all ask the same one first.
+fn route(
     teller: &mut Teller,
     fleet: &mut Fleet,
     parts: &Parts,
-    edge: usize,
-    clouds: Vec<CloudTarget>,
-) -> Result<Mode, RunError> {
+    index: usize,
+    behind: &[BehindTier],
+) -> Result<Route, RunError> {
     let part = match parts.on(Tier::First) {
-        Some(packed) => Some(fleet.put(teller, Tier::First, edge, &packed.bytes)?),
+        Some(packed) => Some(fleet.put(teller, Tier::First, index, &packed.bytes)?),
         None => None,
     };
-    let cloud_part = parts.on(Tier::Second).filter(|_| !clouds.is_empty());
-    let cloud_part = cloud_part.map(|packed| packed.address.clone());
-    Ok(match (part, cloud_part) {
-        (Some(part), None) => Mode::EdgeOnly { part },
-        (Some(part), Some(cloud_part)) => Mode::Distributed {
-            part,
-            clouds,
-            cloud_part,
-        },
-        (None, Some(cloud_part)) => Mode::CloudOnly { clouds, cloud_part },
-        (None, None) => return Err(RunError::NothingToRun),
+    if part.is_none() && behind.is_empty() {
+        return Err(RunError::NothingToRun);
+    }
+    let hop = |one: &BehindTier| {
+        let mut targets: Vec<CloudTarget> = one.targets.iter().map(|(_, t)| t.clone()).collect();
+        let first = index % targets.len().max(1);
+        targets.rotate_left(first);
+        Hop {
+            part: one.part.clone(),
+            targets,
+            link: one.link,
+        }
+    };
+    Ok(Route {
+        part,
+        onward: behind.iter().map(hop).collect(),
     })
 }
 
@@ -364,8 +413,11 @@ fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
         };
         records.extend(delivery.records);
         found.records += one.records;
-        found.edge_resident_bytes = found.edge_resident_bytes.max(one.edge_resident_bytes);
-        found.cloud_resident_bytes = found.cloud_resident_bytes.max(one.cloud_resident_bytes);
+        let tiers = found.resident_bytes.len().max(one.resident_bytes.len());
+        found.resident_bytes.resize(tiers, 0);
+        for (all, own) in found.resident_bytes.iter_mut().zip(&one.resident_bytes) {
+            *all = (*all).max(*own);
+        }
         found.emulated |= one.emulated;
         found.seconds = found.seconds.max(one.seconds);
         found.wire = found.wire.or(one.wire);
@@ -373,7 +425,11 @@ fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
         measured += if joules > 0.0 { one.records } else { 0 };
         energy += joules;
         for share in one.clouds {
-            match found.clouds.iter_mut().find(|s| s.url == share.url) {
+            match found
+                .clouds
+                .iter_mut()
+                .find(|s| (s.tier, &s.url) == (share.tier, &share.url))
+            {
                 Some(all) => {
                     all.answered += share.answered;
                     all.failed += share.failed;

@@ -30,12 +30,13 @@ pub(super) struct Findings<'a> {
 pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let (session, results) = (found.session, found.results);
     let replayed = Replayed::over(session, results)?;
-    let measured = (
-        results.profile(Tier::First),
-        results.profile(Tier::Second),
-        results.link(Tier::First),
-    );
-    let (Some(edge), Some(cloud), Some(link)) = measured else {
+    let tiers = session.chain().map(|tier| results.profile(tier));
+    let links = Tier::chain(session.links.len())
+        .map(|before| Some((session.link(before), results.link(before)?)));
+    let (Some(tiers), Some(links)) = (
+        tiers.collect::<Option<Vec<_>>>(),
+        links.collect::<Option<Vec<_>>>(),
+    ) else {
         return Err(RunError::NoResults);
     };
     let Replayed {
@@ -46,10 +47,8 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     let (calibration, test) = (Set::Calibration, Set::Test);
     let mut report = Report::new(subject(found), plan, &results.layers, &evidence.tiers);
     report.under(&Conditions {
-        edge,
-        cloud,
-        link: session.link(Tier::First),
-        link_profile: link,
+        tiers: &tiers,
+        links: &links,
         wire: session.wire,
         billing: session.billing,
         one_machine: one_machine(session),

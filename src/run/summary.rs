@@ -66,7 +66,7 @@ pub(super) fn plan(plan: &Plan, names: &TierNames) -> String {
 
 pub(super) fn ran(ran: &Ran, exits: usize) -> String {
     let n = ran.records.len();
-    let offloaded = ran.records.iter().filter(|r| r.offloaded).count();
+    let offloaded = ran.records.iter().filter(|r| r.offloaded()).count();
     let early = ran
         .records
         .iter()
@@ -93,6 +93,11 @@ pub(super) fn run_key<'a>(
 ) -> impl Fn(&str, &[f64]) -> String + 'a {
     move |what, thresholds| {
         let content = |tier| parts.on(tier).map_or("", |p| p.content.as_str());
+        let mut inputs = Inputs::new().with("what", what);
+        for tier in session.chain() {
+            // By their usual names, so that what ran before they could be renamed is still found.
+            inputs = inputs.with(tier.usual_name(session.tiers.len()), content(tier));
+        }
         let targets = session
             .tiers
             .iter()
@@ -103,10 +108,7 @@ pub(super) fn run_key<'a>(
             .iter()
             .map(|link| format!("{link:?}"))
             .collect();
-        Inputs::new()
-            .with("what", what)
-            .with("edge", content(Tier::First))
-            .with("cloud", content(Tier::Second))
+        inputs
             .with("test", test)
             .with("pixels", session.pixels().key())
             .with("thresholds", format!("{thresholds:?}"))
@@ -126,13 +128,15 @@ pub(super) fn run_key<'a>(
     }
 }
 
-/// The machine that cloud durations were measured on.
-pub(super) fn clock(results: &Results) -> Clock {
-    let cloud = results.profile(Tier::Second);
-    Clock {
-        ghz: cloud.and_then(|p| p.ghz),
-        threads: cloud.map_or(1, |p| p.threads),
-    }
+/// The machines that the tiers' durations were measured on, one per tier there can be.
+pub(super) fn clocks(results: &Results) -> [Clock; 4] {
+    Tier::ALL.map(|tier| {
+        let profile = results.profile(tier);
+        Clock {
+            ghz: profile.and_then(|p| p.ghz),
+            threads: profile.map_or(1, |p| p.threads),
+        }
+    })
 }
 
 pub(super) fn measured(
@@ -140,7 +144,7 @@ pub(super) fn measured(
     plan: &Plan,
     ran: &Ran,
     labels: &[u16],
-    cloud_clock: Clock,
+    clocks: &[Clock],
 ) -> Result<Outcome, RunError> {
     Ok(predict::measured(&predict::Run {
         records: &ran.records,
@@ -149,12 +153,9 @@ pub(super) fn measured(
         plan,
         threshold: session.policy.threshold,
         emulated: ran.found.emulated,
-        resident_bytes: &[
-            ran.found.edge_resident_bytes,
-            ran.found.cloud_resident_bytes,
-        ],
+        resident_bytes: &ran.found.resident_bytes,
         billing: session.billing,
-        cloud_clock,
+        clocks,
         answer_bytes: ANSWER_BYTES,
     })?)
 }

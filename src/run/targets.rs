@@ -119,9 +119,6 @@ impl<'a> Fleet<'a> {
         cancel: &'a Cancel,
         pause: Pause,
     ) -> Result<Fleet<'a>, RunError> {
-        if session.tiers.len() > 2 {
-            return Err(RunError::Tiers(session.tiers.len()));
-        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

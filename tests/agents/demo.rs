@@ -4,10 +4,10 @@
 use crate::serving::Agent;
 use edgelesspart::engine::Cancel;
 use edgelesspart::event::{Event, Stage};
-use edgelesspart::plan::{Compression, Element, Link, Wire};
+use edgelesspart::plan::{Compression, Element, Link, SplitRule, Wire};
 use edgelesspart::predict::Record;
 use edgelesspart::run::{Options, run};
-use edgelesspart::session::{Results, Session, Target, Token, Trust};
+use edgelesspart::session::{Results, Session, Target, TierSettings, Token, Trust};
 use pretty_assertions::assert_eq;
 use std::path::Path;
 
@@ -46,7 +46,7 @@ fn local() -> Target {
     }
 }
 
-type Answer = (u32, u16, u16, f32, bool, u32);
+type Answer = (u32, u16, u16, f32, bool, u64);
 
 fn go(session: &Session, out: &Path) -> (Vec<Answer>, serde_json::Value, Results) {
     let options = Options {
@@ -70,8 +70,8 @@ fn go(session: &Session, out: &Path) -> (Vec<Answer>, serde_json::Value, Results
             r.exit,
             r.prediction,
             r.confidence,
-            r.offloaded,
-            r.bytes_sent,
+            r.offloaded(),
+            r.bytes_sent(),
         )
     });
     let report = serde_json::to_value(done.report.unwrap()).unwrap();
@@ -128,4 +128,50 @@ fn two_secured_agents_give_the_demo_s_answers_over_every_wire() {
     }
     // They were not all held against the same one.
     assert!(final_columns[0] != final_columns[1] && final_columns[1] != final_columns[2]);
+}
+
+/// The demo's network on three processes, device → edge → cloud: sample by sample what the tables say.
+#[test]
+fn three_tiers_give_the_answers_of_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/demo.ron");
+    let mut session = Session::read(&file).unwrap();
+    session.test_samples = Some(SAMPLES);
+    session.policy.threshold = 0.9;
+    session.tiers = ["device", "edge", "cloud"]
+        .map(|name| TierSettings {
+            name: name.to_owned(),
+            targets: vec![local()],
+        })
+        .into();
+    session.links = vec![Link::Measured; 2];
+    session.splits = [0.3, 0.7].map(|share| SplitRule::Layers { share }).into();
+    let (answers, report, results) = go(&session, folder.path());
+    assert_eq!(answers.len(), SAMPLES);
+    assert_eq!(report["equality"]["compared"], SAMPLES);
+    assert_eq!(report["equality"]["differing"], 0);
+    assert_eq!(
+        report["tiers"],
+        serde_json::json!(["device", "edge", "cloud"])
+    );
+    let measured = &report["measured"];
+    // The tables tell who goes on over each link, and the run sent just those.
+    let hops = |of: &serde_json::Value| -> Vec<f64> {
+        let hops = of["hops"].as_array().unwrap().iter();
+        hops.map(|hop| hop["share"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(hops(measured), hops(&report["predicted"]));
+    let shares = hops(measured);
+    assert!(shares[0] > shares[1] && shares[1] > 0.0, "{shares:?}");
+    for tier in measured["tiers"].as_array().unwrap() {
+        assert!(
+            tier["memory_bytes"].as_u64().unwrap() > 1 << 20,
+            "{measured}"
+        );
+    }
+    assert!(measured["cost_per_million_usd"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["conditions"]["tiers"].as_array().unwrap().len(), 3);
+    // Alone in the cloud, pixels cross both links.
+    assert_eq!(hops(&report["baselines"]["cloud_only"]), [1.0, 1.0]);
+    assert_eq!((results.profiles.len(), results.links.len()), (3, 2));
 }

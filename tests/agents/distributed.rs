@@ -10,7 +10,7 @@ use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::policy::{Output, decide};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
-    CloudTarget, Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Mode,
+    CloudTarget, Evaluate, Evaluated, Hop, JobEvent, JobRequest, JobResult, Route,
 };
 use edgelesspart::protocol::{Client, ClientError};
 use edgelesspart::run::local::{LocalAgent, LocalOptions};
@@ -63,17 +63,20 @@ impl Setup {
         }
     }
 
-    fn distributed(&self) -> Mode {
-        Mode::Distributed {
-            part: self.part.clone(),
-            clouds: vec![self.target.clone()],
-            cloud_part: self.cloud_part.clone(),
-        }
+    fn distributed(&self) -> Route {
+        Route::over(
+            Some(self.part.clone()),
+            Hop {
+                part: Some(self.cloud_part.clone()),
+                targets: vec![self.target.clone()],
+                link: Link::Measured,
+            },
+        )
     }
 
-    fn job(&self, mode: Mode, thresholds: &[f64], samples: u32) -> Evaluate {
+    fn job(&self, mode: Route, thresholds: &[f64], samples: u32) -> Evaluate {
         Evaluate {
-            mode,
+            route: mode,
             data: self.data.clone(),
             preprocessing: preprocessing(),
             samples: (0..samples).collect(),
@@ -82,7 +85,6 @@ impl Setup {
             thresholds: thresholds.to_vec(),
             last_exit_answers: false,
             wire: Wire::default(),
-            link: Link::Measured,
             deadline_ms: None,
             degrade: false,
         }
@@ -135,7 +137,7 @@ async fn a_distributed_run_answers_as_the_whole_network_does() {
         .await;
     let end = end.unwrap();
     assert_eq!((end.records, end.emulated), (40, false));
-    assert!(end.edge_resident_bytes > 1 << 20 && end.cloud_resident_bytes > 1 << 20);
+    assert!(end.resident_bytes.iter().all(|b| *b > 1 << 20));
     assert_eq!(records.len(), 40);
     let size: usize = network.split_shape().iter().product();
     for (sample, (record, expected)) in records.iter().zip(&expected).enumerate() {
@@ -143,34 +145,46 @@ async fn a_distributed_run_answers_as_the_whole_network_does() {
         assert_eq!(record.exit as usize, final_exit);
         assert_eq!(record.prediction, expected.prediction);
         assert_eq!(record.confidence, expected.max_probability);
-        assert!(record.offloaded && !record.degraded);
+        assert!(record.offloaded() && !record.degraded);
         // Head of the tensor: 8 bytes, an extent each, the length.
         let head = 8 + 4 * (network.split_shape().len() + 2);
-        assert_eq!(record.bytes_sent as usize, size * 4 + head);
-        let sum = record.edge_ms + record.encode_ms + record.network_ms + record.cloud_ms;
-        assert!(record.edge_ms > 0.0 && record.cloud_ms > 0.0 && record.network_ms > 0.0);
+        assert_eq!(record.bytes_sent() as usize, size * 4 + head);
+        let sum = record.tier_ms[0]
+            + record.hops[0].encode_ms
+            + record.hops[0].network_ms
+            + record.tier_ms[1];
+        assert!(
+            record.tier_ms[0] > 0.0 && record.tier_ms[1] > 0.0 && record.hops[0].network_ms > 0.0
+        );
         assert!(sum <= record.latency_ms + 1e-3, "{record:?}");
     }
     // Pixels to the cloud, the unmodified network there: the same answers.
-    let mode = Mode::CloudOnly {
-        clouds: vec![setup.target.clone()],
-        cloud_part: setup.whole.clone(),
-    };
+    let mode = Route::over(
+        None,
+        Hop {
+            part: Some(setup.whole.clone()),
+            targets: vec![setup.target.clone()],
+            link: Link::Measured,
+        },
+    );
     let (end, records) = setup.run(setup.job(mode, &[], 40)).await;
     end.unwrap();
     for (record, expected) in records.iter().zip(&expected) {
         assert_eq!(record.prediction, expected.prediction);
         assert_eq!(record.confidence, expected.max_probability);
-        assert_eq!(record.bytes_sent as usize, SHAPE.iter().product::<usize>());
-        assert_eq!((record.exit, record.edge_ms), (0, 0.0));
+        assert_eq!(
+            record.bytes_sent() as usize,
+            SHAPE.iter().product::<usize>()
+        );
+        assert_eq!((record.exit, record.tier_ms[0]), (0, 0.0));
     }
     // The unmodified network at the edge.
     let part = setup.edge.put(network.whole_bundle()).await.unwrap();
-    let (end, records) = setup.run(setup.job(Mode::EdgeOnly { part }, &[], 40)).await;
-    assert_eq!(end.unwrap().cloud_resident_bytes, 0);
+    let (end, records) = setup.run(setup.job(Route::alone(part), &[], 40)).await;
+    assert_eq!(end.unwrap().resident_bytes.len(), 1);
     for (record, expected) in records.iter().zip(&expected) {
         assert_eq!(record.confidence, expected.max_probability);
-        assert_eq!((record.offloaded, record.bytes_sent), (false, 0));
+        assert_eq!((record.offloaded(), record.bytes_sent()), (false, 0));
     }
     edge.stop().await;
     cloud.stop().await;
@@ -207,14 +221,12 @@ async fn samples_leave_where_the_heads_say() {
         let exit = (0..exits).find(leaves).unwrap_or(exits);
         assert_eq!(record.exit as usize, exit);
         assert_eq!((record.prediction, record.confidence), said[exit]);
-        assert_eq!(record.offloaded, exit >= network.exits(0));
+        assert_eq!(record.offloaded(), exit >= network.exits(0));
         seen[exit] += 1;
     }
     assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
     // The edge's last exit answers for all that came to it.
-    let mode = Mode::EdgeOnly {
-        part: setup.part.clone(),
-    };
+    let mode = Route::alone(setup.part.clone());
     let edge_thresholds = &thresholds[..network.exits(0)];
     let mut job = setup.job(mode, edge_thresholds, 60);
     job.last_exit_answers = true;
@@ -223,7 +235,7 @@ async fn samples_leave_where_the_heads_say() {
     for (alone, record) in alone.iter().zip(&records) {
         let last = network.exits(0) as u16 - 1;
         assert_eq!(alone.exit, record.exit.min(last));
-        assert!(!alone.offloaded);
+        assert!(!alone.offloaded());
     }
 }
 
@@ -237,7 +249,7 @@ async fn at_threshold_zero_the_cloud_is_left_alone() {
         .run(setup.job(setup.distributed(), &thresholds, 10))
         .await;
     end.unwrap();
-    assert!(records.iter().all(|r| r.exit == 0 && !r.offloaded));
+    assert!(records.iter().all(|r| r.exit == 0 && !r.offloaded()));
     assert_eq!(setup.cloud.info().await.unwrap().requests, 0);
 }
 
@@ -247,9 +259,7 @@ async fn a_cancelled_job_stops_and_one_behind_it_gets_its_turn() {
     // So slow that one sample alone takes longer than anybody waits here.
     let (edge, cloud) = (slow_agent(1e6).await, agent().await);
     let setup = Setup::new(&edge, &cloud, &network).await;
-    let mode = Mode::EdgeOnly {
-        part: setup.edge.put(network.whole_bundle()).await.unwrap(),
-    };
+    let mode = Route::alone(setup.edge.put(network.whole_bundle()).await.unwrap());
     let mut job = setup.job(mode, &[], 10);
     job.samples = (0..10).cycle().take(10_000).collect();
     let job = JobRequest::Evaluate(Box::new(job));
@@ -363,9 +373,7 @@ async fn a_lost_connection_loses_nothing() {
             });
         }
     });
-    let mode = Mode::EdgeOnly {
-        part: setup.edge.put(network.whole_bundle()).await.unwrap(),
-    };
+    let mode = Route::alone(setup.edge.put(network.whole_bundle()).await.unwrap());
     let mut job = setup.job(mode, &[], 20);
     job.samples = (0..20).cycle().take(600).collect();
     let job = JobRequest::Evaluate(Box::new(job));

@@ -5,7 +5,7 @@ use crate::network::Network;
 use crate::serving::Agent;
 use edgelesspart::plan::{Compression, Element, Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
-use edgelesspart::protocol::message::{CloudTarget, Evaluate, JobRequest, JobResult, Mode};
+use edgelesspart::protocol::message::{CloudTarget, Evaluate, Hop, JobRequest, JobResult, Route};
 use edgelesspart::protocol::{Client, ClientError, TlsTrust};
 use edgelesspart::run::local::{LocalAgent, LocalOptions};
 use std::path::Path;
@@ -185,11 +185,14 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
         for (edge, cloud, target) in &pairs {
             let cloud_part = cloud.put(network.bundle(1)).await.unwrap();
             let run = Evaluate {
-                mode: Mode::Distributed {
-                    part: edge.put(network.bundle(0)).await.unwrap(),
-                    clouds: vec![target.clone()],
-                    cloud_part,
-                },
+                route: Route::over(
+                    Some(edge.put(network.bundle(0)).await.unwrap()),
+                    Hop {
+                        part: Some(cloud_part),
+                        targets: vec![target.clone()],
+                        link: Link::Measured,
+                    },
+                ),
                 data: edge.put(network.data.encode().unwrap()).await.unwrap(),
                 preprocessing: Default::default(),
                 samples: (0..60).collect(),
@@ -198,7 +201,6 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
                 thresholds: vec![0.2; network.exits(0) + network.exits(1)],
                 last_exit_answers: false,
                 wire,
-                link: Link::Measured,
                 deadline_ms: None,
                 degrade: false,
             };
@@ -213,11 +215,14 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
             assert_eq!(
                 end.clouds[0].answered as usize,
                 // The one of the warm-up may have been sent, too.
-                told[told.len() - 1].iter().filter(|r| r.offloaded).count()
-                    + usize::from(told[told.len() - 1][0].offloaded)
+                told[told.len() - 1]
+                    .iter()
+                    .filter(|r| r.offloaded())
+                    .count()
+                    + usize::from(told[told.len() - 1][0].offloaded())
             );
         }
-        let answers = |records: &[Record]| -> Vec<(u32, u16, u16, f32, bool, u32)> {
+        let answers = |records: &[Record]| -> Vec<(u32, u16, u16, f32, bool, u64)> {
             records
                 .iter()
                 .map(|r| {
@@ -226,8 +231,8 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
                         r.exit,
                         r.prediction,
                         r.confidence,
-                        r.offloaded,
-                        r.bytes_sent,
+                        r.offloaded(),
+                        r.bytes_sent(),
                     )
                 })
                 .collect()

@@ -7,8 +7,8 @@ use edgelesspart::event::{Event, Stage};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
-    CloudTarget, Evaluate, Evaluated, INFER_HEADER, InferReply, InferRequest, JobEvent, JobRequest,
-    JobResult, Mode,
+    CloudTarget, Evaluate, Evaluated, Hop, INFER_HEADER, InferReply, InferRequest, JobEvent,
+    JobRequest, JobResult, Route,
 };
 use edgelesspart::protocol::{Client, ClientError, TlsTrust, wire};
 use edgelesspart::run::Options;
@@ -36,11 +36,14 @@ async fn offloading(
     }
     let there = network.data.samples as u32;
     Evaluate {
-        mode: Mode::Distributed {
-            part: edge.put(network.bundle(0)).await.unwrap(),
-            clouds: clouds.iter().map(|c| c.target()).collect(),
-            cloud_part,
-        },
+        route: Route::over(
+            Some(edge.put(network.bundle(0)).await.unwrap()),
+            Hop {
+                part: Some(cloud_part),
+                targets: clouds.iter().map(|c| c.target()).collect(),
+                link: Link::Measured,
+            },
+        ),
         data: edge.put(network.data.encode().unwrap()).await.unwrap(),
         preprocessing: Default::default(),
         samples: (0..there).cycle().take(samples).collect(),
@@ -49,7 +52,6 @@ async fn offloading(
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
         wire: Wire::default(),
-        link: Link::Measured,
         deadline_ms: None,
         degrade: false,
     }
@@ -100,7 +102,7 @@ async fn two_clouds_share_and_one_takes_over() {
     .await;
     let end = end.unwrap();
     assert_eq!((end.records, records.len()), (400, 400));
-    assert!(records.iter().all(|r| r.offloaded && !r.degraded));
+    assert!(records.iter().all(|r| r.offloaded() && !r.degraded));
     let shares: Vec<u64> = end.clouds.iter().map(|c| c.answered).collect();
     assert_eq!(shares.iter().sum::<u64>(), 400);
     assert!(shares[0] > 0 && shares[0] < 200, "{shares:?}");
@@ -109,10 +111,9 @@ async fn two_clouds_share_and_one_takes_over() {
     // It is named, too, where it is gone from the start.
     first.0.wait().unwrap();
     let mut job = offloading(&network, &edge, &[&second], 10).await;
-    let Mode::Distributed { clouds, .. } = &mut job.mode else {
-        panic!();
-    };
-    clouds.insert(0, CloudTarget::new(&gone));
+    job.route.onward[0]
+        .targets
+        .insert(0, CloudTarget::new(&gone));
     let (end, records, said) = run(&edge, job, |_| {}).await;
     assert_eq!(records.len(), 10);
     assert_eq!(end.unwrap().clouds[1].answered, 10);
@@ -160,7 +161,7 @@ async fn who_is_late_is_told_or_replaced() {
         let (end, records, _) = run(&edge, job, |_| {}).await;
         if degrade {
             assert_eq!(end.unwrap().records, 3);
-            assert!(records.iter().all(|r| r.degraded && r.offloaded));
+            assert!(records.iter().all(|r| r.degraded && r.offloaded()));
         } else {
             let error = end.unwrap_err().to_string();
             assert!(error.contains("within 30 ms"), "{error}");
@@ -175,9 +176,7 @@ async fn told_to_end_it_finishes_what_runs_and_takes_no_more() {
     let mut agent = Agent::start(&["--slowdown", "50"]);
     let edge = client(&agent).await;
     let mut job = offloading(&network, &edge, &[&agent], 200).await;
-    job.mode = Mode::EdgeOnly {
-        part: edge.put(network.whole_bundle()).await.unwrap(),
-    };
+    job.route = Route::alone(edge.put(network.whole_bundle()).await.unwrap());
     job.thresholds = vec![];
     let job = JobRequest::Evaluate(Box::new(job));
     let id = edge.submit(&job).await.unwrap();
@@ -213,9 +212,7 @@ async fn told_twice_it_ends_at_once() {
     let mut agent = Agent::start(&["--slowdown", "5000"]);
     let edge = client(&agent).await;
     let mut job = offloading(&network, &edge, &[&agent], 2000).await;
-    job.mode = Mode::EdgeOnly {
-        part: edge.put(network.whole_bundle()).await.unwrap(),
-    };
+    job.route = Route::alone(edge.put(network.whole_bundle()).await.unwrap());
     job.thresholds = vec![];
     edge.submit(&JobRequest::Evaluate(Box::new(job)))
         .await
@@ -289,6 +286,7 @@ async fn sixty_four_at_once_and_some_who_stall_are_all_served() {
     let header = serde_json::to_string(&InferRequest {
         confidence: Confidence::MaxProbability,
         thresholds: vec![1.0; network.exits(1)],
+        onward: None,
         pixels: None,
     })
     .unwrap();
@@ -320,9 +318,7 @@ async fn a_follower_who_reads_nothing_holds_no_job_up() {
     let agent = Agent::start(&["--slowdown", "5"]);
     let edge = client(&agent).await;
     let mut job = offloading(&network, &edge, &[&agent], 300).await;
-    job.mode = Mode::EdgeOnly {
-        part: edge.put(network.whole_bundle()).await.unwrap(),
-    };
+    job.route = Route::alone(edge.put(network.whole_bundle()).await.unwrap());
     job.thresholds = vec![];
     let id = edge.submit(&JobRequest::Evaluate(Box::new(job))).await;
     let id = id.unwrap();

@@ -6,7 +6,7 @@ use crate::serving::Agent;
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::Confidence;
 use edgelesspart::protocol::Client;
-use edgelesspart::protocol::message::{Evaluate, JobRequest, JobResult, Mode};
+use edgelesspart::protocol::message::{Evaluate, Hop, JobRequest, JobResult, Route};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -83,11 +83,14 @@ async fn garbage_disturbs_no_run() {
     let edge = Client::connect(edge_agent.url(), None).await.unwrap();
     let cloud = Client::connect(cloud_agent.url(), None).await.unwrap();
     let job = Evaluate {
-        mode: Mode::Distributed {
-            part: edge.put(network.bundle(0)).await.unwrap(),
-            clouds: vec![cloud_agent.target()],
-            cloud_part: cloud.put(network.bundle(1)).await.unwrap(),
-        },
+        route: Route::over(
+            Some(edge.put(network.bundle(0)).await.unwrap()),
+            Hop {
+                part: Some(cloud.put(network.bundle(1)).await.unwrap()),
+                targets: vec![cloud_agent.target()],
+                link: Link::Measured,
+            },
+        ),
         data: edge.put(network.data.encode().unwrap()).await.unwrap(),
         preprocessing: Default::default(),
         samples: (0..20).cycle().take(500).collect(),
@@ -96,7 +99,6 @@ async fn garbage_disturbs_no_run() {
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
         wire: Wire::default(),
-        link: Link::Measured,
         deadline_ms: None,
         degrade: false,
     };
@@ -130,7 +132,7 @@ async fn garbage_disturbs_no_run() {
                 (a.sample, a.exit, a.prediction),
                 (b.sample, b.exit, b.prediction)
             );
-            assert!(a.offloaded && !a.degraded);
+            assert!(a.offloaded() && !a.degraded);
         }
         runs += 1;
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure should stop a test
 
 mod attacks;
+mod chain;
 mod demo;
 mod distributed;
 mod encrypted;

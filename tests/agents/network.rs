@@ -24,7 +24,13 @@ pub struct Network {
 }
 
 impl Network {
+    /// Cut in two, two exits a part.
     pub fn new(samples: usize) -> Network {
+        Network::cut(samples, &[0.5])
+    }
+
+    /// Cut behind these shares of its layers, two exits a part.
+    pub fn cut(samples: usize, shares: &[f64]) -> Network {
         let model = ZooModel::ResNet {
             depth: 20,
             width: 8,
@@ -39,8 +45,9 @@ impl Network {
             threshold: 0.5,
             thresholds: vec![],
         };
-        let split = split::layers(&table, Tier::First, 0.5).unwrap().split;
-        let plan = plan_at(&table, &points, vec![split], &rule);
+        let split = |share: &f64| split::layers(&table, Tier::First, *share).unwrap().split;
+        let splits = shares.iter().map(split).collect();
+        let plan = plan_at(&table, &points, splits, &rule);
         let source = exits::replica(&graph).unwrap();
         let heads: Vec<Head> = points
             .iter()
@@ -51,7 +58,7 @@ impl Network {
             Some((head, 1.5))
         };
         let parts = parts(&graph, &table, &plan, &head, &PartSettings::default()).unwrap();
-        assert_eq!(parts.len(), 2);
+        assert_eq!(parts.len(), shares.len() + 1);
         let mut state = 7u32;
         let size: usize = SHAPE.iter().product();
         let pixels = (0..samples * size).map(|_| {

@@ -2,11 +2,11 @@
 
 use crate::network::Network;
 use crate::serving::{Agent, http};
-use edgelesspart::plan::{Link, Wire};
+use edgelesspart::plan::Wire;
 use edgelesspart::predict::Confidence;
 use edgelesspart::protocol::message::{
-    Evaluate, FailureKind, INFER_HEADER, InferReply, InferRequest, JobRequest, Mode, Refusal,
-    RefusalKind,
+    Evaluate, FailureKind, INFER_HEADER, InferReply, InferRequest, JobRequest, Refusal,
+    RefusalKind, Route,
 };
 use edgelesspart::protocol::{Client, ClientError, TlsTrust, wire};
 use reqwest::{Body, Method, StatusCode};
@@ -76,6 +76,7 @@ impl Served {
         let request = InferRequest {
             confidence: Confidence::MaxProbability,
             thresholds: vec![1.0; thresholds],
+            onward: None,
             pixels: None,
         };
         let header = serde_json::to_string(&request).unwrap();
@@ -99,6 +100,7 @@ impl Served {
         let request = InferRequest {
             confidence: Confidence::Entropy,
             thresholds: vec![1.0; self.network.exits(0)],
+            onward: None,
             pixels: Some(Default::default()),
         };
         Sent {
@@ -259,9 +261,7 @@ async fn a_client_sends_no_file_that_is_too_large() {
 async fn a_job_whose_data_is_not_here_fails_in_words() {
     let served = Served::start().await;
     let job = Evaluate {
-        mode: Mode::EdgeOnly {
-            part: served.cloud.clone(),
-        },
+        route: Route::alone(served.cloud.clone()),
         data: nowhere(),
         preprocessing: Default::default(),
         samples: vec![0],
@@ -270,7 +270,6 @@ async fn a_job_whose_data_is_not_here_fails_in_words() {
         thresholds: vec![],
         last_exit_answers: false,
         wire: Wire::default(),
-        link: Link::Measured,
         deadline_ms: None,
         degrade: false,
     };

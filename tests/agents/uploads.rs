@@ -3,9 +3,9 @@
 
 use crate::network::Network;
 use crate::serving::{Agent, Between, http};
-use edgelesspart::plan::{Link, Wire};
+use edgelesspart::plan::Wire;
 use edgelesspart::predict::Confidence;
-use edgelesspart::protocol::message::{Evaluate, JobRequest, Mode, Refusal};
+use edgelesspart::protocol::message::{Evaluate, JobRequest, Refusal, Route};
 use edgelesspart::protocol::{Client, ClientError, TlsTrust};
 use edgelesspart::runtime::parts::address;
 use pretty_assertions::assert_eq;
@@ -175,9 +175,7 @@ async fn damaged_and_cut_short_files_are_refused_and_the_right_one_is_taken() {
 
 fn job(part: &str, data: &str, samples: u32, there: u32) -> JobRequest {
     JobRequest::Evaluate(Box::new(Evaluate {
-        mode: Mode::EdgeOnly {
-            part: part.to_string(),
-        },
+        route: Route::alone(part.to_string()),
         data: data.to_string(),
         preprocessing: Default::default(),
         samples: (0..there).cycle().take(samples as usize).collect(),
@@ -186,7 +184,6 @@ fn job(part: &str, data: &str, samples: u32, there: u32) -> JobRequest {
         thresholds: vec![],
         last_exit_answers: false,
         wire: Wire::default(),
-        link: Link::Measured,
         deadline_ms: None,
         degrade: false,
     }))

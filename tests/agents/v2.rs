@@ -9,7 +9,7 @@ use edgelesspart::data::Preprocessing;
 use edgelesspart::plan::{Element, Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
-    CloudTarget, Evaluate, JobRequest, JobResult, Mode, V2Model,
+    CloudTarget, Evaluate, Hop, JobRequest, JobResult, Route, V2Model,
 };
 use edgelesspart::protocol::{Client, TlsTrust};
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -292,9 +292,9 @@ async fn an_edge_offloads_to_such_a_server() {
     let part = edge.put(network.bundle(0)).await.unwrap();
     let data = edge.put(network.data.encode().unwrap()).await.unwrap();
     let exits = network.exits(0) + network.exits(1);
-    let run = async |mode: Mode, thresholds: usize, tensor: Element| {
+    let run = async |mode: Route, thresholds: usize, tensor: Element| {
         let run = Evaluate {
-            mode,
+            route: mode,
             data: data.clone(),
             preprocessing: Preprocessing::default(),
             samples: (0..8).collect(),
@@ -309,7 +309,6 @@ async fn an_edge_offloads_to_such_a_server() {
                 tensor,
                 ..Wire::default()
             },
-            link: Link::Measured,
             deadline_ms: None,
             degrade: false,
         };
@@ -319,10 +318,15 @@ async fn an_edge_offloads_to_such_a_server() {
         end.map(|_| ())?;
         edge.all_records(&id).await
     };
-    let distributed = |cloud: CloudTarget| Mode::Distributed {
-        part: part.clone(),
-        clouds: vec![cloud],
-        cloud_part: cloud_part.clone(),
+    let distributed = |cloud: CloudTarget| {
+        Route::over(
+            Some(part.clone()),
+            Hop {
+                part: Some(cloud_part.clone()),
+                targets: vec![cloud],
+                link: Link::Measured,
+            },
+        )
     };
     let answers = |records: Vec<Record>| -> Vec<(u16, u16, f32)> {
         records
@@ -339,22 +343,32 @@ async fn an_edge_offloads_to_such_a_server() {
     assert!(
         as_v2
             .iter()
-            .all(|r| r.offloaded && r.bytes_sent > 0 && r.network_ms > 0.0)
+            .all(|r| r.offloaded() && r.bytes_sent() > 0 && r.hops[0].network_ms > 0.0)
     );
     let early = |r: &Record| usize::from(r.exit) < exits;
     assert!(as_v2.iter().any(early), "an exit there is told, too");
     assert_eq!(answers(as_v2), answers(as_agent));
     // The whole network there: the edge preprocesses.
-    let only = |cloud| Mode::CloudOnly {
-        clouds: vec![cloud],
-        cloud_part: cloud_part.clone(),
+    let only = |cloud| {
+        Route::over(
+            None,
+            Hop {
+                part: Some(cloud_part.clone()),
+                targets: vec![cloud],
+                link: Link::Measured,
+            },
+        )
     };
     let whole = run(only(v2("whole")), 0, Element::F32).await.unwrap();
     let own_whole = own.put(network.whole_bundle()).await.unwrap();
-    let mode = Mode::CloudOnly {
-        clouds: vec![served.agent.target()],
-        cloud_part: own_whole,
-    };
+    let mode = Route::over(
+        None,
+        Hop {
+            part: Some(own_whole),
+            targets: vec![served.agent.target()],
+            link: Link::Measured,
+        },
+    );
     let pixels = run(mode, 0, Element::F32).await.unwrap();
     assert_eq!(answers(whole), answers(pixels));
     for (mode, exits, tensor, words) in [

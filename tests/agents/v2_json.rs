@@ -14,7 +14,7 @@ use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
-    CloudTarget, Evaluate, JobEvent, JobRequest, JobResult, Mode, V2Model,
+    CloudTarget, Evaluate, Hop, JobEvent, JobRequest, JobResult, Route, V2Model,
 };
 use edgelesspart::protocol::{Client, ClientError};
 use pretty_assertions::assert_eq;
@@ -143,11 +143,14 @@ async fn offload(
     cloud_part: &str,
 ) -> (Result<JobResult, ClientError>, Vec<Record>, Vec<String>) {
     let run = Evaluate {
-        mode: Mode::Distributed {
-            part: edge.put(network.bundle(0)).await.unwrap(),
-            clouds: vec![cloud],
-            cloud_part: cloud_part.to_string(),
-        },
+        route: Route::over(
+            Some(edge.put(network.bundle(0)).await.unwrap()),
+            Hop {
+                part: Some(cloud_part.to_string()),
+                targets: vec![cloud],
+                link: Link::Measured,
+            },
+        ),
         data: edge.put(network.data.encode().unwrap()).await.unwrap(),
         preprocessing: Default::default(),
         samples: (0..30).collect(),
@@ -157,7 +160,6 @@ async fn offload(
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
         wire: Wire::default(),
-        link: Link::Measured,
         deadline_ms: None,
         degrade: false,
     };
@@ -220,7 +222,7 @@ async fn an_edge_offloads_to_a_server_that_speaks_json_alone() {
                 (expected.exit, expected.prediction)
             );
             assert!((found.confidence - expected.confidence).abs() < 1e-6);
-            assert!(found.offloaded && !found.degraded && found.bytes_sent > 0);
+            assert!(found.offloaded() && !found.degraded && found.bytes_sent() > 0);
         }
         // It was asked in binary once, and not again after it had refused.
         assert_eq!(server.refused.load(Ordering::Relaxed), 1);

@@ -1,14 +1,13 @@
 /*! The edge's side of a run: its part, and the sample that is being run. */
 
 use crate::agent::error::JobError;
+use crate::agent::forward::Payload;
 use crate::agent::samples::Samples;
 use crate::agent::state::Agent;
 use crate::data::Layout;
 use crate::engine::Cancel;
-use crate::protocol::message::{Evaluate, Mode};
-use crate::protocol::wire;
+use crate::protocol::message::Evaluate;
 use crate::runtime::runner::{Rules, Runner, Verdict, Work};
-use hyper::body::Bytes;
 use std::sync::Arc;
 
 /// The edge's part (none in a cloud-only run), and the sample that is being run.
@@ -33,12 +32,12 @@ impl<'a> LocalPart<'a> {
         }
         let shape = samples.shape();
         let pixels = vec![0; shape.iter().product()];
-        let part = match &run.mode {
-            Mode::CloudOnly { .. } => None,
-            Mode::EdgeOnly { part } | Mode::Distributed { part, .. } => {
+        let part = match &run.route.part {
+            None => None,
+            Some(part) => {
                 let runner = agent.parts.prepare(part, &agent.store)?;
                 let about = runner.info();
-                let distributed = matches!(run.mode, Mode::Distributed { .. });
+                let distributed = !run.route.onward.is_empty();
                 if distributed && about.ends_network {
                     return Err(JobError::invalid(
                         "the edge part ends the network: there is nothing left for a cloud",
@@ -133,23 +132,17 @@ impl<'a> LocalPart<'a> {
         self.part.as_ref().map_or(0.0, |(_, w, _)| w.compute_ms())
     }
 
-    /// What is sent on to an agent: the tensor at the split as it travels, or the pixels.
-    pub(super) fn body(&self) -> Result<Bytes, JobError> {
-        let bytes = match &self.part {
-            Some((runner, work, _)) => {
-                wire::encode(self.run.wire, &runner.output_shape(1), work.tensor())
-                    .map_err(JobError::invalid)?
-            }
-            None => self.pixels.clone(),
-        };
-        Ok(Bytes::from(bytes))
+    /// Whether the part runs here; else pixels are sent on as they are.
+    pub(super) fn runs(&self) -> bool {
+        self.part.is_some()
     }
 
-    /// The tensor at the split, or the network's input where [`LocalPart::preprocess`] was asked for.
-    pub(super) fn tensor(&self) -> &[f32] {
+    /// What is sent on: the tensor at the split, or the pixels, beside the network's input where
+    /// [`LocalPart::preprocess`] was asked for.
+    pub(super) fn payload(&self) -> Payload<'_> {
         match &self.part {
-            Some((_, work, _)) => work.tensor(),
-            None => self.plain.as_deref().unwrap_or_default(),
+            Some((_, work, _)) => Payload::Tensor(work.tensor()),
+            None => Payload::Pixels(&self.pixels, self.plain.as_deref()),
         }
     }
 }

@@ -601,14 +601,10 @@ fn a_run_that_follows_the_table_equals_it() {
             exit: exit as u16,
             prediction: columns[exit].prediction[i],
             confidence: columns[exit].max_probability[i],
-            offloaded: exit > 0,
             degraded: false,
             latency_ms: 1.0,
-            edge_ms: 1.0,
-            encode_ms: 0.0,
-            network_ms: 0.0,
-            cloud_ms: 0.0,
-            bytes_sent: 0,
+            tier_ms: vec![1.0],
+            hops: Vec::new(),
         }
     };
     let mut records: Vec<Record> = (0..80).map(record).collect();

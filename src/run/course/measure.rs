@@ -69,8 +69,8 @@ impl Course<'_> {
         )?;
         on(Event::Records(ran.records.clone()));
         let labels = data.labels(Set::Test);
-        let clock = summary::clock(&self.results);
-        let measured = summary::measured(session, plan, &ran, labels, clock)?;
+        let clocks = summary::clocks(&self.results);
+        let measured = summary::measured(session, plan, &ran, labels, &clocks)?;
         self.results
             .note(What::Plan.name(), Some(plan), measured.clone());
         let mut baselines = Vec::new();
@@ -111,7 +111,7 @@ impl Course<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            let outcome = summary::measured(session, &alone, &ran, labels, clock)?;
+            let outcome = summary::measured(session, &alone, &ran, labels, &clocks)?;
             self.results.note(what.name(), None, outcome.clone());
             baselines.push(report::Baseline {
                 what,

@@ -2,7 +2,7 @@
 
 use super::Course;
 use crate::device::{LinkProfile, Profile};
-use crate::event::{Event, Stage};
+use crate::event::{Event, Linked, Stage};
 use crate::exits::Head;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
@@ -64,7 +64,8 @@ impl Course<'_> {
                 })
                 .collect();
             let side = names.name(part);
-            let file = &format!("profile-{side}");
+            // By its usual name, so that what was measured before it could be renamed is still found.
+            let file = &format!("profile-{}", part.usual_name(names.count()));
             let index = self.first(on, part, file, &keys)?;
             targets.push(target(&all[index]));
             let (fleet, network) = (&mut self.fleet, &self.network);
@@ -102,28 +103,50 @@ impl Course<'_> {
             });
             self.results.set_profile(part, profile);
         }
+        for (before, pair) in names.tiers().zip(targets.windows(2)) {
+            self.measure_link(on, before, pair)?;
+        }
+        Ok(())
+    }
+
+    /// The link behind a tier, of whose ends `pair` tells.
+    fn measure_link(
+        &mut self,
+        on: Listener,
+        before: Tier,
+        pair: &[String],
+    ) -> Result<(), RunError> {
+        let link = self.session.link(before);
+        let behind = Tier::ALL[before.index() + 1];
+        // The first has the names that it had when it was the only one.
+        let file = match before {
+            Tier::First => "link".to_owned(),
+            _ => format!("link-{}", before.index() + 1),
+        };
         let key = Inputs::new()
-            .with("edge", &targets[0])
-            .with("cloud", &targets[1])
-            .with("link", format!("{:?}", session.link(Tier::First)));
+            .with("edge", &pair[0])
+            .with("cloud", &pair[1])
+            .with("link", format!("{link:?}"));
         let fleet = &mut self.fleet;
-        let link = self.keep.stage(
+        let measured = self.keep.stage(
             on,
-            (Stage::Link, "link", &key.key()),
+            (Stage::Link, &file, &key.key()),
             summary::link,
             |teller| {
-                let lead = fleet.lead(teller, Tier::Second)?;
-                let cloud = fleet.cloud_target(teller, lead, Some(false))?;
-                let link = session.link(Tier::First);
+                let lead = fleet.lead(teller, behind)?;
+                let cloud = fleet.target_behind(teller, behind, lead, Some(false))?;
                 let request = JobRequest::MeasureLink { cloud, link };
-                match fleet.job(teller, Tier::First, request)? {
+                match fleet.job(teller, before, request)? {
                     JobResult::Link(link) => Ok::<LinkProfile, _>(link),
                     _ => Err(RunError::OtherAnswer),
                 }
             },
         )?;
-        on(Event::Linked(link.clone()));
-        self.results.set_link(Tier::First, link);
+        on(Event::Linked(Linked {
+            before,
+            link: measured.clone(),
+        }));
+        self.results.set_link(before, measured);
         Ok(())
     }
 }

@@ -1,28 +1,30 @@
-/*! The cloud targets, as the edges get to know them. */
+/*! The targets behind a link, as those before it get to know them. */
 
 use super::secrets::{believed, is_private, read_token};
 use super::{Fleet, is_away};
 use crate::plan::Tier;
+use crate::protocol::client::Client;
 use crate::protocol::message::{CloudTarget, V2Model};
 use crate::run::RunError;
 use crate::run::keep::Teller;
 use crate::session::{Degrade, Target};
 
 impl Fleet<'_> {
-    /// Where an edge target finds a cloud target. With `probabilities` the cloud part of the plan is
-    /// meant, which a server of the Open Inference Protocol may serve (and whether it ends in
-    /// Softmax); without, any part is.
+    /// Where the tier before finds a target. With `probabilities` a part of the plan is meant, of which
+    /// the last a server of the Open Inference Protocol may serve (and whether that ends in Softmax);
+    /// without, any part is.
     ///
     /// # Errors
     /// Where it can't be reached, or its token would have to travel unencrypted.
-    pub fn cloud_target(
+    pub fn target_behind(
         &mut self,
         teller: &mut Teller,
+        tier: Tier,
         index: usize,
         probabilities: Option<bool>,
     ) -> Result<CloudTarget, RunError> {
         if let (Some(Target::V2 { url, model }), Some(probabilities)) =
-            (self.targets(Tier::Second).get(index), probabilities)
+            (self.targets(tier).get(index), probabilities)
         {
             return Ok(CloudTarget {
                 v2: Some(V2Model {
@@ -32,20 +34,19 @@ impl Fleet<'_> {
                 ..CloudTarget::new(url)
             });
         }
-        let reached = self.reach(teller, Tier::Second, index)?;
+        let reached = self.reach(teller, tier, index)?;
         let target = CloudTarget {
             token: reached.token.clone(),
             believed: reached.believed.clone(),
             ..CloudTarget::new(reached.client.url())
         };
-        self.with_its_token(target)
+        self.with_its_token(tier, target)
     }
 
-    /// Where an edge would find a cloud target that this machine can't reach; `None` for a child of
+    /// Where the tier before would find a target that this machine can't reach; `None` for a child of
     /// this machine.
-    fn unreached(&self, index: usize) -> Result<Option<CloudTarget>, RunError> {
-        let Some(Target::Agent { url, token, trust }) = self.targets(Tier::Second).get(index)
-        else {
+    fn unreached(&self, tier: Tier, index: usize) -> Result<Option<CloudTarget>, RunError> {
+        let Some(Target::Agent { url, token, trust }) = self.targets(tier).get(index) else {
             return Ok(None);
         };
         let target = CloudTarget {
@@ -53,24 +54,25 @@ impl Fleet<'_> {
             believed: believed(trust)?,
             ..CloudTarget::new(url)
         };
-        self.with_its_token(target).map(Some)
+        self.with_its_token(tier, target).map(Some)
     }
 
-    /// The target, if its token may travel to the edges.
-    fn with_its_token(&self, target: CloudTarget) -> Result<CloudTarget, RunError> {
+    /// The target, if its token may travel through the tiers before it.
+    fn with_its_token(&self, tier: Tier, target: CloudTarget) -> Result<CloudTarget, RunError> {
         if target.token.is_some() {
-            self.edges_are_private(&target.url)?;
+            self.way_is_private(tier, &target.url)?;
         }
         Ok(target)
     }
 
-    /// Whether what the edges are told stays between them and this machine.
-    fn edges_are_private(&self, cloud: &str) -> Result<(), RunError> {
+    /// Whether what the tiers before `tier` are told stays between them and this machine.
+    fn way_is_private(&self, tier: Tier, cloud: &str) -> Result<(), RunError> {
         let open = |target: &&Target| match target {
             Target::Agent { url, .. } => !is_private(url),
             _ => false,
         };
-        match self.targets(Tier::First).iter().find(open) {
+        let before = Tier::chain(tier.index()).flat_map(|before| self.targets(before));
+        match before.into_iter().find(open) {
             Some(Target::Agent { url, .. }) => Err(RunError::TokenInTheOpen {
                 edge: url.clone(),
                 cloud: cloud.to_string(),
@@ -79,54 +81,85 @@ impl Fleet<'_> {
         }
     }
 
-    /// Hands all cloud targets the part that they are to run, and says where an edge finds them. One
-    /// that can't be reached is named and passed over, as long as another can.
+    /// Hands all targets of a tier the part that they are to run (none where they pass samples on), and
+    /// says where the tier before finds them. One that can't be reached is named and passed over, as long
+    /// as another can.
     ///
     /// # Errors
     /// Where none can be reached.
-    pub fn clouds(
+    pub fn behind(
         &mut self,
         teller: &mut Teller,
-        bytes: &[u8],
+        tier: Tier,
+        bytes: Option<&[u8]>,
         probabilities: Option<bool>,
     ) -> Result<Vec<(usize, CloudTarget)>, RunError> {
         let is_v2 = |target: &Target| matches!(target, Target::V2 { .. });
-        let all = self.targets(Tier::Second).len().max(1);
+        let all = self.targets(tier).len().max(1);
         let mut wanted: Vec<usize> = (0..all).collect();
         // What isn't the plan's part no such server has.
-        if probabilities.is_none() && !self.targets(Tier::Second).iter().all(is_v2) {
-            wanted.retain(|&at| !self.targets(Tier::Second).get(at).is_some_and(is_v2));
+        if probabilities.is_none() && !self.targets(tier).iter().all(is_v2) {
+            wanted.retain(|&at| !self.targets(tier).get(at).is_some_and(is_v2));
         }
-        // Edges whose last exit answers for a cloud do so for one that is away from the start.
+        // A tier whose last exit answers for the next does so for one that is away from the start.
         let degrades = probabilities.is_some() && self.session.offload.degrade == Degrade::LastExit;
         let mut targets = Vec::new();
         let mut failed = None;
         for index in wanted {
             let served =
-                self.targets(Tier::Second).get(index).is_some_and(is_v2) && probabilities.is_some();
-            let put = match served {
-                true => Ok(()),
-                false if self.left_alone(Tier::Second, index) => continue,
-                false => self.put(teller, Tier::Second, index, bytes).map(drop),
+                self.targets(tier).get(index).is_some_and(is_v2) && probabilities.is_some();
+            let put = if served {
+                Ok(())
+            } else if self.left_alone(tier, index) {
+                continue;
+            } else {
+                match bytes {
+                    Some(bytes) => self.put(teller, tier, index, bytes).map(drop),
+                    None => self.reach(teller, tier, index).map(drop),
+                }
             };
-            match put.and_then(|()| self.cloud_target(teller, index, probabilities)) {
+            match put.and_then(|()| self.target_behind(teller, tier, index, probabilities)) {
                 Ok(target) => targets.push((index, target)),
                 Err(error) if is_away(&error) && degrades => {
+                    let name = self.names.name(tier).to_string();
                     teller.say(format!(
-                        "cloud {index}: {error}; the edge's last exit answers"
+                        "{name} {index}: {error}; the last exit before it answers"
                     ));
-                    targets.extend(self.unreached(index)?.map(|target| (index, target)));
+                    targets.extend(self.unreached(tier, index)?.map(|target| (index, target)));
                 }
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(teller, Tier::Second, index, error);
+                    self.miss(teller, tier, index, error);
                     failed = Some(index);
                 }
                 Err(error) => return Err(error),
             }
         }
-        match targets.is_empty() {
-            true => Err(self.nobody(Tier::Second, failed)),
-            false => Ok(targets),
+        if targets.is_empty() {
+            return Err(self.nobody(tier, failed));
         }
+        Ok(targets)
+    }
+
+    /// Lets the peaks of resident memory of these tiers' targets count from now.
+    pub fn reset_memory(&mut self, tiers: &[Tier]) {
+        for tier in tiers {
+            for client in self.clients(*tier) {
+                // One that doesn't answer, or a system that can't, shows in the figures.
+                let _ = self.runtime.block_on(client.reset_memory());
+            }
+        }
+    }
+
+    /// The largest peak of resident memory of a tier's targets; 0 where none tells.
+    pub fn resident_bytes(&mut self, tier: Tier) -> usize {
+        let told = self.clients(tier).into_iter();
+        let told = told.filter_map(|client| self.runtime.block_on(client.info()).ok());
+        told.map(|info| info.resident_bytes).max().unwrap_or(0)
+    }
+
+    /// Clients of the tier's targets that were reached.
+    fn clients(&self, tier: Tier) -> Vec<Client> {
+        let reached = self.tiers.get(tier.index()).into_iter().flatten().flatten();
+        reached.map(|reached| reached.client.clone()).collect()
     }
 }

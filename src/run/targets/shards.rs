@@ -148,7 +148,11 @@ fn add(before: &Progress, mut now: Progress) -> Progress {
         *now += before;
     }
     for share in &before.clouds {
-        match now.clouds.iter_mut().find(|s| s.url == share.url) {
+        match now
+            .clouds
+            .iter_mut()
+            .find(|s| (s.tier, &s.url) == (share.tier, &share.url))
+        {
             Some(now) => {
                 now.answered += share.answered;
                 now.failed += share.failed;
@@ -180,6 +184,7 @@ impl Fleet<'_> {
         let cancel = self.cancel;
         let edge = self.tiers[Tier::First.index()].as_mut_slice();
         let left = self.left.as_ref();
+        let names = self.names.clone();
         let watch = &mut self.watch;
         let mut holding = Holding::new(&self.pause);
         for shard in &shards {
@@ -323,7 +328,7 @@ impl Fleet<'_> {
                             done: told.len(),
                             left: left.len(),
                         };
-                        lost.insert(index, format!("{target}: {note}"));
+                        lost.insert(index, format!("{}: {note}", target.named(&names)));
                         teller.say_of(target, note);
                         teller.event(Event::Target {
                             part,

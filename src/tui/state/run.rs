@@ -5,8 +5,7 @@ mod target;
 pub use target::{Log, Reach, Target};
 
 use crate::event::{Event, Stage, TargetId};
-use crate::plan::Plan;
-use crate::plan::Tier;
+use crate::plan::{Plan, Tier, TierNames};
 use crate::tui::ports::Goal;
 use crate::tui::work::Measured;
 
@@ -51,6 +50,8 @@ pub struct Run {
     /// Milliseconds from the run's start to the end of the last epoch.
     pub epoch_at: u64,
     pub log: Log,
+    /// What its session calls its tiers.
+    pub names: TierNames,
     /// The plan it was started with.
     pub plan: Option<Plan>,
     pub measured: Option<Measured>,
@@ -93,6 +94,7 @@ impl Run {
             epoch: (0, 0),
             epoch_at: 0,
             log,
+            names: TierNames::default(),
             plan,
             measured: None,
             events: Vec::new(),
@@ -202,8 +204,10 @@ impl Run {
                     let note = said.note.to_string();
                     self.target(part, index).log.push(at, note);
                 }
-                self.log
-                    .push(at, format!("{}: {said}", stage_name(said.stage)));
+                self.log.push(
+                    at,
+                    format!("{}: {}", stage_name(said.stage), said.named(&self.names)),
+                );
             }
             Event::Epoch {
                 stage,
@@ -232,7 +236,8 @@ impl Run {
                 connection,
             } => {
                 let id = TargetId { part, index };
-                self.log.push(at, format!("{id}: {connection}"));
+                let name = id.named(&self.names);
+                self.log.push(at, format!("{name}: {connection}"));
                 let target = self.target(part, index);
                 target.log.push(at, connection.to_string());
                 target.connection = Some(connection);
@@ -248,21 +253,29 @@ impl Run {
                 self.log.push(at, words.into());
             }
             Event::Evaluating { index, progress } => {
-                let (cloud_ms, clouds) = (progress.mean_cloud_ms, progress.clouds.len());
+                let told = progress.clone();
                 let edge = self.target(Tier::First, index);
                 edge.done(at, progress.done);
                 edge.took(progress.mean_latency_ms);
                 edge.progress = progress;
-                for cloud in 0..clouds {
+                for (at_all, share) in told.clouds.iter().enumerate() {
+                    let tier = share.tier;
+                    let before = &told.clouds[..at_all];
+                    let index = before.iter().filter(|other| other.tier == tier).count();
                     let shares = self
                         .side(Tier::First)
-                        .filter_map(|e| e.progress.clouds.get(cloud));
+                        .filter_map(|e| e.progress.clouds.get(at_all));
                     let answered = shares.fold((0, 0), |(answered, failed), share| {
                         (answered + share.answered, failed + share.failed)
                     });
-                    let target = self.target(Tier::Second, cloud);
+                    let ms = told.mean_tier_ms.get(tier.index()).copied().flatten();
+                    let ms = match tier {
+                        Tier::Second => ms.or(told.mean_cloud_ms),
+                        _ => ms,
+                    };
+                    let target = self.target(tier, index);
                     if answered.0 > target.answered.0 {
-                        target.took(cloud_ms);
+                        target.took(ms);
                     }
                     target.done(at, answered.0);
                     target.answered = answered;
@@ -354,10 +367,6 @@ impl Run {
         let open = self.stages.iter().rev().find(|s| s.finished.is_none());
         open.or(self.stages.last())
     }
-}
-
-pub fn side_name(part: Tier) -> &'static str {
-    part.usual_name(2)
 }
 
 pub fn stage_name(stage: Stage) -> &'static str {

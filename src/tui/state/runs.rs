@@ -2,7 +2,7 @@
 
 use super::State;
 use super::playback::millis;
-pub use super::run::{Log, Origin, Reach, Run, RunState, Target, side_name, stage_name};
+pub use super::run::{Log, Origin, Reach, Run, RunState, Target, stage_name};
 use crate::event::Event;
 use crate::plan::Tier;
 use crate::tui::error::Refusal;
@@ -52,6 +52,7 @@ impl State {
         self.runs.push(Run {
             origin,
             session: self.opened,
+            names: self.document.session.tier_names(),
             ..Run::new(id, goal, self.derived.plan.clone())
         });
         id
@@ -125,6 +126,7 @@ impl State {
         let mut run = Run {
             origin: Origin::Recorded(device.to_string()),
             session: self.opened,
+            names: self.document.session.tier_names(),
             ..Run::new(0, Goal::Run, kept.plan.clone())
         };
         for (seconds, event) in journal {
@@ -151,7 +153,9 @@ impl State {
             Event::Profiled { part, profile } if ours => {
                 Some(Results::of_profile(*part, (**profile).clone()))
             }
-            Event::Linked(link) if ours => Some(Results::of_link(Tier::First, link.clone())),
+            Event::Linked(linked) if ours => {
+                Some(Results::of_link(linked.before, linked.link.clone()))
+            }
             _ => None,
         };
         run.fold(at, event);

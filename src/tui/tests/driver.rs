@@ -6,11 +6,11 @@ use crate::device::{HeadProfile, LayerProfile, LinkProfile, Profile, SegmentMemo
 use crate::event::Event;
 use crate::model::zoo::ZooModel;
 use crate::model::{LayerTable, fuse};
-use crate::plan::TierNames;
+use crate::plan::{Link, SplitRule, TierNames};
 use crate::predict::Answers;
 use crate::predict::policy::Output;
 use crate::predict::{Column, ConfidenceTable};
-use crate::session::Session;
+use crate::session::{Session, Target, TierSettings};
 use crate::tui::command;
 use crate::tui::effects::make_heads;
 use crate::tui::error::NoReplica;
@@ -219,6 +219,33 @@ impl Bench {
     pub fn new(columns: u16, rows: u16) -> Bench {
         let mut bench = Bench::bare(columns, rows);
         bench.tell(Msg::Kept(Box::new(results())));
+        bench
+    }
+
+    /// With everything, over three tiers.
+    pub fn three(columns: u16, rows: u16) -> Bench {
+        let mut bench = Bench::bare(columns, rows);
+        let session = &mut bench.state.document.session;
+        let tier = |(name, slowdown): (&str, f64)| TierSettings {
+            name: name.into(),
+            targets: vec![Target::Local {
+                cores: vec![0],
+                slowdown,
+                threads: None,
+            }],
+        };
+        session.tiers = [("device", 6.0), ("edge", 2.0), ("cloud", 1.0)]
+            .map(tier)
+            .into();
+        session.links = vec![Link::Measured; 2];
+        session.splits = [0.3, 0.7].map(|share| SplitRule::Memory { share }).into();
+        let mut results = results();
+        let near = results.profiles[0].as_deref().unwrap();
+        let mut between = near.clone();
+        between.slowdown = 2.0;
+        results.profiles.insert(1, Some(Arc::new(between)));
+        results.links.push(results.links[0].clone());
+        bench.tell(Msg::Kept(Box::new(results)));
         bench
     }
 

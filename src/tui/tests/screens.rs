@@ -57,3 +57,22 @@ fn help_and_palette() {
     bench.press("<esc>:split");
     shown("palette-80x24", &bench);
 }
+
+#[test]
+fn three_tiers() {
+    let mut bench = Bench::three(120, 40);
+    shown("three-tiers-120x40", &bench);
+    let rule = |bench: &Bench, at: usize| bench.state.document.session.splits[at].clone();
+    let before = [rule(&bench, 0), rule(&bench, 1)];
+    // The keys change the first split, until another one is chosen.
+    bench.press("2]");
+    assert_ne!(rule(&bench, 0), before[0]);
+    assert_eq!(rule(&bench, 1), before[1]);
+    bench.press("u;]");
+    assert_eq!(rule(&bench, 0), before[0]);
+    assert_ne!(rule(&bench, 1), before[1]);
+    bench.tell(crate::tui::message::Msg::Resize(80, 24));
+    shown("three-tiers-plan-80x24", &bench);
+    bench.press("1");
+    shown("three-tiers-layers-80x24", &bench);
+}

@@ -4,7 +4,6 @@ mod targets;
 
 use super::hint;
 use crate::event::Stage;
-use crate::plan::Tier;
 use crate::tui::state::State;
 use crate::tui::state::playback::Playback;
 use crate::tui::state::runs::{Log, Origin, Run, RunState, stage_name};
@@ -79,8 +78,8 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let rest = rows(area, history, area.height);
     head(state, buf, rest, run);
     let below = rows(rest, 2, rest.height);
-    let across = run.side(Tier::First).count();
-    let across = across.max(run.side(Tier::Second).count()) as u16;
+    let across = run.names.tiers().map(|tier| run.side(tier).count());
+    let across = across.max().unwrap_or(0) as u16;
     let evaluates = run.evaluated().1 > 0;
     let sides = match (evaluates, below.height) {
         // A line each, until there is more to say of them.
@@ -91,14 +90,15 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
             if height >= all + 3 { all } else { height }
         }
     };
-    for (column, part) in [(0, Tier::First), (1, Tier::Second)] {
-        let half = below.width / 2;
-        let width = if column == 0 {
-            half.saturating_sub(1)
+    let count = run.names.count() as u16;
+    for (column, part) in (0..count).zip(run.names.tiers()) {
+        let each = below.width / count;
+        let width = if column + 1 < count {
+            each.saturating_sub(1)
         } else {
             below.width
         };
-        let place = columns(rows(below, 0, sides), column * half, width);
+        let place = columns(rows(below, 0, sides), column * each, width);
         targets::draw(state, buf, place, run, part);
     }
     let below = rows(below, sides, below.height);

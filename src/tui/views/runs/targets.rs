@@ -5,9 +5,9 @@ fast, at which exits samples leave it, how long they take, and its own log.
 
 use super::draw_log;
 use crate::event::Vitals;
-use crate::plan::Tier;
+use crate::plan::{Plan, Tier};
 use crate::tui::state::State;
-use crate::tui::state::runs::{Reach, Run, Target, side_name};
+use crate::tui::state::runs::{Reach, Run, Target};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -24,7 +24,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect, run: &Run, part: Tier) 
         return;
     }
     if count == 0 {
-        let words = format!("{} {}", side_name(part), number::NONE);
+        let words = format!("{} {}", run.names.name(part), number::NONE);
         line(buf, area, 0, Span::styled(words, state.theme.dim));
         return;
     }
@@ -73,9 +73,9 @@ fn title(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
         Reach::Unknown => ("○", number::NONE.into(), theme.dim),
     };
     let name = if several {
-        format!("{} {} ", side_name(target.part), target.index)
+        format!("{} {} ", run.names.name(target.part), target.index)
     } else {
-        format!("{} ", side_name(target.part))
+        format!("{} ", run.names.name(target.part))
     };
     let head = Line::from(vec![
         Span::styled(
@@ -220,15 +220,16 @@ fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
     let (done, _) = run.evaluated();
     let (answered, failed) = target.answered;
     // Agents of an earlier release don't tell who answered.
-    let answered = match run.side(Tier::Second).count() {
-        1 => answered.max(run.offloaded().saturating_sub(failed)),
+    let answered = match (target.part, run.side(Tier::Second).count()) {
+        (Tier::Second, 1) => answered.max(run.offloaded().saturating_sub(failed)),
         _ => answered,
     };
+    let style = side_style(state, target.part);
     // A cloud's answer is counted before its edge counts the sample.
     let done = done.max(answered);
-    progress(buf, area, answered as f64 / done.max(1) as f64, theme.cloud);
+    progress(buf, area, answered as f64 / done.max(1) as f64, style);
     let mut text = format!("{answered} answered  {}", rate(target));
-    if target.index == 0 {
+    if target.index == 0 && target.part == Tier::Second {
         text += &format!("  {}", number::bytes(run.bytes_sent() as f64));
     }
     put(buf, area, 0, 1, &text, Style::new());
@@ -242,14 +243,15 @@ fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target
     if target.index == 0 {
         let all = run.exits();
         let planned = run.plan.as_ref().map_or(&[][..], |p| &p.exits);
-        let in_cloud = |i: usize| planned.get(i).is_none_or(|e| e.tier != Tier::First);
+        let last = run.plan.as_ref().map_or(Tier::Second, Plan::last_tier);
+        let here = |i: usize| planned.get(i).map_or(last, |e| e.tier) == target.part;
         let parts: Vec<Stretch> = all
             .iter()
             .enumerate()
-            .filter(|(i, _)| in_cloud(*i))
+            .filter(|(i, _)| here(*i))
             .map(|(i, n)| {
                 let mark = if i < planned.len() { "◇" } else { "■" };
-                (*n, mark, theme.cloud)
+                (*n, mark, style)
             })
             .collect();
         if failed == 0 {

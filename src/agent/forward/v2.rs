@@ -1,13 +1,14 @@
-/*! The cloud's part on a server of the Open Inference Protocol, whichever it is. */
+/*! The last tier's part on a server of the Open Inference Protocol, whichever it is. */
 
+use super::Terms;
 use super::request::Request;
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError, Reply};
 use crate::engine::Cancel;
-use crate::plan::Element;
+use crate::plan::{Element, Link};
 use crate::predict::Confidence;
 use crate::predict::policy::{Output, decide};
-use crate::protocol::message::{CloudTarget, Evaluate, V2Model};
+use crate::protocol::message::{CloudTarget, V2Model};
 use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, ModelMetadata, PLATFORM,
     Parameters, head, json, wanted,
@@ -46,12 +47,12 @@ impl V2 {
     pub(super) fn open(
         cloud: &CloudTarget,
         model: &V2Model,
-        exits: usize,
-        run: &Evaluate,
+        link: Link,
+        terms: &Terms,
         cancel: &Cancel,
     ) -> Result<V2, JobError> {
-        let offload = Offload::new(cloud, run.link, cancel)?;
-        if run.wire.tensor != Element::F32 {
+        let offload = Offload::new(cloud, link, cancel)?;
+        if terms.onward.wire.tensor != Element::F32 {
             let url = offload.url();
             let what = format!("{url} speaks the Open Inference Protocol, so set `wire` to F32");
             return Err(JobError::invalid(what));
@@ -65,9 +66,9 @@ impl V2 {
             output: None,
             shape: None,
             tells_exit: false,
-            exits: exits as u16,
+            exits: terms.thresholds.len() as u16,
             binary: true,
-            confidence: run.confidence,
+            confidence: terms.confidence,
             number: 0,
         };
         let path = v2.path.clone();

@@ -1,4 +1,4 @@
-/*! The request to a cloud, whichever protocol it speaks. */
+/*! The request to a target of the next tier, whichever protocol it speaks. */
 
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;

@@ -1,72 +1,65 @@
-/*! The cloud's part on an agent. */
+/*! The next tier's part, on an agent. */
 
 use super::request::Request;
+use super::{Answered, Terms, infer_request};
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError};
 use crate::engine::Cancel;
-use crate::protocol::message::{
-    AgentInfo, CloudTarget, Evaluate, INFER_HEADER, InferReply, InferRequest, Mode,
-};
-use crate::runtime::runner::{PartAnswer, PartInfo};
+use crate::protocol::message::{AgentInfo, CloudTarget, Hop, INFER_HEADER, InferReply, Prepared};
 use hyper::Method;
 use hyper::body::Bytes;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
-/// What comes back for a sample.
-pub(super) struct Answered {
-    pub(super) answer: PartAnswer,
-    /// Milliseconds that the cloud worked for it; 0 where it doesn't say.
-    pub(super) cloud_ms: f32,
-    /// Other requests it had then.
-    pub(super) outstanding: u32,
-}
-
-/// A part on an agent.
-pub(super) struct Cloud {
+/// A part on an agent, or an agent that passes samples on.
+pub(super) struct RemotePart {
     offload: Offload,
+    /// Where it is made ready; its samples go to `/infer` below.
+    prepare: String,
     path: String,
     header: HeaderValue,
-    /// Exits of the part.
+    /// Exits of the part and of those behind it.
     pub(super) exits: usize,
     /// Extents of one sample of its input.
     input: Vec<usize>,
-    /// Whether its times are stretched.
+    /// Whether its times, or any behind it, are stretched.
     pub(super) emulated: bool,
 }
 
-impl Cloud {
-    /// Has the part made ready there, so that no sample waits for it. Of the run's `thresholds` those
-    /// behind the first `edge_exits` are the part's.
+impl RemotePart {
+    /// Has the part made ready there, and what is behind it, so that no sample waits for it.
     pub(super) fn open(
-        cloud: &CloudTarget,
-        part: &str,
-        edge_exits: usize,
-        run: &Evaluate,
+        target: &CloudTarget,
+        hop: &Hop,
+        terms: &Terms,
         cancel: &Cancel,
-    ) -> Result<Cloud, JobError> {
-        let mut offload = Offload::new(cloud, run.link, cancel)?;
+    ) -> Result<RemotePart, JobError> {
+        let mut offload = Offload::new(target, hop.link, cancel)?;
         let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
-        let prepared: PartInfo = offload.ask(Method::POST, &format!("/v1/parts/{part}"))?;
-        if !prepared.ends_network {
+        let request = serde_json::to_vec(&infer_request(terms)).map_err(JobError::invalid)?;
+        // Names of models may be beyond ASCII.
+        let header = HeaderValue::from_bytes(&request).map_err(JobError::invalid)?;
+        let prepare = match &hop.part {
+            Some(part) => format!("/v1/parts/{part}"),
+            None => "/v1/relay".to_string(),
+        };
+        let name = HeaderName::from_static(INFER_HEADER);
+        let with = Some((&name, &header));
+        let answer = offload.exchange(Method::POST, &prepare, with, Bytes::new(), None)?;
+        let prepared: Prepared = offload.parse(&answer)?;
+        if !prepared.part.ends_network && prepared.behind.is_none() {
             let what = "the part for the cloud doesn't end the network".to_string();
             return Err(JobError::invalid(what));
         }
-        let pixels = matches!(run.mode, Mode::CloudOnly { .. });
-        let thresholds = run.thresholds.get(edge_exits..).unwrap_or_default();
-        let request = InferRequest {
-            confidence: run.confidence,
-            thresholds: thresholds.to_vec(),
-            pixels: pixels.then(|| run.preprocessing.clone()),
-        };
-        let request = serde_json::to_string(&request).map_err(JobError::invalid)?;
-        Ok(Cloud {
+        let behind = prepared.behind;
+        Ok(RemotePart {
             offload,
-            path: format!("/v1/parts/{part}/infer"),
-            header: HeaderValue::from_str(&request).map_err(JobError::invalid)?,
-            exits: prepared.exits,
-            input: prepared.input,
-            emulated: info.slowdown != 1.0,
+            path: format!("{prepare}/infer"),
+            prepare,
+            header,
+            exits: prepared.part.exits + behind.map_or(0, |b| b.exits),
+            input: prepared.part.input,
+            emulated: info.slowdown != 1.0 || behind.is_some_and(|b| b.emulated),
         })
     }
 
@@ -80,6 +73,11 @@ impl Cloud {
             )));
         }
         Ok(())
+    }
+
+    /// Extents of one sample of its input.
+    pub(super) fn takes(&self) -> &[usize] {
+        &self.input
     }
 
     /// A request for one sample.
@@ -101,8 +99,10 @@ impl Cloud {
         match reply.answers.as_slice() {
             [answer] => Ok(Answered {
                 answer: *answer,
-                cloud_ms: (reply.decode_ms + reply.compute_ms) as f32,
+                tier_ms: (reply.decode_ms + reply.compute_ms) as f32,
                 outstanding: reply.outstanding,
+                passed: reply.passed.into_iter().next().unwrap_or_default(),
+                notes: reply.notes,
             }),
             other => Err(OffloadError::Answer {
                 url: self.offload.url().to_string(),
@@ -114,9 +114,16 @@ impl Cloud {
     /// Whether it answers, within this time.
     pub(super) fn ready(&mut self, within: Duration) -> Result<(), OffloadError> {
         // A part that an agent lost with its life is made ready again, or missed now.
-        let path = self.path.trim_end_matches("/infer");
+        let name = HeaderName::from_static(INFER_HEADER);
+        let with = Some((&name, &self.header));
         let offload = &mut self.offload;
-        let ready = offload.exchange(Method::POST, path, None, Bytes::new(), Some(within));
+        let ready = offload.exchange(
+            Method::POST,
+            &self.prepare,
+            with,
+            Bytes::new(),
+            Some(within),
+        );
         ready.map(drop)
     }
 

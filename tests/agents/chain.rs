@@ -1,0 +1,229 @@
+//! Three agents in a row: each sends on what leaves its part, and what happens where one is gone.
+
+use crate::network::Network;
+use crate::serving::Agent;
+use edgelesspart::plan::{Link, Wire};
+use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::protocol::message::{
+    Evaluate, Evaluated, FailureKind, Hop, JobEvent, JobRequest, JobResult, Route,
+};
+use edgelesspart::protocol::{Client, ClientError};
+use pretty_assertions::assert_eq;
+use rstest::rstest;
+
+const SAMPLES: usize = 30;
+
+async fn client(agent: &Agent) -> Client {
+    Client::connect(agent.url(), None).await.unwrap()
+}
+
+/// The network cut in three, and the agents that run its parts.
+struct Chain {
+    network: Network,
+    agents: Vec<Agent>,
+    first: Client,
+    data: String,
+}
+
+impl Chain {
+    async fn new() -> Chain {
+        let network = Network::cut(SAMPLES, &[0.3, 0.6]);
+        let agents: Vec<Agent> = (0..3).map(|_| Agent::start(&[])).collect();
+        let first = client(&agents[0]).await;
+        let data = first.put(network.data.encode().unwrap()).await.unwrap();
+        Chain {
+            network,
+            agents,
+            first,
+            data,
+        }
+    }
+
+    async fn hop(&self, agent: usize, bundle: Option<Vec<u8>>) -> Hop {
+        let there = client(&self.agents[agent]).await;
+        Hop {
+            part: match bundle {
+                Some(bundle) => Some(there.put(bundle).await.unwrap()),
+                None => None,
+            },
+            targets: vec![self.agents[agent].target()],
+            link: Link::Measured,
+        }
+    }
+
+    /// From the first agent over the second to the third, each with its part.
+    async fn route(&self) -> Route {
+        let part = self.first.put(self.network.bundle(0)).await.unwrap();
+        let second = self.hop(1, Some(self.network.bundle(1))).await;
+        let third = self.hop(2, Some(self.network.bundle(2))).await;
+        Route {
+            part: Some(part),
+            onward: vec![second, third],
+        }
+    }
+
+    fn exits(&self) -> Vec<usize> {
+        (0..3).map(|part| self.network.exits(part)).collect()
+    }
+
+    fn job(&self, route: Route, thresholds: Vec<f64>, degrade: bool) -> Evaluate {
+        Evaluate {
+            route,
+            data: self.data.clone(),
+            preprocessing: Default::default(),
+            samples: (0..SAMPLES as u32).collect(),
+            warm_up: 0,
+            confidence: Confidence::MaxProbability,
+            thresholds,
+            last_exit_answers: false,
+            wire: Wire::default(),
+            deadline_ms: None,
+            degrade,
+        }
+    }
+
+    async fn run(
+        &self,
+        job: Evaluate,
+    ) -> (Result<Evaluated, ClientError>, Vec<Record>, Vec<String>) {
+        let id = self
+            .first
+            .submit(&JobRequest::Evaluate(Box::new(job)))
+            .await;
+        let id = id.unwrap();
+        let mut said = Vec::new();
+        let end = self
+            .first
+            .follow(&id, &mut |event| {
+                if let JobEvent::Log { text } = event {
+                    said.push(text.clone());
+                }
+            })
+            .await;
+        let end = end.map(|end| match end {
+            JobResult::Evaluated(evaluated) => evaluated,
+            other => panic!("{other:?}"),
+        });
+        (end, self.first.all_records(&id).await.unwrap(), said)
+    }
+
+    /// What every exit says of each sample, one by one.
+    fn classifiers(&self) -> Vec<Vec<(u16, f32)>> {
+        let size: usize = crate::network::SHAPE.iter().product();
+        let pixels = self.network.data.pixels.chunks_exact(size);
+        let inputs = pixels.map(|pixels| {
+            let mut input = vec![0.0; size];
+            let plain = edgelesspart::data::Preprocessing::default();
+            plain
+                .apply(crate::network::SHAPE, pixels, &mut input)
+                .unwrap();
+            input
+        });
+        inputs
+            .map(|input| self.network.classifiers(&input))
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_tier_lets_out_what_its_exits_are_sure_of_and_sends_on_the_rest() {
+    let chain = Chain::new().await;
+    let said = chain.classifiers();
+    let exits = chain.exits();
+    let count: usize = exits.iter().sum();
+    // One threshold in the middle of what the exits say, so that samples leave everywhere.
+    let mut all: Vec<f32> = said.iter().flat_map(|s| &s[..count]).map(|s| s.1).collect();
+    all.sort_by(f32::total_cmp);
+    let threshold = f64::from(all[all.len() * 3 / 4]);
+    let job = chain.job(chain.route().await, vec![threshold; count], false);
+    let (end, records, _) = chain.run(job).await;
+    let end = end.unwrap();
+    let mut tiers_used = [0; 3];
+    for (record, said) in records.iter().zip(&said) {
+        let leaves = |s: &(u16, f32)| f64::from(s.1) > threshold;
+        let exit = said[..count].iter().position(leaves).unwrap_or(count);
+        assert_eq!(usize::from(record.exit), exit, "{record:?}");
+        assert_eq!(record.prediction, said[exit].0);
+        assert!((record.confidence - said[exit].1).abs() < 1e-6);
+        let tier = match exit {
+            e if e < exits[0] => 0,
+            e if e < exits[0] + exits[1] => 1,
+            _ => 2,
+        };
+        tiers_used[tier] += 1;
+        // One time per tier that worked, one link before each but the first.
+        assert_eq!((record.tier_ms.len(), record.hops.len()), (tier + 1, tier));
+        assert!(record.tier_ms.iter().all(|ms| *ms > 0.0), "{record:?}");
+        assert!(record.hops.iter().all(|hop| hop.bytes_sent > 0));
+        let hops: f32 = record.hops.iter().map(|h| h.encode_ms + h.network_ms).sum();
+        let sum = hops + record.tier_ms.iter().sum::<f32>();
+        assert!(sum <= record.latency_ms + 1e-2, "{record:?}");
+        assert!(!record.degraded);
+    }
+    assert!(tiers_used.iter().all(|used| *used > 0), "{tiers_used:?}");
+    let answered: Vec<u64> = end.clouds.iter().map(|c| c.answered).collect();
+    assert_eq!(
+        answered,
+        [tiers_used[1] + tiers_used[2], tiers_used[2]].map(|n: u64| n)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_runs_nothing_passes_pixels_on() {
+    let chain = Chain::new().await;
+    let whole = chain.network.whole_bundle();
+    let route = Route {
+        part: None,
+        onward: vec![chain.hop(1, None).await, chain.hop(2, Some(whole)).await],
+    };
+    let (end, records, _) = chain.run(chain.job(route, vec![], false)).await;
+    end.unwrap();
+    for (record, said) in records.iter().zip(chain.classifiers()) {
+        let (prediction, confidence) = *said.last().unwrap();
+        assert_eq!((record.exit, record.prediction), (0, prediction));
+        assert!((record.confidence - confidence).abs() < 1e-6);
+        assert_eq!(record.tier_ms.len(), 3);
+        assert_eq!(record.tier_ms[..2], [0.0, 0.0]);
+        assert_eq!(record.hops[0].bytes_sent, record.hops[1].bytes_sent);
+    }
+}
+
+/// Which agent is gone, and whether an exit before it may answer.
+#[rstest]
+#[case(1, true)]
+#[case(2, true)]
+#[case(1, false)]
+#[case(2, false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_tier_that_is_gone_the_last_exit_before_it_answers_or_the_run_fails(
+    #[case] gone: usize,
+    #[case] degrade: bool,
+) {
+    let mut chain = Chain::new().await;
+    let exits = chain.exits();
+    let route = chain.route().await;
+    chain.agents[gone].0.kill().unwrap();
+    chain.agents[gone].0.wait().unwrap();
+    // Nothing leaves by itself.
+    let thresholds = vec![1.0; exits.iter().sum()];
+    let (end, records, said) = chain.run(chain.job(route, thresholds, degrade)).await;
+    let url = chain.agents[gone].url();
+    if !degrade {
+        let Err(ClientError::Job { kind, error, .. }) = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(kind, FailureKind::CloudUnreachable);
+        assert!(error.contains(url), "{error}");
+        return;
+    }
+    end.unwrap();
+    assert_eq!(records.len(), SAMPLES);
+    let last = exits[..gone].iter().sum::<usize>() - 1;
+    for (record, said) in records.iter().zip(chain.classifiers()) {
+        assert!(record.degraded, "{record:?}");
+        assert_eq!(usize::from(record.exit), last);
+        assert_eq!(record.prediction, said[last].0);
+        assert_eq!(record.tier_ms.len(), gone);
+    }
+    assert!(said.iter().any(|s| s.contains(url)), "{said:?}");
+}
