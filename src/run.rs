@@ -4,24 +4,24 @@ done, so that a stopped run goes on where it was. The commands and the workbench
 room prints and draws nothing, it reports what happens through [`Event`].
 */
 
-mod course;
 mod distribute;
 mod error;
 pub mod head_cost;
-mod keep;
-mod learn;
 pub mod local;
 pub mod lock;
 mod network;
 mod parts;
 mod pause;
+mod pipeline;
 mod replayed;
 mod report;
 pub mod samples;
 mod source;
+mod stage_cache;
 mod summary;
 mod tables;
 mod targets;
+mod train_heads;
 
 pub use error::RunError;
 pub use network::Network;
@@ -74,5 +74,5 @@ pub fn run(
     on: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Done, RunError> {
-    course::go(session, options, on, cancel)
+    pipeline::execute(session, options, on, cancel)
 }

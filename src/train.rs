@@ -17,11 +17,11 @@ What a session sets of these for its heads, all or one, is a [`Recipe`].
 mod cache;
 pub mod calibrate;
 mod checkpoint;
+mod feature_store;
 mod graft;
 pub mod heads;
 mod hyper;
 pub mod joint;
-mod kept;
 mod learner;
 mod loss;
 mod scores;

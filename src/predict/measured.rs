@@ -172,7 +172,9 @@ fn intervals(run: &Run, rented: &[Rented]) -> Intervals {
     // What a million samples like this one would cost.
     let bill = |record: &Record| {
         let alone = std::slice::from_ref(record);
-        let own = rented.iter().map(|one| one.per_million(alone, run.answer_bytes));
+        let own = rented
+            .iter()
+            .map(|one| one.per_million(alone, run.answer_bytes));
         own.map(|cost| cost.rounded).sum::<f64>() as f32
     };
     let cost = if rented.is_empty() {

@@ -1,6 +1,6 @@
 /*! The parts of a plan on their devices: sent, timed, run over the test set, and the baselines. */
 
-use super::keep::Teller;
+use super::stage_cache::Reporter;
 use super::targets::{Delivery, Fleet, Shard};
 use super::{Network, RunError};
 use crate::data::{LoadedData, Set};
@@ -119,36 +119,36 @@ pub(super) fn test_set(data: &LoadedData) -> Result<Vec<u8>, RunError> {
 
 /// What is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Variant {
     Plan,
     Original,
     CloudOnly,
     EdgeOnly,
 }
 
-impl What {
+impl Variant {
     pub fn name(self) -> &'static str {
         match self {
-            What::Plan => "plan",
-            What::Original => "original",
-            What::CloudOnly => "cloud_only",
-            What::EdgeOnly => "edge_only",
+            Variant::Plan => "plan",
+            Variant::Original => "original",
+            Variant::CloudOnly => "cloud_only",
+            Variant::EdgeOnly => "edge_only",
         }
     }
 
     pub fn label(self) -> &'static str {
         match self {
-            What::Plan => "the plan",
-            What::Original => "unmodified on the edge",
-            What::CloudOnly => "unmodified in the cloud",
-            What::EdgeOnly => "the edge part alone",
+            Variant::Plan => "the plan",
+            Variant::Original => "unmodified on the edge",
+            Variant::CloudOnly => "unmodified in the cloud",
+            Variant::EdgeOnly => "the edge part alone",
         }
     }
 }
 
 /// Records of a run, and what else it found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Ran {
+pub(super) struct Measurement {
     pub records: Vec<Record>,
     pub found: Evaluated,
     /// What the report has to say of its targets.
@@ -157,27 +157,27 @@ pub(super) struct Ran {
 }
 
 /// What a run needs.
-pub(super) struct Ground<'a> {
+pub(super) struct EvaluationContext<'a> {
     pub session: &'a Session,
     pub test: &'a [u8],
     pub samples: usize,
 }
 
-impl Ground<'_> {
+impl EvaluationContext<'_> {
     /// Times the assembled parts, each on the first target of its side.
     pub fn time_parts(
         &self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         fleet: &mut Fleet,
         parts: &Parts,
     ) -> Result<Vec<(Tier, PartProfile)>, RunError> {
         let mut profiles = Vec::new();
         for packed in parts.all() {
             let side = packed.part.tier;
-            let lead = fleet.lead(teller, side)?;
-            let part = fleet.put(teller, side, lead, &packed.bytes)?;
+            let lead = fleet.lead(reporter, side)?;
+            let part = fleet.put(reporter, side, lead, &packed.bytes)?;
             let request = JobRequest::ProfilePart { part, runs: RUNS };
-            match fleet.job(teller, side, request)? {
+            match fleet.job(reporter, side, request)? {
                 JobResult::Part(profile) => profiles.push((side, profile)),
                 _ => return Err(RunError::OtherAnswer),
             }
@@ -189,35 +189,35 @@ impl Ground<'_> {
     /// targets of the first tier, each of which sends on to a target of the next.
     pub fn run(
         &self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         fleet: &mut Fleet,
-        what: What,
+        what: Variant,
         plan: &Plan,
         parts: &Parts,
-    ) -> Result<Ran, RunError> {
+    ) -> Result<Measurement, RunError> {
         let session = self.session;
         let samples = self.chosen(what);
         let mut edges = match what {
-            What::Plan => fleet.answering(teller, Tier::First)?,
-            _ => vec![fleet.lead(teller, Tier::First)?],
+            Variant::Plan => fleet.answering(reporter, Tier::First)?,
+            _ => vec![fleet.lead(reporter, Tier::First)?],
         };
         edges.truncate(samples.len().max(1));
         let thresholds: Vec<f64> = plan
             .exits
             .iter()
-            .filter(|e| what != What::EdgeOnly || e.tier == Tier::First)
+            .filter(|e| what != Variant::EdgeOnly || e.tier == Tier::First)
             .map(|e| e.threshold)
             .collect();
-        let behind = self.behind(teller, fleet, what, plan, parts)?;
+        let behind = self.behind(reporter, fleet, what, plan, parts)?;
         let mut ready = Vec::new();
         for &index in &edges {
-            let put = route(teller, fleet, parts, index, &behind).and_then(|route| {
-                let data = fleet.put(teller, Tier::First, index, self.test)?;
+            let put = route(reporter, fleet, parts, index, &behind).and_then(|route| {
+                let data = fleet.put(reporter, Tier::First, index, self.test)?;
                 Ok((index, route, data))
             });
             match put {
                 Ok(one) => ready.push(one),
-                Err(error) => fleet.lose(teller, Tier::First, index, error, edges.len() > 1)?,
+                Err(error) => fleet.lose(reporter, Tier::First, index, error, edges.len() > 1)?,
             }
         }
         let edges = ready.len();
@@ -235,7 +235,7 @@ impl Ground<'_> {
                 samples: mine,
                 confidence: session.policy.confidence,
                 thresholds: thresholds.clone(),
-                last_exit_answers: what == What::EdgeOnly,
+                last_exit_answers: what == Variant::EdgeOnly,
                 wire: session.wire,
                 deadline_ms: session.offload.deadline_ms,
                 degrade: session.offload.degrade == Degrade::LastExit,
@@ -247,31 +247,33 @@ impl Ground<'_> {
         fleet.reset_memory(&beyond);
         let of = samples.len();
         let mut done = vec![0u64; session.targets(Tier::First).len().max(1)];
-        let deliveries =
-            fleet.evaluate(teller, shards, &mut |teller, index, event| match event {
+        let deliveries = fleet.evaluate(
+            reporter,
+            shards,
+            &mut |reporter, index, event| match event {
                 JobEvent::Progress(mut progress) => {
                     done[index] = progress.done;
                     if let Some(told) = progress.telemetry.take() {
-                        teller.event(Event::Vitals {
+                        reporter.event(Event::Vitals {
                             part: Tier::First,
                             index,
                             vitals: Vitals::from(&*told),
                         });
                     }
                     let sum: u64 = done.iter().sum();
-                    teller.progress(sum as usize, of, what.name());
-                    if what == What::Plan {
+                    reporter.progress(sum as usize, of, what.name());
+                    if what == Variant::Plan {
                         progress.clouds = in_order(session, &behind, &progress.clouds);
-                        teller.event(Event::Evaluating { index, progress });
+                        reporter.event(Event::Evaluating { index, progress });
                     }
                 }
                 JobEvent::Queued { ahead } => {
                     let part = Tier::First;
-                    teller.say_of(TargetId { part, index }, Note::Queued { ahead });
+                    reporter.say_of(TargetId { part, index }, Note::Queued { ahead });
                 }
                 JobEvent::Log { text } => {
                     let part = Tier::First;
-                    teller.say_of(TargetId { part, index }, text);
+                    reporter.say_of(TargetId { part, index }, text);
                 }
                 JobEvent::Lost { .. }
                 | JobEvent::Found
@@ -279,7 +281,8 @@ impl Ground<'_> {
                 | JobEvent::Failed { .. }
                 | JobEvent::Cancelled
                 | JobEvent::Epoch(_) => {}
-            })?;
+            },
+        )?;
         let mut ran = gather(deliveries, of)?;
         let resident = &mut ran.found.resident_bytes;
         resident.resize(plan.tiers(), 0);
@@ -298,26 +301,26 @@ impl Ground<'_> {
     /// alone.
     fn behind(
         &self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         fleet: &mut Fleet,
-        what: What,
+        what: Variant,
         plan: &Plan,
         parts: &Parts,
     ) -> Result<Vec<BehindTier>, RunError> {
-        if what == What::EdgeOnly {
+        if what == Variant::EdgeOnly {
             return Ok(Vec::new());
         }
         let last = plan.last_tier();
         let mut all = Vec::new();
         for tier in plan.chain().skip(1).take_while(|tier| *tier <= last) {
             let packed = parts.on(tier);
-            let plans = (what == What::Plan)
+            let plans = (what == Variant::Plan)
                 .then(|| packed.is_some_and(|packed| packed.part.final_is_probabilities));
             let bytes = packed.map(|packed| packed.bytes.as_slice());
             all.push(BehindTier {
                 tier,
                 part: packed.map(|packed| packed.address.clone()),
-                targets: fleet.behind(teller, tier, bytes, plans)?,
+                targets: fleet.behind(reporter, tier, bytes, plans)?,
                 link: self.session.link(Tier::ALL[tier.index() - 1]),
             });
         }
@@ -326,9 +329,9 @@ impl Ground<'_> {
 
     /// All samples for the plan; for a baseline some, drawn by seed: every tenth, say, would be of one
     /// class where classes take turns.
-    fn chosen(&self, what: What) -> Vec<u32> {
+    fn chosen(&self, what: Variant) -> Vec<u32> {
         let mut samples: Vec<u32> = (0..self.samples as u32).collect();
-        if what != What::Plan && samples.len() > BASELINE {
+        if what != Variant::Plan && samples.len() > BASELINE {
             let mut rng = ChaCha8Rng::seed_from_u64(self.session.seed);
             samples.shuffle(&mut rng);
             samples.truncate(BASELINE);
@@ -374,14 +377,14 @@ fn in_order(session: &Session, behind: &[BehindTier], told: &[CloudShare]) -> Ve
 /// The way of a first tier's target: its part, and the tiers behind. Each begins with another of their
 /// targets, so that they don't all ask the same one first.
 fn route(
-    teller: &mut Teller,
+    reporter: &mut Reporter,
     fleet: &mut Fleet,
     parts: &Parts,
     index: usize,
     behind: &[BehindTier],
 ) -> Result<Route, RunError> {
     let part = match parts.on(Tier::First) {
-        Some(packed) => Some(fleet.put(teller, Tier::First, index, &packed.bytes)?),
+        Some(packed) => Some(fleet.put(reporter, Tier::First, index, &packed.bytes)?),
         None => None,
     };
     if part.is_none() && behind.is_empty() {
@@ -403,7 +406,7 @@ fn route(
     })
 }
 
-fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
+fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Measurement, RunError> {
     let mut records = Vec::new();
     let mut found = Evaluated::default();
     let (mut energy, mut measured) = (0.0, 0);
@@ -447,7 +450,7 @@ fn gather(deliveries: Vec<Delivery>, expected: usize) -> Result<Ran, RunError> {
             expected,
         });
     }
-    Ok(Ran {
+    Ok(Measurement {
         records,
         found,
         notes: Vec::new(),

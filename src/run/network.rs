@@ -2,7 +2,7 @@
 
 use super::ExitSource;
 use super::RunError;
-use super::keep::Teller;
+use super::stage_cache::Reporter;
 use crate::data::LoadOptions;
 use crate::event::Note;
 use crate::exits;
@@ -119,7 +119,7 @@ impl Network {
     pub(super) fn heads(
         &self,
         session: &Session,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
     ) -> Result<Vec<(Tier, Head)>, RunError> {
         let source = ExitSource::of(&session.exits, &self.fused)?;
         let mut heads = Vec::new();
@@ -130,7 +130,7 @@ impl Network {
                 Err(error) => {
                     let first = error.diagnostics.first();
                     let why = first.map_or_else(String::new, |d| d.message.clone());
-                    teller.say(Note::NoExit {
+                    reporter.say(Note::NoExit {
                         after: point.after.clone(),
                         why,
                     });

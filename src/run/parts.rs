@@ -1,8 +1,8 @@
 /*! The parts of a session's plan, of what its run left: for those who take them elsewhere. */
 
 use super::distribute::{head_at, part_settings};
-use super::keep::Teller;
-use super::{Network, RunError, learn};
+use super::stage_cache::Reporter;
+use super::{Network, RunError, train_heads};
 use crate::data::LoadedData;
 use crate::engine::Cancel;
 use crate::event::Stage;
@@ -32,11 +32,11 @@ pub fn session_parts(
     let results = session.results.as_deref().ok_or(RunError::NoResults)?;
     let mut network = Network::load(session)?;
     let mut quiet = |_| {};
-    let mut teller = Teller {
+    let mut reporter = Reporter {
         stage: Stage::Data,
         on: &mut quiet,
     };
-    let untrained = network.heads(session, &mut teller)?;
+    let untrained = network.heads(session, &mut reporter)?;
     let options = network.load_options(session)?;
     let data = LoadedData::load(&session.data, &options, &mut |_| {}, cancel)?;
     if results.layers != network.table {
@@ -49,8 +49,8 @@ pub fn session_parts(
         }
         Training::Frozen { .. } => frozen(session, results, &network, &data, &untrained),
         Training::Joint { .. } | Training::Mixed { .. } => {
-            let chosen = learn::planned_heads(&plan, &untrained);
-            let key = learn::key(session, &network, &data, &chosen);
+            let chosen = train_heads::planned_heads(&plan, &untrained);
+            let key = train_heads::key(session, &network, &data, &chosen);
             network = learnt_network(out, &key)?;
             let same = results.heads_key == key;
             results.heads.iter().filter(|_| same).collect()
@@ -72,10 +72,10 @@ fn frozen<'a>(
     data: &LoadedData,
     untrained: &[(Tier, Head)],
 ) -> Vec<&'a TrainedHead> {
-    if learn::key(session, network, data, untrained) == results.heads_key {
+    if train_heads::key(session, network, data, untrained) == results.heads_key {
         return results.heads.iter().collect();
     }
-    let keys = learn::head_keys(session, network, data, untrained);
+    let keys = train_heads::head_keys(session, network, data, untrained);
     let find = |key: &String| results.heads.iter().find(|head| head.key == *key);
     keys.iter().filter_map(find).collect()
 }

@@ -1,7 +1,7 @@
 /*! From what a run found to its report. */
 
 use super::RunError;
-use super::distribute::{Ran, What};
+use super::distribute::{Measurement, Variant};
 use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
@@ -19,11 +19,11 @@ pub(super) struct Findings<'a> {
     pub name: &'a str,
     pub data: &'a LoadedData,
     pub results: &'a Results,
-    pub ran: &'a Ran,
+    pub ran: &'a Measurement,
     pub measured: &'a Outcome,
     pub baselines: &'a [Baseline],
     /// Baselines that could not be measured, and the reasons.
-    pub unavailable: &'a [(What, String)],
+    pub unavailable: &'a [(Variant, String)],
 }
 
 /// Makes the report of a finished run.
@@ -74,9 +74,9 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         Some(Figures::from(&ran.outcome).with_accuracy_of(whole?))
     };
     report.compare(BaselineFigures {
-        original: of(What::Original, Some(&whole.original)),
-        cloud_only: of(What::CloudOnly, Some(&whole.cloud_only)),
-        edge_only: of(What::EdgeOnly, whole.edge_only.as_ref()),
+        original: of(Variant::Original, Some(&whole.original)),
+        cloud_only: of(Variant::CloudOnly, Some(&whole.cloud_only)),
+        edge_only: of(Variant::EdgeOnly, whole.edge_only.as_ref()),
     });
     for (what, reason) in found.unavailable {
         report.say(format!(
@@ -114,7 +114,7 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
 
 /// A baseline that ran.
 pub(super) struct Baseline {
-    pub what: What,
+    pub what: Variant,
     pub outcome: Outcome,
     pub records: Vec<Record>,
 }
@@ -143,16 +143,16 @@ fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
     let mut others = Vec::new();
     for baseline in found.baselines {
         let (what, table) = match baseline.what {
-            What::Original => (Choice::Original, unmodified(Tier::First)?),
-            What::CloudOnly => {
+            Variant::Original => (Choice::Original, unmodified(Tier::First)?),
+            Variant::CloudOnly => {
                 let last = plan.chain().next_back().unwrap_or(Tier::First);
                 (Choice::CloudOnly, unmodified(last)?)
             }
-            What::EdgeOnly => match own.edge_only().zip(own.edge_only_samples()) {
+            Variant::EdgeOnly => match own.edge_only().zip(own.edge_only_samples()) {
                 Some(table) => (Choice::EdgeOnly, table),
                 None => continue,
             },
-            What::Plan => continue,
+            Variant::Plan => continue,
         };
         let ran = (&baseline.outcome, baseline.records.as_slice());
         others.push(contender(what, labels, ran, table));
@@ -321,7 +321,7 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
 }
 
 /// Which targets weren't there when they were wanted.
-fn say_of_targets(report: &mut Report, ran: &Ran) {
+fn say_of_targets(report: &mut Report, ran: &Measurement) {
     for note in &ran.notes {
         report.say(note.clone());
     }

@@ -1,7 +1,7 @@
 /*! Stages in a sentence, and what the replays of a run rest on. */
 
 use super::RunError;
-use super::distribute::{Parts, Ran};
+use super::distribute::{Measurement, Parts};
 use crate::data::Set;
 use crate::device::machine::Machine;
 use crate::device::{LinkProfile, Profile};
@@ -64,7 +64,7 @@ pub(super) fn plan(plan: &Plan, names: &TierNames) -> String {
     }
 }
 
-pub(super) fn ran(ran: &Ran, exits: usize) -> String {
+pub(super) fn ran(ran: &Measurement, exits: usize) -> String {
     let n = ran.records.len();
     let offloaded = ran.records.iter().filter(|r| r.offloaded()).count();
     let early = ran
@@ -142,7 +142,7 @@ pub(super) fn clocks(results: &Results) -> [Clock; 4] {
 pub(super) fn measured(
     session: &Session,
     plan: &Plan,
-    ran: &Ran,
+    ran: &Measurement,
     labels: &[u16],
     clocks: &[Clock],
 ) -> Result<Outcome, RunError> {

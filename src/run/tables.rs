@@ -3,8 +3,8 @@ The confidence tables of a run: every sample of the calibration and the test set
 and the final classifier, once; and the cloud's columns again where the wire changes what it sees.
 */
 
-use super::keep::Teller;
 use super::samples::Images;
+use super::stage_cache::Reporter;
 use super::{Network, RunError};
 use crate::backend::{Backend, CompileOptions, Compiled, Native};
 use crate::data::{LoadedData, Set};
@@ -34,7 +34,7 @@ pub(super) struct Tables {
 
 /// Runs both sets through all heads, and fits the temperatures on the calibration set.
 pub(super) fn make(
-    teller: &mut Teller,
+    reporter: &mut Reporter,
     session: &Session,
     network: &Network,
     data: &LoadedData,
@@ -55,7 +55,7 @@ pub(super) fn make(
             heads,
             &samples,
             cancel,
-            &mut |done| teller.progress(before + done, total, note),
+            &mut |done| reporter.progress(before + done, total, note),
         )?);
         before += data.len(set);
     }
@@ -175,7 +175,7 @@ impl Samples for Delivered<'_> {
 
 /// The columns behind the plan's split, computed from tensors as the session's wire delivers them.
 pub(super) fn over_the_wire(
-    teller: &mut Teller,
+    reporter: &mut Reporter,
     session: &Session,
     network: &Network,
     data: &LoadedData,
@@ -213,7 +213,7 @@ pub(super) fn over_the_wire(
         };
         let total = data.len(set);
         let scores = through(&suffix, &behind, &samples, cancel, &mut |done| {
-            teller.progress(done, total, "images as the wire delivers them");
+            reporter.progress(done, total, "images as the wire delivers them");
         });
         if let Ok(Some(error)) = samples.failed.into_inner() {
             return Err(error);

@@ -9,9 +9,9 @@ reached is passed over, named, and tried again by a later stage.
 | `job`      | one job on one target                                            |
 | `holding`  | jobs that wait while the run is asked to                         |
 | `shards`   | samples shared by the edges, taken over from one that is lost    |
-| `clouds`   | the cloud targets, as the edges get to know them                 |
+| `clouds`   | the targets behind a link, as those before it get to know them   |
 | `training` | heads trained on a target                                        |
-| `left`     | what a killed run left: found again by the next                  |
+| `resume_file` | what a killed run left: found again by the next               |
 | `probe`    | whether one answers, asked before there is a run                  |
 | `secrets`  | tokens and certificates                                          |
 | `watch`    | whether targets answer, and what their sensors say               |
@@ -21,8 +21,8 @@ mod absent;
 mod clouds;
 mod holding;
 mod job;
-mod left;
 mod probe;
+mod resume_file;
 mod secrets;
 mod shards;
 mod training;
@@ -30,10 +30,10 @@ mod watch;
 
 pub use probe::probe;
 pub(super) use shards::Shard;
-pub(super) use training::Away;
+pub(super) use training::RemoteTraining;
 
-use super::keep::Teller;
 use super::pause::Pause;
+use super::stage_cache::Reporter;
 use super::{Options, RunError};
 use crate::engine::Cancel;
 use crate::event::{Connection, Event, Note, TargetId};
@@ -44,7 +44,7 @@ use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{Address, AgentInfo, JobResult};
 use crate::run::local::{LocalAgent, LocalOptions};
 use crate::session::{Session, Target};
-use left::Left;
+use resume_file::ResumeFile;
 use secrets::{believed, read_token};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ pub(super) struct Fleet<'a> {
     away: HashMap<(Tier, usize), (Instant, RunError)>,
     /// The one of a side that profiles and single jobs are for, if it still answers.
     lead: HashMap<Tier, usize>,
-    left: Option<Left>,
+    left: Option<ResumeFile>,
     /// For the report.
     notes: Vec<String>,
     cancel: &'a Cancel,
@@ -145,8 +145,8 @@ impl<'a> Fleet<'a> {
     }
 
     /// Takes up what a killed run left in the out folder, and can be taken up itself.
-    pub fn keep_findable(&mut self, options: &Options) -> Result<(), RunError> {
-        let mut left = Left::open(&options.out, options.fresh)?;
+    pub fn make_resumable(&mut self, options: &Options) -> Result<(), RunError> {
+        let mut left = ResumeFile::open(&options.out, options.fresh)?;
         if options.fresh {
             self.runtime.block_on(left.end());
         }
@@ -172,14 +172,14 @@ impl<'a> Fleet<'a> {
     /// Starts or reaches a target, unless it was before.
     fn reach(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
     ) -> Result<&Reached, RunError> {
         let targets = self.targets(part);
         let target = &targets[index % targets.len().max(1)];
         if self.side(part)[index].is_none() {
-            let reached = self.open(teller, part, index, target)?;
+            let reached = self.open(reporter, part, index, target)?;
             let processor = match reached.info.processor.as_str() {
                 "" | "cpu" => None,
                 gpu => Some(gpu.to_owned()),
@@ -190,7 +190,7 @@ impl<'a> Fleet<'a> {
                 threads: Some(reached.info.threads),
                 slowdown: reached.info.slowdown,
             };
-            teller.event(Event::Target {
+            reporter.event(Event::Target {
                 part,
                 index,
                 connection,
@@ -210,7 +210,7 @@ impl<'a> Fleet<'a> {
 
     fn open(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
         target: &Target,
@@ -228,13 +228,13 @@ impl<'a> Fleet<'a> {
                     slowdown: *slowdown,
                     ..LocalOptions::default()
                 };
-                self.child(teller, (part, index), &options)
+                self.child(reporter, (part, index), &options)
             }
             Target::Agent { url, token, trust } => {
                 let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
                 let connection = Connection::Connecting { url: url.clone() };
-                teller.event(Event::Target {
+                reporter.event(Event::Target {
                     part,
                     index,
                     connection,
@@ -258,7 +258,7 @@ impl<'a> Fleet<'a> {
             // It infers and does nothing else: what has to be timed layer by layer, and a part that
             // it doesn't serve, needs somebody else.
             Target::V2 { url, .. } => {
-                teller.say_of(
+                reporter.say_of(
                     TargetId { part, index },
                     Note::StandsIn { url: url.clone() },
                 );
@@ -266,7 +266,7 @@ impl<'a> Fleet<'a> {
                     program: self.program.clone(),
                     ..LocalOptions::default()
                 };
-                self.child(teller, (part, index), &options)
+                self.child(reporter, (part, index), &options)
             }
         }
     }
@@ -274,7 +274,7 @@ impl<'a> Fleet<'a> {
     /// A child of this program: one that a killed run left, or a new one.
     fn child(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         (part, index): (Tier, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
@@ -286,7 +286,7 @@ impl<'a> Fleet<'a> {
             };
             let local = match rejoined {
                 Some(local) => {
-                    teller.say_of(TargetId { part, index }, Note::Rejoined);
+                    reporter.say_of(TargetId { part, index }, Note::Rejoined);
                     local
                 }
                 None => LocalAgent::start(options).await?,
@@ -295,7 +295,7 @@ impl<'a> Fleet<'a> {
                 left.note(part, index, options, &local)?;
             }
             for note in local.notes() {
-                teller.say_of(TargetId { part, index }, note);
+                reporter.say_of(TargetId { part, index }, note);
             }
             let client = local.connect().await?;
             let info = client.info().await?;
@@ -312,12 +312,12 @@ impl<'a> Fleet<'a> {
     /// Hands a target some bytes, unless it has them.
     pub fn put(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
         bytes: &[u8],
     ) -> Result<Address, RunError> {
-        let client = self.reach(teller, part, index)?.client.clone();
+        let client = self.reach(reporter, part, index)?.client.clone();
         let bytes = bytes.to_vec();
         let put = async { Ok(client.put(bytes).await?) };
         self.runtime.block_on(unless_stopped(self.cancel, put))

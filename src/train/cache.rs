@@ -1,10 +1,10 @@
 /*!
 The feature cache: what the frozen backbone makes of each sample, held in memory as far as it fits,
 else in a file that vanishes with the process. What fits in memory may also be kept for the next
-training ([`super::kept`]), which then runs the backbone only for what it doesn't find.
+training ([`super::feature_store`]), which then runs the backbone only for what it doesn't find.
 */
 
-use super::kept::{Kept, names};
+use super::feature_store::{FeatureStore, names};
 use super::{Event, Samples, TrainError};
 use crate::backend::{Backend, CompileOptions, Compiled, Native};
 use crate::engine::Cancel;
@@ -245,7 +245,7 @@ fn held(
     progress: &mut dyn FnMut(Event),
 ) -> Result<Vec<Vec<f32>>, TrainError> {
     let samples = from.data.len();
-    let kept = limits.kept.as_deref().map(|folder| Kept {
+    let kept = limits.kept.as_deref().map(|folder| FeatureStore {
         folder,
         bound: limits.memory_bytes,
     });

@@ -3,8 +3,8 @@ Heads over a frozen backbone: the backbone runs once, on the engine, with as muc
 has no parameters; the heads then learn from the cached features, each on its own, side by side.
 */
 
-mod grown;
-mod pupil;
+mod feature_graph;
+mod head_trainer;
 mod spec;
 
 pub use spec::HeadSpec;
@@ -16,8 +16,8 @@ use super::standard::Standard;
 use super::{Event, Samples, Task, TrainError, checkpoint};
 use crate::engine::EngineError;
 use crate::model::{Graph, ValueId};
-use grown::{feature_graph, merge};
-use pupil::{Batch, Pupil};
+use feature_graph::{feature_graph, merge};
+use head_trainer::{Batch, HeadTrainer};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -84,7 +84,7 @@ pub fn train_heads(
         let start = Instant::now();
         let order = order(data.len(), hyper.seed, epoch);
         let batches = batches(task, &order, epoch);
-        let mut learning: Vec<&mut Pupil> = pupils.iter_mut().filter(|p| !p.over).collect();
+        let mut learning: Vec<&mut HeadTrainer> = pupils.iter_mut().filter(|p| !p.over).collect();
         learning.iter_mut().for_each(|p| p.score = (0.0, 0));
         learn(
             task,
@@ -112,7 +112,7 @@ pub fn train_heads(
         let learners: Vec<&Learner> = pupils.iter().map(|p| &p.learner).collect();
         checkpoint::keep(task.saved, &print, epoch + 1, &learners)?;
         let count = data.len() as f64;
-        let score = |p: &Pupil| {
+        let score = |p: &HeadTrainer| {
             let (loss, right) = p.score;
             (p.spec.name.clone(), loss / count, right as f64 / count)
         };
@@ -140,10 +140,10 @@ fn pupils<'a>(
     splits: &[ValueId],
     feeds: &[usize],
     shapes: &[Vec<usize>],
-) -> Result<Vec<Pupil<'a>>, TrainError> {
+) -> Result<Vec<HeadTrainer<'a>>, TrainError> {
     let pupil = |((spec, &split), &feed): ((&'a HeadSpec<'a>, &ValueId), &usize)| {
         let rest = spec.graph.subgraph(&[split], &spec.graph.outputs)?;
-        Ok(Pupil {
+        Ok(HeadTrainer {
             spec,
             learner: Learner::new(&rest)?,
             dropout: spec.dropout_in(&rest),
@@ -178,7 +178,7 @@ fn batches<'o>(task: &Task<'_>, order: &'o [usize], epoch: usize) -> Vec<Batch<'
 /// are kept.
 fn learn(
     task: &Task<'_>,
-    learning: &mut [&mut Pupil<'_>],
+    learning: &mut [&mut HeadTrainer<'_>],
     batches: &[Batch<'_>],
     (extractor, features): (&Extractor<'_>, &Features),
     teacher: Option<usize>,
@@ -207,7 +207,7 @@ fn learn(
 
 /// Lets the images that judge judge those that still learn.
 fn examine(
-    learning: &mut [&mut Pupil<'_>],
+    learning: &mut [&mut HeadTrainer<'_>],
     by: &Extractor<'_>,
     features: &Features,
 ) -> Result<(), TrainError> {

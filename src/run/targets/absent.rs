@@ -7,7 +7,7 @@ use super::{Fleet, is_away};
 use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::Tier;
 use crate::run::RunError;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use std::time::{Duration, Instant};
 
 /// How long one is left alone, where there are others.
@@ -20,7 +20,7 @@ impl Fleet<'_> {
     /// Where none answers; and what is wrong with the session rather than with a network.
     pub(in crate::run) fn answering(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
     ) -> Result<Vec<usize>, RunError> {
         let all = self.targets(part).len();
@@ -29,15 +29,15 @@ impl Fleet<'_> {
             if self.left_alone(part, index) {
                 continue;
             }
-            match self.reach(teller, part, index) {
+            match self.reach(reporter, part, index) {
                 Ok(_) => {
                     if self.away.remove(&(part, index)).is_some() {
-                        teller.say_of(TargetId { part, index }, Note::Answers);
+                        reporter.say_of(TargetId { part, index }, Note::Answers);
                     }
                     there.push(index);
                 }
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(teller, part, index, error);
+                    self.miss(reporter, part, index, error);
                 }
                 Err(error) => return Err(error),
             }
@@ -69,7 +69,7 @@ impl Fleet<'_> {
     /// The error itself, where it is another one or there are none.
     pub(in crate::run) fn lose(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
         error: RunError,
@@ -78,14 +78,14 @@ impl Fleet<'_> {
         if !is_away(&error) || !others {
             return Err(error);
         }
-        self.miss(teller, part, index, error);
+        self.miss(reporter, part, index, error);
         Ok(())
     }
 
     /// Does without a target for a while, and says so.
     pub(in crate::run) fn miss(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
         error: RunError,
@@ -95,8 +95,8 @@ impl Fleet<'_> {
         let place = (part, index);
         if !self.away.contains_key(&place) {
             let why = error.to_string();
-            teller.say_of(TargetId { part, index }, Note::LeftOut { error: why });
-            teller.event(Event::Target {
+            reporter.say_of(TargetId { part, index }, Note::LeftOut { error: why });
+            reporter.event(Event::Target {
                 part,
                 index,
                 connection: Connection::LeftOut,
@@ -117,13 +117,13 @@ impl Fleet<'_> {
     /// The one of a side that single jobs are for: the preferred one, or the first that answers.
     pub(in crate::run) fn lead(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
     ) -> Result<usize, RunError> {
         if self.targets(part).len() < 2 {
             return Ok(0);
         }
-        let there = self.answering(teller, part)?;
+        let there = self.answering(reporter, part)?;
         let preferred = self.lead.get(&part).filter(|at| there.contains(at));
         let lead = *preferred.unwrap_or(&there[0]);
         self.lead.insert(part, lead);

@@ -6,7 +6,7 @@ use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::protocol::message::{CloudTarget, V2Model};
 use crate::run::RunError;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use crate::session::{Degrade, Target};
 
 impl Fleet<'_> {
@@ -18,7 +18,7 @@ impl Fleet<'_> {
     /// Where it can't be reached, or its token would have to travel unencrypted.
     pub fn target_behind(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         tier: Tier,
         index: usize,
         probabilities: Option<bool>,
@@ -34,7 +34,7 @@ impl Fleet<'_> {
                 ..CloudTarget::new(url)
             });
         }
-        let reached = self.reach(teller, tier, index)?;
+        let reached = self.reach(reporter, tier, index)?;
         let target = CloudTarget {
             token: reached.token.clone(),
             believed: reached.believed.clone(),
@@ -89,7 +89,7 @@ impl Fleet<'_> {
     /// Where none can be reached.
     pub fn behind(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         tier: Tier,
         bytes: Option<&[u8]>,
         probabilities: Option<bool>,
@@ -114,21 +114,21 @@ impl Fleet<'_> {
                 continue;
             } else {
                 match bytes {
-                    Some(bytes) => self.put(teller, tier, index, bytes).map(drop),
-                    None => self.reach(teller, tier, index).map(drop),
+                    Some(bytes) => self.put(reporter, tier, index, bytes).map(drop),
+                    None => self.reach(reporter, tier, index).map(drop),
                 }
             };
-            match put.and_then(|()| self.target_behind(teller, tier, index, probabilities)) {
+            match put.and_then(|()| self.target_behind(reporter, tier, index, probabilities)) {
                 Ok(target) => targets.push((index, target)),
                 Err(error) if is_away(&error) && degrades => {
                     let name = self.names.name(tier).to_string();
-                    teller.say(format!(
+                    reporter.say(format!(
                         "{name} {index}: {error}; the last exit before it answers"
                     ));
                     targets.extend(self.unreached(tier, index)?.map(|target| (index, target)));
                 }
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(teller, tier, index, error);
+                    self.miss(reporter, tier, index, error);
                     failed = Some(index);
                 }
                 Err(error) => return Err(error),

@@ -5,15 +5,15 @@ use crate::event::{Connection, Event};
 use crate::plan::Tier;
 use crate::protocol::client::Client;
 use crate::protocol::message::JobEvent;
-use crate::run::keep::Teller;
 use crate::run::pause::Pause;
+use crate::run::stage_cache::Reporter;
 use std::time::{Duration, Instant};
 
 /// How often agents that wait are told to go on waiting: a hold lapses after a minute.
 const RENEW: Duration = Duration::from_secs(5);
 
 /// Tells of a connection to a job that is lost, or there again.
-pub(super) fn connection(teller: &mut Teller, part: Tier, index: usize, event: &JobEvent) {
+pub(super) fn connection(reporter: &mut Reporter, part: Tier, index: usize, event: &JobEvent) {
     let connection = match event {
         JobEvent::Lost { error, again_ms } => Connection::Reconnecting {
             after_ms: *again_ms,
@@ -22,7 +22,7 @@ pub(super) fn connection(teller: &mut Teller, part: Tier, index: usize, event: &
         JobEvent::Found => Connection::Reconnected,
         _ => return,
     };
-    teller.event(Event::Target {
+    reporter.event(Event::Target {
         part,
         index,
         connection,
@@ -66,10 +66,10 @@ impl<'a> Holding<'a> {
     }
 
     /// Tells of the run whether its agents wait.
-    pub fn told(&mut self, teller: &mut Teller, held: bool) {
+    pub fn told(&mut self, reporter: &mut Reporter, held: bool) {
         if self.held != held {
             self.held = held;
-            teller.event(Event::Paused(held));
+            reporter.event(Event::Paused(held));
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::plan::Tier;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{JobEvent, JobRequest, JobResult};
 use crate::run::RunError;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -14,29 +14,30 @@ impl Fleet<'_> {
     /// One job on the leading target of a side, to its end. The cancel token stops it.
     pub(in crate::run) fn job(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         request: JobRequest,
     ) -> Result<JobResult, RunError> {
-        let index = self.lead(teller, part)?;
-        let (result, ..) = self.job_at(teller, part, index, &request, &mut |teller, event| {
-            if let JobEvent::Progress(p) = event {
-                teller.progress(p.done as usize, p.total as usize, &p.note);
-            }
-        })?;
+        let index = self.lead(reporter, part)?;
+        let (result, ..) =
+            self.job_at(reporter, part, index, &request, &mut |reporter, event| {
+                if let JobEvent::Progress(p) = event {
+                    reporter.progress(p.done as usize, p.total as usize, &p.note);
+                }
+            })?;
         Ok(result)
     }
 
     /// The same on one target, its events told; gives the job's id, too.
     pub(super) fn job_at(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         part: Tier,
         index: usize,
         request: &JobRequest,
-        on: &mut dyn FnMut(&mut Teller, JobEvent),
+        on: &mut dyn FnMut(&mut Reporter, JobEvent),
     ) -> Result<(JobResult, Client, String), RunError> {
-        let client = self.reach(teller, part, index)?.client.clone();
+        let client = self.reach(reporter, part, index)?.client.clone();
         let key = self.left.as_ref().map(|left| left.key(request));
         let (cancel, pause) = (self.cancel, self.pause.clone());
         let watch = &mut self.watch;
@@ -63,10 +64,10 @@ impl Fleet<'_> {
                     biased;
                     Some(event) = inbox.recv() => {
                         if let JobEvent::Progress(progress) = &event {
-                            holding.told(teller, progress.held);
+                            holding.told(reporter, progress.held);
                         }
-                        connection(teller, part, index, &event);
-                        on(teller, event);
+                        connection(reporter, part, index, &event);
+                        on(reporter, event);
                     }
                     end = &mut follow => break Some(end),
                     () = tokio::time::sleep(LOOK) => {
@@ -79,12 +80,12 @@ impl Fleet<'_> {
                             break None;
                         }
                         holding.mind([(&client, id.as_str())].into_iter()).await;
-                        watch.tell(teller);
+                        watch.tell(reporter);
                     }
                 }
             };
             while let Ok(event) = inbox.try_recv() {
-                on(teller, event);
+                on(reporter, event);
             }
             match (end, stopped) {
                 (Some(end), None) => Ok((end?, id.clone())),

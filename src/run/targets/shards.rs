@@ -14,7 +14,7 @@ use crate::protocol::message::{
     Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress, RefusalKind,
 };
 use crate::run::RunError;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -168,14 +168,17 @@ impl Fleet<'_> {
     /// is shared among the others. A failure of the work itself (and the cancel token) stops all.
     pub fn evaluate(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         shards: Vec<Shard>,
-        on: &mut dyn FnMut(&mut Teller, usize, JobEvent),
+        on: &mut dyn FnMut(&mut Reporter, usize, JobEvent),
     ) -> Result<Vec<Delivery>, RunError> {
         let several = shards.len() > 1;
         let mut clients = Vec::new();
         for shard in &shards {
-            let client = self.reach(teller, Tier::First, shard.index)?.client.clone();
+            let client = self
+                .reach(reporter, Tier::First, shard.index)?
+                .client
+                .clone();
             clients.push(match several {
                 true => client.patience(PATIENCE),
                 false => client,
@@ -246,15 +249,15 @@ impl Fleet<'_> {
                                 let at = place(index);
                                 last[at] = add(&before[at], progress);
                                 let mut all = running.iter().map(|r| last[place(r.index)].held);
-                                holding.told(teller, all.all(|held| held));
+                                holding.told(reporter, all.all(|held| held));
                                 JobEvent::Progress(last[at].clone())
                             }
                             other => {
-                                connection(teller, Tier::First, index, &other);
+                                connection(reporter, Tier::First, index, &other);
                                 other
                             }
                         };
-                        on(teller, index, event);
+                        on(reporter, index, event);
                         continue;
                     }
                     joined = tasks.join_next() => match joined {
@@ -283,7 +286,7 @@ impl Fleet<'_> {
                             .filter_map(|r| Some((r.client.clone(), take(&r.job)?)))
                             .collect();
                         holding.mind(jobs.iter().map(|(c, job)| (c, job.as_str()))).await;
-                        watch.tell(teller);
+                        watch.tell(reporter);
                         continue;
                     }
                 };
@@ -320,7 +323,7 @@ impl Fleet<'_> {
                         // What it told of and took along doesn't count.
                         before[at].done = before[at].done.min(told.len() as u64);
                         last[at] = before[at].clone();
-                        on(teller, over.index, JobEvent::Progress(last[at].clone()));
+                        on(reporter, over.index, JobEvent::Progress(last[at].clone()));
                         let (part, index) = (Tier::First, over.index);
                         let target = TargetId { part, index };
                         let note = Note::TakenOver {
@@ -329,8 +332,8 @@ impl Fleet<'_> {
                             left: left.len(),
                         };
                         lost.insert(index, format!("{}: {note}", target.named(&names)));
-                        teller.say_of(target, note);
-                        teller.event(Event::Target {
+                        reporter.say_of(target, note);
+                        reporter.event(Event::Target {
                             part,
                             index,
                             connection: Connection::Lost,

@@ -10,13 +10,13 @@ use crate::plan::Tier;
 use crate::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, LabelledSet, TrainHeads,
 };
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use crate::run::{Network, RunError};
 use crate::session::Session;
 use crate::train::{HeadSpec, Hyper};
 
 /// What is learnt, and from what.
-pub(in crate::run) struct Away<'a> {
+pub(in crate::run) struct RemoteTraining<'a> {
     pub session: &'a Session,
     pub network: &'a Network,
     pub data: &'a LoadedData,
@@ -29,35 +29,35 @@ impl Fleet<'_> {
     /// order.
     pub fn train(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         on: Tier,
-        away: &Away,
+        away: &RemoteTraining,
     ) -> Result<Vec<Graph>, RunError> {
         // All are as they were trained before: nobody needs to be asked.
         if away.heads.is_empty() {
             return Ok(Vec::new());
         }
-        let index = self.lead(teller, on)?;
-        let model = self.put(teller, on, index, &away.network.onnx)?;
+        let index = self.lead(reporter, on)?;
+        let model = self.put(reporter, on, index, &away.network.onnx)?;
         let mut heads = Vec::new();
         for head in away.heads {
             let dropout = head.dropout.iter().map(|d| (d.value.clone(), d.rate));
             heads.push(HeadToTrain {
                 name: head.name.clone(),
                 value: head.value.clone(),
-                model: self.put(teller, on, index, &to_onnx(head.graph)?)?,
+                model: self.put(reporter, on, index, &to_onnx(head.graph)?)?,
                 dropout: dropout.collect(),
                 recipe: head.recipe,
             });
         }
-        teller.progress(0, 0, "training images to the target");
+        reporter.progress(0, 0, "training images to the target");
         let judged = away.hyper.patience.is_some();
         let request = TrainHeads {
             model,
             heads,
-            lessons: self.lessons(teller, (on, index), away.data, Set::Train)?,
+            lessons: self.lessons(reporter, (on, index), away.data, Set::Train)?,
             judge: match judged {
-                true => Some(self.lessons(teller, (on, index), away.data, Set::Calibration)?),
+                true => Some(self.lessons(reporter, (on, index), away.data, Set::Calibration)?),
                 false => None,
             },
             preprocessing: away.session.pixels().clone(),
@@ -67,8 +67,8 @@ impl Fleet<'_> {
         let request = JobRequest::TrainHeads(Box::new(request));
         let target = TargetId { part: on, index };
         let (result, client, id) =
-            self.job_at(teller, on, index, &request, &mut |teller, event| {
-                tell(teller, target, event)
+            self.job_at(reporter, on, index, &request, &mut |reporter, event| {
+                tell(reporter, target, event)
             })?;
         let JobResult::Trained(trained) = result else {
             return Err(RunError::OtherAnswer);
@@ -87,7 +87,7 @@ impl Fleet<'_> {
     /// Hands a target images and their classes.
     fn lessons(
         &mut self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         (on, index): (Tier, usize),
         data: &LoadedData,
         set: Set,
@@ -102,31 +102,31 @@ impl Fleet<'_> {
         let labels = data.labels(set).iter();
         let labels: Vec<u8> = labels.flat_map(|l| l.to_le_bytes()).collect();
         Ok(LabelledSet {
-            data: self.put(teller, on, index, &images.encode()?)?,
-            labels: self.put(teller, on, index, &labels)?,
+            data: self.put(reporter, on, index, &images.encode()?)?,
+            labels: self.put(reporter, on, index, &labels)?,
         })
     }
 }
 
 /// What the target tells of its training, told on as that of one here.
-fn tell(teller: &mut Teller, target: TargetId, event: JobEvent) {
+fn tell(reporter: &mut Reporter, target: TargetId, event: JobEvent) {
     match event {
-        JobEvent::Progress(p) => teller.progress(p.done as usize, p.total as usize, &p.note),
+        JobEvent::Progress(p) => reporter.progress(p.done as usize, p.total as usize, &p.note),
         JobEvent::Epoch(Epoch {
             epoch,
             epochs,
             scores,
         }) => {
-            let stage = teller.stage;
-            teller.event(Event::Epoch {
+            let stage = reporter.stage;
+            reporter.event(Event::Epoch {
                 stage,
                 epoch,
                 epochs,
                 scores,
             });
         }
-        JobEvent::Queued { ahead } => teller.say_of(target, Note::Queued { ahead }),
-        JobEvent::Log { text } => teller.say_of(target, text),
+        JobEvent::Queued { ahead } => reporter.say_of(target, Note::Queued { ahead }),
+        JobEvent::Log { text } => reporter.say_of(target, text),
         JobEvent::Lost { .. }
         | JobEvent::Found
         | JobEvent::Done(_)

@@ -6,7 +6,7 @@ followed is left alone, since the job tells both, and nothing else should take i
 use crate::event::{Connection, Event, Vitals};
 use crate::plan::Tier;
 use crate::protocol::client::Client;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -105,11 +105,11 @@ impl Watch {
     }
 
     /// Tells what was seen: states in their order, of the sensors what they said last.
-    pub fn tell(&mut self, teller: &mut Teller) {
+    pub fn tell(&mut self, reporter: &mut Reporter) {
         let mut last: Vec<(Place, Vitals)> = Vec::new();
         while let Ok(((part, index), sight)) = self.told.try_recv() {
             match sight {
-                Sight::Connection(connection) => teller.event(Event::Target {
+                Sight::Connection(connection) => reporter.event(Event::Target {
                     part,
                     index,
                     connection,
@@ -121,7 +121,7 @@ impl Watch {
             }
         }
         for ((part, index), vitals) in last {
-            teller.event(Event::Vitals {
+            reporter.event(Event::Vitals {
                 part,
                 index,
                 vitals,

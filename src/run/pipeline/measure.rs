@@ -1,6 +1,6 @@
 /*! The plan and its baselines, measured. */
 
-use super::Course;
+use super::Pipeline;
 use crate::data::Set;
 use crate::device::PartProfile;
 use crate::event::{Event, Stage};
@@ -8,13 +8,15 @@ use crate::plan::Element;
 use crate::plan::Plan;
 use crate::plan::Tier;
 use crate::report::Report;
-use crate::run::distribute::{Ground, Parts, Ran, What, part_settings, test_set};
-use crate::run::keep::{Listener, finished, told};
+use crate::run::distribute::{
+    EvaluationContext, Measurement, Parts, Variant, part_settings, test_set,
+};
+use crate::run::stage_cache::{Listener, finished, told};
 use crate::run::{RunError, report, summary, tables};
 use crate::session::Degrade;
 use crate::session::results::WireTables;
 
-impl Course<'_> {
+impl Pipeline<'_> {
     /// Runs the plan on its devices, then the baselines, and says what came of it.
     pub(super) fn distribute(
         &mut self,
@@ -25,7 +27,7 @@ impl Course<'_> {
         let test = test_set(data)?;
         let settings = part_settings(self.session, data);
         let parts = Parts::of(&self.network, plan, &self.heads, &settings)?;
-        let ground = Ground {
+        let ground = EvaluationContext {
             session: self.session,
             test: &test,
             samples: data.len(Set::Test),
@@ -38,7 +40,7 @@ impl Course<'_> {
             on,
             (Stage::Plan, "parts", &key("parts", &[])),
             |timed: &Vec<(Tier, PartProfile)>| format!("{} assembled parts timed", timed.len()),
-            |teller| ground.time_parts(teller, fleet, &parts),
+            |reporter| ground.time_parts(reporter, fleet, &parts),
         )?;
         if session.wire.tensor != Element::F32 && parts.all().count() > 1 {
             let tables_key = format!("{} {}", self.results.tables_key, key("wire", &[]));
@@ -52,7 +54,9 @@ impl Course<'_> {
                         session.wire.tensor
                     )
                 },
-                |teller| tables::over_the_wire(teller, session, network, data, heads, plan, cancel),
+                |reporter| {
+                    tables::over_the_wire(reporter, session, network, data, heads, plan, cancel)
+                },
             )?;
             self.results.wires.extend(over);
         }
@@ -64,24 +68,24 @@ impl Course<'_> {
         let ran = keep.stage(
             on,
             (Stage::Run, "run", &key("run", &thresholds)),
-            |ran: &Ran| summary::ran(ran, plan.exits.len()),
-            |teller| ground.run(teller, fleet, What::Plan, plan, &parts),
+            |ran: &Measurement| summary::ran(ran, plan.exits.len()),
+            |reporter| ground.run(reporter, fleet, Variant::Plan, plan, &parts),
         )?;
         on(Event::Records(ran.records.clone()));
         let labels = data.labels(Set::Test);
         let clocks = summary::clocks(&self.results);
         let measured = summary::measured(session, plan, &ran, labels, &clocks)?;
         self.results
-            .note(What::Plan.name(), Some(plan), measured.clone());
+            .note(Variant::Plan.name(), Some(plan), measured.clone());
         let mut baselines = Vec::new();
         let mut unavailable = Vec::new();
         // Alone, the first tier's part needs an exit to answer, and something to leave out.
         let can_be_alone = plan.offloads() && plan.exits_in(Tier::First).next().is_some();
         let last = plan.chain().next_back().unwrap_or(Tier::First);
-        for what in [What::Original, What::CloudOnly, What::EdgeOnly] {
+        for what in [Variant::Original, Variant::CloudOnly, Variant::EdgeOnly] {
             let alone = match what {
-                What::Original => Plan::unmodified(Tier::First, plan.tiers()),
-                What::CloudOnly => Plan::unmodified(last, plan.tiers()),
+                Variant::Original => Plan::unmodified(Tier::First, plan.tiers()),
+                Variant::CloudOnly => Plan::unmodified(last, plan.tiers()),
                 _ if !can_be_alone => continue,
                 _ => Plan {
                     exits: plan.exits_in(Tier::First).cloned().collect(),
@@ -89,7 +93,7 @@ impl Course<'_> {
                 },
             };
             let own = match what {
-                What::EdgeOnly => parts.only(Tier::First),
+                Variant::EdgeOnly => parts.only(Tier::First),
                 _ => Parts::of(&self.network, &alone, &self.heads, &settings)?,
             };
             let key = summary::run_key(session, &own, &test_hash);
@@ -97,8 +101,8 @@ impl Course<'_> {
             let ran = keep.stage(
                 on,
                 (Stage::Baselines, what.name(), &key(what.name(), &exits)),
-                |ran: &Ran| format!("{}: {}", what.label(), summary::ran(ran, 0)),
-                |teller| ground.run(teller, fleet, what, &alone, &own),
+                |ran: &Measurement| format!("{}: {}", what.label(), summary::ran(ran, 0)),
+                |reporter| ground.run(reporter, fleet, what, &alone, &own),
             );
             let ran = match ran {
                 Ok(ran) => ran,

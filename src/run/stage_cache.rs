@@ -10,12 +10,12 @@ use std::time::Instant;
 pub(super) type Listener<'a> = &'a mut dyn FnMut(Event);
 
 /// Tells of one stage.
-pub(super) struct Teller<'a> {
+pub(super) struct Reporter<'a> {
     pub stage: Stage,
     pub on: Listener<'a>,
 }
 
-impl Teller<'_> {
+impl Reporter<'_> {
     pub fn progress(&mut self, done: usize, total: usize, note: &str) {
         (self.on)(Event::Progress {
             stage: self.stage,
@@ -48,13 +48,13 @@ impl Teller<'_> {
 }
 
 /// The kept stages of a run.
-pub(super) struct Keep {
+pub(super) struct StageCache {
     pub stages: Stages,
     /// Whether everything is to be done again.
     pub fresh: bool,
 }
 
-impl Keep {
+impl StageCache {
     /// What a stage left if it was done with these inputs. A damaged file counts as not done.
     pub fn find<T: DeserializeOwned>(&self, file: &str, key: &str) -> Option<T> {
         if self.fresh {
@@ -92,7 +92,7 @@ impl Keep {
         on: Listener,
         (stage, file, key): (Stage, &str, &str),
         outcome: impl Fn(&T) -> String,
-        make: impl FnOnce(&mut Teller) -> Result<T, RunError>,
+        make: impl FnOnce(&mut Reporter) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
         if let Some(found) = self.find::<T>(file, key) {
             on(Event::Started(stage));
@@ -100,8 +100,8 @@ impl Keep {
             on(finished(stage, outcome, true, 0.0));
             return Ok(found);
         }
-        told(on, stage, outcome, |teller| {
-            let made = make(teller)?;
+        told(on, stage, outcome, |reporter| {
+            let made = make(reporter)?;
             self.stages.store(file, key, &made)?;
             Ok(made)
         })
@@ -113,11 +113,11 @@ pub(super) fn told<T>(
     on: Listener,
     stage: Stage,
     outcome: impl Fn(&T) -> String,
-    make: impl FnOnce(&mut Teller) -> Result<T, RunError>,
+    make: impl FnOnce(&mut Reporter) -> Result<T, RunError>,
 ) -> Result<T, RunError> {
     let start = Instant::now();
     on(Event::Started(stage));
-    let made = make(&mut Teller { stage, on })?;
+    let made = make(&mut Reporter { stage, on })?;
     let seconds = start.elapsed().as_secs_f64();
     on(finished(stage, outcome(&made), false, seconds));
     Ok(made)
@@ -139,19 +139,19 @@ mod tests {
     #[test]
     fn a_stage_is_made_once_and_again_when_its_inputs_change_or_its_file_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        let mut keep = Keep {
+        let mut keep = StageCache {
             stages: Stages::open(dir.path()).unwrap(),
             fresh: false,
         };
         let made = std::cell::Cell::new(0);
         let mut kept = Vec::new();
-        let mut go = |keep: &Keep, key: &str| {
+        let mut go = |keep: &StageCache, key: &str| {
             let mut on = |e: Event| {
                 if let Event::Finished { kept: k, .. } = e {
                     kept.push(k);
                 }
             };
-            let make = |_: &mut Teller| {
+            let make = |_: &mut Reporter| {
                 made.set(made.get() + 1);
                 Ok(made.get())
             };
@@ -169,11 +169,11 @@ mod tests {
     #[test]
     fn a_stage_that_fails_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = Keep {
+        let keep = StageCache {
             stages: Stages::open(dir.path()).unwrap(),
             fresh: false,
         };
-        let fail = |_: &mut Teller| Err::<i32, _>(RunError::Stopped);
+        let fail = |_: &mut Reporter| Err::<i32, _>(RunError::Stopped);
         let at = (Stage::Heads, "heads", "a");
         let failed = keep.stage(&mut |_| {}, at, i32::to_string, fail);
         assert!(matches!(failed, Err(RunError::Stopped)));

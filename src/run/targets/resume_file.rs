@@ -1,5 +1,5 @@
 /*!
-What a run leaves behind that is killed: its targets on this machine go on for a while, and its jobs
+Variant a run leaves behind that is killed: its targets on this machine go on for a while, and its jobs
 run to their end. The next run of the session finds both by a file in the out folder, and goes on with
 them. No token stands there: each of these targets keeps its own, in its own folder.
 */
@@ -35,15 +35,15 @@ struct Entry {
 
 /// The file, and what it said of an earlier run.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct ResumeFile {
     file: PathBuf,
     before: Vec<Entry>,
     now: Written,
 }
 
-impl Left {
+impl ResumeFile {
     /// Reads what an earlier run left in a folder; with `fresh` its jobs are not to be taken up.
-    pub(super) fn open(out: &Path, fresh: bool) -> Result<Left, RunError> {
+    pub(super) fn open(out: &Path, fresh: bool) -> Result<ResumeFile, RunError> {
         let file = out.join(FILE);
         // A file that a killed run left half written says nothing; so does none.
         let found = std::fs::read(&file).ok();
@@ -56,7 +56,7 @@ impl Left {
             })?,
             false => found.run,
         };
-        Ok(Left {
+        Ok(ResumeFile {
             file,
             before: found.targets,
             now: Written {
@@ -147,7 +147,7 @@ impl Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for ResumeFile {
     /// Who comes to an end takes its targets along, and leaves nothing to be found.
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.file);

@@ -1,6 +1,6 @@
 /*! The devices and the link between them, timed. */
 
-use super::Course;
+use super::Pipeline;
 use crate::device::{LinkProfile, Profile};
 use crate::event::{Event, Linked, Stage};
 use crate::exits::Head;
@@ -9,12 +9,12 @@ use crate::model::fuse::fuse;
 use crate::plan::Tier;
 use crate::protocol::message::{HeadToProfile, JobRequest, JobResult};
 use crate::run::distribute::RUNS;
-use crate::run::keep::{Listener, Teller};
+use crate::run::stage_cache::{Listener, Reporter};
 use crate::run::{RunError, summary};
 use crate::session::Target;
 use crate::session::stages::Inputs;
 
-impl Course<'_> {
+impl Pipeline<'_> {
     /// The target that stands for its side: the first whose profile is kept, or that answers.
     fn first(
         &mut self,
@@ -26,11 +26,11 @@ impl Course<'_> {
         let kept = |key: &String| self.keep.find::<Profile>(file, key).is_some();
         let mut index = 0;
         if keys.len() > 1 && !kept(&keys[0]) {
-            let mut teller = Teller {
+            let mut reporter = Reporter {
                 stage: Stage::Targets,
                 on,
             };
-            index = match self.fleet.lead(&mut teller, part) {
+            index = match self.fleet.lead(&mut reporter, part) {
                 Ok(index) => index,
                 // Nobody is needed for what is known.
                 Err(error) => keys.iter().position(kept).ok_or(error)?,
@@ -73,8 +73,8 @@ impl Course<'_> {
                 on,
                 (Stage::Profile, file, &keys[index]),
                 |p: &Profile| summary::profile(side, p),
-                |teller| {
-                    let model = fleet.put(teller, part, index, &network.onnx)?;
+                |reporter| {
+                    let model = fleet.put(reporter, part, index, &network.onnx)?;
                     let mut to_profile = Vec::new();
                     for (_, head) in heads {
                         let onnx = to_onnx(&fuse(&head.graph))?;
@@ -82,7 +82,7 @@ impl Course<'_> {
                             after: head.point.after.clone(),
                             value: head.point.value.clone(),
                             hash: head.hash.clone(),
-                            model: fleet.put(teller, part, index, &onnx)?,
+                            model: fleet.put(reporter, part, index, &onnx)?,
                         });
                     }
                     let request = JobRequest::Profile {
@@ -91,7 +91,7 @@ impl Course<'_> {
                         batch: 1,
                         runs: RUNS,
                     };
-                    match fleet.job(teller, part, request)? {
+                    match fleet.job(reporter, part, request)? {
                         JobResult::Profile(profile) => Ok(profile),
                         _ => Err(RunError::OtherAnswer),
                     }
@@ -132,11 +132,11 @@ impl Course<'_> {
             on,
             (Stage::Link, &file, &key.key()),
             summary::link,
-            |teller| {
-                let lead = fleet.lead(teller, behind)?;
-                let cloud = fleet.target_behind(teller, behind, lead, Some(false))?;
+            |reporter| {
+                let lead = fleet.lead(reporter, behind)?;
+                let cloud = fleet.target_behind(reporter, behind, lead, Some(false))?;
                 let request = JobRequest::MeasureLink { cloud, link };
-                match fleet.job(teller, before, request)? {
+                match fleet.job(reporter, before, request)? {
                     JobResult::Link(link) => Ok::<LinkProfile, _>(link),
                     _ => Err(RunError::OtherAnswer),
                 }

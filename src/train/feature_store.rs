@@ -15,7 +15,7 @@ use std::time::SystemTime;
 const ENDING: &str = "features";
 
 /// A folder of kept features.
-pub(super) struct Kept<'a> {
+pub(super) struct FeatureStore<'a> {
     pub folder: &'a Path,
     /// What all of them may take, in bytes.
     pub bound: u64,
@@ -67,7 +67,7 @@ pub(super) fn names(graph: &Graph, samples: &str) -> Result<Vec<String>, TrainEr
     outputs.map(name).collect()
 }
 
-impl Kept<'_> {
+impl FeatureStore<'_> {
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.{ENDING}"))
     }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back_unless_it_is_damaged_or_another() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept {
+        let kept = FeatureStore {
             folder: &folder.path().join("features"),
             bound: 1 << 20,
         };
@@ -167,7 +167,7 @@ mod tests {
     fn beyond_the_bound_those_not_in_use_go() {
         let folder = tempfile::tempdir().unwrap();
         let each = 100 * 4 + 32;
-        let kept = Kept {
+        let kept = FeatureStore {
             folder: folder.path(),
             bound: 2 * each,
         };

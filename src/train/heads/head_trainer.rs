@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use rand::Rng;
 
 /// One head, and how far it is in the epoch.
-pub(super) struct Pupil<'a> {
+pub(super) struct HeadTrainer<'a> {
     pub spec: &'a HeadSpec<'a>,
     pub learner: Learner,
     pub dropout: Vec<(ValueId, f32)>,
@@ -35,7 +35,7 @@ pub(super) struct Batch<'a> {
     pub steps: usize,
 }
 
-impl Pupil<'_> {
+impl HeadTrainer<'_> {
     /// Features as the head's graph takes them.
     fn input(&self, mut rows: Vec<f32>, samples: usize) -> Result<Tensor, TrainError> {
         let mut shape = self.shape.clone();

@@ -1,37 +1,37 @@
 /*! What a training tells, in sentences. */
 
 use crate::event::Event;
-use crate::run::keep::Teller;
+use crate::run::stage_cache::Reporter;
 use crate::train;
 
 /// What a training tells, told on.
-pub(in crate::run) fn tell(teller: &mut Teller, event: train::Event) {
+pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
     match event {
-        train::Event::Resumed { epoch } => teller.say(format!("goes on after epoch {epoch}")),
-        train::Event::StaleCheckpoint => teller.say("a checkpoint of another training is replaced"),
-        train::Event::Features { done, total } => teller.progress(done, total, "images through the network"),
+        train::Event::Resumed { epoch } => reporter.say(format!("goes on after epoch {epoch}")),
+        train::Event::StaleCheckpoint => reporter.say("a checkpoint of another training is replaced"),
+        train::Event::Features { done, total } => reporter.progress(done, total, "images through the network"),
         train::Event::KeptFeatures { places } => {
             let s = if places == 1 { "" } else { "s" };
-            teller.say(format!("features of {places} place{s} in the network are there from before"));
+            reporter.say(format!("features of {places} place{s} in the network are there from before"));
         }
-        train::Event::UnkeptFeatures { why } => teller.say(format!(
+        train::Event::UnkeptFeatures { why } => reporter.say(format!(
             "the features can't be kept ({why}): the next training computes them again"
         )),
-        train::Event::Stopped { name, epoch, best } => teller.say(format!(
+        train::Event::Stopped { name, epoch, best } => reporter.say(format!(
             "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on calibration images"
         )),
         train::Event::NoCache {
             bytes,
             bound,
             seconds,
-        } => teller.say(format!(
+        } => reporter.say(format!(
             "the features take {} MB, more than the {} MB there are for them: the network runs again \
              in every epoch, {seconds:.0} s each",
             bytes >> 20,
             bound >> 20
         )),
         train::Event::Phase { name, epochs } => {
-            teller.say(match name {
+            reporter.say(match name {
                 "backbone" => format!("the network alone, {epochs} epochs"),
                 _ => format!("network and exits together, {epochs} epochs"),
             });
@@ -46,9 +46,9 @@ pub(in crate::run) fn tell(teller: &mut Teller, event: train::Event) {
             let note = last.map_or_else(String::new, |(name, loss, accuracy)| {
                 format!("{name}: loss {loss:.3}, {:.1} % right", 100.0 * accuracy)
             });
-            teller.progress(epoch, epochs, &note);
-            let stage = teller.stage;
-            teller.event(Event::Epoch {
+            reporter.progress(epoch, epochs, &note);
+            let stage = reporter.stage;
+            reporter.event(Event::Epoch {
                 stage,
                 epoch,
                 epochs,

@@ -4,9 +4,9 @@ mod tell;
 
 pub(super) use tell::tell;
 
-use super::keep::{Keep, Listener, Teller, finished, told};
 use super::samples::Images;
-use super::targets::{Away, Fleet};
+use super::stage_cache::{Listener, Reporter, StageCache, finished, told};
+use super::targets::{Fleet, RemoteTraining};
 use super::{Network, RunError};
 use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
@@ -43,11 +43,11 @@ pub(super) struct Learnt {
 }
 
 /// What both training stages need.
-pub(super) struct Lesson<'a> {
+pub(super) struct TrainingContext<'a> {
     pub session: &'a Session,
     pub network: &'a Network,
     pub data: &'a LoadedData,
-    pub keep: &'a Keep,
+    pub keep: &'a StageCache,
     /// Folder of the checkpoints.
     pub folder: &'a Path,
     pub cancel: &'a Cancel,
@@ -138,7 +138,7 @@ pub(super) fn planned_heads(plan: &Plan, heads: &[(Tier, Head)]) -> Vec<(Tier, H
     plan.exits.iter().filter_map(head).cloned().collect()
 }
 
-impl Lesson<'_> {
+impl TrainingContext<'_> {
     /// Refuses a recipe for a head that isn't there.
     fn check_recipe(&self) -> Result<(), RunError> {
         let points = &self.network.points;
@@ -179,7 +179,7 @@ impl Lesson<'_> {
             on,
             (Stage::Heads, "heads", &key),
             |kept: &Vec<TrainedHead>| described(kept, "over the frozen network"),
-            |teller| {
+            |reporter| {
                 let mut all: Vec<Option<TrainedHead>> = Vec::with_capacity(heads.len());
                 for (pair, key) in heads.iter().zip(&keys) {
                     all.push(self.kept_head(&shelf, pair, key));
@@ -188,13 +188,13 @@ impl Lesson<'_> {
                 let missing: Vec<usize> = (0..heads.len()).filter(|&i| all[i].is_none()).collect();
                 if missing.len() < heads.len() {
                     let kept = heads.len() - missing.len();
-                    teller.say(Note::HeadsCached {
+                    reporter.say(Note::HeadsCached {
                         cached: kept,
                         all: heads.len(),
                     });
                 }
                 let wanted: Vec<&(Tier, Head)> = missing.iter().map(|i| of(i).0).collect();
-                let trained = self.train_frozen(teller, &wanted, epochs, fleet)?;
+                let trained = self.train_frozen(reporter, &wanted, epochs, fleet)?;
                 let packed = pack(&wanted, trained)?;
                 for (i, mut head) in missing.into_iter().zip(packed) {
                     head.key.clone_from(&keys[i]);
@@ -244,7 +244,7 @@ impl Lesson<'_> {
 
     fn train_frozen(
         &self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         heads: &[&(Tier, Head)],
         epochs: usize,
         fleet: &mut Fleet,
@@ -254,14 +254,14 @@ impl Lesson<'_> {
             ..Hyper::for_heads(epochs, self.session.batch.train, self.session.seed)
         };
         if let Some(side) = self.session.trains_on() {
-            let away = Away {
+            let away = RemoteTraining {
                 session: self.session,
                 network: self.network,
                 data: self.data,
                 heads: &self.specs(heads),
                 hyper,
             };
-            return fleet.train(teller, side, &away);
+            return fleet.train(reporter, side, &away);
         }
         let samples = self.samples(Set::Train)?;
         let judge = self.judge()?;
@@ -284,7 +284,7 @@ impl Lesson<'_> {
             kept: Some(features),
             batch: self.session.batch.evaluate,
         };
-        let mut progress = |event| tell(teller, event);
+        let mut progress = |event| tell(reporter, event);
         let specs = self.specs(heads);
         let network = &self.network.fused;
         let trained = train::train_heads(network, &specs, &task, &limits, &mut progress)?;
@@ -315,8 +315,8 @@ impl Lesson<'_> {
                 on(finished(Stage::Heads, outcome(&kept), true, 0.0));
                 kept
             }
-            _ => told(on, Stage::Heads, outcome, |teller| {
-                let (graph, trained) = self.train_together(teller, heads)?;
+            _ => told(on, Stage::Heads, outcome, |reporter| {
+                let (graph, trained) = self.train_together(reporter, heads)?;
                 let all: Vec<&(Tier, Head)> = heads.iter().collect();
                 let kept = (pack(&all, trained)?, to_onnx(&graph)?);
                 self.keep.stages.store_bytes("backbone", &key, &kept.1)?;
@@ -334,7 +334,7 @@ impl Lesson<'_> {
 
     fn train_together(
         &self,
-        teller: &mut Teller,
+        reporter: &mut Reporter,
         heads: &[(Tier, Head)],
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
@@ -367,7 +367,7 @@ impl Lesson<'_> {
             saved: Some(&saved),
             cancel: self.cancel,
         };
-        let mut progress = |event| tell(teller, event);
+        let mut progress = |event| tell(reporter, event);
         let trained = match self.session.exits.training {
             Training::Mixed { backbone, epochs } => train::train_mixed(
                 network,

@@ -5,11 +5,11 @@ mod journal;
 mod measure;
 mod profile;
 
-use super::keep::{Keep, Listener, Teller, told};
 use super::lock::{Diary, Lock};
 use super::pause::Pause;
+use super::stage_cache::{Listener, Reporter, StageCache, told};
 use super::targets::Fleet;
-use super::{Done, Network, Options, RunError, learn, summary};
+use super::{Done, Network, Options, RunError, summary, train_heads};
 use crate::data::{LoadedData, Set};
 use crate::engine::Cancel;
 use crate::event::{Event, Note, Stage};
@@ -27,10 +27,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// All that a run knows so far.
-struct Course<'a> {
+struct Pipeline<'a> {
     session: &'a Session,
     options: &'a Options,
-    keep: Keep,
+    keep: StageCache,
     fleet: Fleet<'a>,
     cancel: &'a Cancel,
     network: Network,
@@ -48,7 +48,7 @@ fn by_prediction(session: &Session) -> bool {
     rules.any(|rule| matches!(rule, SplitRule::Fastest | SplitRule::Cheapest))
 }
 
-pub(super) fn go(
+pub(super) fn execute(
     session: &Session,
     options: &Options,
     on: Listener,
@@ -90,10 +90,10 @@ pub(super) fn go(
         }
     };
     let network = Network::load(session)?;
-    let mut course = Course {
+    let mut pipeline = Pipeline {
         session,
         options,
-        keep: Keep {
+        keep: StageCache {
             stages: Stages::open(&options.out)?,
             fresh: options.fresh,
         },
@@ -107,13 +107,13 @@ pub(super) fn go(
         tables: None,
     };
     if !looks {
-        course.fleet.keep_findable(options)?;
+        pipeline.fleet.make_resumable(options)?;
     }
-    let report = course.run(&mut on)?;
+    let report = pipeline.run(&mut on)?;
     if let Some(error) = unwritten {
         return Err(error);
     }
-    let mut results = course.results;
+    let mut results = pipeline.results;
     results.keep_journal(&journal)?;
     let mut session = session.clone();
     session.name = Some(options.name.clone());
@@ -125,7 +125,7 @@ pub(super) fn go(
     })
 }
 
-impl Course<'_> {
+impl Pipeline<'_> {
     fn run(&mut self, on: Listener) -> Result<Option<Report>, RunError> {
         let session = self.session;
         let until = self.options.until;
@@ -169,7 +169,7 @@ impl Course<'_> {
                     }
                 }
                 let plan = self.plan(on, &points)?;
-                let chosen = learn::planned_heads(&plan, &untrained);
+                let chosen = train_heads::planned_heads(&plan, &untrained);
                 self.learn(on, &chosen, None)?;
                 self.make_tables(on)?;
                 plan
@@ -182,11 +182,11 @@ impl Course<'_> {
     }
 
     fn untrained_heads(&mut self, on: Listener) -> Result<Vec<(Tier, Head)>, RunError> {
-        let mut teller = Teller {
+        let mut reporter = Reporter {
             stage: Stage::Data,
             on,
         };
-        self.network.heads(self.session, &mut teller)
+        self.network.heads(self.session, &mut reporter)
     }
 
     fn load_data(&mut self, on: Listener) -> Result<(), RunError> {
@@ -208,14 +208,14 @@ impl Course<'_> {
                     per_class.len()
                 )
             },
-            |teller| {
+            |reporter| {
                 let mut progress = |p: crate::data::Progress| {
-                    teller.progress(p.done as usize, p.total as usize, "images");
+                    reporter.progress(p.done as usize, p.total as usize, "images");
                 };
                 let data = LoadedData::load(&session.data, &load, &mut progress, cancel)?;
-                data.notes().iter().for_each(|note| teller.say(note));
+                data.notes().iter().for_each(|note| reporter.say(note));
                 if session.lacks_preprocessing() {
-                    teller.say(Note::Doubt(Doubt::NoPreprocessing));
+                    reporter.say(Note::Doubt(Doubt::NoPreprocessing));
                 }
                 Ok(data)
             },
@@ -239,10 +239,10 @@ impl Course<'_> {
             on,
             Stage::Plan,
             |plan| summary::plan(plan, &names),
-            |teller| {
+            |reporter| {
                 let made = planner.plan(&evidence)?;
                 let remarks = made.remarks.iter();
-                remarks.for_each(|remark| teller.say(remark.text(&evidence.tiers)));
+                remarks.for_each(|remark| reporter.say(remark.text(&evidence.tiers)));
                 Ok(made)
             },
         )?;

@@ -56,7 +56,7 @@ impl Bench {
     }
 
     fn train(&self, fresh: bool) -> Result<Did, RunError> {
-        let keep = Keep {
+        let keep = StageCache {
             stages: Stages::open(self.folder.path())?,
             fresh,
         };
@@ -77,14 +77,14 @@ impl Bench {
             Event::Say(said) => did.said.push(said.to_string()),
             _ => {}
         };
-        let mut teller = Teller {
+        let mut reporter = Reporter {
             stage: Stage::Heads,
             on: &mut on,
         };
-        let heads = self.network.heads(&self.session, &mut teller)?;
+        let heads = self.network.heads(&self.session, &mut reporter)?;
         let cancel = Cancel::new();
         let mut fleet = Fleet::new(&self.session, None, &cancel, Pause::new(None))?;
-        let lesson = Lesson {
+        let context = TrainingContext {
             session: &self.session,
             network: &self.network,
             data: &self.data,
@@ -92,7 +92,7 @@ impl Bench {
             folder: self.folder.path(),
             cancel: &cancel,
         };
-        let learnt = lesson.frozen(&mut on, &heads, 2, &mut fleet)?;
+        let learnt = context.frozen(&mut on, &heads, 2, &mut fleet)?;
         (did.heads, did.keys) = (learnt.heads, learnt.keys);
         Ok(did)
     }

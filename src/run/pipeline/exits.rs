@@ -1,18 +1,18 @@
 /*! The exits, trained, and what they are sure of. */
 
-use super::Course;
+use super::Pipeline;
 use crate::data::Set;
 use crate::event::{Event, Note, Said, Stage};
 use crate::exits::Head;
 use crate::plan::Tier;
 use crate::predict::doubt::doubts;
-use crate::run::keep::Listener;
-use crate::run::learn::{self, Lesson};
+use crate::run::stage_cache::Listener;
+use crate::run::train_heads::{self, TrainingContext};
 use crate::run::{RunError, tables};
 use crate::session::results::TrainedHead;
 use crate::session::stages::Inputs;
 
-impl Course<'_> {
+impl Pipeline<'_> {
     pub(super) fn learn(
         &mut self,
         on: Listener,
@@ -20,7 +20,7 @@ impl Course<'_> {
         frozen: Option<usize>,
     ) -> Result<(), RunError> {
         let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
-        let key = learn::key(self.session, &self.network, data, heads);
+        let key = train_heads::key(self.session, &self.network, data, heads);
         if let Some(results) = self.session.results.as_deref()
             && results.heads_key == key
             && frozen.is_some()
@@ -31,7 +31,7 @@ impl Course<'_> {
                 "the session brings these exits trained",
             ));
         }
-        let lesson = Lesson {
+        let context = TrainingContext {
             session: self.session,
             network: &self.network,
             data,
@@ -40,8 +40,8 @@ impl Course<'_> {
             cancel: self.cancel,
         };
         let learnt = match frozen {
-            Some(epochs) => lesson.frozen(on, heads, epochs, &mut self.fleet)?,
-            None => lesson.together(on, heads)?,
+            Some(epochs) => context.frozen(on, heads, epochs, &mut self.fleet)?,
+            None => context.together(on, heads)?,
         };
         if let Some(network) = learnt.network {
             self.network = network;
@@ -82,7 +82,7 @@ impl Course<'_> {
                 let (calibration, test) = (t.calibration.samples, t.test.samples);
                 format!("{calibration} calibration and {test} test images through every exit")
             },
-            |teller| tables::make(teller, session, network, data, &heads, cancel),
+            |reporter| tables::make(reporter, session, network, data, &heads, cancel),
         )?;
         for (head, t) in self.heads.iter_mut().zip(&made.temperatures) {
             head.2 = *t;
