@@ -14,7 +14,7 @@ use edgelesspart::model::onnx::import_file;
 use edgelesspart::model::{Graph, LayerTable, fuse};
 use edgelesspart::run::samples::Images;
 use edgelesspart::train::{
-    CacheLimits, Event, HeadSpec, Hyper, Samples, Task, forward_scores, train_heads,
+    CacheLimits, Event, HeadSpec, Samples, Task, TrainingConfig, forward_scores, train_heads,
 };
 use serde_json::json;
 use std::error::Error;
@@ -76,7 +76,7 @@ fn heads(network: &Path, images: &Path, out: Option<&Path>) -> Result<(), Box<dy
             dump(out, name, &fused, &heads, samples)?;
         }
     }
-    let hyper = Hyper::for_heads(EPOCHS, BATCH, SEED);
+    let hyper = TrainingConfig::for_heads(EPOCHS, BATCH, SEED);
     let task = Task::new(&train, &hyper, &cancel);
     let limits = CacheLimits::memory(1 << 30);
     let specs: Vec<HeadSpec> = heads.iter().map(HeadSpec::from).collect();

@@ -7,7 +7,8 @@ use edgelesspart::engine::Cancel;
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::model::{Activation, Builder, Constant, Graph, Op, Shape};
 use edgelesspart::train::{
-    CacheLimits, Event, HeadRecipe, HeadSpec, Hyper, Samples, Task, train_heads, train_joint,
+    CacheLimits, Event, HeadRecipe, HeadSpec, Samples, Task, TrainingConfig, train_heads,
+    train_joint,
 };
 use std::error::Error;
 use std::time::Instant;
@@ -87,7 +88,7 @@ fn backbone(name: &str, depth: usize) -> Result<(), Box<dyn Error>> {
     report(name, "forward and backward", &mut both);
     // Whole steps: augmentation, loss and optimizer too.
     let steps = 8;
-    let hyper = Hyper::for_backbone(4, 64, 1);
+    let hyper = TrainingConfig::for_backbone(4, 64, 1);
     let data = Noise { count: 64 * steps };
     let mut times = Vec::new();
     let mut see = |event| {
@@ -163,7 +164,7 @@ fn heads(name: &str) -> Result<(), Box<dyn Error>> {
             recipe: HeadRecipe::default(),
         })
         .collect();
-    let hyper = Hyper::for_heads(15, 256, 1);
+    let hyper = TrainingConfig::for_heads(15, 256, 1);
     let start = Instant::now();
     let mut epochs = 0.0;
     let mut see = |event| {

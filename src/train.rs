@@ -7,9 +7,9 @@ room decides what is learnt from what.
 
 | session's `training` | function        | settings                                    |
 |----------------------|-----------------|---------------------------------------------|
-| `Frozen`             | [`train_heads`] | [`Hyper::for_heads`]                        |
-| `Joint`              | [`train_joint`] | [`Hyper::for_joint`]                        |
-| `Mixed`              | [`train_mixed`] | [`Hyper::for_backbone`], then `for_joint`   |
+| `Frozen`             | [`train_heads`] | [`TrainingConfig::for_heads`]                        |
+| `Joint`              | [`train_joint`] | [`TrainingConfig::for_joint`]                        |
+| `Mixed`              | [`train_mixed`] | [`TrainingConfig::for_backbone`], then `for_joint`   |
 
 What a session sets of these for its heads, all or one, is a [`Recipe`].
 */
@@ -17,10 +17,10 @@ What a session sets of these for its heads, all or one, is a [`Recipe`].
 mod cache;
 pub mod calibrate;
 mod checkpoint;
+mod config;
 mod feature_store;
 mod graft;
 pub mod heads;
-mod hyper;
 pub mod joint;
 mod learner;
 mod loss;
@@ -33,8 +33,8 @@ mod tests;
 pub use cache::{CacheLimits, FEATURE_BATCH};
 pub use calibrate::fit_temperature;
 pub use checkpoint::learnt_so_far;
+pub use config::{Optimizer, TrainingConfig};
 pub use heads::{HeadSpec, train_heads};
-pub use hyper::{Hyper, Optimizer};
 pub use joint::{Branch, mixed_checkpoints, train_joint, train_mixed};
 pub use scores::{ScoreOptions, forward_scores, forward_scores_with};
 pub use settings::{Distill, HeadRecipe, Recipe, Training};
@@ -90,7 +90,7 @@ pub struct Task<'a> {
     /// What is learnt from.
     pub data: &'a dyn Samples,
     /// Epochs, batch, optimizer and the other settings.
-    pub hyper: &'a Hyper,
+    pub hyper: &'a TrainingConfig,
     /// Images nothing learns from, by which early stopping judges; none: all epochs are gone through.
     pub judge: Option<&'a dyn Samples>,
     /// The checkpoint, written after each epoch; the caller's to remove when all is done.
@@ -101,7 +101,7 @@ pub struct Task<'a> {
 
 impl<'a> Task<'a> {
     /// One that goes through all its epochs and keeps no checkpoint.
-    pub fn new(data: &'a dyn Samples, hyper: &'a Hyper, cancel: &'a Cancel) -> Task<'a> {
+    pub fn new(data: &'a dyn Samples, hyper: &'a TrainingConfig, cancel: &'a Cancel) -> Task<'a> {
         Task {
             data,
             hyper,

@@ -345,9 +345,9 @@ impl<'a> EvaluationRun<'a> {
             let worked = self.fresh.iter();
             mean(&mut worked.filter_map(|r| r.tier_ms.get(tier.index()).copied()))
         };
-        progress.mean_cloud_ms = behind(Tier::Second);
         let tiers = Tier::chain(self.run.route.tiers());
         progress.mean_tier_ms = tiers.map(behind).collect();
+        progress.mean_cloud_ms = progress.mean_tier_ms.get(1).copied().flatten();
         progress.done += self.fresh.len() as u64;
         progress.clouds = shares;
         let now = Instant::now();

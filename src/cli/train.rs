@@ -14,7 +14,9 @@ use crate::model::export::write_file;
 use crate::model::{Graph, fuse};
 use crate::run::samples::{Images, accuracy};
 use crate::session::{ModelSource, Session};
-use crate::train::{Event, FEATURE_BATCH, Hyper, Optimizer, Samples, TrainError, Training};
+use crate::train::{
+    Event, FEATURE_BATCH, Optimizer, Samples, TrainError, Training, TrainingConfig,
+};
 use crate::train::{Task, learnt_so_far, train_joint};
 use std::path::{Path, PathBuf};
 
@@ -108,7 +110,7 @@ struct Lesson {
     outputs: Vec<(String, usize)>,
     calibration: Calibration,
     train_samples: Option<usize>,
-    hyper: Hyper,
+    hyper: TrainingConfig,
 }
 
 /// Runs the command.
@@ -268,7 +270,7 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
         Training::Frozen { .. } => None,
     });
     let session = session.as_ref();
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         epochs: args.epochs.or(epochs).unwrap_or(20),
         batch: args.batch.or(session.map(|s| s.batch.train)).unwrap_or(128),
         learning_rate: args.learning_rate,
@@ -281,7 +283,7 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
         seed: args.seed.or(session.map(|s| s.seed)).unwrap_or(SEED),
         flip: args.flip,
         shift: args.shift,
-        ..Hyper::default()
+        ..TrainingConfig::default()
     };
     Ok(Lesson {
         any_classes: args.model.is_some() && args.classes.is_none(),

@@ -7,7 +7,7 @@ use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::plan::{Element, Link, Tier, Wire};
 use crate::predict::{Confidence, HopRecord};
 use crate::runtime::runner::{PartAnswer, PartInfo};
-use crate::train::{FEATURE_BATCH, HeadRecipe, Hyper};
+use crate::train::{FEATURE_BATCH, HeadRecipe, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -102,7 +102,7 @@ pub struct TrainHeads {
     #[serde(default)]
     pub judge: Option<LabelledSet>,
     pub preprocessing: Preprocessing,
-    pub hyper: Hyper,
+    pub hyper: TrainingConfig,
     /// Images that the backbone takes at once.
     #[serde(default = "feature_batch")]
     pub batch: usize,

@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
 use crate::train::{
-    self, Branch, CacheLimits, FEATURE_BATCH, HeadSpec, Hyper, Samples, Task, Training,
+    self, Branch, CacheLimits, FEATURE_BATCH, HeadSpec, Samples, Task, Training, TrainingConfig,
 };
 use std::path::Path;
 
@@ -249,9 +249,9 @@ impl TrainingContext<'_> {
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Vec<Graph>, RunError> {
-        let hyper = Hyper {
+        let hyper = TrainingConfig {
             patience: self.session.exits.recipe.patience,
-            ..Hyper::for_heads(epochs, self.session.batch.train, self.session.seed)
+            ..TrainingConfig::for_heads(epochs, self.session.batch.train, self.session.seed)
         };
         if let Some(side) = self.session.trains_on() {
             let away = RemoteTraining {
@@ -351,11 +351,11 @@ impl TrainingContext<'_> {
         // A network that learnt before is tuned, at a tenth of the rate.
         let hyper = |epochs, fresh: bool| {
             let hyper = match fresh {
-                true => Hyper::for_backbone(epochs, batch, seed),
-                false => Hyper::for_joint(epochs, batch, seed),
+                true => TrainingConfig::for_backbone(epochs, batch, seed),
+                false => TrainingConfig::for_joint(epochs, batch, seed),
             };
             let patience = self.session.exits.recipe.patience;
-            self.augmented(Hyper { patience, ..hyper })
+            self.augmented(TrainingConfig { patience, ..hyper })
         };
         let network = &self.network.imported;
         let fresh = self.network.untrained;
@@ -394,10 +394,10 @@ impl TrainingContext<'_> {
     }
 
     /// Only pictures of things may be mirrored, and only images with channels first are moved.
-    fn augmented(&self, hyper: Hyper) -> Hyper {
+    fn augmented(&self, hyper: TrainingConfig) -> TrainingConfig {
         let planes = self.session.pixels().layout == Layout::Nchw;
         let characters = matches!(self.session.data, Source::Idx(_));
-        Hyper {
+        TrainingConfig {
             flip: hyper.flip && planes && !characters,
             shift: if planes { hyper.shift } else { 0 },
             ..hyper

@@ -1,6 +1,6 @@
 /*! The file a killed training resumes from: learners, epoch, and what training it belongs to. */
 
-use super::hyper::Hyper;
+use super::config::TrainingConfig;
 use super::learner::Learner;
 use super::{Event, Samples, TrainError};
 use crate::model::Graph;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// What makes two trainings the same one: settings, data, graphs and their first weights.
 pub(super) fn fingerprint(
-    hyper: &Hyper,
+    hyper: &TrainingConfig,
     data: &dyn Samples,
     graphs: &[&Graph],
     more: &str,

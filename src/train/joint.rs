@@ -3,8 +3,8 @@ Backbones: from scratch or fine-tuned, alone or with heads on their cuts by a we
 losses.
 */
 
+use super::config::{Optimizer, TrainingConfig};
 use super::heads::HeadSpec;
-use super::hyper::{Hyper, Optimizer};
 use super::learner::{Learner, below, generator, order};
 use super::loss::{Target, loss};
 use super::scores::forward_scores;
@@ -311,7 +311,7 @@ pub fn train_mixed(
     backbone: &Graph,
     weight: f64,
     branches: &[Branch<'_>],
-    first: &Hyper,
+    first: &TrainingConfig,
     task: &Task<'_>,
     progress: &mut dyn FnMut(Event),
 ) -> Result<(Graph, Vec<Graph>), TrainError> {
@@ -399,7 +399,7 @@ fn augment(
     plain: &[f32],
     out: &mut [f32],
     (height, width): (usize, usize),
-    hyper: &Hyper,
+    hyper: &TrainingConfig,
     (epoch, index): (usize, usize),
 ) {
     let mut rng = generator(hyper.seed ^ ((epoch as u64) << 40) ^ (index as u64) << 8);

@@ -1,7 +1,7 @@
 /*! One graph that learns: its optimizer, and the best it was; and the seeded order of samples. */
 
 use super::TrainError;
-use super::hyper::Optimizer;
+use super::config::Optimizer;
 use crate::autograd::{Gradients, TrainableGraph};
 use crate::model::{Graph, Op, ValueId};
 use candle_core::{Device, Tensor};

@@ -83,12 +83,12 @@ fn head() -> Graph {
     b.finish()
 }
 
-fn hyper(epochs: usize) -> Hyper {
-    Hyper {
+fn hyper(epochs: usize) -> TrainingConfig {
+    TrainingConfig {
         epochs,
         batch: 8,
         learning_rate: 1e-2,
-        ..Hyper::default()
+        ..TrainingConfig::default()
     }
 }
 
@@ -111,7 +111,7 @@ fn branch(graph: &Graph) -> Branch<'_> {
 
 /// A training, and the epochs it went through; it is stopped after epoch `stop`.
 fn trained<R>(
-    (data, hyper): (&dyn Samples, &Hyper),
+    (data, hyper): (&dyn Samples, &TrainingConfig),
     saved: Option<&Path>,
     stop: usize,
     run: impl FnOnce(&Task<'_>, &mut dyn FnMut(Event)) -> Result<R, TrainError>,
@@ -172,7 +172,7 @@ fn joint_training_moves_backbone_and_head() {
     assert!(changed(&net, &learnt, "a.weight"));
     assert!(changed(&head, &heads[0], "fc.weight"));
     // Nothing leads from the head's loss to the layers behind its cut; only the pull to zero does.
-    let still = Hyper {
+    let still = TrainingConfig {
         weight_decay: 0.0,
         ..hyper(1)
     };
@@ -250,11 +250,11 @@ fn a_stop_is_heard_while_features_are_made() {
 fn zoo_networks_learn(#[case] model: ZooModel, #[case] learning_rate: f64) {
     let size = model.least_input();
     let graph = model.build((3, size, size), 10, 1).unwrap();
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         learning_rate,
         flip: false,
         shift: 0,
-        ..Hyper::for_backbone(6, 4, 1)
+        ..TrainingConfig::for_backbone(6, 4, 1)
     };
     let cancel = Cancel::new();
     let task = Task::new(&Toy(4), &hyper, &cancel);
@@ -278,10 +278,10 @@ fn a_fused_network_is_fine_tuned() {
     let residual = |op: &Op| matches!(op, Op::Conv { residual: true, .. });
     assert!(graph.nodes.iter().any(|n| residual(&n.op)));
     let mut losses = Vec::new();
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         flip: false,
         shift: 0,
-        ..Hyper::for_joint(8, 128, 1)
+        ..TrainingConfig::for_joint(8, 128, 1)
     };
     let (tuned, _) = trained((&Toy(8), &hyper), None, 9, |task, _| {
         train_joint(&graph, 1.0, &[], task, &mut |e| {

@@ -16,7 +16,9 @@ use edgelesspart::protocol::message::{
     DataSet, Epoch, HeadToTrain, JobEvent, JobRequest, JobResult, LabelledSet, TrainHeads,
 };
 use edgelesspart::protocol::{Client, ClientError};
-use edgelesspart::train::{CacheLimits, Event, HeadSpec, Hyper, Samples, Task, train_heads};
+use edgelesspart::train::{
+    CacheLimits, Event, HeadSpec, Samples, Task, TrainingConfig, train_heads,
+};
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 use std::process::Command;
@@ -50,7 +52,7 @@ impl School {
         }
     }
 
-    async fn request(&self, client: &Client, hyper: Hyper) -> TrainHeads {
+    async fn request(&self, client: &Client, hyper: TrainingConfig) -> TrainHeads {
         let labels: Vec<u8> = (0..self.len())
             .flat_map(|i| self.label(i).to_le_bytes())
             .collect();
@@ -106,8 +108,8 @@ fn scores(head: &Graph) -> Vec<f32> {
     outputs.unwrap().remove(0)
 }
 
-fn hyper(epochs: usize) -> Hyper {
-    Hyper::for_heads(epochs, 32, 7)
+fn hyper(epochs: usize) -> TrainingConfig {
+    TrainingConfig::for_heads(epochs, 32, 7)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use edgelesspart::exits;
 use edgelesspart::model::{LayerTable, fuse};
 use edgelesspart::run::samples::{Images, accuracy};
 use edgelesspart::session::ModelSource;
-use edgelesspart::train::{CacheLimits, HeadSpec, Hyper, Samples, Task, train_heads};
+use edgelesspart::train::{CacheLimits, HeadSpec, Samples, Task, TrainingConfig, train_heads};
 
 /// Rows of scores, as many as samples.
 fn right(scores: &[f32], data: &LoadedData) -> Vec<bool> {
@@ -56,10 +56,10 @@ fn exits_get_better_with_depth() {
         .collect();
     let specs: Vec<HeadSpec> = heads.iter().map(HeadSpec::from).collect();
     let train = Images::new(&data, Set::Train, &pixels).unwrap();
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         batch: 64,
         learning_rate: 1e-2,
-        ..Hyper::default()
+        ..TrainingConfig::default()
     };
     let task = Task::new(&train, &hyper, &cancel);
     let limits = CacheLimits::memory(1 << 30);

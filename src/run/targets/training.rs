@@ -13,7 +13,7 @@ use crate::protocol::message::{
 use crate::run::stage_cache::Reporter;
 use crate::run::{Network, RunError};
 use crate::session::Session;
-use crate::train::{HeadSpec, Hyper};
+use crate::train::{HeadSpec, TrainingConfig};
 
 /// What is learnt, and from what.
 pub(in crate::run) struct RemoteTraining<'a> {
@@ -21,7 +21,7 @@ pub(in crate::run) struct RemoteTraining<'a> {
     pub network: &'a Network,
     pub data: &'a LoadedData,
     pub heads: &'a [HeadSpec<'a>],
-    pub hyper: Hyper,
+    pub hyper: TrainingConfig,
 }
 
 impl Fleet<'_> {

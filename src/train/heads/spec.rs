@@ -3,7 +3,7 @@
 use crate::exits::{Dropout, Head};
 use crate::model::{Graph, Op, ValueId};
 use crate::train::TrainError;
-use crate::train::hyper::{Hyper, Optimizer};
+use crate::train::config::{Optimizer, TrainingConfig};
 use crate::train::loss::Target;
 use crate::train::settings::{Distill, HeadRecipe};
 
@@ -36,12 +36,12 @@ impl<'a> From<&'a Head> for HeadSpec<'a> {
 
 impl HeadSpec<'_> {
     /// Its own learning rate at a share of its height, or the training's.
-    pub(in crate::train) fn rate(&self, hyper: &Hyper, height: f64) -> f64 {
+    pub(in crate::train) fn rate(&self, hyper: &TrainingConfig, height: f64) -> f64 {
         self.recipe.learning_rate.unwrap_or(hyper.learning_rate) * height
     }
 
     /// The rule, and its own pull towards zero or the training's.
-    pub(in crate::train) fn rule(&self, hyper: &Hyper) -> (Optimizer, f64) {
+    pub(in crate::train) fn rule(&self, hyper: &TrainingConfig) -> (Optimizer, f64) {
         let decay = self.recipe.weight_decay;
         (hyper.optimizer, decay.unwrap_or(hyper.weight_decay))
     }
@@ -49,7 +49,7 @@ impl HeadSpec<'_> {
     /// What its logits are held against; `teacher` gives the final classifier's for these samples.
     pub(in crate::train) fn target<'t>(
         &self,
-        hyper: &Hyper,
+        hyper: &TrainingConfig,
         labels: &'t [u16],
         teacher: Option<&'t [f32]>,
     ) -> Target<'t> {

@@ -50,7 +50,7 @@ fn with(recipe: HeadRecipe) -> HeadSpec<'static> {
 }
 
 /// The head's weights after some epochs over the frozen network.
-fn frozen(specs: &[HeadSpec<'_>], hyper: &Hyper) -> Vec<Vec<f32>> {
+fn frozen(specs: &[HeadSpec<'_>], hyper: &TrainingConfig) -> Vec<Vec<f32>> {
     let (heads, _) = trained((&LEARNT, hyper), None, 99, |task, on| {
         train_heads(&net(), specs, task, &MEMORY, on)
     });
@@ -58,7 +58,7 @@ fn frozen(specs: &[HeadSpec<'_>], hyper: &Hyper) -> Vec<Vec<f32>> {
 }
 
 /// The same together with the network.
-fn joint(recipe: HeadRecipe, hyper: &Hyper) -> Vec<f32> {
+fn joint(recipe: HeadRecipe, hyper: &TrainingConfig) -> Vec<f32> {
     let spec = with(recipe);
     let (made, _) = trained((&LEARNT, hyper), None, 99, |task, on| {
         let branch = Branch {
@@ -103,7 +103,7 @@ fn each_head_has_its_own_rate_and_decay() {
     // The start is scaled by the features; what matters is how far a head went from it.
     let still = frozen(
         &[with(slow)],
-        &Hyper {
+        &TrainingConfig {
             epochs: 0,
             ..hyper.clone()
         },
@@ -116,7 +116,7 @@ fn each_head_has_its_own_rate_and_decay() {
 }
 
 /// Mean of the largest probability over samples, through the head at `a`.
-fn confidence(weights: &[HeadSpec<'_>], hyper: &Hyper) -> f32 {
+fn confidence(weights: &[HeadSpec<'_>], hyper: &TrainingConfig) -> f32 {
     let (heads, _) = trained((&LEARNT, hyper), None, 999, |task, on| {
         train_heads(&net(), weights, task, &MEMORY, on)
     });
@@ -144,7 +144,7 @@ fn smoothing_makes_a_head_less_sure() {
     );
     assert!(smoothed < plain - 0.1, "{plain} {smoothed}");
     // What the training's settings say is for heads that say nothing.
-    let all = Hyper {
+    let all = TrainingConfig {
         label_smoothing: 0.6,
         ..hyper
     };
@@ -177,7 +177,7 @@ fn from_teacher(head: &Graph, network: &Graph) -> f32 {
 
 #[test]
 fn a_taught_head_answers_as_the_final_classifier() {
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         learning_rate: 3e-2,
         ..hyper(60)
     };
@@ -211,7 +211,7 @@ fn a_taught_head_answers_as_the_final_classifier() {
             learning_rate: Some(3e-2),
             ..taught
         };
-        let still = Hyper {
+        let still = TrainingConfig {
             learning_rate: 0.0,
             ..hyper.clone()
         };
@@ -231,7 +231,7 @@ type Patient<R> = (Result<R, TrainError>, Vec<usize>, Vec<(usize, usize)>);
 
 /// A training with patience: its result, the epochs it went through, and what it said of stopping.
 fn patient<R>(
-    hyper: &Hyper,
+    hyper: &TrainingConfig,
     saved: Option<&Path>,
     stop: usize,
     run: impl FnOnce(&Task<'_>, &mut dyn FnMut(Event)) -> Result<R, TrainError>,
@@ -255,7 +255,7 @@ fn patient<R>(
 #[test]
 fn a_head_stops_when_the_judges_say_and_is_at_its_best() {
     // A rate at which it first learns and then runs off.
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         learning_rate: 0.5,
         patience: Some(3),
         ..hyper(60)
@@ -294,7 +294,7 @@ fn a_head_stops_when_the_judges_say_and_is_at_its_best() {
         });
         losses.sum::<f32>() / JUDGES.count as f32
     };
-    let all_epochs = Hyper {
+    let all_epochs = TrainingConfig {
         patience: None,
         ..hyper.clone()
     };
@@ -312,7 +312,7 @@ fn a_head_stops_when_the_judges_say_and_is_at_its_best() {
     let (_, epochs) = trained(
         (
             &LEARNT,
-            &Hyper {
+            &TrainingConfig {
                 epochs: 8,
                 ..hyper.clone()
             },
@@ -326,7 +326,7 @@ fn a_head_stops_when_the_judges_say_and_is_at_its_best() {
 
 #[test]
 fn together_all_stop_at_once_and_are_at_their_best() {
-    let hyper = Hyper {
+    let hyper = TrainingConfig {
         learning_rate: 0.2,
         patience: Some(2),
         ..hyper(40)

@@ -19,7 +19,7 @@ pub enum Optimizer {
 /// The settings of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Hyper {
+pub struct TrainingConfig {
     /// Passes over the samples.
     pub epochs: usize,
     /// Samples per step.
@@ -45,10 +45,10 @@ pub struct Hyper {
     pub patience: Option<usize>,
 }
 
-impl Default for Hyper {
+impl Default for TrainingConfig {
     /// Gives the settings that heads learn by where a session says nothing.
     fn default() -> Self {
-        Hyper {
+        TrainingConfig {
             epochs: 20,
             batch: 256,
             learning_rate: 5e-3,
@@ -64,18 +64,18 @@ impl Default for Hyper {
     }
 }
 
-impl Hyper {
+impl TrainingConfig {
     /// For heads over a frozen backbone: AdamW at 5e-3. A head is a small convex or nearly convex
     /// problem on fixed features, whitened where it starts with a linear layer, so that a few
     /// thousand steps of this length reach its optimum; where there are fewer steps, such a head
-    /// takes longer ones, up to four times (`Hyper::hurried`). No label smoothing: it would
+    /// takes longer ones, up to four times (`TrainingConfig::hurried`). No label smoothing: it would
     /// distort the confidences exits go by.
-    pub fn for_heads(epochs: usize, batch: usize, seed: u64) -> Hyper {
-        Hyper {
+    pub fn for_heads(epochs: usize, batch: usize, seed: u64) -> TrainingConfig {
+        TrainingConfig {
             epochs,
             batch,
             seed,
-            ..Hyper::default()
+            ..TrainingConfig::default()
         }
     }
 
@@ -83,24 +83,24 @@ impl Hyper {
     /// a step (He et al. 2016, section 4.2) and in proportion for others (Goyal et al. 2017), where
     /// the proportion ends at 0.4; warm-up over a twentieth of the steps, because a fresh network
     /// bears no such rate; weight decay 5e-4; mirrored and moved by up to 4 pixels.
-    pub fn for_backbone(epochs: usize, batch: usize, seed: u64) -> Hyper {
-        Hyper {
+    pub fn for_backbone(epochs: usize, batch: usize, seed: u64) -> TrainingConfig {
+        TrainingConfig {
             learning_rate: (0.1 * batch as f64 / 128.0).min(0.4),
             warmup: 0.05,
             weight_decay: 5e-4,
             optimizer: Optimizer::Sgd,
             flip: true,
             shift: 4,
-            ..Hyper::for_heads(epochs, batch, seed)
+            ..TrainingConfig::for_heads(epochs, batch, seed)
         }
     }
 
     /// For a trained backbone and its heads together, and for fine-tuning: like
-    /// [`Hyper::for_backbone`] at a tenth of its rate, which a fused network without batch norms
+    /// [`TrainingConfig::for_backbone`] at a tenth of its rate, which a fused network without batch norms
     /// bears too. Heads that start untrained catch up, the backbone isn't thrown off its place.
-    pub fn for_joint(epochs: usize, batch: usize, seed: u64) -> Hyper {
-        let scratch = Hyper::for_backbone(epochs, batch, seed);
-        Hyper {
+    pub fn for_joint(epochs: usize, batch: usize, seed: u64) -> TrainingConfig {
+        let scratch = TrainingConfig::for_backbone(epochs, batch, seed);
+        TrainingConfig {
             learning_rate: scratch.learning_rate / 10.0,
             ..scratch
         }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn few_steps_are_longer_within_bounds() {
-        let hyper = Hyper::for_heads(15, 128, 0);
+        let hyper = TrainingConfig::for_heads(15, 128, 0);
         let rates = [100, 3000, 5860, 100_000].map(|steps| hyper.hurried(steps));
         assert_eq!((rates[0], rates[1], rates[3]), (0.02, 0.01, 0.005));
         assert!((rates[2] - 0.00512).abs() < 1e-4);
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn the_rate_rises_then_falls() {
-        let hyper = Hyper {
+        let hyper = TrainingConfig {
             warmup: 0.1,
-            ..Hyper::default()
+            ..TrainingConfig::default()
         };
         let rates: Vec<f64> = (0..100).map(|s| hyper.height(s, 100)).collect();
         let top = rates.iter().position(|&r| r == 1.0).unwrap();
