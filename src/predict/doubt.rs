@@ -5,14 +5,13 @@ nothing else in a report would tell.
 */
 
 use super::ConfidenceTable;
+use super::interval::{Z95, wilson};
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Half the width of a 95 % interval, in standard errors.
-const Z95: f64 = 1.96;
 /// Standard errors beyond which a difference is no accident, however often one looks.
 const Z_SURE: f64 = 3.0;
 /// Share above chance (of what is left to 1) that a network is to reach at least.
@@ -153,22 +152,6 @@ impl Doubt {
     }
 }
 
-/// The 95 % interval of a share of which `right` of `of` were seen, by Wilson's score: 0 to 1.
-pub fn interval(right: usize, of: usize) -> (f64, f64) {
-    if of == 0 {
-        return (0.0, 1.0);
-    }
-    let (n, z2) = (of as f64, Z95 * Z95);
-    let share = right as f64 / n;
-    let middle = share + z2 / (2.0 * n);
-    let half = Z95 * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + z2 / n;
-    (
-        ((middle - half) / scale).max(0.0),
-        ((middle + half) / scale).min(1.0),
-    )
-}
-
 /// How two answers to the same images compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paired {
@@ -222,7 +205,7 @@ pub fn chance(labels: &[u16]) -> f64 {
 
 /// Whether an accuracy isn't sure to be better than guessing.
 pub fn is_near_chance(right: usize, of: usize, chance: f64) -> bool {
-    interval(right, of).0 < chance + ABOVE_CHANCE * (1.0 - chance)
+    wilson(right, of).map_or(0.0, |share| share.low) < chance + ABOVE_CHANCE * (1.0 - chance)
 }
 
 /// Which output stands for each class that occurs, so that most answers are right; in the order of the
@@ -395,18 +378,6 @@ mod tests {
     use crate::data::Set;
     use pretty_assertions::assert_eq;
     use rstest::rstest;
-
-    /// Values of statsmodels 0.14: `proportion_confint(right, of, method="wilson")`.
-    #[rstest]
-    #[case(0, 10, (0.0, 0.277_533))]
-    #[case(5, 10, (0.236_593, 0.763_407))]
-    #[case(243, 300, (0.761_796, 0.850_365))]
-    #[case(64, 64, (0.943_375, 1.0))]
-    fn an_interval_is_wilsons(#[case] right: usize, #[case] of: usize, #[case] wanted: (f64, f64)) {
-        let (low, high) = interval(right, of);
-        assert!((low - wanted.0).abs() < 2e-5, "{low}");
-        assert!((high - wanted.1).abs() < 2e-5, "{high}");
-    }
 
     /// `images` of ten classes; an answer is `map` of its label, but every `wrong`-th is another.
     fn answers(images: usize, wrong: usize, map: impl Fn(u16) -> u16) -> (Vec<u16>, Vec<u16>) {

@@ -6,7 +6,8 @@ use super::usual::{Usual, ranges};
 use super::{Look, Progress, ProposeError, Remark, Step};
 use crate::data::{Calibration, Fit, LoadOptions, LoadedData, Preprocessing, Set};
 use crate::engine::Cancel;
-use crate::predict::doubt::{best_order, chance, interval, is_near_chance, other_order};
+use crate::predict::doubt::{best_order, chance, is_near_chance, other_order};
+use crate::predict::interval::wilson;
 use crate::train::{Samples, forward_scores};
 use std::time::Instant;
 
@@ -42,9 +43,9 @@ impl Tried {
         self.right as f64 / self.images.max(1) as f64
     }
 
-    /// The 95 % interval of that share.
+    /// Wilson's 95 % interval of that share; 0 to 1 where no image was tried.
     pub fn interval(&self) -> (f64, f64) {
-        interval(self.right, self.images)
+        wilson(self.right, self.images).map_or((0.0, 1.0), |share| (share.low, share.high))
     }
 }
 

@@ -89,7 +89,7 @@ fn the_goal_is_typed_and_the_verdict_and_the_explorer_follow() {
     assert!(bench.state.document.is_unsaved());
     // What is saved is read again.
     let text = bench.state.document.session.to_text().unwrap();
-    assert!(text.contains(&format!("edge_memory:{bytes}")), "{text}");
+    assert!(text.contains(&format!("edge_memory: {bytes}")), "{text}");
     // The first row turns what is to be small.
     bench.press("O<right><ret>");
     let p95 = Objective::Latency(Statistic::P95);

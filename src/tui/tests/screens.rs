@@ -62,7 +62,7 @@ fn help_and_palette() {
 fn three_tiers() {
     let mut bench = Bench::three(120, 40);
     let screen = bench.screen();
-    for words in ["device ━", "device ms", "edge ms", "device to edge"] {
+    for words in ["device ━", "device ms", "edge ms", "edge to cloud"] {
         assert!(screen.contains(words), "{words}\n{screen}");
     }
     let rule = |bench: &Bench, at: usize| bench.state.document.session.splits[at].clone();
