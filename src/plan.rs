@@ -17,6 +17,7 @@ use crate::model::layers::LayerTable;
 pub use link::{Compression, Element, Link, Wire};
 pub use remark::Remark;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::Range;
 pub use tier::{Tier, TierNames};
 
@@ -42,6 +43,20 @@ pub enum SplitRule {
     Fastest,
     /// The plan with the least predicted cost on the calibration set.
     Cheapest,
+}
+
+/// The rule in a word or two, as people say it: "memory 70 %".
+impl fmt::Display for SplitRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitRule::Memory { share } => write!(f, "memory {:.0} %", 100.0 * share),
+            SplitRule::Layers { share } => write!(f, "layers {:.0} %", 100.0 * share),
+            SplitRule::Latency => f.write_str("latency"),
+            SplitRule::After(_) => f.write_str("by hand"),
+            SplitRule::Fastest => f.write_str("fastest"),
+            SplitRule::Cheapest => f.write_str("cheapest"),
+        }
+    }
 }
 
 /// How exits are spread inside a part.

@@ -145,7 +145,7 @@ fn document<'a>(
         let rule = session.splits.get(at);
         SplitRow {
             behind: names.name(Tier::ALL[at]).to_string(),
-            rule: rule.map_or_else(String::new, |rule| format!("{rule:?}")),
+            rule: rule.map_or_else(String::new, ToString::to_string),
             kind,
             after: plan.split_layers.get(at).and_then(Option::as_deref),
             memory_share,
@@ -181,7 +181,7 @@ fn document<'a>(
 
 fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
     let rules: Vec<&str> = document.splits.iter().map(|s| s.rule.as_str()).collect();
-    writeln!(out, "{}, {}", document.network, rules.join(", "))?;
+    writeln!(out, "{}, by rule {}", document.network, rules.join(", "))?;
     for split in &document.splits {
         let up_to = if document.splits.len() > 1 {
             format!("up to the {}", split.behind)

@@ -12,6 +12,14 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+/// What the marks of the plane mean, at length and shorter where the plane stands beside the list.
+const LEGENDS: [&str; 4] = [
+    "● this plan  ▸ selected  K knee  W whole on the edge  C in the cloud  ┄ limit",
+    "● this plan  ▸ selected  K knee  W edge only  C cloud only  ┄ limit",
+    "● this ▸ row K knee W edge C cloud",
+    "K knee  W edge  C cloud",
+];
+
 pub fn title(state: &State) -> Vec<Span<'static>> {
     let explore = &state.explore;
     let dim = state.theme.dim;
@@ -164,12 +172,8 @@ fn plane(state: &State, buf: &mut Buffer, area: Rect) {
             ("edge memory", number::bytes, most)
         }
     };
-    // Shorter where the plane stands beside the list.
-    let legend = if area.width < 78 {
-        "● this plan  ▸ selected  K knee  W edge only  C cloud only  ┄ limit"
-    } else {
-        "● this plan  ▸ selected  K knee  W whole on the edge  C in the cloud  ┄ limit"
-    };
+    let fits = |legend: &&&str| legend.chars().count() <= usize::from(area.width);
+    let legend = LEGENDS.iter().find(fits).unwrap_or(&LEGENDS[3]);
     let last = area.height.saturating_sub(1);
     let legend = number::clip(legend, area.width.into());
     line(buf, area, last, Span::styled(legend, theme.dim));

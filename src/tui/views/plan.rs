@@ -3,7 +3,7 @@
 use super::hint;
 use crate::data::Set;
 use crate::explore::Choice;
-use crate::plan::{Placement, Split, SplitRule, Tier, TierNames};
+use crate::plan::{Placement, Split, Tier, TierNames};
 use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::exit_mark;
@@ -52,20 +52,12 @@ fn strip(state: &State) -> Option<Strip> {
 /// The rule in words.
 pub fn rule(state: &State) -> String {
     let session = &state.document.session;
-    let split = |rule: &SplitRule| match rule {
-        SplitRule::Memory { share } => format!("memory {:.0} %", 100.0 * share),
-        SplitRule::Layers { share } => format!("layers {:.0} %", 100.0 * share),
-        SplitRule::Latency => "latency".into(),
-        SplitRule::After(_) => "by hand".into(),
-        SplitRule::Fastest => "fastest".into(),
-        SplitRule::Cheapest => "cheapest".into(),
-    };
     // Of several the one that the keys change is marked.
     let several = session.splits.len() > 1;
     let hand = state.split_in_hand().index();
     let rules = session.splits.iter().enumerate().map(|(i, rule)| {
         let mark = if several && i == hand { "▸" } else { "" };
-        format!("{mark}{}", split(rule))
+        format!("{mark}{rule}")
     });
     let split = rules.collect::<Vec<_>>().join(" / ");
     let exits = match (&session.exits.at, session.exits.placement) {
