@@ -46,7 +46,7 @@ pub enum DeployError {
     Write {
         /// The file or folder.
         file: PathBuf,
-        /// The system's reason.
+        /// Reason that the operating system gives.
         source: std::io::Error,
     },
     /// No tier has anything to run.

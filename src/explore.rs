@@ -33,7 +33,7 @@ pub struct Limits {
 /// A limit that an outcome doesn't keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Broken {
-    /// Which.
+    /// Limit that this is about.
     pub limit: Limit,
     /// What the outcome has: bytes, milliseconds, US dollars per million inferences, or of accuracy the
     /// share, 0 to 1.

@@ -48,7 +48,7 @@ pub enum Confidence {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// The measure.
+    /// How confidence is measured.
     #[serde(default)]
     pub confidence: Confidence,
     /// Leave when the confidence is larger (c_thr).
@@ -69,7 +69,7 @@ pub struct Column {
     pub temperature: f32,
     /// Predicted class of each sample.
     pub prediction: Vec<u16>,
-    /// Largest probability.
+    /// Largest probability of each sample, 0 to 1.
     pub max_probability: Vec<f32>,
     /// 1 − entropy / ln(classes).
     pub entropy: Vec<f32>,
@@ -80,9 +80,9 @@ pub struct Column {
 /// The confidence table of one set: one column a head, the final classifier last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfidenceTable {
-    /// Which set.
+    /// Set of samples that this is of.
     pub set: Set,
-    /// True classes.
+    /// True class of each sample.
     pub labels: Vec<u16>,
     /// In order of depth.
     pub columns: Vec<Column>,

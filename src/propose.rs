@@ -29,9 +29,9 @@ use crate::run::RunError;
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is counted.
+    /// Step that is under way.
     pub step: Step,
-    /// Of `total`.
+    /// Images that are done, of `total`.
     pub done: usize,
     /// What there is to do, as far as is known now.
     pub total: usize,
@@ -44,9 +44,9 @@ pub enum Step {
     Network,
     /// The data set is listed.
     Survey,
-    /// Pictures are decoded.
+    /// Pictures are read from their files and decoded.
     Decode,
-    /// Preprocessings are tried.
+    /// Preprocessings are tried on the labelled images.
     Try,
 }
 

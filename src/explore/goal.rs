@@ -13,10 +13,10 @@ const MONTH_S: f64 = 30.0 * 86_400.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistic {
-    /// The mean.
+    /// Mean over the samples.
     #[default]
     Mean,
-    /// The 95th percentile.
+    /// 95th percentile over the samples.
     P95,
 }
 
@@ -103,7 +103,7 @@ impl Default for Within {
 pub struct Goal {
     /// What is to be small.
     pub minimise: Objective,
-    /// Within these limits.
+    /// Limits that a plan has to keep.
     pub within: Within,
 }
 
@@ -151,13 +151,13 @@ impl Goal {
 pub enum Limit {
     /// Points of accuracy below the unmodified network.
     AccuracyLoss,
-    /// Milliseconds.
+    /// Milliseconds that a sample takes, by the objective's statistic.
     Latency,
-    /// Bytes.
+    /// Bytes that the first tier's part takes.
     EdgeMemory,
-    /// US dollars.
+    /// US dollars per month of 30 days.
     CostPerMonth,
-    /// Requests per second.
+    /// Requests per second that the bill is for.
     Load,
 }
 
@@ -235,9 +235,9 @@ impl Limit {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{value}, it must be {}", .limit.range())]
 pub struct GoalError {
-    /// Which.
+    /// Limit that this is about.
     pub limit: Limit,
-    /// What it holds.
+    /// Value that is out of range.
     pub value: f64,
 }
 

@@ -17,7 +17,7 @@ pub enum PlannerError {
     /// A rule compares predictions, and no plan can be predicted.
     #[error("{rule} needs predictions of every split: {why}")]
     NoPrediction {
-        /// The rule's name.
+        /// Name of the rule.
         rule: &'static str,
         /// Why the first plan tried has none.
         why: ReplayError,
@@ -44,7 +44,7 @@ impl PlannerError {
 /// Makes plans by a user's rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Planner<'a> {
-    /// Splits and exits.
+    /// Rules for splits and exits.
     pub rules: &'a Rules,
     /// What rules that compare predictions predict under.
     pub terms: &'a Terms,

@@ -24,7 +24,7 @@ const ALPHA: f64 = 0.05;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
-    /// The session's plan.
+    /// Plan of the session, as its rules make it.
     ThisPlan,
     /// The unmodified network on the first tier.
     Original,
@@ -55,9 +55,9 @@ impl Choice {
 /// One of those that are compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contender {
-    /// Which.
+    /// Which plan or baseline it is.
     pub what: Choice,
-    /// What it gives.
+    /// Outcome over the samples.
     pub outcome: Outcome,
     /// Each sample's share in that, by number of the sample.
     pub samples: Vec<SampleResult>,
@@ -70,7 +70,7 @@ pub struct Difference {
     pub mean: f64,
     /// The 95 % interval of the mean.
     pub interval: (f64, f64),
-    /// Pairs.
+    /// Number of samples that both were compared on.
     pub samples: usize,
     /// Probability that chance alone makes so large a difference, by a test of its own; `None` where the
     /// interval tells.
@@ -118,7 +118,7 @@ impl Difference {
 /// The plan beside another choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Against {
-    /// The other.
+    /// What the plan is compared with.
     pub what: Choice,
     /// The goal's limits that the other doesn't keep to.
     pub broken: Vec<Broken>,
@@ -145,7 +145,7 @@ pub struct Verdict {
     pub nearest: Option<Choice>,
     /// Whether the figures are predicted or measured.
     pub kind: Kind,
-    /// Of which set.
+    /// Set of samples that the verdict rests on.
     pub set: Set,
     /// The goal it is for.
     pub goal: Goal,
@@ -155,7 +155,7 @@ pub struct Verdict {
     pub value: f64,
     /// The plan's accuracy, 0 to 1.
     pub accuracy: f64,
-    /// The others.
+    /// What the plan was compared with, in the order of a report.
     pub against: Vec<Against>,
     /// The explorer's best plan, where it is among the others.
     pub explored: Option<Plan>,

@@ -26,7 +26,7 @@ pub enum Billing {
     },
     /// Cloud Run, billed by request.
     CloudRun,
-    /// AWS Lambda.
+    /// AWS Lambda, by the second and the gigabyte.
     AwsLambda {
         /// Whether it runs on Arm, which is cheaper.
         #[serde(default)]
@@ -58,9 +58,9 @@ pub enum BillingError {
     TooLarge {
         /// Resident memory of the cloud side.
         needed_mb: usize,
-        /// Whose prices.
+        /// Provider whose prices are asked for.
         provider: &'static str,
-        /// Its largest tier.
+        /// Megabytes of the provider's largest memory tier.
         largest_mb: usize,
     },
 }
@@ -101,13 +101,13 @@ const GB: f64 = (1_u64 << 30) as f64;
 /// What is rented, and its prices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryTier {
-    /// Memory in MB.
+    /// Memory of the tier in MB, as the provider counts them.
     pub mb: usize,
     /// GHz where the provider says, else how many CPUs.
     speed: Speed,
-    /// Dollars a second.
+    /// US dollars per second that a request is computed.
     second: f64,
-    /// Dollars an invocation.
+    /// US dollars per request.
     invocation: f64,
     /// Dollars a byte that leaves the cloud; what enters is free.
     egress_byte: f64,
@@ -124,9 +124,9 @@ enum Speed {
 /// The machine the durations were measured on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clock {
-    /// GHz, where known.
+    /// Clock in GHz, where known.
     pub ghz: Option<f64>,
-    /// Threads that computed.
+    /// CPU threads that computed.
     pub threads: usize,
 }
 

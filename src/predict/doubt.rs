@@ -27,7 +27,7 @@ const NAMED: usize = 3;
 pub enum Doubt {
     /// The unmodified network is hardly better than guessing.
     NearChance {
-        /// Its accuracy.
+        /// Accuracy of the unmodified network, 0 to 1.
         accuracy: f64,
         /// That of always naming the commonest class, or of guessing.
         chance: f64,
@@ -49,9 +49,9 @@ pub enum Doubt {
     ExitBeatsNetwork {
         /// Layer the exit stands behind.
         after: String,
-        /// The exit's accuracy.
+        /// Accuracy of the exit on the same samples, 0 to 1.
         exit: f64,
-        /// The network's.
+        /// Accuracy of the network's own classifier, 0 to 1.
         network: f64,
         /// Images both were tried on.
         images: usize,

@@ -22,7 +22,7 @@ pub struct Answers {
 /// All that was measured and computed. What wasn't is absent; nothing is made up in its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// The network's layers.
+    /// Layers and cuts of the network.
     pub layers: Arc<LayerTable>,
     /// Where exits may stand, in order of depth.
     pub points: Arc<Vec<ExitPoint>>,
@@ -30,7 +30,7 @@ pub struct Evidence {
     pub tiers: TierNames,
     /// One per tier, of its first target.
     pub profiles: Vec<Option<Arc<Profile>>>,
-    /// One per hop.
+    /// Measured links, one per hop from a tier to the next.
     pub links: Vec<Option<Arc<LinkProfile>>>,
     /// Which head stands where; needed only where several were trained behind one layer.
     pub heads: Vec<HeadKey>,
@@ -121,7 +121,7 @@ pub struct Terms {
     pub policy: Policy,
     /// How the split tensor travels.
     pub wire: Wire,
-    /// Whose prices.
+    /// Price model of the cloud.
     pub billing: Billing,
     /// Seed of the draws behind the percentiles.
     pub seed: u64,

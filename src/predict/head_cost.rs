@@ -11,9 +11,9 @@ use crate::model::layers::LayerTable;
 /// What a fused head has to do per sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HeadWork {
-    /// Layers.
+    /// Number of layers in the head.
     pub layers: usize,
-    /// Multiply-accumulates.
+    /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Bytes read and written: parameters, inputs and outputs of its layers.
     pub bytes: usize,

@@ -19,9 +19,9 @@ const RESAMPLES: usize = 1000;
 /// A 95 % interval, and of how many samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its lower end.
+    /// Lower end of the interval, in the figure's unit.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end of the interval, in the figure's unit.
     pub high: f64,
     /// Samples that the figure is of.
     pub samples: usize,

@@ -16,17 +16,17 @@ pub struct Run<'a> {
     pub records: &'a [Record],
     /// True classes of the whole set, by number of the sample.
     pub labels: &'a [u16],
-    /// Which set.
+    /// Set of samples that this is of.
     pub set: Set,
     /// What ran. Records count its exits, edge first.
     pub plan: &'a Plan,
-    /// The common threshold.
+    /// Confidence threshold of the exits that have none of their own, 0 to 1.
     pub threshold: f64,
     /// Whether a device or the link was emulated.
     pub emulated: bool,
     /// Peak resident memory of each tier's process, in order; 0 where none was asked.
     pub resident_bytes: &'a [usize],
-    /// Whose prices.
+    /// Price model of the cloud.
     pub billing: Billing,
     /// The machines that the tiers' durations were measured on, nearest tier first.
     pub clocks: &'a [Clock],
@@ -37,7 +37,7 @@ pub struct Run<'a> {
 /// Why records can't be folded.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum MeasuredError {
-    /// Nothing ran.
+    /// The run has no records.
     #[error("the run left no records; run it again")]
     Empty,
     /// A record of something else.
@@ -45,7 +45,7 @@ pub enum MeasuredError {
     Record {
         /// Number of the sample.
         sample: u32,
-        /// What doesn't fit.
+        /// What doesn't fit, in words.
         what: &'static str,
     },
     /// There is no bill.

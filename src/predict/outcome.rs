@@ -32,7 +32,7 @@ pub struct Record {
     /// Exit it left at, counted over the plan's exits in order of depth; their count stands for the final
     /// classifier.
     pub exit: u16,
-    /// Class answered.
+    /// Class that was answered.
     pub prediction: u16,
     /// Confidence at that exit, by the policy's measure.
     pub confidence: f32,
@@ -51,7 +51,7 @@ pub struct Record {
 /// What sending a sample over one link took.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct HopRecord {
-    /// Encoding the tensor.
+    /// Milliseconds to encode the tensor for the wire.
     pub encode_ms: f32,
     /// Round trip less the durations that the tiers behind told.
     pub network_ms: f32,
@@ -181,7 +181,7 @@ pub struct HopOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "stored::Outcome")]
 pub struct Outcome {
-    /// Predicted or measured.
+    /// Whether the figures are predicted or measured.
     pub kind: Kind,
     /// Whether a device or the link was emulated.
     pub emulated: bool,
@@ -189,9 +189,9 @@ pub struct Outcome {
     pub as_f32: bool,
     /// The set of the samples.
     pub set: Set,
-    /// How many.
+    /// Number of samples.
     pub samples: usize,
-    /// The common threshold.
+    /// Confidence threshold of the exits that have none of their own, 0 to 1.
     pub threshold: f64,
     /// Share answered right, 0 to 1.
     pub accuracy: f64,

@@ -32,7 +32,7 @@ impl Decision {
 /// What the numbers of a classifier are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// Before softmax.
+    /// Scores before softmax.
     Logits,
     /// Of a network that ends in Softmax, which is never applied a second time.
     Probabilities,
@@ -47,9 +47,9 @@ pub enum PolicyError {
     /// NaN or infinite: a comparison with a threshold would mean nothing.
     #[error("class {class} of a classifier is {value}; check the weights and the preprocessing")]
     NotFinite {
-        /// Which class.
+        /// Class whose score is no number.
         class: usize,
-        /// Its number.
+        /// Score that was found.
         value: f32,
     },
     /// Division by it would mean nothing.

@@ -65,29 +65,29 @@ pub enum ReplayError {
         "{count} heads were trained after `{after}`; name the one of the {tier:?} tier by its hash"
     )]
     Ambiguous {
-        /// The layer.
+        /// Layer after which the exit stands.
         after: String,
         /// The tier in whose part the exit stands.
         tier: Tier,
-        /// How many.
+        /// Number of them.
         count: usize,
     },
     /// A head without a time.
     #[error("the head after `{after}` (hash {hash}) was not timed on {target}; profile it again")]
     HeadNotTimed {
-        /// The layer.
+        /// Layer after which the exit stands.
         after: String,
         /// Hash of the head.
         hash: String,
-        /// The device.
+        /// Machine that was profiled.
         target: String,
     },
     /// A profile of another network.
     #[error("the profile of {target} has other layers than `{network}`; profile it again")]
     OtherProfile {
-        /// The device.
+        /// Machine that was profiled.
         target: String,
-        /// The network.
+        /// Name of the network.
         network: String,
     },
     /// A profile without the memory of one of the plan's segments.
@@ -96,11 +96,11 @@ pub enum ReplayError {
          again"
     )]
     NoMemory {
-        /// The device.
+        /// Machine that was profiled.
         target: String,
         /// The segment's first layer.
         from: String,
-        /// Its last.
+        /// Last layer of the segment.
         to: String,
     },
     /// A profile without the times of the plan's segments.
@@ -109,9 +109,9 @@ pub enum ReplayError {
     /// A plan that names a layer the network lacks, or whose exits are out of order.
     #[error("the plan doesn't fit `{network}`: {what}; make it anew")]
     OtherPlan {
-        /// The network.
+        /// Name of the network.
         network: String,
-        /// What doesn't fit.
+        /// What doesn't fit, in words.
         what: String,
     },
     /// Offloading without a link.
@@ -122,7 +122,7 @@ pub enum ReplayError {
     Record {
         /// Number of the sample.
         sample: u32,
-        /// What doesn't fit.
+        /// What doesn't fit, in words.
         what: &'static str,
     },
     /// There is no bill.
@@ -133,7 +133,7 @@ pub enum ReplayError {
 /// Which head stands at an exit, where several were trained after one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadKey {
-    /// The layer.
+    /// Layer after which the exit stands.
     pub after: String,
     /// The tier in whose part its exit stands.
     #[serde(alias = "part")]
@@ -187,7 +187,7 @@ pub struct PreparedPlan<'a> {
     emulated: bool,
     /// Whether the first tier alone is.
     first_emulated: bool,
-    /// One per tier.
+    /// Bytes of each tier's part.
     memory_bytes: Vec<usize>,
     /// What is rented for a tier and on which clock was measured, for tiers behind the first that
     /// run something.

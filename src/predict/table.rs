@@ -13,7 +13,7 @@ pub enum TableError {
     /// Scores that aren't whole samples.
     #[error("{found} scores are not a multiple of {classes} classes")]
     Ragged {
-        /// Numbers given.
+        /// Length that was given.
         found: usize,
         /// Classes of the network.
         classes: usize,
@@ -23,7 +23,7 @@ pub enum TableError {
     Sample {
         /// Number of the sample in its set.
         sample: usize,
-        /// Why.
+        /// Reason that the confidences can't be computed.
         source: PolicyError,
     },
     /// A column that covers other samples than the table.
@@ -41,13 +41,13 @@ pub enum TableError {
     Missing {
         /// The layer asked for.
         after: String,
-        /// Which table.
+        /// Set of samples that the table is of.
         set: Set,
     },
     /// Every replay ends in the final classifier.
     #[error("the {set:?} table lacks the network's final classifier; build it afresh")]
     NoFinal {
-        /// Which table.
+        /// Set of samples that the table is of.
         set: Set,
     },
 }
@@ -96,7 +96,7 @@ impl Column {
         Ok(())
     }
 
-    /// Samples.
+    /// Number of samples.
     pub fn len(&self) -> usize {
         self.prediction.len()
     }

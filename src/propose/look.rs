@@ -22,9 +22,9 @@ const PLAIN_EXIT: &str = "[GlobalAvgPool, Linear(classes)]";
 pub struct Look {
     /// The network as the session is to name it: what it left open is filled in.
     pub model: ModelSource,
-    /// The images.
+    /// Where the images come from.
     pub data: Source,
-    /// The network, read.
+    /// Network as read from its file or built.
     pub network: Network,
     /// What the data set holds.
     pub survey: Survey,

@@ -27,9 +27,9 @@ const NEXT: usize = 3;
 pub struct Tried {
     /// What it is called.
     pub name: String,
-    /// What it is.
+    /// Preprocessing that was tried.
     pub pixels: Preprocessing,
-    /// Images answered right.
+    /// Number of images that were answered right.
     pub right: usize,
     /// Images it was tried on; fewer than others' where it was soon far behind.
     pub images: usize,

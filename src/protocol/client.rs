@@ -42,23 +42,23 @@ pub enum ClientError {
     /// An address that can't be one.
     #[error("`{url}` is no address of an agent: {what}")]
     Url {
-        /// As given.
+        /// Address as it was given.
         url: String,
-        /// What is wrong.
+        /// What is wrong with the address.
         what: String,
     },
     /// A token that can't be sent.
     #[error("the token for the agent at {url}: {cause}")]
     Token {
-        /// The agent's address.
+        /// Address of the agent.
         url: String,
         /// What is wrong with it.
         cause: TokenError,
     },
-    /// Nobody answers.
+    /// No answer comes from the address.
     #[error("the agent at {url} doesn't answer ({cause}); is it running, and reachable from here?")]
     Unreachable {
-        /// Its address.
+        /// Address of the agent.
         url: String,
         /// What the connection said.
         cause: String,
@@ -66,13 +66,13 @@ pub enum ClientError {
     /// It answers, and says no.
     #[error("the agent at {url} refuses ({status}): {error}")]
     Refused {
-        /// Its address.
+        /// Address of the agent.
         url: String,
-        /// HTTP status.
+        /// Status of the HTTP answer.
         status: u16,
         /// The kind of the reason.
         kind: RefusalKind,
-        /// Its own words.
+        /// What the agent said.
         error: String,
     },
     /// More than it takes.
@@ -80,11 +80,11 @@ pub enum ClientError {
         "{bytes} bytes are more than the agent at {url} takes ({max}); start it with a larger --max-body"
     )]
     TooLarge {
-        /// Its address.
+        /// Address of the agent.
         url: String,
         /// What was to be sent.
         bytes: usize,
-        /// What it takes.
+        /// Most bytes that the agent takes.
         max: usize,
     },
     /// An answer that isn't what was agreed on.
@@ -92,12 +92,12 @@ pub enum ClientError {
         "the agent at {url} answers what this release doesn't understand ({what}); use the same release on all sides"
     )]
     Answer {
-        /// Its address.
+        /// Address of the agent.
         url: String,
-        /// What.
+        /// What of the answer can't be read.
         what: String,
     },
-    /// The job failed.
+    /// The job failed on the agent.
     #[error("{error}")]
     Job {
         /// The kind of the reason.
@@ -222,7 +222,7 @@ impl Client {
         }
     }
 
-    /// The agent's address.
+    /// Address of the agent.
     pub fn url(&self) -> &str {
         &self.url
     }

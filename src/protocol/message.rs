@@ -125,7 +125,7 @@ pub struct LabelledSet {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct HeadToTrain {
-    /// For the reports.
+    /// Name that reports show.
     pub name: String,
     /// Name of the network's value it reads.
     pub value: String,
@@ -141,9 +141,9 @@ pub struct HeadToTrain {
 /// An epoch of a training: loss and accuracy of each learner over the training samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Of so many.
+    /// Epochs in all.
     pub epochs: usize,
     /// Name, loss, accuracy (0 to 1).
     pub scores: Vec<(String, f64, f64)>,
@@ -260,7 +260,7 @@ pub struct Hop {
 }
 
 impl Route {
-    /// A part alone.
+    /// Gives the route on which one part runs and nothing follows.
     pub fn alone(part: Address) -> Route {
         Route {
             part: Some(part),
@@ -380,10 +380,10 @@ pub struct Evaluated {
 /// What a target behind a link contributed to a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudShare {
-    /// Its tier.
+    /// Tier of the target.
     #[serde(default = "second")]
     pub tier: Tier,
-    /// Its address.
+    /// Address of the agent.
     pub url: String,
     /// Samples it answered for.
     pub answered: u64,
@@ -478,7 +478,7 @@ pub struct InferRequest {
 pub struct Onward {
     /// The tiers behind, nearest first; one at least.
     pub hops: Vec<Hop>,
-    /// How tensors travel.
+    /// Element type and compression of tensors on the way.
     pub wire: Wire,
     /// Milliseconds that an offload may take, counted from where the request came; none if absent.
     #[serde(default)]
@@ -508,7 +508,7 @@ pub struct Asked {
     pub hop: usize,
     /// Its place among its tier's targets in the request.
     pub target: usize,
-    /// Whether it answered.
+    /// Whether a classifier of the part answered the sample.
     pub answered: bool,
 }
 
@@ -526,7 +526,7 @@ pub struct Prepared {
 /// All parts behind an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behind {
-    /// Their exits.
+    /// Number of exits in those parts.
     pub exits: usize,
     /// Whether any of the agents stretches its times, or a link is emulated.
     pub emulated: bool,
@@ -536,11 +536,11 @@ pub struct Behind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct InferReply {
-    /// One a sample.
+    /// Answers, one per sample, in order.
     pub answers: Vec<PartAnswer>,
     /// Decoding, or preprocessing of pixels.
     pub decode_ms: f64,
-    /// Segments and heads.
+    /// Milliseconds in segments and heads.
     pub compute_ms: f64,
     /// Requests that are waiting or running there while this one is answered.
     #[serde(default)]

@@ -27,7 +27,7 @@ const ENCRYPTED: [&str; 2] = [
 /// Why a text is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is empty.
+    /// The token is empty.
     #[error("it is empty; leave it out where none is asked for")]
     Empty,
     /// It has characters that no header carries.
@@ -59,9 +59,9 @@ pub enum TlsError {
     /// A file that can't be read.
     #[error("{}: {cause}", .path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Reason that the file can't be used.
         cause: String,
     },
     /// A key that only a passphrase opens.
@@ -190,11 +190,11 @@ pub fn fingerprint(certificate: &[u8]) -> String {
 
 /// A certificate that an agent made for itself.
 pub struct SelfSigned {
-    /// PEM.
+    /// Certificate as PEM.
     pub certificate: String,
-    /// PEM.
+    /// Private key as PEM.
     pub key: String,
-    /// Of the certificate.
+    /// SHA-256 of the certificate, in hex.
     pub fingerprint: String,
 }
 

@@ -25,7 +25,7 @@ pub const PLATFORM: &str = "edgelesspart";
 /// Outputs of a part on an agent, besides the scores: the exit at which each sample left, counted from
 /// the part's start, and its confidence (maximum probability).
 pub const EXIT: &str = "exit";
-/// See [`EXIT`].
+/// Name of the parameter or output that holds a confidence; see [`EXIT`].
 pub const CONFIDENCE: &str = "confidence";
 /// The most extents of a tensor.
 const MAX_RANK: usize = 16;
@@ -51,7 +51,7 @@ pub enum Datatype {
     F64,
     #[serde(rename = "INT32")]
     I32,
-    /// Any other.
+    /// Any other type of element, which no tensor here has.
     #[serde(other)]
     Other,
 }
@@ -135,7 +135,7 @@ pub struct InferRequest {
     pub outputs: Option<Vec<OutputHead>>,
 }
 
-/// Its answer.
+/// Answer to an inference request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct InferResponse {
@@ -173,7 +173,7 @@ pub struct ModelMetadata {
     pub outputs: Vec<TensorMetadata>,
 }
 
-/// A tensor, read.
+/// Tensor of a request, read and checked.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Tensor {

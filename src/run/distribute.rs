@@ -117,7 +117,7 @@ pub(super) fn test_set(data: &LoadedData) -> Result<Vec<u8>, RunError> {
     Ok(set.encode()?)
 }
 
-/// What is run.
+/// What a run of the parts is: the plan, or a baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {
     Plan,

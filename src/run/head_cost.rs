@@ -43,11 +43,11 @@ pub struct Worth {
     pub pays: bool,
     /// Mean latency with it, milliseconds.
     pub latency_ms: f64,
-    /// And without.
+    /// Mean latency in milliseconds without the exit.
     pub latency_without_ms: f64,
     /// Accuracy with it, 0 to 1.
     pub accuracy: f64,
-    /// And without.
+    /// Accuracy without the exit, 0 to 1.
     pub accuracy_without: f64,
 }
 

@@ -13,7 +13,7 @@ use crate::session::{Results, Session};
 pub struct Replayed<'a> {
     /// Unpacked from the session's results.
     pub evidence: Evidence,
-    /// The session's settings.
+    /// Policy, wire, prices and seed of the session.
     pub terms: Terms,
     /// The plan that ran last.
     pub plan: &'a Plan,

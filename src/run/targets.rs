@@ -95,7 +95,7 @@ pub(super) struct Fleet<'a> {
     /// The one of a side that profiles and single jobs are for, if it still answers.
     lead: HashMap<Tier, usize>,
     left: Option<ResumeFile>,
-    /// For the report.
+    /// Notes for the report.
     notes: Vec<String>,
     cancel: &'a Cancel,
     pause: Pause,

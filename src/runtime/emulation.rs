@@ -46,7 +46,7 @@ pub fn stretch(start: Instant, factor: f64, cancel: &Cancel) -> Duration {
     start.elapsed()
 }
 
-/// Milliseconds.
+/// Gives a duration in milliseconds.
 pub fn ms(duration: Duration) -> f32 {
     duration.as_secs_f64() as f32 * 1e3
 }

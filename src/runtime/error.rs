@@ -7,25 +7,25 @@ use crate::predict::policy::PolicyError;
 /// Why a part can't be made ready, or doesn't run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
-    /// Nothing to run.
+    /// The part has no segment.
     #[error("the part has no segment; make the plan's parts anew")]
     Empty,
     /// A segment that isn't a chain's link.
     #[error("segment {segment} has {inputs} inputs and {outputs} outputs, one of each is needed")]
     Ends {
-        /// Which, from 0.
+        /// Number of the segment, from 0.
         segment: usize,
-        /// What it takes.
+        /// Number of its inputs.
         inputs: usize,
-        /// What it gives.
+        /// Number of its outputs.
         outputs: usize,
     },
     /// Not one threshold an exit.
     #[error("{found} thresholds for the {exits} exits of the part")]
     Thresholds {
-        /// Exits.
+        /// Number of exits in the part.
         exits: usize,
-        /// Thresholds.
+        /// Number of thresholds that were given.
         found: usize,
     },
     /// An input of another length.
@@ -33,9 +33,9 @@ pub enum RunnerError {
     Input {
         /// Extents of a sample.
         expected: Vec<usize>,
-        /// Samples.
+        /// Number of samples.
         batch: usize,
-        /// Numbers given.
+        /// Length that was given.
         found: usize,
     },
     /// More than the machine has to give.
@@ -46,13 +46,13 @@ pub enum RunnerError {
     Memory {
         /// Bytes it takes, about.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes that are free.
         available: usize,
     },
     /// A backend whose device isn't there.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The engine's.
+    /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A classifier's output that means nothing.

@@ -27,7 +27,7 @@ pub enum PartError {
     Export {
         /// The file of the part.
         file: String,
-        /// Why.
+        /// What is wrong with the archive.
         what: String,
     },
     /// A bundle that isn't one, or was damaged.
@@ -42,7 +42,7 @@ pub enum PartError {
          release of edgelesspart on all machines, or {ANEW}"
     )]
     Version {
-        /// The manifest's.
+        /// Version that the manifest names.
         found: u64,
         /// The one that is read here.
         known: u32,
@@ -52,15 +52,15 @@ pub enum PartError {
     File {
         /// The file of the part.
         file: String,
-        /// What doesn't fit.
+        /// What doesn't fit, in words.
         what: String,
     },
     /// A file that can't be read.
     #[error("{}: {source}", .file.display())]
     Read {
-        /// Its path.
+        /// Path of the file.
         file: std::path::PathBuf,
-        /// The system's reason.
+        /// Reason that the operating system gives.
         source: std::io::Error,
     },
 }

@@ -20,7 +20,7 @@ use std::time::Instant;
 pub struct PartAnswer {
     /// Exit of the part, from 0; their count stands for the final classifier.
     pub exit: u16,
-    /// Class answered.
+    /// Class that was answered.
     pub prediction: u16,
     /// Confidence at that exit, by the policy's measure, 0 to 1.
     pub confidence: f32,
@@ -33,7 +33,7 @@ pub struct PartInfo {
     pub network: String,
     /// Pieces of the backbone in it.
     pub segments: usize,
-    /// Exits in it.
+    /// Number of exits in the part.
     pub exits: usize,
     /// Classes of the network.
     pub classes: usize,
@@ -46,7 +46,7 @@ pub struct PartInfo {
 /// When a sample leaves.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The measure.
+    /// How confidence is measured.
     pub confidence: Confidence,
     /// One for each exit of the part.
     pub thresholds: &'a [f64],
@@ -128,7 +128,7 @@ pub struct Work {
     scores: Vec<f32>,
     /// Samples that are still in the part, by number in the batch.
     alive: Vec<usize>,
-    /// One a sample.
+    /// What became of each sample, in order.
     pub verdicts: Vec<Verdict>,
     /// Milliseconds of each segment that ran, in order.
     pub segments_ms: Vec<f32>,

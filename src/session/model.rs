@@ -15,11 +15,11 @@ const DEMO: &[u8] = include_bytes!("../../assets/demo.onnx");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum ModelSource {
-    /// An ONNX file.
+    /// ONNX file, its path from the session's folder.
     Onnx(PathBuf),
     /// An ONNX file that leaves something to choose.
     OnnxWith {
-        /// The file.
+        /// Path of the ONNX file, from the session's folder.
         path: PathBuf,
         /// Channels, height, width, where the file leaves them open.
         #[serde(default)]
@@ -33,11 +33,11 @@ pub enum ModelSource {
     },
     /// A built-in network, untrained.
     Zoo {
-        /// Which.
+        /// Built-in network.
         network: Network,
-        /// Channels, height, width.
+        /// Channels, height and width of the input, in pixels.
         input: (usize, usize, usize),
-        /// Classes.
+        /// Number of classes.
         classes: usize,
         /// Factor of all channel counts; 1 if absent. MobileNetV2 and the small residual networks
         /// (whose paper's first stage has 16 channels, so that 0.5 makes it 8).
@@ -49,7 +49,7 @@ pub enum ModelSource {
     Demo,
 }
 
-/// The built-in networks.
+/// Networks that the program can build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Network {

@@ -16,19 +16,19 @@ pub enum SessionError {
     /// It can't be read or written.
     #[error("{}: {source}", .file.display())]
     Io {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
-        /// Why.
+        /// Reason that the operating system gives.
         source: std::io::Error,
     },
     /// It isn't what a session looks like.
     #[error("{}:{line}:{column}: {problem}", .file.display())]
     Syntax {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// From 1.
+        /// Number of the column, from 1.
         column: usize,
         /// What was found, what was expected, what was probably meant.
         problem: String,
@@ -39,17 +39,17 @@ pub enum SessionError {
         .file.display()
     )]
     Version {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
-        /// Its version.
+        /// Version that the file names.
         found: u32,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
     /// A setting has a value it can't have.
     #[error("{}: {field}: {problem}", .file.display())]
     Invalid {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
         /// Which setting, as `exits.per_part`.
         field: String,
@@ -59,15 +59,15 @@ pub enum SessionError {
     /// What a finished stage left is damaged, or was left by another program.
     #[error("{}: damaged, or written by another version of the program; remove it and the stage is done again", .file.display())]
     Stage {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
     },
     /// It can't be put into words.
     #[error("{}: the session can't be written: {source}", .file.display())]
     Write {
-        /// Which file.
+        /// Path of the session's file.
         file: PathBuf,
-        /// Why.
+        /// Reason that the session can't be written as RON.
         source: Ron,
     },
 }
@@ -218,7 +218,7 @@ fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     (2 * edits <= name.len()).then_some(name)
 }
 
-/// Levenshtein's distance.
+/// Levenshtein distance: insertions, deletions and replacements between two words.
 fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -32,13 +32,13 @@ const MAX_PACKED: u64 = 512 << 20;
 pub struct Results {
     /// Version of the program that wrote them.
     pub program: String,
-    /// The network's layers.
+    /// Layers and cuts of the network.
     pub layers: LayerTable,
     /// All legal exit points.
     pub points: Vec<ExitPoint>,
     /// Hash of what the heads were trained from and with.
     pub heads_key: String,
-    /// Trained heads.
+    /// Trained heads, in order of their exit points.
     pub heads: Vec<TrainedHead>,
     /// Hash of what the tables were made of.
     pub tables_key: String,
@@ -76,7 +76,7 @@ pub struct Measured {
     /// Hash of the head at each of the plan's exits, in their order; empty in files of release 0.1.
     #[serde(default)]
     pub heads: Vec<String>,
-    /// The result.
+    /// What the plan gave.
     pub outcome: Outcome,
 }
 
@@ -101,15 +101,15 @@ pub struct TrainedHead {
     /// The tier it was trained for, where its source tells them apart; else the first.
     #[serde(alias = "part")]
     pub tier: Tier,
-    /// Where it stands.
+    /// Exit point that the head reads.
     pub point: ExitPoint,
-    /// The rendered source.
+    /// Source as rendered for its exit point.
     pub rendered: String,
-    /// Its hash.
+    /// Hash of the rendered source.
     pub hash: String,
-    /// Parameters.
+    /// Number of trained values.
     pub params: usize,
-    /// Multiply-accumulates a sample.
+    /// Multiply-accumulates per sample.
     pub macs: u64,
     /// Fitted on the calibration set.
     pub temperature: f32,

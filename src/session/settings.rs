@@ -24,9 +24,9 @@ pub struct Session {
     /// Of the run and its folder; the file's name if absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// The network.
+    /// Where the network comes from.
     pub model: ModelSource,
-    /// The images.
+    /// Where the images come from.
     pub data: Source,
     /// From pixels to the network's input; [`Session::pixels`] if absent.
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct Session {
     /// When a tier behind is late or away.
     #[serde(default)]
     pub offload: Offload,
-    /// Whose prices.
+    /// Price model of the cloud.
     #[serde(default)]
     pub billing: Billing,
     /// Of every random choice but the synthetic images, which have their own.
@@ -128,9 +128,9 @@ pub struct ExitSettings {
     /// or the session's, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub templates: Option<PathBuf>,
-    /// What is trained.
+    /// Whether heads learn over the frozen network or together with it, and for how long.
     pub training: Training,
-    /// How heads learn.
+    /// How heads learn: rate, weight decay, smoothing, distillation, patience.
     #[serde(skip_serializing_if = "Recipe::is_usual")]
     pub recipe: Recipe,
 }
@@ -161,7 +161,7 @@ pub struct Sweep {
 }
 
 impl Default for Sweep {
-    /// The paper's.
+    /// Gives the paper's three exits per part, spread evenly, replicas of the classifier.
     fn default() -> Self {
         Sweep {
             from: 0.3,
@@ -199,7 +199,7 @@ pub enum Target {
     },
     /// This program on another machine.
     Agent {
-        /// `http://` or `https://`.
+        /// Address, beginning with `http://` or `https://`.
         url: String,
         /// Where its token is found; never the token.
         #[serde(default)]
@@ -210,7 +210,7 @@ pub enum Target {
     },
     /// A server of the Open Inference Protocol; in the last tier only.
     V2 {
-        /// `http://` or `https://`.
+        /// Address, beginning with `http://` or `https://`.
         url: String,
         /// The name it serves the last part under.
         model: String,
@@ -254,7 +254,7 @@ pub enum Trust {
 pub struct Offload {
     /// Milliseconds after which an answer is late, counted from where the first tier sends; none if absent.
     pub deadline_ms: Option<f64>,
-    /// What happens then.
+    /// What becomes of a sample whose answer is late.
     pub degrade: Degrade,
 }
 
@@ -272,7 +272,7 @@ pub enum Degrade {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchSizes {
-    /// While training.
+    /// Images per step of a training.
     pub train: usize,
     /// While the features that exits learn from are made, on the frozen network. Tables and runs go image
     /// by image.

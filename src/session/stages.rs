@@ -18,7 +18,7 @@ const MARK: &str = "edgelesspart-stage-1";
 pub struct Inputs(Sha256);
 
 impl Inputs {
-    /// Of nothing yet.
+    /// Starts a key that nothing has entered.
     pub fn new() -> Self {
         Self::default()
     }

@@ -20,9 +20,9 @@ const SAMPLE: usize = 2 + 3 * 4;
 #[derive(Debug, thiserror::Error)]
 #[error("the {set:?} confidence table is damaged: {problem}; run the session again to rebuild it")]
 pub struct PackError {
-    /// Which table.
+    /// Set of samples that the table is of.
     pub set: Set,
-    /// What was found.
+    /// What is wrong with the packed table.
     pub problem: String,
 }
 
@@ -30,13 +30,13 @@ pub struct PackError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackedTable {
-    /// Which set.
+    /// Set of samples that this is of.
     pub set: Set,
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
     /// In order of depth.
     pub columns: Vec<PackedColumn>,
-    /// Labels and columns.
+    /// Labels and columns, packed and in base64.
     pub data: String,
 }
 
@@ -44,11 +44,11 @@ pub struct PackedTable {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackedColumn {
-    /// As [`Column::after`].
+    /// Layer of the head, as in [`Column::after`].
     pub after: Option<String>,
-    /// As [`Column::head`].
+    /// Hash of the head, as in [`Column::head`].
     pub head: String,
-    /// As [`Column::temperature`].
+    /// Temperature of the head, as in [`Column::temperature`].
     pub temperature: f32,
 }
 

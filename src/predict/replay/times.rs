@@ -18,7 +18,7 @@ struct Segment {
 pub(super) struct Elapsed {
     /// Computing, by tier, milliseconds of a usual run.
     pub tiers: [f64; 4],
-    /// On links, milliseconds.
+    /// Milliseconds on the links.
     pub links: f64,
 }
 

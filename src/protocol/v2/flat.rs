@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Numbers from an array, however deeply nested; JSON's own limit of depth bounds that.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Flat {
-    /// The numbers.
+    /// Numbers in row-major order.
     pub values: Vec<f32>,
     /// Whether they are written as whole ones.
     pub whole: bool,
