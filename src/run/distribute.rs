@@ -198,7 +198,7 @@ impl EvaluationContext<'_> {
         let session = self.session;
         let samples = self.chosen(what);
         let mut edges = match what {
-            Variant::Plan => fleet.answering(reporter, Tier::First)?,
+            Variant::Plan => fleet.reachable(reporter, Tier::First)?,
             _ => vec![fleet.lead(reporter, Tier::First)?],
         };
         edges.truncate(samples.len().max(1));
@@ -217,12 +217,14 @@ impl EvaluationContext<'_> {
             });
             match put {
                 Ok(one) => ready.push(one),
-                Err(error) => fleet.lose(reporter, Tier::First, index, error, edges.len() > 1)?,
+                Err(error) => {
+                    fleet.drop_target(reporter, Tier::First, index, error, edges.len() > 1)?
+                }
             }
         }
         let edges = ready.len();
         if edges == 0 {
-            return Err(fleet.nobody(Tier::First, None));
+            return Err(fleet.none_reachable(Tier::First, None));
         }
         let mut shards = Vec::new();
         for (turn, (index, route, data)) in ready.into_iter().enumerate() {

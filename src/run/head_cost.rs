@@ -1,5 +1,5 @@
 /*!
-Variant a head costs and whether it is worth it: measured on this machine, measured or predicted on the
+What a head costs and whether it is worth it: measured on this machine, measured or predicted on the
 targets of a session that has run, and its worth by replaying that session's plan with and without it.
 */
 

@@ -180,7 +180,7 @@ impl LocalAgent {
     ///
     /// # Errors
     /// Where the file can't be written.
-    pub fn leave_word(&self) -> std::io::Result<Ready> {
+    pub fn persist(&self) -> std::io::Result<Ready> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(self.ready.data.join(TOKEN_FILE))?;

@@ -1,6 +1,6 @@
 /*!
 Letting a run wait. Who asks puts a file into its out folder, be it this process or a workbench that
-only follows; the run looks for it often. Variant is computed here waits at its next word to its listener,
+only follows; the run looks for it often. What is computed here waits at its next event,
 what agents do waits there.
 */
 

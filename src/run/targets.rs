@@ -5,9 +5,9 @@ reached is passed over, named, and tried again by a later stage.
 
 | file       | what it is                                                       |
 |------------|------------------------------------------------------------------|
-| `absent`   | those that can't be reached                                      |
+| `availability` | targets that can't be reached, and for how long             |
 | `job`      | one job on one target                                            |
-| `holding`  | jobs that wait while the run is asked to                         |
+| `pause_relay` | jobs that wait while the run is asked to                      |
 | `shards`   | samples shared by the edges, taken over from one that is lost    |
 | `clouds`   | the targets behind a link, as those before it get to know them   |
 | `training` | heads trained on a target                                        |
@@ -17,10 +17,10 @@ reached is passed over, named, and tried again by a later stage.
 | `watch`    | whether targets answer, and what their sensors say               |
 */
 
-mod absent;
+mod availability;
 mod clouds;
-mod holding;
 mod job;
+mod pause_relay;
 mod probe;
 mod resume_file;
 mod secrets;
@@ -94,7 +94,7 @@ pub(super) struct Fleet<'a> {
     away: HashMap<(Tier, usize), (Instant, RunError)>,
     /// The one of a side that profiles and single jobs are for, if it still answers.
     lead: HashMap<Tier, usize>,
-    left: Option<ResumeFile>,
+    resume: Option<ResumeFile>,
     /// Notes for the report.
     notes: Vec<String>,
     cancel: &'a Cancel,
@@ -136,7 +136,7 @@ impl<'a> Fleet<'a> {
             names: session.tier_names(),
             away: HashMap::new(),
             lead: HashMap::new(),
-            left: None,
+            resume: None,
             notes: Vec::new(),
             cancel,
             pause,
@@ -146,11 +146,11 @@ impl<'a> Fleet<'a> {
 
     /// Takes up what a killed run left in the out folder, and can be taken up itself.
     pub fn make_resumable(&mut self, options: &Options) -> Result<(), RunError> {
-        let mut left = ResumeFile::open(&options.out, options.fresh)?;
+        let mut resume = ResumeFile::open(&options.out, options.fresh)?;
         if options.fresh {
-            self.runtime.block_on(left.end());
+            self.runtime.block_on(resume.end());
         }
-        self.left = Some(left);
+        self.resume = Some(resume);
         Ok(())
     }
 
@@ -240,8 +240,8 @@ impl<'a> Fleet<'a> {
                     connection,
                 });
                 // Its jobs, too, are taken up by the next run, should this one be killed.
-                if let Some(left) = &self.left {
-                    left.write()?;
+                if let Some(resume) = &self.resume {
+                    resume.write()?;
                 }
                 self.runtime.block_on(unless_stopped(self.cancel, async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
@@ -278,10 +278,10 @@ impl<'a> Fleet<'a> {
         (part, index): (Tier, usize),
         options: &LocalOptions,
     ) -> Result<Reached, RunError> {
-        let left = &mut self.left;
+        let resume = &mut self.resume;
         self.runtime.block_on(async {
-            let rejoined = match left {
-                Some(left) => left.rejoin(part, index, options).await,
+            let rejoined = match resume {
+                Some(resume) => resume.rejoin(part, index, options).await,
                 None => None,
             };
             let local = match rejoined {
@@ -291,8 +291,8 @@ impl<'a> Fleet<'a> {
                 }
                 None => LocalAgent::start(options).await?,
             };
-            if let Some(left) = left {
-                left.note(part, index, options, &local)?;
+            if let Some(resume) = resume {
+                resume.note(part, index, options, &local)?;
             }
             for note in local.notes() {
                 reporter.say_of(TargetId { part, index }, note);
@@ -326,8 +326,8 @@ impl<'a> Fleet<'a> {
 
 impl Drop for Fleet<'_> {
     fn drop(&mut self) {
-        if let Some(left) = &mut self.left {
-            self.runtime.block_on(left.end());
+        if let Some(resume) = &mut self.resume {
+            self.runtime.block_on(resume.end());
         }
     }
 }

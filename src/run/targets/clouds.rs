@@ -110,7 +110,7 @@ impl Fleet<'_> {
                 self.targets(tier).get(index).is_some_and(is_v2) && probabilities.is_some();
             let put = if served {
                 Ok(())
-            } else if self.left_alone(tier, index) {
+            } else if self.in_backoff(tier, index) {
                 continue;
             } else {
                 match bytes {
@@ -128,14 +128,14 @@ impl Fleet<'_> {
                     targets.extend(self.unreached(tier, index)?.map(|target| (index, target)));
                 }
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(reporter, tier, index, error);
+                    self.mark_down(reporter, tier, index, error);
                     failed = Some(index);
                 }
                 Err(error) => return Err(error),
             }
         }
         if targets.is_empty() {
-            return Err(self.nobody(tier, failed));
+            return Err(self.none_reachable(tier, failed));
         }
         Ok(targets)
     }

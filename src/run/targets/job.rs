@@ -1,6 +1,6 @@
 /*! One job on one target, from its submission to its end. */
 
-use super::holding::{Holding, connection};
+use super::pause_relay::{PauseRelay, connection};
 use super::{Fleet, LAST_WORDS, LOOK, unless_stopped};
 use crate::plan::Tier;
 use crate::protocol::client::{Client, ClientError};
@@ -38,10 +38,10 @@ impl Fleet<'_> {
         on: &mut dyn FnMut(&mut Reporter, JobEvent),
     ) -> Result<(JobResult, Client, String), RunError> {
         let client = self.reach(reporter, part, index)?.client.clone();
-        let key = self.left.as_ref().map(|left| left.key(request));
+        let key = self.resume.as_ref().map(|resume| resume.key(request));
         let (cancel, pause) = (self.cancel, self.pause.clone());
         let watch = &mut self.watch;
-        let mut holding = Holding::new(&pause);
+        let mut relay = PauseRelay::new(&pause);
         watch.leave_alone((part, index), true);
         let done = self.runtime.block_on(async {
             let submitted = unless_stopped(cancel, async {
@@ -64,7 +64,7 @@ impl Fleet<'_> {
                     biased;
                     Some(event) = inbox.recv() => {
                         if let JobEvent::Progress(progress) = &event {
-                            holding.told(reporter, progress.held);
+                            relay.report(reporter, progress.held);
                         }
                         connection(reporter, part, index, &event);
                         on(reporter, event);
@@ -79,7 +79,7 @@ impl Fleet<'_> {
                         if stopped.is_some_and(|then| then.elapsed() > LAST_WORDS) {
                             break None;
                         }
-                        holding.mind([(&client, id.as_str())].into_iter()).await;
+                        relay.relay([(&client, id.as_str())].into_iter()).await;
                         watch.tell(reporter);
                     }
                 }
@@ -92,7 +92,7 @@ impl Fleet<'_> {
                 _ => Err(RunError::Stopped),
             }
         });
-        drop(holding);
+        drop(relay);
         self.watch.leave_alone((part, index), false);
         let (result, id) = done.map_err(|error| self.explain(error))?;
         Ok((result, client, id))

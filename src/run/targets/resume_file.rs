@@ -1,5 +1,5 @@
 /*!
-Variant a run leaves behind that is killed: its targets on this machine go on for a while, and its jobs
+What a run leaves behind that is killed: its targets on this machine go on for a while, and its jobs
 run to their end. The next run of the session finds both by a file in the out folder, and goes on with
 them. No token stands there: each of these targets keeps its own, in its own folder.
 */
@@ -111,7 +111,7 @@ impl ResumeFile {
             part,
             index,
             options: wanted(options),
-            ready: agent.leave_word().map_err(failed)?,
+            ready: agent.persist().map_err(failed)?,
         });
         self.write()
     }

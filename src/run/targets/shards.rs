@@ -4,16 +4,19 @@ that dies takes along only what it hadn't told yet; that, and what it hadn't com
 over. A record that was fetched stays, and its sample isn't run again: nothing counts twice.
 */
 
-use super::holding::{Holding, connection};
+use super::pause_relay::{PauseRelay, connection};
+use super::resume_file::ResumeFile;
 use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
+use crate::engine::Cancel;
 use crate::event::{Connection, Event, Note, TargetId};
-use crate::plan::Tier;
+use crate::plan::{Tier, TierNames};
 use crate::predict::Record;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{
     Evaluate, Evaluated, JobEvent, JobRequest, JobResult, Progress, RefusalKind,
 };
 use crate::run::RunError;
+use crate::run::pause::Pause;
 use crate::run::stage_cache::Reporter;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +90,7 @@ async fn follow(
     id: Arc<Mutex<Option<String>>>,
     records: Arc<Mutex<Vec<Record>>>,
     mut gone: oneshot::Receiver<ClientError>,
-    mut told: impl FnMut(&JobEvent) + Send,
+    mut report: impl FnMut(&JobEvent) + Send,
 ) -> End {
     let ended = |error: ClientError| match error {
         ClientError::Unreachable { .. } => End::Lost(error),
@@ -108,7 +111,7 @@ async fn follow(
     };
     *id.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
     let followed = {
-        let mut follow = std::pin::pin!(client.follow(&job, &mut told));
+        let mut follow = std::pin::pin!(client.follow(&job, &mut report));
         loop {
             tokio::select! {
                 end = &mut follow => break end,
@@ -163,6 +166,250 @@ fn add(before: &Progress, mut now: Progress) -> Progress {
     now
 }
 
+/// What one shard's target is asked, and how.
+struct Assignment<'a> {
+    shard: &'a Shard,
+    client: Client,
+}
+
+/// Ended shards, and the notes on the targets that were lost by their index.
+type Gathered = (Vec<Delivery>, HashMap<usize, String>);
+
+/// What a message from a shard is: its number, its target's index, and the event.
+type Message = (usize, usize, JobEvent);
+
+/// The shards of one evaluation under way, and what came of those that are over.
+struct Evaluation<'a> {
+    assignments: Vec<Assignment<'a>>,
+    resume: Option<&'a ResumeFile>,
+    names: &'a TierNames,
+    pause: PauseRelay<'a>,
+    events: mpsc::UnboundedSender<Message>,
+    tasks: JoinSet<(usize, End)>,
+    running: Vec<Running>,
+    /// Shards started so far, which numbers them.
+    started: usize,
+    /// Places of `assignments` whose target still answers.
+    alive: Vec<usize>,
+    /// Progress of ended shards by place.
+    before: Vec<Progress>,
+    /// Progress with the running shard's by place.
+    last: Vec<Progress>,
+    done: Vec<Delivery>,
+    lost: HashMap<usize, String>,
+    failure: Option<RunError>,
+    /// Since when the run is being stopped.
+    stopped: Option<Instant>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn new(
+        assignments: Vec<Assignment<'a>>,
+        (resume, names, pause): (Option<&'a ResumeFile>, &'a TierNames, &'a Pause),
+        events: mpsc::UnboundedSender<Message>,
+    ) -> Evaluation<'a> {
+        let count = assignments.len();
+        let mut evaluation = Evaluation {
+            assignments,
+            resume,
+            names,
+            pause: PauseRelay::new(pause),
+            events,
+            tasks: JoinSet::new(),
+            running: Vec::new(),
+            started: 0,
+            alive: (0..count).collect(),
+            before: vec![Progress::default(); count],
+            last: vec![Progress::default(); count],
+            done: Vec::new(),
+            lost: HashMap::new(),
+            failure: None,
+            stopped: None,
+        };
+        for at in 0..count {
+            let samples = evaluation.assignments[at].shard.run.samples.clone();
+            evaluation.start(at, samples);
+        }
+        evaluation
+    }
+
+    /// The place of the target with this index.
+    fn place(&self, index: usize) -> usize {
+        let mut shards = self.assignments.iter();
+        shards.position(|a| a.shard.index == index).unwrap_or(0)
+    }
+
+    /// Hands samples to the target at this place.
+    fn start(&mut self, at: usize, samples: Vec<u32>) {
+        let Assignment { shard, client } = &self.assignments[at];
+        self.started += 1;
+        let (number, index) = (self.started, shard.index);
+        let mut run = shard.run.clone();
+        run.warm_up = run.warm_up.min(samples.len());
+        run.samples.clone_from(&samples);
+        let request = JobRequest::Evaluate(Box::new(run));
+        let key = self.resume.map(|resume| resume.key(&request));
+        let (gone, is_gone) = oneshot::channel();
+        let (job, records) = (Arc::default(), Arc::default());
+        self.running.push(Running {
+            number,
+            index,
+            samples,
+            client: client.clone(),
+            job: Arc::clone(&job),
+            records: Arc::clone(&records),
+            gone: Some(gone),
+        });
+        let events = self.events.clone();
+        let report = move |event: &JobEvent| {
+            // Nobody listens only when the run is given up.
+            let _ = events.send((number, index, event.clone()));
+        };
+        let client = client.clone();
+        self.tasks.spawn(async move {
+            let end = follow(client, (request, key), job, records, is_gone, report).await;
+            (number, end)
+        });
+    }
+
+    /// Passes an event on, with the progress of all shards that its target has had.
+    fn heard(&mut self, reporter: &mut Reporter, index: usize, event: JobEvent) -> JobEvent {
+        let JobEvent::Progress(progress) = event else {
+            connection(reporter, Tier::First, index, &event);
+            return event;
+        };
+        let at = self.place(index);
+        self.last[at] = add(&self.before[at], progress);
+        let mut all = self
+            .running
+            .iter()
+            .map(|r| self.last[self.place(r.index)].held);
+        let held = all.all(|held| held);
+        self.pause.report(reporter, held);
+        JobEvent::Progress(self.last[at].clone())
+    }
+
+    /// Gives the whole run up for this reason, unless there is one already.
+    async fn fail(&mut self, error: RunError) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+            stop(&self.running).await;
+        }
+    }
+
+    /// Looks after a stop, dead children and a pause. Returns whether to go on waiting.
+    async fn attend(&mut self, cancel: &Cancel, edge: &mut [Option<Reached>]) -> bool {
+        if cancel.is_cancelled() && self.failure.is_none() {
+            self.stopped = Some(Instant::now());
+            self.fail(RunError::Stopped).await;
+        }
+        // Those that don't answer any more aren't waited for.
+        if self.stopped.is_some_and(|then| then.elapsed() > LAST_WORDS) {
+            self.tasks.abort_all();
+            return false;
+        }
+        bury(edge, &mut self.running);
+        let jobs: Vec<(Client, String)> = self
+            .running
+            .iter()
+            .filter_map(|r| Some((r.client.clone(), take(&r.job)?)))
+            .collect();
+        let jobs = jobs.iter().map(|(client, job)| (client, job.as_str()));
+        self.pause.relay(jobs).await;
+        true
+    }
+
+    /// Takes in a shard that is over. Progress to report is the answer where a target was lost.
+    async fn ended(
+        &mut self,
+        reporter: &mut Reporter<'_>,
+        number: usize,
+        end: End,
+    ) -> Option<usize> {
+        let at = self.running.iter().position(|r| r.number == number)?;
+        let over = self.running.remove(at);
+        let at = self.place(over.index);
+        self.before[at] = self.last[at].clone();
+        let records = take(&over.records);
+        match end {
+            End::Done(evaluated) => {
+                let result = JobResult::Evaluated(evaluated);
+                self.done.push(Delivery { result, records });
+                None
+            }
+            End::Failed(error) => {
+                self.fail(error.into()).await;
+                None
+            }
+            End::Lost(error) => self.taken_over(reporter, &over, records, error),
+        }
+    }
+
+    /// Shares what a lost target left among those that answer.
+    fn taken_over(
+        &mut self,
+        reporter: &mut Reporter,
+        over: &Running,
+        mut records: Vec<Record>,
+        error: ClientError,
+    ) -> Option<usize> {
+        let (at, index, part) = (self.place(over.index), over.index, Tier::First);
+        self.alive.retain(|&alive| alive != at);
+        if self.failure.is_some() {
+            return None;
+        }
+        // It may have been asked for a sample twice, by a caller's mistake.
+        let fetched: HashSet<u32> = records.iter().map(|r| r.sample).collect();
+        records.truncate(over.samples.len());
+        let samples = over.samples.iter().copied();
+        let left: Vec<u32> = samples.filter(|s| !fetched.contains(s)).collect();
+        if self.alive.is_empty() && !left.is_empty() {
+            self.failure = Some(error.into());
+            return None;
+        }
+        // What it ran and took along doesn't count.
+        self.before[at].done = self.before[at].done.min(fetched.len() as u64);
+        self.last[at] = self.before[at].clone();
+        let target = TargetId { part, index };
+        let note = Note::TakenOver {
+            error: error.to_string(),
+            done: fetched.len(),
+            left: left.len(),
+        };
+        self.lost
+            .insert(index, format!("{}: {note}", target.named(self.names)));
+        reporter.say_of(target, note);
+        reporter.event(Event::Target {
+            part,
+            index,
+            connection: Connection::Lost,
+        });
+        for (turn, at) in self.alive.clone().into_iter().enumerate() {
+            let mine = left.iter().skip(turn).step_by(self.alive.len()).copied();
+            let mine: Vec<u32> = mine.collect();
+            if !mine.is_empty() {
+                self.start(at, mine);
+            }
+        }
+        let evaluated = Evaluated {
+            records: records.len() as u64,
+            ..Evaluated::default()
+        };
+        self.done.push(Delivery {
+            result: JobResult::Evaluated(evaluated),
+            records,
+        });
+        Some(at)
+    }
+
+    fn gathered(self) -> Result<Gathered, RunError> {
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok((self.done, self.lost)),
+        }
+    }
+}
+
 impl Fleet<'_> {
     /// Runs the shards at the same time, each target's to its end; what a target that is lost leaves
     /// is shared among the others. A failure of the work itself (and the cancel token) stops all.
@@ -173,199 +420,56 @@ impl Fleet<'_> {
         on: &mut dyn FnMut(&mut Reporter, usize, JobEvent),
     ) -> Result<Vec<Delivery>, RunError> {
         let several = shards.len() > 1;
-        let mut clients = Vec::new();
+        let mut assignments = Vec::new();
         for shard in &shards {
-            let client = self
-                .reach(reporter, Tier::First, shard.index)?
-                .client
-                .clone();
-            clients.push(match several {
-                true => client.patience(PATIENCE),
-                false => client,
-            });
-        }
-        let cancel = self.cancel;
-        let edge = self.tiers[Tier::First.index()].as_mut_slice();
-        let left = self.left.as_ref();
-        let names = self.names.clone();
-        let watch = &mut self.watch;
-        let mut holding = Holding::new(&self.pause);
-        for shard in &shards {
-            watch.leave_alone((Tier::First, shard.index), true);
-        }
-        let done = self.runtime.block_on(async {
-            let (events, mut inbox) = mpsc::unbounded_channel();
-            let mut tasks = JoinSet::new();
-            let mut running: Vec<Running> = Vec::new();
-            let mut number = 0;
-            let mut start = |tasks: &mut JoinSet<(usize, End)>,
-                             running: &mut Vec<Running>,
-                             at: usize,
-                             samples: Vec<u32>| {
-                number += 1;
-                let (number, shard, client) = (number, &shards[at], clients[at].clone());
-                let mut run = shard.run.clone();
-                run.warm_up = run.warm_up.min(samples.len());
-                run.samples.clone_from(&samples);
-                let request = JobRequest::Evaluate(Box::new(run));
-                let key = left.map(|left| left.key(&request));
-                let (gone, is_gone) = oneshot::channel();
-                let (job, records) = (Arc::default(), Arc::default());
-                running.push(Running {
-                    number,
-                    index: shard.index,
-                    samples,
-                    client: client.clone(),
-                    job: Arc::clone(&job),
-                    records: Arc::clone(&records),
-                    gone: Some(gone),
-                });
-                let (events, index) = (events.clone(), shard.index);
-                let told = move |event: &JobEvent| {
-                    // Nobody listens only when the run is given up.
-                    let _ = events.send((number, index, event.clone()));
-                };
-                tasks.spawn(async move {
-                    let end = follow(client, (request, key), job, records, is_gone, told).await;
-                    (number, end)
-                });
+            let reached = self.reach(reporter, Tier::First, shard.index)?;
+            let client = match several {
+                true => reached.client.clone().patience(PATIENCE),
+                false => reached.client.clone(),
             };
-            for (at, shard) in shards.iter().enumerate() {
-                start(&mut tasks, &mut running, at, shard.run.samples.clone());
-            }
-            let mut alive: Vec<usize> = (0..shards.len()).collect();
-            let mut done = Vec::new();
-            let mut before = vec![Progress::default(); shards.len()];
-            let mut last = before.clone();
-            let mut failure: Option<RunError> = None;
-            let mut stopped: Option<Instant> = None;
-            let mut lost: HashMap<usize, String> = HashMap::new();
-            let place = |index: usize| shards.iter().position(|s| s.index == index).unwrap_or(0);
+            assignments.push(Assignment { shard, client });
+        }
+        for shard in &shards {
+            self.watch.leave_alone((Tier::First, shard.index), true);
+        }
+        let means = (self.resume.as_ref(), &self.names, &self.pause);
+        let (cancel, watch) = (self.cancel, &mut self.watch);
+        let edge = self.tiers[Tier::First.index()].as_mut_slice();
+        let gathered = self.runtime.block_on(async {
+            let (events, mut inbox) = mpsc::unbounded_channel();
+            // Its tasks start at once, which takes a runtime.
+            let mut evaluation = Evaluation::new(assignments, means, events);
             loop {
-                let (number, end) = tokio::select! {
+                tokio::select! {
                     Some((_, index, event)) = inbox.recv() => {
-                        let event = match event {
-                            JobEvent::Progress(progress) => {
-                                let at = place(index);
-                                last[at] = add(&before[at], progress);
-                                let mut all = running.iter().map(|r| last[place(r.index)].held);
-                                holding.told(reporter, all.all(|held| held));
-                                JobEvent::Progress(last[at].clone())
-                            }
-                            other => {
-                                connection(reporter, Tier::First, index, &other);
-                                other
-                            }
-                        };
+                        let event = evaluation.heard(reporter, index, event);
                         on(reporter, index, event);
-                        continue;
                     }
-                    joined = tasks.join_next() => match joined {
+                    joined = evaluation.tasks.join_next() => match joined {
                         None => break,
-                        Some(Ok(end)) => end,
-                        Some(Err(error)) => {
-                            failure.get_or_insert(RunError::Runtime(error.into()));
-                            stop(&running).await;
-                            continue;
+                        Some(Ok((number, end))) => {
+                            if let Some(at) = evaluation.ended(reporter, number, end).await {
+                                let index = evaluation.assignments[at].shard.index;
+                                let progress = evaluation.last[at].clone();
+                                on(reporter, index, JobEvent::Progress(progress));
+                            }
                         }
+                        Some(Err(error)) => evaluation.fail(RunError::Runtime(error.into())).await,
                     },
                     () = tokio::time::sleep(LOOK) => {
-                        if cancel.is_cancelled() && failure.is_none() {
-                            failure = Some(RunError::Stopped);
-                            stopped = Some(Instant::now());
-                            stop(&running).await;
-                        }
-                        // Those that don't answer any more aren't waited for.
-                        if stopped.is_some_and(|then| then.elapsed() > LAST_WORDS) {
-                            tasks.abort_all();
+                        if !evaluation.attend(cancel, edge).await {
                             break;
                         }
-                        bury(edge, &mut running);
-                        let jobs: Vec<(Client, String)> = running
-                            .iter()
-                            .filter_map(|r| Some((r.client.clone(), take(&r.job)?)))
-                            .collect();
-                        holding.mind(jobs.iter().map(|(c, job)| (c, job.as_str()))).await;
                         watch.tell(reporter);
-                        continue;
                     }
-                };
-                let Some(at) = running.iter().position(|r| r.number == number) else {
-                    continue;
-                };
-                let over = running.remove(at);
-                let at = place(over.index);
-                before[at] = last[at].clone();
-                let mut records = take(&over.records);
-                let found = match end {
-                    End::Done(evaluated) => evaluated,
-                    End::Failed(error) => {
-                        if failure.is_none() {
-                            failure = Some(error.into());
-                            stop(&running).await;
-                        }
-                        continue;
-                    }
-                    End::Lost(error) => {
-                        alive.retain(|&a| a != at);
-                        if failure.is_some() {
-                            continue;
-                        }
-                        // It may have been asked for a sample twice, by a caller's mistake.
-                        let told: HashSet<u32> = records.iter().map(|r| r.sample).collect();
-                        records.truncate(over.samples.len());
-                        let samples = over.samples.iter().copied();
-                        let left: Vec<u32> = samples.filter(|s| !told.contains(s)).collect();
-                        if alive.is_empty() && !left.is_empty() {
-                            failure = Some(error.into());
-                            continue;
-                        }
-                        // What it told of and took along doesn't count.
-                        before[at].done = before[at].done.min(told.len() as u64);
-                        last[at] = before[at].clone();
-                        on(reporter, over.index, JobEvent::Progress(last[at].clone()));
-                        let (part, index) = (Tier::First, over.index);
-                        let target = TargetId { part, index };
-                        let note = Note::TakenOver {
-                            error: error.to_string(),
-                            done: told.len(),
-                            left: left.len(),
-                        };
-                        lost.insert(index, format!("{}: {note}", target.named(&names)));
-                        reporter.say_of(target, note);
-                        reporter.event(Event::Target {
-                            part,
-                            index,
-                            connection: Connection::Lost,
-                        });
-                        for (turn, &at) in alive.iter().enumerate() {
-                            let mine = left.iter().skip(turn).step_by(alive.len()).copied();
-                            let mine: Vec<u32> = mine.collect();
-                            if !mine.is_empty() {
-                                start(&mut tasks, &mut running, at, mine);
-                            }
-                        }
-                        Evaluated {
-                            records: records.len() as u64,
-                            ..Evaluated::default()
-                        }
-                    }
-                };
-                done.push(Delivery {
-                    result: JobResult::Evaluated(found),
-                    records,
-                });
+                }
             }
-            match failure {
-                Some(error) => Err(error),
-                None => Ok((done, lost)),
-            }
+            evaluation.gathered()
         });
-        drop(holding);
         for shard in &shards {
             self.watch.leave_alone((Tier::First, shard.index), false);
         }
-        let (done, lost) = done.map_err(|error| self.explain(error))?;
+        let (done, lost) = gathered.map_err(|error| self.explain(error))?;
         for (index, text) in lost {
             // Whoever needs it again has to find out whether it is back.
             self.tiers[Tier::First.index()][index] = None;

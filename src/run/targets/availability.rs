@@ -11,14 +11,14 @@ use crate::run::stage_cache::Reporter;
 use std::time::{Duration, Instant};
 
 /// How long one is left alone, where there are others.
-const BREAK: Duration = Duration::from_secs(20);
+const BACKOFF: Duration = Duration::from_secs(20);
 
 impl Fleet<'_> {
     /// Those of a side that answer. One of several that doesn't is named and left alone for a while.
     ///
     /// # Errors
     /// Where none answers; and what is wrong with the session rather than with a network.
-    pub(in crate::run) fn answering(
+    pub(in crate::run) fn reachable(
         &mut self,
         reporter: &mut Reporter,
         part: Tier,
@@ -26,7 +26,7 @@ impl Fleet<'_> {
         let all = self.targets(part).len();
         let mut there = Vec::new();
         for index in 0..all {
-            if self.left_alone(part, index) {
+            if self.in_backoff(part, index) {
                 continue;
             }
             match self.reach(reporter, part, index) {
@@ -37,25 +37,25 @@ impl Fleet<'_> {
                     there.push(index);
                 }
                 Err(error) if is_away(&error) && all > 1 => {
-                    self.miss(reporter, part, index, error);
+                    self.mark_down(reporter, part, index, error);
                 }
                 Err(error) => return Err(error),
             }
         }
         match there.is_empty() {
-            true => Err(self.nobody(part, None)),
+            true => Err(self.none_reachable(part, None)),
             false => Ok(there),
         }
     }
 
     /// Whether a target that couldn't be reached is not to be asked yet.
-    pub(super) fn left_alone(&self, part: Tier, index: usize) -> bool {
+    pub(super) fn in_backoff(&self, part: Tier, index: usize) -> bool {
         let away = self.away.get(&(part, index));
-        away.is_some_and(|(since, _)| since.elapsed() < BREAK)
+        away.is_some_and(|(since, _)| since.elapsed() < BACKOFF)
     }
 
     /// What to tell where nobody on a side answers: of this one, or of the first.
-    pub(in crate::run) fn nobody(&mut self, part: Tier, index: Option<usize>) -> RunError {
+    pub(in crate::run) fn none_reachable(&mut self, part: Tier, index: Option<usize>) -> RunError {
         let all = self.targets(part).len();
         let mut of = |index| self.away.remove(&(part, index)).map(|(_, error)| error);
         let told = index.and_then(&mut of);
@@ -67,7 +67,7 @@ impl Fleet<'_> {
     ///
     /// # Errors
     /// The error itself, where it is another one or there are none.
-    pub(in crate::run) fn lose(
+    pub(in crate::run) fn drop_target(
         &mut self,
         reporter: &mut Reporter,
         part: Tier,
@@ -78,12 +78,12 @@ impl Fleet<'_> {
         if !is_away(&error) || !others {
             return Err(error);
         }
-        self.miss(reporter, part, index, error);
+        self.mark_down(reporter, part, index, error);
         Ok(())
     }
 
     /// Does without a target for a while, and says so.
-    pub(in crate::run) fn miss(
+    pub(in crate::run) fn mark_down(
         &mut self,
         reporter: &mut Reporter,
         part: Tier,
@@ -123,7 +123,7 @@ impl Fleet<'_> {
         if self.targets(part).len() < 2 {
             return Ok(0);
         }
-        let there = self.answering(reporter, part)?;
+        let there = self.reachable(reporter, part)?;
         let preferred = self.lead.get(&part).filter(|at| there.contains(at));
         let lead = *preferred.unwrap_or(&there[0]);
         self.lead.insert(part, lead);

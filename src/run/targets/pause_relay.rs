@@ -29,44 +29,44 @@ pub(super) fn connection(reporter: &mut Reporter, part: Tier, index: usize, even
     });
 }
 
-/// Lets the jobs of agents wait while the run is asked to.
-pub(super) struct Holding<'a> {
+/// Relays a pause of the run to the jobs of its agents.
+pub(super) struct PauseRelay<'a> {
     pause: &'a Pause,
-    /// When they were last told to wait.
-    told: Option<Instant>,
+    /// When the jobs were last asked to wait.
+    sent: Option<Instant>,
     /// Whether they say that they do.
     held: bool,
 }
 
-impl<'a> Holding<'a> {
-    pub fn new(pause: &'a Pause) -> Holding<'a> {
+impl<'a> PauseRelay<'a> {
+    pub fn new(pause: &'a Pause) -> PauseRelay<'a> {
         pause.elsewhere(true);
-        Holding {
+        PauseRelay {
             pause,
-            told: None,
+            sent: None,
             held: false,
         }
     }
 
-    /// Tells them, where there is something to tell.
-    pub async fn mind<'c>(&mut self, jobs: impl Iterator<Item = (&'c Client, &'c str)>) {
+    /// Asks the jobs to wait or to go on, where that is due.
+    pub async fn relay<'c>(&mut self, jobs: impl Iterator<Item = (&'c Client, &'c str)>) {
         let asked = self.pause.is_asked();
-        let due = match self.told {
+        let due = match self.sent {
             None => asked,
             Some(then) => !asked || then.elapsed() >= RENEW,
         };
         if !due {
             return;
         }
-        self.told = asked.then(Instant::now);
+        self.sent = asked.then(Instant::now);
         for (client, job) in jobs {
             // One that is over has nothing to hold; one that can't be reached is asked again.
             let _ = tokio::time::timeout(LAST_WORDS, client.pause(job, asked)).await;
         }
     }
 
-    /// Tells of the run whether its agents wait.
-    pub fn told(&mut self, reporter: &mut Reporter, held: bool) {
+    /// Reports whether all agents wait, where that has changed.
+    pub fn report(&mut self, reporter: &mut Reporter, held: bool) {
         if self.held != held {
             self.held = held;
             reporter.event(Event::Paused(held));
@@ -74,7 +74,7 @@ impl<'a> Holding<'a> {
     }
 }
 
-impl Drop for Holding<'_> {
+impl Drop for PauseRelay<'_> {
     fn drop(&mut self) {
         self.pause.elsewhere(false);
     }
