@@ -53,9 +53,9 @@ pub fn train_heads(
     let shapes = graph.outputs.iter().map(|&o| graph.value(o).shape.at(1));
     let shapes: Vec<Vec<usize>> = shapes.collect();
     let teacher = taught.then(|| shapes.len() - 1);
-    let mut pupils = pupils(heads, &splits, &feeds, &shapes)?;
+    let mut trainers = trainers(heads, &splits, &feeds, &shapes)?;
     let print = task.fingerprint(backbone, heads, "heads");
-    let mut learners: Vec<&mut Learner> = pupils.iter_mut().map(|p| &mut p.learner).collect();
+    let mut learners: Vec<&mut Learner> = trainers.iter_mut().map(|p| &mut p.learner).collect();
     let first = checkpoint::resume(task.saved, &print, &mut learners, progress)?;
     let judge = task.judge();
     let size = (sample, limits.batch);
@@ -71,20 +71,23 @@ pub fn train_heads(
         _ => None,
     };
     let measured = features.first(&extractor, MEASURED)?;
-    for pupil in &mut pupils {
-        pupil.over = task.is_over(pupil.learner.waited());
-        pupil.standard =
-            Standard::new(pupil.learner.net.graph(), &measured[pupil.feed], data.len());
+    for trainer in &mut trainers {
+        trainer.over = task.is_over(trainer.learner.waited());
+        trainer.standard = Standard::new(
+            trainer.learner.net.graph(),
+            &measured[trainer.feed],
+            data.len(),
+        );
     }
     drop(measured);
     for epoch in first..hyper.epochs {
-        if pupils.iter().all(|p| p.over) {
+        if trainers.iter().all(|p| p.over) {
             break;
         }
         let start = Instant::now();
         let order = order(data.len(), hyper.seed, epoch);
         let batches = batches(task, &order, epoch);
-        let mut learning: Vec<&mut HeadTrainer> = pupils.iter_mut().filter(|p| !p.over).collect();
+        let mut learning: Vec<&mut HeadTrainer> = trainers.iter_mut().filter(|p| !p.over).collect();
         learning.iter_mut().for_each(|p| p.score = (0.0, 0));
         learn(
             task,
@@ -98,35 +101,59 @@ pub fn train_heads(
         }
         if let Some((by, features)) = &exam {
             examine(&mut learning, by, features)?;
-            for pupil in learning {
-                pupil.over = task.is_over(pupil.learner.waited());
-                if pupil.over {
-                    progress(Event::Stopped {
-                        name: pupil.spec.name.clone(),
-                        epoch: epoch + 1,
-                        best: epoch + 1 - pupil.learner.waited(),
-                    });
-                }
-            }
+            stop_those_without_progress(learning, task, epoch + 1, progress);
         }
-        let learners: Vec<&Learner> = pupils.iter().map(|p| &p.learner).collect();
+        let learners: Vec<&Learner> = trainers.iter().map(|t| &t.learner).collect();
         checkpoint::keep(task.saved, &print, epoch + 1, &learners)?;
         let count = data.len() as f64;
-        let score = |p: &HeadTrainer| {
-            let (loss, right) = p.score;
-            (p.spec.name.clone(), loss / count, right as f64 / count)
+        let score = |trainer: &HeadTrainer| {
+            let (loss, right) = trainer.score;
+            (
+                trainer.spec.name.clone(),
+                loss / count,
+                right as f64 / count,
+            )
         };
         progress(Event::Epoch {
             epoch: epoch + 1,
             epochs: hyper.epochs,
             seconds: start.elapsed().as_secs_f64(),
-            scores: pupils.iter().map(score).collect(),
+            scores: trainers.iter().map(score).collect(),
         });
     }
-    let finished = heads.iter().zip(&mut pupils).map(|(head, pupil)| {
-        pupil.learner.take_best()?;
-        let mut rest = pupil.learner.net.to_graph()?;
-        if let Some(standard) = &pupil.standard {
+    finished(heads, &mut trainers)
+}
+
+/// Ends the training of each head whose loss on the judging images has not fallen for as long as the
+/// recipe's patience; `epoch` counts from 1.
+fn stop_those_without_progress(
+    learning: Vec<&mut HeadTrainer>,
+    task: &Task<'_>,
+    epoch: usize,
+    progress: &mut dyn FnMut(Event),
+) {
+    for trainer in learning {
+        let waited = trainer.learner.waited();
+        trainer.over = task.is_over(waited);
+        if trainer.over {
+            progress(Event::Stopped {
+                name: trainer.spec.name.clone(),
+                epoch,
+                best: epoch - waited,
+            });
+        }
+    }
+}
+
+/// The heads with the best weights of their training.
+fn finished(
+    heads: &[HeadSpec<'_>],
+    trainers: &mut [HeadTrainer<'_>],
+) -> Result<Vec<Graph>, TrainError> {
+    let finished = heads.iter().zip(trainers).map(|(head, trainer)| {
+        trainer.learner.take_best()?;
+        let mut rest = trainer.learner.net.to_graph()?;
+        if let Some(standard) = &trainer.standard {
             standard.fold(&mut rest);
         }
         merge(head.graph, &rest)
@@ -135,13 +162,13 @@ pub fn train_heads(
 }
 
 /// The heads' own parts behind the features they share, untrained.
-fn pupils<'a>(
+fn trainers<'a>(
     heads: &'a [HeadSpec<'a>],
     splits: &[ValueId],
     feeds: &[usize],
     shapes: &[Vec<usize>],
 ) -> Result<Vec<HeadTrainer<'a>>, TrainError> {
-    let pupil = |((spec, &split), &feed): ((&'a HeadSpec<'a>, &ValueId), &usize)| {
+    let trainer = |((spec, &split), &feed): ((&'a HeadSpec<'a>, &ValueId), &usize)| {
         let rest = spec.graph.subgraph(&[split], &spec.graph.outputs)?;
         Ok(HeadTrainer {
             spec,
@@ -155,7 +182,7 @@ fn pupils<'a>(
             over: false,
         })
     };
-    heads.iter().zip(splits).zip(feeds).map(pupil).collect()
+    heads.iter().zip(splits).zip(feeds).map(trainer).collect()
 }
 
 /// An epoch's batches in their order.
@@ -187,20 +214,20 @@ fn learn(
         for batch in batches {
             let rows = extractor.run(batch.indices)?;
             let taught = teacher.map(|t| rows[t].as_slice());
-            learning
-                .par_iter_mut()
-                .try_for_each(|pupil| pupil.learn(task, batch, rows[pupil.feed].clone(), taught))?;
+            learning.par_iter_mut().try_for_each(|trainer| {
+                trainer.learn(task, batch, rows[trainer.feed].clone(), taught)
+            })?;
         }
         return Ok(());
     }
-    learning.par_iter_mut().try_for_each(|pupil| {
+    learning.par_iter_mut().try_for_each(|trainer| {
         let of = |output: usize, batch: &Batch<'_>| {
             features.gather(output, extractor.dims[output], batch.indices)
         };
-        let teacher = teacher.filter(|_| pupil.spec.distill().is_some());
+        let teacher = teacher.filter(|_| trainer.spec.distill().is_some());
         batches.iter().try_for_each(|batch| {
             let taught = teacher.map(|t| of(t, batch)).transpose()?;
-            pupil.learn(task, batch, of(pupil.feed, batch)?, taught.as_deref())
+            trainer.learn(task, batch, of(trainer.feed, batch)?, taught.as_deref())
         })
     })
 }
@@ -220,12 +247,12 @@ fn examine(
             true => Some(by.run(indices)?),
             false => None,
         };
-        learning.par_iter_mut().try_for_each(|pupil| {
+        learning.par_iter_mut().try_for_each(|trainer| {
             let rows = match &fresh {
-                Some(rows) => rows[pupil.feed].clone(),
-                None => features.gather(pupil.feed, by.dims[pupil.feed], indices)?,
+                Some(rows) => rows[trainer.feed].clone(),
+                None => features.gather(trainer.feed, by.dims[trainer.feed], indices)?,
             };
-            pupil.judge(rows, &labels)
+            trainer.judge(rows, &labels)
         })?;
     }
     let mut ended = learning.iter_mut();

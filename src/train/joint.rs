@@ -83,31 +83,12 @@ pub fn train_joint(
     };
     let mut all: Vec<&mut Learner> = learners.iter_mut().collect();
     let first = checkpoint::resume(saved, &print, &mut all, progress)?;
-    let per_epoch = data.len().div_ceil(hyper.batch);
     for epoch in first..hyper.epochs {
         if task.is_over(learners[0].waited()) {
             break;
         }
         let start = Instant::now();
-        let mut scores = vec![(0.0, 0usize); learners.len()];
-        let mut count = 0;
-        let order = order(data.len(), hyper.seed, epoch);
-        for (i, batch) in order.chunks(hyper.batch).enumerate() {
-            if cancel.is_cancelled() {
-                return Err(EngineError::Cancelled.into());
-            }
-            // Batch norm has no statistics of a single sample.
-            if batch.len() == 1 && data.len() > 1 {
-                continue;
-            }
-            count += batch.len();
-            let at = At {
-                epoch,
-                step: epoch * per_epoch + i,
-                steps: hyper.epochs * per_epoch,
-            };
-            chain.step(&mut learners, batch, at, &mut scores)?;
-        }
+        let (scores, count) = chain.epoch(&mut learners, epoch)?;
         if let Some(judge) = task.judge() {
             let sum = judged(&learners, &heads, &weights, judge, cancel)?;
             for learner in &mut learners {
@@ -165,6 +146,42 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
+    /// Learns from every batch of an epoch. Gives the sum of the losses and the right answers of each
+    /// learner, and over how many samples.
+    fn epoch(
+        &self,
+        learners: &mut [Learner],
+        epoch: usize,
+    ) -> Result<(Vec<(f64, usize)>, usize), TrainError> {
+        let Task {
+            data,
+            hyper,
+            cancel,
+            ..
+        } = *self.task;
+        let per_epoch = data.len().div_ceil(hyper.batch);
+        let mut scores = vec![(0.0, 0usize); learners.len()];
+        let mut count = 0;
+        let order = order(data.len(), hyper.seed, epoch);
+        for (i, batch) in order.chunks(hyper.batch).enumerate() {
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled.into());
+            }
+            // Batch norm has no statistics of a single sample.
+            if batch.len() == 1 && data.len() > 1 {
+                continue;
+            }
+            count += batch.len();
+            let at = At {
+                epoch,
+                step: epoch * per_epoch + i,
+                steps: hyper.epochs * per_epoch,
+            };
+            self.step(learners, batch, at, &mut scores)?;
+        }
+        Ok((scores, count))
+    }
+
     /// Learns from one batch; adds each loss, times the samples, and the right answers to `scores`.
     fn step(
         &self,

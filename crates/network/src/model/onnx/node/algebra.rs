@@ -14,6 +14,9 @@ impl Importer<'_> {
         if let Some(binary) = binary(&node.op_type) {
             return self.binary(node, binary);
         }
+        if let Some(unary) = self.shaped(node) {
+            return self.unary(node, unary);
+        }
         let float = |name, default| self.float(node, name, default);
         match node.op_type.as_str() {
             "Gemm" => {
@@ -39,43 +42,6 @@ impl Importer<'_> {
                 let y = self.main(node, Op::LayerNorm { axis, epsilon }, inputs)?;
                 self.name_output(node, 0, y);
                 self.statistics(node, x, axis, epsilon)?;
-            }
-            "LeakyRelu" => {
-                return self.unary(
-                    node,
-                    Unary::LeakyRelu {
-                        alpha: float("alpha", 0.01),
-                    },
-                );
-            }
-            "Elu" => {
-                return self.unary(
-                    node,
-                    Unary::Elu {
-                        alpha: float("alpha", 1.0),
-                    },
-                );
-            }
-            "Selu" => {
-                // The defaults are the specification's own digits.
-                #[allow(clippy::excessive_precision)]
-                let (alpha, gamma) = (1.673_263_192_176_818_8, 1.050_700_987_130_066_2);
-                let op = Unary::Selu {
-                    alpha: float("alpha", alpha),
-                    gamma: float("gamma", gamma),
-                };
-                return self.unary(node, op);
-            }
-            "HardSigmoid" => {
-                let op = Unary::HardSigmoid {
-                    alpha: float("alpha", 0.2),
-                    beta: float("beta", 0.5),
-                };
-                return self.unary(node, op);
-            }
-            "Gelu" => {
-                let tanh = self.text(node, "approximate", "none") == "tanh";
-                return self.unary(node, Unary::Gelu { tanh });
             }
             "Pow" => self.power(node)?,
             "Mod" => {
@@ -138,6 +104,36 @@ impl Importer<'_> {
             },
         }
         Ok(true)
+    }
+
+    /// An element-wise function whose form the node's attributes give; none for any other op.
+    fn shaped(&self, node: &proto::NodeProto) -> Option<Unary> {
+        let float = |name, default| self.float(node, name, default);
+        Some(match node.op_type.as_str() {
+            "LeakyRelu" => Unary::LeakyRelu {
+                alpha: float("alpha", 0.01),
+            },
+            "Elu" => Unary::Elu {
+                alpha: float("alpha", 1.0),
+            },
+            "Selu" => {
+                // The defaults are the specification's own digits.
+                #[allow(clippy::excessive_precision)]
+                let (alpha, gamma) = (1.673_263_192_176_818_8, 1.050_700_987_130_066_2);
+                Unary::Selu {
+                    alpha: float("alpha", alpha),
+                    gamma: float("gamma", gamma),
+                }
+            }
+            "HardSigmoid" => Unary::HardSigmoid {
+                alpha: float("alpha", 0.2),
+                beta: float("beta", 0.5),
+            },
+            "Gelu" => Unary::Gelu {
+                tanh: self.text(node, "approximate", "none") == "tanh",
+            },
+            _ => return None,
+        })
     }
 
     /// Mean and reciprocal deviation of a layer norm, where they are outputs too.
