@@ -263,7 +263,7 @@ impl EvaluationContext<'_> {
                         });
                     }
                     let sum: u64 = done.iter().sum();
-                    reporter.progress(sum as usize, of, what.name());
+                    reporter.progress(sum as usize, of, what.label());
                     if what == Variant::Plan {
                         progress.clouds = in_order(session, &behind, &progress.clouds);
                         reporter.event(Event::Evaluating { index, progress });
