@@ -27,6 +27,7 @@ mod config;
 mod error;
 mod evaluate;
 mod events;
+mod files;
 mod forward;
 mod guard;
 mod infer;

@@ -12,6 +12,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use memmap2::MmapMut;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const PACE: usize = 64 << 10;
 const TURN: usize = 256 << 10;
 /// Bytes of the first place that a body in memory is given, where it announces no fewer.
 const FIRST: usize = 256 << 10;
+/// Bytes from which on a place is made of pages of its own.
+const PAGES: usize = 128 << 10;
 
 /// The body came too slowly.
 #[derive(Debug, thiserror::Error)]
@@ -171,18 +174,88 @@ pub(super) async fn next(body: &mut Body) -> Result<Option<Bytes>, Refused> {
     }
 }
 
+/// Where the bytes of a body lie. Large places are the system's pages: the allocator would keep some that
+/// were given back, and the process then be larger than all bodies together may be.
+#[derive(Debug)]
+enum Place {
+    Small(Vec<u8>),
+    Pages { pages: MmapMut, filled: usize },
+}
+
+impl Place {
+    /// An empty place for so many bytes; `None` where the system has none.
+    fn with_capacity(bytes: usize) -> Option<Place> {
+        if bytes < PAGES {
+            let mut small = Vec::new();
+            small.try_reserve_exact(bytes).ok()?;
+            return Some(Place::Small(small));
+        }
+        let pages = MmapMut::map_anon(bytes).ok()?;
+        Some(Place::Pages { pages, filled: 0 })
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Place::Small(small) => small.capacity(),
+            Place::Pages { pages, .. } => pages.len(),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Place::Small(small) => small,
+            Place::Pages { pages, filled } => &pages[..*filled],
+        }
+    }
+
+    /// Appends what fits the capacity, of which the caller has seen to it.
+    fn extend(&mut self, data: &[u8]) {
+        match self {
+            Place::Small(small) => small.extend_from_slice(data),
+            Place::Pages { pages, filled } => {
+                let end = *filled + data.len();
+                pages[*filled..end].copy_from_slice(data);
+                *filled = end;
+            }
+        }
+    }
+}
+
 /// A body in memory, and what it takes of the budget.
 #[derive(Debug)]
 pub(super) struct Whole {
-    bytes: Vec<u8>,
-    pub(super) charge: Charge,
+    place: Place,
+    charge: Charge,
+}
+
+impl Whole {
+    /// Counts other bytes of the budget together with the body's, for as long as either is needed.
+    pub(super) fn charge(&mut self, more: Charge) {
+        self.charge.add(more);
+    }
+
+    /// What the body takes of the budget, where the body itself is no longer needed.
+    pub(super) fn into_charge(self) -> Charge {
+        self.charge
+    }
+
+    /// The body as it is passed on, without a copy; counted until the last of it is dropped.
+    pub(super) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
 }
 
 impl Deref for Whole {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        self.place.bytes()
+    }
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -203,27 +276,26 @@ async fn read(body: &mut Body, max: usize, budget: &Budget) -> Result<Whole, Ref
         return Err(Refused::too_large(max));
     }
     let most = if announced > 0 { announced } else { max };
-    let (mut bytes, mut charge) = (Vec::new(), Charge::default());
+    let mut place = Place::Small(Vec::new());
+    let mut charge = Charge::default();
     while let Some(data) = next(body).await? {
-        let needed = bytes.len() + data.len();
+        let needed = place.bytes().len() + data.len();
         if needed > max {
             return Err(Refused::too_large(max));
         }
-        if needed > bytes.capacity() {
-            // Sizes that others have too, so that a place that is given back fits the next; and no more
-            // than four times what came, whatever was announced.
-            let step = bytes.capacity().saturating_mul(4).max(FIRST);
+        if needed > place.capacity() {
+            // No more than four times what came, whatever was announced.
+            let step = place.capacity().saturating_mul(4).max(FIRST);
             let capacity = step.min(most).max(needed);
             let more = budget.take(capacity)?;
-            let mut larger = Vec::new();
-            let reserved = larger.try_reserve_exact(capacity);
-            reserved.map_err(|_| budget.exhausted())?;
-            larger.extend_from_slice(&bytes);
-            (bytes, charge) = (larger, more);
+            let larger = Place::with_capacity(capacity);
+            let mut larger = larger.ok_or_else(|| budget.exhausted())?;
+            larger.extend(place.bytes());
+            (place, charge) = (larger, more);
         }
-        bytes.extend_from_slice(&data);
+        place.extend(&data);
     }
-    Ok(Whole { bytes, charge })
+    Ok(Whole { place, charge })
 }
 
 /// Counts the bytes of a body, and keeps none.

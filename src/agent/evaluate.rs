@@ -11,6 +11,7 @@ use super::error::JobError;
 use super::forward::{Answered, Forward, Offloaded, Terms};
 use super::info::peak_resident;
 use super::jobs::Job;
+use super::onward::{Places, check_route};
 use super::state::Agent;
 use crate::device::memory::reset_peak;
 use crate::plan::Tier;
@@ -75,6 +76,8 @@ struct EvaluationRun<'a> {
     run: &'a Evaluate,
     edge: LocalPart<'a>,
     forward: Option<Forward>,
+    /// Among the agent's connections to next tiers.
+    _places: Places,
     /// Samples that the targets of tiers behind the next answered for, and those that they didn't, as the
     /// tiers before them tell.
     told: Vec<Vec<(u64, u64)>>,
@@ -95,14 +98,11 @@ impl<'a> EvaluationRun<'a> {
         agent: &'a Agent,
         run: &'a Evaluate,
     ) -> Result<EvaluationRun<'a>, JobError> {
-        if run.route.tiers() > Tier::ALL.len() {
-            let tiers = run.route.tiers();
-            return Err(JobError::invalid(format!(
-                "a route over {tiers} tiers, four at most"
-            )));
-        }
+        check_route(&run.route.onward, run.deadline_ms, run.thresholds.len())?;
         let mut edge = LocalPart::open(agent, run)?;
         let edge_exits = edge.exits();
+        let next = run.route.onward.first();
+        let places = agent.ways.places(next.map_or(0, |hop| hop.targets.len()))?;
         let forward = if run.route.onward.is_empty() {
             None
         } else {
@@ -142,6 +142,7 @@ impl<'a> EvaluationRun<'a> {
             run,
             edge,
             forward,
+            _places: places,
             told: run
                 .route
                 .onward

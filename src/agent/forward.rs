@@ -294,6 +294,11 @@ impl Forward {
         }
     }
 
+    /// What stops whatever is under way; a way on which it was raised is of no more use.
+    pub(super) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
     /// Extents of a sample of what the next tier takes, as far as a target told.
     pub(super) fn takes(&self) -> &[usize] {
         let told = self

@@ -6,10 +6,10 @@ doesn't leave the part goes on to the next tier, where the request names one.
 use super::body::{blocking, whole};
 use super::error::{JobError, Refused};
 use super::forward::{Forward, Offloaded, Payload, Terms};
+use super::onward::Client;
 use super::state::Agent;
 use crate::data::Preprocessing;
 use crate::engine::Cancel;
-use crate::plan::Tier;
 use crate::predict::HopRecord;
 use crate::protocol::message::{
     Asked, Behind, FailureKind, INFER_HEADER, InferReply, InferRequest, Onward, Passed, Prepared,
@@ -22,7 +22,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use hyper::body::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -54,11 +53,14 @@ pub(super) async fn infer(
     let turn = agent.engine.clone().acquire_owned().await;
     let turn = turn.map_err(Refused::internal)?;
     agent.metrics.waited("offload", waiting.elapsed());
+    let (client, _presence) = Client::arrives();
     let reply = blocking(move || {
         let _outstanding = outstanding;
         let mut ran = run(&runner, &request, &bytes, agent.slowdown)?;
-        // Another sample may be computed here while this one is on its way.
-        drop(turn);
+        // Another sample may be computed here while this one is on its way, with what it takes.
+        drop((turn, bytes));
+        let sent = ran.work.tensor().len() * ran.work.onward().len().min(1);
+        let _charge = agent.budget.take(size_of::<f32>() * sent)?;
         if ran.work.onward().is_empty() {
             let answers = ran.work.verdicts.iter().filter_map(|v| v.latest);
             ran.reply.answers = answers.collect();
@@ -67,7 +69,12 @@ pub(super) async fn infer(
                 ran.reply.passed = vec![none; ran.reply.answers.len()];
             }
         } else {
-            send_on(&agent, &address, &runner, &request, waiting, &mut ran)?;
+            let asked = Asking {
+                request: &request,
+                client: &client,
+                came: waiting,
+            };
+            send_on(&agent, &address, &runner, &asked, &mut ran)?;
         }
         let left = ran.reply.answers.iter().map(|a| a.exit);
         let exits = runner.info().exits as u16;
@@ -89,19 +96,22 @@ pub(super) async fn relay(
     let bytes = whole(body, agent.max_body, &agent.budget).await?;
     let outstanding = agent.outstanding();
     let came = Instant::now();
+    let (client, _presence) = Client::arrives();
     let reply = blocking(move || {
         let _outstanding = outstanding;
         let key = format!("relay {}", key(&request)?);
-        let mut way = open_way(&agent, &key, || relay_terms(&request))?;
-        let body = Payload::Body(Bytes::copy_from_slice(&bytes));
-        let cancel = Cancel::new();
+        let terms = || relay_terms(&request);
+        let mut way = agent.ways.open(&agent, &key, &client, terms)?;
+        let forward = &mut way.forward;
+        let body = Payload::Body(bytes.into_bytes());
+        let cancel = forward.cancel().clone();
         let stretch = |start| emulation::stretch(start, agent.slowdown, &cancel);
-        let sent = way.look().and_then(|()| {
-            let sent = way.infer(&body, came.elapsed(), &stretch);
+        let sent = forward.look().and_then(|()| {
+            let sent = forward.infer(&body, came.elapsed(), &stretch);
             sent.map_err(|failure| failure.error)
         });
-        let mut notes = way.take_notes();
-        agent.ways.put(key, way);
+        let mut notes = forward.take_notes();
+        agent.ways.put(key, way, &client);
         let offloaded = sent.map_err(refused)?;
         let answer = offloaded.answered.answer;
         notes.extend(offloaded.answered.notes.iter().cloned());
@@ -125,6 +135,7 @@ pub(super) async fn prepare(
     headers: HeaderMap,
 ) -> Result<Json<Prepared>, Refused> {
     let request = header(&headers)?;
+    let (client, _presence) = Client::arrives();
     blocking(move || {
         let runner = agent.parts.prepare(&address, &agent.store)?;
         let part = runner.info().clone();
@@ -132,9 +143,10 @@ pub(super) async fn prepare(
             return Ok(Json(Prepared { part, behind: None }));
         };
         let key = format!("{address} {}", key(&request)?);
-        let way = open_way(&agent, &key, || part_terms(&runner, &request))?;
-        let behind = Some(behind(&way));
-        agent.ways.put(key, way);
+        let terms = || part_terms(&runner, &request);
+        let way = agent.ways.open(&agent, &key, &client, terms)?;
+        let behind = Some(behind(&way.forward));
+        agent.ways.put(key, way, &client);
         Ok(Json(Prepared { part, behind }))
     })
     .await
@@ -146,19 +158,21 @@ pub(super) async fn prepare_relay(
     headers: HeaderMap,
 ) -> Result<Json<Prepared>, Refused> {
     let request = header(&headers)?.ok_or_else(missing)?;
+    let (client, _presence) = Client::arrives();
     blocking(move || {
         let key = format!("relay {}", key(&request)?);
-        let way = open_way(&agent, &key, || relay_terms(&request))?;
+        let terms = || relay_terms(&request);
+        let way = agent.ways.open(&agent, &key, &client, terms)?;
         let part = PartInfo {
             network: String::new(),
             segments: 0,
             exits: 0,
             classes: 0,
-            input: way.takes().to_vec(),
+            input: way.forward.takes().to_vec(),
             ends_network: false,
         };
-        let behind = Some(behind(&way));
-        agent.ways.put(key, way);
+        let behind = Some(behind(&way.forward));
+        agent.ways.put(key, way, &client);
         Ok(Json(Prepared { part, behind }))
     })
     .await
@@ -226,14 +240,6 @@ fn relay_terms(request: &InferRequest) -> Result<Terms, Refused> {
 }
 
 fn onward(request: &InferRequest) -> Result<Onward, Refused> {
-    let hops = request
-        .onward
-        .as_ref()
-        .map_or(0, |onward| onward.hops.len());
-    if hops >= Tier::ALL.len() {
-        let what = format!("{hops} tiers behind the part, three at most");
-        return Err(Refused::bad(what));
-    }
     let onward = request
         .onward
         .clone()
@@ -245,30 +251,8 @@ fn onward(request: &InferRequest) -> Result<Onward, Refused> {
     })
 }
 
-/// A way to the next tier: one that is open, or a new one.
-fn open_way(
-    agent: &Agent,
-    key: &str,
-    terms: impl FnOnce() -> Result<Terms, Refused>,
-) -> Result<Forward, Refused> {
-    if let Some(way) = agent.ways.take(key) {
-        return Ok(way);
-    }
-    let terms = terms()?;
-    for target in terms
-        .onward
-        .hops
-        .iter()
-        .take(1)
-        .flat_map(|hop| &hop.targets)
-    {
-        agent.may_reach(&target.url).map_err(refused)?;
-    }
-    Forward::open(terms, &Cancel::new()).map_err(refused)
-}
-
 /// Why nobody behind answers, for whoever asked here.
-fn refused(error: JobError) -> Refused {
+pub(super) fn refused(error: JobError) -> Refused {
     let kind = match &error {
         JobError::Failed {
             kind: FailureKind::Invalid,
@@ -310,22 +294,31 @@ struct Ran {
     reply: InferReply,
 }
 
+/// A request, whose it is, and when it came.
+struct Asking<'a> {
+    request: &'a InferRequest,
+    client: &'a Client,
+    came: Instant,
+}
+
 /// Sends on what doesn't leave the part, sample by sample; where nobody behind answers, the part's last
 /// exit may.
 fn send_on(
     agent: &Agent,
     address: &str,
     runner: &Runner,
-    request: &InferRequest,
-    came: Instant,
+    asking: &Asking,
     ran: &mut Ran,
 ) -> Result<(), Refused> {
+    let (request, client) = (asking.request, asking.client);
     let degrade = onward(request)?.degrade;
     let key = format!("{address} {}", key(request)?);
-    let mut way = open_way(agent, &key, || part_terms(runner, request))?;
-    let cancel = Cancel::new();
+    let terms = || part_terms(runner, request);
+    let mut way = agent.ways.open(agent, &key, client, terms)?;
+    let forward = &mut way.forward;
+    let cancel = forward.cancel().clone();
     let stretch = |start| emulation::stretch(start, agent.slowdown, &cancel);
-    let looked = way.look();
+    let looked = forward.look();
     let (work, reply) = (&ran.work, &mut ran.reply);
     let each = work.tensor().len() / work.onward().len().max(1);
     let mut rows = work.tensor().chunks_exact(each.max(1));
@@ -341,7 +334,7 @@ fn send_on(
         }
         let fallback = verdict.latest.filter(|_| degrade);
         let tensor = rows.next().unwrap_or_default();
-        if let Some(answer) = fallback.filter(|_| way.closed()) {
+        if let Some(answer) = fallback.filter(|_| forward.closed()) {
             reply.answers.push(answer);
             reply.passed.push(Passed {
                 degraded: true,
@@ -349,7 +342,7 @@ fn send_on(
             });
             continue;
         }
-        match way.infer(&Payload::Tensor(tensor), came.elapsed(), &stretch) {
+        match forward.infer(&Payload::Tensor(tensor), asking.came.elapsed(), &stretch) {
             Ok(offloaded) => {
                 let answer = offloaded.answered.answer;
                 reply.answers.push(PartAnswer {
@@ -359,7 +352,8 @@ fn send_on(
                 reply.notes.extend(offloaded.answered.notes.iter().cloned());
                 reply.passed.push(passed(offloaded));
             }
-            Err(failure) => match fallback {
+            // A client that is gone needs no answer.
+            Err(failure) => match fallback.filter(|_| failure.error != JobError::Cancelled) {
                 Some(answer) => {
                     reply.notes.push(format!(
                         "{}; the last exit before the link answers for it",
@@ -381,8 +375,8 @@ fn send_on(
             },
         }
     }
-    reply.notes.extend(way.take_notes());
-    agent.ways.put(key, way);
+    reply.notes.extend(forward.take_notes());
+    agent.ways.put(key, way, client);
     sent
 }
 

@@ -126,6 +126,11 @@ impl Job {
         Ok(Some(bytes))
     }
 
+    /// Gives back what the request takes, of a job that won't run.
+    fn forget_request(&self) {
+        *self.request.lock() = None;
+    }
+
     fn forget(&self) {
         // It may never have had either.
         let _ = std::fs::remove_file(&self.file);
@@ -266,6 +271,7 @@ impl Jobs {
         let mut queue = self.lock();
         if let Some(at) = queue.waiting.iter().position(|j| j.id == id) {
             queue.waiting.remove(at);
+            job.forget_request();
             job.events.push(JobEvent::Cancelled);
             tell_places(&queue);
         }
@@ -292,6 +298,7 @@ impl Jobs {
         for job in std::mem::take(&mut queue.waiting) {
             let error = "the agent ended before the job's turn came".to_string();
             let kind = FailureKind::Ending;
+            job.forget_request();
             job.events.push(JobEvent::Failed { error, kind });
         }
         if let Some(job) = queue.running.as_ref().filter(|_| all) {

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -35,6 +35,13 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(30);
 /// The pause after a failure to take a connection, which is most often a lack of open files.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long one more waits for a place, and how long none does after that was in vain.
+const ROOM: Duration = Duration::from_millis(100);
+const IMPATIENT: Duration = Duration::from_millis(250);
+/// Bytes of the longest greeting that is looked at before it is read.
+const GREETING: usize = 4096;
+/// Begins every question about health, where nothing is encrypted.
+const HEALTH: &[u8] = b"GET /v2/health/";
 /// Begins every TLS handshake: the content type of RFC 8446, section 5.1.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -43,6 +50,7 @@ pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<ServerConfig>,
     router: Router,
+    connections: usize,
     end: Arc<Notify>,
 ) {
     let mut http = http1::Builder::new();
@@ -53,7 +61,8 @@ pub(super) async fn serve(
         router,
     };
     let server = Arc::new(server);
-    let (slots, graceful) = (Slots::new(), GracefulShutdown::new());
+    let (slots, graceful) = (Slots::new(connections), GracefulShutdown::new());
+    let mut impatient = Instant::now();
     let mut end = std::pin::pin!(end.notified());
     loop {
         let (stream, from) = tokio::select! {
@@ -67,7 +76,14 @@ pub(super) async fn serve(
                 }
             },
         };
-        let Some(slot) = slots.take(from.ip()) else {
+        let Ok((stream, urgent)) = asks_after_health(stream) else {
+            continue;
+        };
+        // Where places come free by themselves, nobody's has to be taken.
+        if !urgent && Instant::now() >= impatient && !slots.room(from.ip(), ROOM).await {
+            impatient = Instant::now() + IMPATIENT;
+        }
+        let Some(slot) = slots.take(from.ip(), urgent) else {
             tracing::debug!(%from, "every connection is at work: one more is closed");
             continue;
         };
@@ -80,6 +96,25 @@ pub(super) async fn serve(
     // Nobody is let in any more.
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Looks whether a connection came with a question about health, without waiting for one.
+fn asks_after_health(stream: TcpStream) -> std::io::Result<(TcpStream, bool)> {
+    let mut start = [0; HEALTH.len()];
+    let stream = stream.into_std()?;
+    // Nothing may have come yet.
+    let urgent = stream.peek(&mut start).is_ok_and(|n| start[..n] == *HEALTH);
+    Ok((TcpStream::from_std(stream)?, urgent))
+}
+
+/// Whether the first record of TLS is there with all that it announces (RFC 8446, section 5.1).
+fn is_whole(record: &[u8]) -> bool {
+    match record {
+        [_, _, _, high, low, rest @ ..] => {
+            rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => false,
+    }
 }
 
 /// What all connections share.
@@ -96,10 +131,14 @@ impl Server {
             return self.requests(stream, &slot, watcher).await;
         };
         let shaken = timeout(HANDSHAKE, async {
-            let mut first = [0];
-            if stream.peek(&mut first).await.ok()? == 1 && first[0] != TLS_HANDSHAKE {
+            let mut start = [0; GREETING];
+            let came = stream.peek(&mut start).await.ok()?;
+            if came > 0 && start[0] != TLS_HANDSHAKE {
                 refuse_plain(stream).await;
                 return None;
+            }
+            if is_whole(&start[..came]) {
+                slot.connection.hurry();
             }
             tls.accept(stream).await.ok()
         });
@@ -146,4 +185,23 @@ async fn refuse_plain(mut stream: TcpStream) {
         let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&[], false)]
+    #[case(&[0x16, 3, 1, 0], false)]
+    #[case(&[0x16, 3, 1, 0, 2, 7], false)]
+    #[case(&[0x16, 3, 1, 0, 2, 7, 7], true)]
+    #[case(&[0x16, 3, 1, 1, 0, 7, 7], false)]
+    fn a_greeting_is_whole_when_all_that_it_announces_is_there(
+        #[case] record: &[u8],
+        #[case] whole: bool,
+    ) {
+        assert_eq!(is_whole(record), whole);
+    }
 }

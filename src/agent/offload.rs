@@ -29,6 +29,8 @@ use tokio_rustls::TlsConnector;
 
 /// Characters of a refusal that are repeated; some servers send a page.
 const LONGEST_REFUSAL: usize = 500;
+/// Bytes of the largest reply that is read, where nobody knows better.
+const LARGEST_REPLY: usize = 64 << 20;
 
 /// The connection to a cloud target.
 pub struct Offload {
@@ -43,6 +45,8 @@ pub struct Offload {
     link: Link,
     sender: Option<SendRequest<Full<Bytes>>>,
     cancel: Cancel,
+    /// Bytes of the largest reply that is read.
+    largest: usize,
 }
 
 impl Offload {
@@ -57,6 +61,13 @@ impl Offload {
             what: what.to_string(),
         };
         let parsed = url::Url::parse(&url).map_err(|e| wrong(&e.to_string()))?;
+        if !parsed.username().is_empty() || parsed.password().is_some() {
+            // Addresses are shown; what this one holds isn't.
+            return Err(OffloadError::Url {
+                url: parsed.host_str().unwrap_or_default().to_string(),
+                what: "there is a name or a password in it; use a token".to_string(),
+            });
+        }
         let (Some(host), "http" | "https") = (parsed.host_str(), parsed.scheme()) else {
             return Err(wrong("it is of the form https://host:port"));
         };
@@ -101,8 +112,26 @@ impl Offload {
             link,
             sender: None,
             cancel: cancel.clone(),
+            largest: LARGEST_REPLY,
             url,
         })
+    }
+
+    /// Reads no larger replies than this.
+    #[must_use]
+    pub fn reads_at_most(self, bytes: usize) -> Offload {
+        Offload {
+            largest: bytes,
+            ..self
+        }
+    }
+
+    /// An answer that isn't what was agreed on.
+    pub fn misunderstood(&self, what: impl Into<String>) -> OffloadError {
+        OffloadError::Answer {
+            url: self.url.clone(),
+            what: what.into(),
+        }
     }
 
     /// Sends a request and waits for its answer: status is success, or it is an error. A connection
@@ -186,6 +215,7 @@ impl Offload {
             tls: self.tls.as_ref(),
             link: self.link,
             cancel: &self.cancel,
+            largest: self.largest,
             due,
             deadline,
         };
@@ -241,10 +271,7 @@ impl Offload {
 
     /// Reads the body of an answer as JSON.
     pub fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, OffloadError> {
-        serde_json::from_slice(bytes).map_err(|e| OffloadError::Answer {
-            url: self.url.clone(),
-            what: e.to_string(),
-        })
+        serde_json::from_slice(bytes).map_err(|e| self.misunderstood(e.to_string()))
     }
 
     /// Gives the address that requests go to.

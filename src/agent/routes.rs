@@ -30,6 +30,9 @@ type Answer<T> = Result<T, Refused>;
 
 /// The longest description of a job.
 const JOB: usize = 16 << 20;
+/// How many times the bytes of a job's description what is read from it may take: a threshold of two bytes
+/// is one of eight, in a place that grew by doubling.
+const GROWTH: usize = 8;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// All endpoints of an agent.
@@ -139,13 +142,21 @@ async fn submit(
         let what = "a job is JSON: send it with `Content-Type: application/json`";
         return Err(Refused::new(RefusalKind::Unsupported, what));
     }
-    let body = whole(body, agent.max_body.min(JOB), &agent.budget).await?;
+    // One that there is never memory for is too large, however long one waits.
+    let most = agent
+        .max_body
+        .min(JOB)
+        .min(agent.budget.bytes() / (1 + GROWTH));
+    let body = whole(body, most, &agent.budget).await?;
+    let read = agent.budget.take(body.len().saturating_mul(GROWTH))?;
     let key = headers.get(JOB_KEY).and_then(|v| v.to_str().ok());
     let key = key.map(str::to_string);
     let id = blocking(move || {
         let request: JobRequest = serde_json::from_slice(&body)
             .map_err(|e| Refused::bad(format!("no job that this release understands: {e}")))?;
-        let job = agent.jobs.submit(request, body.charge, key.as_deref())?;
+        // What was read is kept until the job runs, its text isn't.
+        drop(body);
+        let job = agent.jobs.submit(request, read, key.as_deref())?;
         Ok(job.id.clone())
     })
     .await?;

@@ -6,6 +6,7 @@ blocking threads, jobs on a thread of their own.
 
 use super::config::AgentConfig;
 use super::error::AgentError;
+use super::files::FileBudget;
 use super::listen;
 use super::state::Agent;
 use super::{routes, v2, work};
@@ -106,7 +107,8 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
         (None, Some(folder)) => folder.path().to_path_buf(),
         (None, None) => PathBuf::from("."),
     };
-    let agent = Agent::open(config, &folder, available_cores(), models(config)?)?;
+    let files = FileBudget::of_process();
+    let agent = Agent::open(config, &folder, available_cores(), models(config)?, files)?;
     let agent = Arc::new(agent);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -144,7 +146,8 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
         tracing::info!(%bound, encrypted = encryption.is_some(), token, "serving");
         let end = Arc::new(Notify::new());
         let router = routes::routes(agent.clone());
-        let serving = listen::serve(listener, encryption, router, end.clone());
+        let (connections, end_of) = (files.connections, end.clone());
+        let serving = listen::serve(listener, encryption, router, connections, end_of);
         let serving = tokio::spawn(serving);
         until_told(&agent, config.idle_exit, &mut signals).await;
         tracing::info!("ending: what is in flight is finished");
@@ -234,13 +237,18 @@ impl Signals {
 }
 
 /// Waits for a signal, or for the agent to be idle for long enough; tidies up meanwhile.
-async fn until_told(agent: &Agent, idle: Option<Duration>, signals: &mut Signals) {
+async fn until_told(agent: &Arc<Agent>, idle: Option<Duration>, signals: &mut Signals) {
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     let mut sweep = tokio::time::interval(Duration::from_secs(60));
     loop {
         tokio::select! {
             () = signals.next() => return,
-            _ = sweep.tick() => agent.store.sweep(),
+            _ = sweep.tick() => {
+                agent.store.sweep();
+                let agent = agent.clone();
+                // Not on this thread: connections end here.
+                tokio::task::spawn_blocking(move || agent.ways.sweep());
+            }
             _ = tick.tick() => {
                 if idle.is_some_and(|idle| agent.idle_for() >= idle) {
                     return;

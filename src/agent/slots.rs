@@ -11,18 +11,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// Connections served at a time, where the limit of open files allows it.
-const CONNECTIONS: usize = 512;
-/// Open files left for everything else: models, uploads, records, the runtime.
-const OTHER_FILES: usize = 64;
-/// Connections served at a time, however few files may be open.
-const FEWEST: usize = 16;
 /// Bytes per second below which a body hardly moves.
 const SLOW_BODY: f64 = 32e3;
 /// How long a connection that says nothing yet has just come.
 const FRESH: Duration = Duration::from_millis(250);
+/// How long one that came with a question about health may take to be answered.
+const URGENT: Duration = Duration::from_secs(1);
 /// Time after which a body's pace is known.
 const PACE_KNOWN: Duration = Duration::from_secs(1);
 
@@ -54,6 +51,8 @@ enum Worth {
     Body,
     /// Its answer is being sent.
     Answer,
+    /// It has just begun with what is soon answered: a question about health, a whole greeting.
+    Urgent,
 }
 
 /// The one to go: of the worthless the oldest; where there are none, the oldest of the most frequent
@@ -70,6 +69,7 @@ fn least(all: &[(Worth, Instant, u64)]) -> Option<u64> {
         .or_else(|| oldest(Worth::Slow))
         .or_else(|| oldest(kinds.into_iter().max_by_key(|kind| count(*kind))?))
         .or_else(|| oldest(Worth::Answer))
+        .or_else(|| oldest(Worth::Urgent))
 }
 
 #[derive(Debug)]
@@ -79,6 +79,8 @@ struct State {
     since: Instant,
     /// Whether a request of this connection was admitted.
     proven: bool,
+    /// Whether it began with a question about health, or with a whole greeting where that is encrypted.
+    urgent: bool,
 }
 
 /// The connections of one peer address.
@@ -122,6 +124,7 @@ impl Connection {
         let state = self.state.lock();
         let time = now.saturating_duration_since(state.since);
         let worth = match state.phase {
+            Phase::Waiting if state.urgent && time < URGENT => Worth::Urgent,
             Phase::Waiting if state.proven => Worth::Idle,
             // One that has just come may be about to ask after the agent's health.
             Phase::Waiting if time < FRESH => Worth::Fresh,
@@ -134,6 +137,11 @@ impl Connection {
             Phase::Working => return None,
         };
         Some((worth, state.since))
+    }
+
+    /// It has said what is soon answered.
+    pub(super) fn hurry(&self) {
+        self.state.lock().urgent = true;
     }
 
     /// Counts a body's bytes.
@@ -185,6 +193,8 @@ pub(super) struct Slots {
     peers: Mutex<HashMap<IpAddr, Arc<Peer>>>,
     numbers: AtomicU64,
     working: AtomicUsize,
+    /// Told of each that ends.
+    left: Notify,
     most: usize,
     most_working: usize,
     per_peer: usize,
@@ -210,28 +220,16 @@ fn peer(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The open files this process may have.
-fn files() -> usize {
-    use nix::sys::resource::{Resource, getrlimit};
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(CONNECTIONS, |(soft, _)| {
-        usize::try_from(soft).unwrap_or(usize::MAX)
-    })
-}
-
 impl Slots {
-    /// As many as the limit of open files allows, 512 at most.
-    pub(super) fn new() -> Arc<Slots> {
-        let most = files().saturating_sub(OTHER_FILES);
-        Slots::with(most.clamp(FEWEST, CONNECTIONS))
-    }
-
-    fn with(most: usize) -> Arc<Slots> {
+    /// Places for so many connections, half of them for one address.
+    pub(super) fn new(most: usize) -> Arc<Slots> {
         let per_peer = most / 2;
         Arc::new(Slots {
             entries: Mutex::default(),
             peers: Mutex::default(),
             numbers: AtomicU64::new(0),
             working: AtomicUsize::new(0),
+            left: Notify::new(),
             most,
             most_working: most - most / 8,
             per_peer,
@@ -240,8 +238,8 @@ impl Slots {
     }
 
     /// A place for one more connection from this address; another goes where there is none. `None`
-    /// where every other is at work.
-    pub(super) fn take(self: &Arc<Self>, from: IpAddr) -> Option<Slot> {
+    /// where every other is at work. An urgent one came with a question about health.
+    pub(super) fn take(self: &Arc<Self>, from: IpAddr, urgent: bool) -> Option<Slot> {
         let from = peer(from);
         let peer = self.join(from);
         let mut entries = self.entries.lock();
@@ -271,6 +269,7 @@ impl Slots {
             phase: Phase::Waiting,
             since: Instant::now(),
             proven: false,
+            urgent,
         };
         let connection = Arc::new(Connection {
             state: Mutex::new(state),
@@ -287,6 +286,37 @@ impl Slots {
             peer: from,
             connection,
         })
+    }
+
+    /// Whether one more from this address would take the place of one that is worth something.
+    fn is_full(&self, from: IpAddr) -> bool {
+        let peer = self.peers.lock().get(&peer(from)).cloned();
+        let own = peer.filter(|p| p.connections.load(Ordering::Relaxed) >= self.per_peer);
+        let entries = self.entries.lock();
+        if own.is_none() && entries.len() < self.most {
+            return false;
+        }
+        let now = Instant::now();
+        let worthless = |entry: &Entry| {
+            let of = own.as_ref();
+            of.is_none_or(|peer| Arc::ptr_eq(&entry.connection.peer, peer))
+                && matches!(
+                    entry.connection.worth(now),
+                    Some((Worth::Nothing | Worth::Slow, _))
+                )
+        };
+        !entries.values().any(worthless)
+    }
+
+    /// Waits until one more from this address takes no place of one that is worth something; `false` where
+    /// that takes too long.
+    pub(super) async fn room(&self, from: IpAddr, within: Duration) -> bool {
+        let room = async {
+            while self.is_full(from) {
+                self.left.notified().await;
+            }
+        };
+        tokio::time::timeout(within, room).await.is_ok()
     }
 
     fn join(&self, from: IpAddr) -> Arc<Peer> {
@@ -331,6 +361,8 @@ impl Drop for Slot {
         if left == 0 {
             peers.remove(&self.peer);
         }
+        drop(peers);
+        slots.left.notify_one();
     }
 }
 
@@ -345,7 +377,7 @@ mod tests {
 
     /// Takes a place whose task runs.
     fn connect(slots: &Arc<Slots>, from: &str) -> Option<(Slot, AbortHandle)> {
-        let slot = slots.take(from.parse().unwrap())?;
+        let slot = slots.take(from.parse().unwrap(), false)?;
         let task = task();
         slots.serves(slot.number(), task.clone());
         Some((slot, task))
@@ -363,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_more_makes_the_oldest_go_that_never_made_a_request() {
-        let slots = Slots::with(8);
+        let slots = Slots::new(8);
         let idle = connect(&slots, "10.0.0.1").unwrap();
         drop(idle.0.connection.begin());
         let first = connect(&slots, "10.0.0.1").unwrap();
@@ -381,7 +413,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_has_just_come_outlives_bodies() {
-        let slots = Slots::with(8);
+        let slots = Slots::new(8);
         let mut receiving = Vec::new();
         for _ in 0..3 {
             let (slot, task) = connect(&slots, "10.0.0.1").unwrap();
@@ -392,6 +424,47 @@ mod tests {
         let _more = connect(&slots, "10.0.0.1").unwrap();
         assert!(ended(&receiving[0].1).await);
         assert!(!ended(&fresh.1).await);
+    }
+
+    #[tokio::test]
+    async fn a_question_about_health_outlives_all_that_come_after_it() {
+        let slots = Slots::new(16);
+        let asks = slots.take("10.0.0.1".parse().unwrap(), true).unwrap();
+        let asking = task();
+        slots.serves(asks.number(), asking.clone());
+        let mut others = Vec::new();
+        for _ in 0..100 {
+            others.push(connect(&slots, "10.0.0.1").unwrap());
+        }
+        assert!(!ended(&asking).await);
+        // One that only says so keeps nobody out for longer.
+        asks.connection.state.lock().since -= URGENT;
+        others.push(connect(&slots, "10.0.0.1").unwrap());
+        assert!(ended(&asking).await);
+    }
+
+    #[tokio::test]
+    async fn one_more_waits_for_a_place_where_places_come_free() {
+        let slots = Slots::new(4);
+        let from = "10.0.0.1".parse().unwrap();
+        let first = connect(&slots, "10.0.0.1").unwrap();
+        assert!(slots.room(from, Duration::from_secs(60)).await);
+        let second = connect(&slots, "10.0.0.1").unwrap();
+        assert!(!slots.room(from, Duration::ZERO).await);
+        assert!(
+            slots
+                .room("10.0.0.2".parse().unwrap(), Duration::ZERO)
+                .await
+        );
+        // One that never asked is no reason to wait.
+        second.0.connection.state.lock().since -= FRESH;
+        assert!(slots.room(from, Duration::ZERO).await);
+        drop(second.0.connection.begin());
+        let (room, ()) = tokio::join!(slots.room(from, Duration::from_secs(60)), async {
+            tokio::task::yield_now().await;
+            drop(first);
+        });
+        assert!(room);
     }
 
     #[test]
@@ -410,13 +483,15 @@ mod tests {
             least(&[honest.as_slice(), &slow, &silent].concat()),
             Some(7)
         );
-        assert_eq!(least(&[(Worth::Answer, at(0), 8)]), Some(8));
+        let urgent = [(Worth::Urgent, at(0), 9), (Worth::Answer, at(1), 8)];
+        assert_eq!(least(&urgent), Some(8));
+        assert_eq!(least(&urgent[..1]), Some(9));
         assert_eq!(least(&[]), None);
     }
 
     #[tokio::test]
     async fn who_works_stays_and_leaves_room_for_questions_about_health() {
-        let slots = Slots::with(32);
+        let slots = Slots::new(32);
         let mut working = Vec::new();
         for host in 0..2 {
             for _ in 0..14 {

@@ -3,6 +3,7 @@
 use super::budget::Budget;
 use super::config::AgentConfig;
 use super::error::{AgentError, JobError};
+use super::files::FileBudget;
 use super::jobs::Jobs;
 use super::metrics::Metrics;
 use super::onward::Ways;
@@ -94,7 +95,8 @@ fn machine() -> (String, Option<f64>) {
 }
 
 impl Agent {
-    /// Opens the folder, which keeps what an earlier agent left there. `cores` are those of the process.
+    /// Opens the folder, which keeps what an earlier agent left there. `cores` and `files` are those of the
+    /// process.
     ///
     /// # Errors
     /// Where the folder can't be used.
@@ -103,6 +105,7 @@ impl Agent {
         folder: &Path,
         cores: Vec<usize>,
         models: Vec<(String, Arc<Runner>)>,
+        files: FileBudget,
     ) -> Result<Agent, AgentError> {
         let life = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let life = life.map_or(0, |t| t.as_nanos() as u64);
@@ -111,7 +114,7 @@ impl Agent {
             store: Store::open(&folder.join("blobs"), config.max_data)?,
             jobs: Jobs::open(&folder.join("jobs"), life)?,
             parts: Parts::new(config.means()),
-            ways: Ways::default(),
+            ways: Ways::new(files.ways),
             folder: folder.to_path_buf(),
             backend: config.backend,
             threads: match config.threads {

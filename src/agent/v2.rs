@@ -13,11 +13,12 @@ mod models;
 pub use models::is_name;
 pub(super) use models::load;
 
+use super::body::count;
 use super::error::Refused;
 use super::state::Agent;
 use super::stats::MODEL_VERSION;
 use crate::protocol::v2::{CONFIDENCE, Datatype, EXIT, ModelMetadata, PLATFORM, TensorMetadata};
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -33,6 +34,8 @@ type Shared = State<Arc<Agent>>;
 
 /// Bytes of an answer that isn't worth packing.
 const SMALL: u16 = 512;
+/// Bytes of the longest question for an index.
+const INDEX: usize = 1 << 16;
 
 /// Gives the endpoints of KServe's V2 protocol.
 pub(super) fn routes() -> Router<Arc<Agent>> {
@@ -73,11 +76,13 @@ fn names(agent: &Agent) -> Vec<String> {
     given.chain(agent.parts.addresses()).collect()
 }
 
-async fn index(State(agent): Shared, _body: Bytes) -> Json<Value> {
+async fn index(State(agent): Shared, body: Body) -> Result<Json<Value>, Refused> {
+    // Whatever it asks for, all are told.
+    count(body, INDEX).await?;
     let models = names(&agent).into_iter();
     let model =
         |name| json!({"name": name, "version": MODEL_VERSION, "state": "READY", "reason": ""});
-    Json(models.map(model).collect())
+    Ok(Json(models.map(model).collect()))
 }
 
 async fn ready(State(agent): Shared, Path(named): Path<Named>) -> Result<StatusCode, Refused> {

@@ -2,6 +2,7 @@
 
 use super::error::JobError;
 use super::jobs::Job;
+use super::onward::check_link;
 use super::state::Agent;
 use super::{evaluate, link, profile, train};
 use crate::protocol::message::{JobRequest, JobResult};
@@ -22,6 +23,7 @@ pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobR
         }
         JobRequest::MeasureLink { cloud, link } => {
             agent.may_reach(&cloud.url)?;
+            check_link(*link)?;
             link::measure(job, cloud, *link).map(JobResult::Link)
         }
         JobRequest::TrainHeads(run) => train::heads(job, agent, run).map(JobResult::Trained),

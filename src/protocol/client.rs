@@ -182,6 +182,8 @@ impl Client {
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(10))
             .no_proxy()
+            // The address is what was believed: what leads elsewhere gets neither jobs nor tokens.
+            .redirect(reqwest::redirect::Policy::none())
             .tls_backend_preconfigured(tls)
             .build()
             .map_err(|e| wrong(&e.to_string()))?;

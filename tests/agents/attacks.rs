@@ -164,15 +164,18 @@ async fn bodies_take_no_more_memory_than_there_is_for_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_finds_no_memory_while_another_has_it_and_some_afterwards() {
-    let agent = Agent::start(&["--max-in-flight", "1500000"]);
+    let agent = Agent::start(&["--max-in-flight", "13500000"]);
     let head = "POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
                 Content-Length: 900000\r\n\r\n";
-    // A body that comes but for its end, and so stays in memory.
+    // Bodies that come but for their ends, and so stay in memory.
     let begun = || {
-        let mut stream = TcpStream::connect(agent.address()).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(&vec![b' '; 800_000]).unwrap();
-        stream
+        let begin = |_| {
+            let mut stream = TcpStream::connect(agent.address()).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&vec![b' '; 800_000]).unwrap();
+            stream
+        };
+        (0..14).map(begin).collect::<Vec<TcpStream>>()
     };
     let http = client(&TlsTrust::System);
     let send = async || {

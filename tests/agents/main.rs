@@ -12,6 +12,7 @@ mod events;
 mod exhaust;
 mod faults;
 mod garbage;
+mod hops;
 mod network;
 mod part;
 mod refusals;

@@ -4,12 +4,62 @@ use super::request::Request;
 use super::{Answered, Terms, infer_request};
 use crate::agent::error::JobError;
 use crate::agent::offload::{Offload, OffloadError};
+use crate::agent::onward::EXITS;
 use crate::engine::Cancel;
+use crate::plan::Tier;
 use crate::protocol::message::{AgentInfo, CloudTarget, Hop, INFER_HEADER, InferReply, Prepared};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
+
+/// Bytes of the largest answer about a part or for one sample.
+const LARGEST_REPLY: usize = 1 << 20;
+/// Extents of a sample.
+const MOST_DIMS: usize = 8;
+/// Targets behind that may have been asked for one sample.
+const MOST_ASKED: usize = 64;
+/// Milliseconds that a sample takes nowhere: a month.
+const LONGEST_MS: f64 = 2.6e9;
+/// Lines for a log that are taken of one answer, and characters of each.
+const MOST_NOTES: usize = 4;
+const LONGEST_NOTE: usize = 500;
+
+/// The answer for one sample, as far as it can be true; `exits` stand in the part and behind it.
+fn answer_of(reply: InferReply, exits: usize) -> Result<Answered, &'static str> {
+    let [answer] = reply.answers.as_slice() else {
+        return Err("not one answer for one sample");
+    };
+    if usize::from(answer.exit) > exits {
+        return Err("an exit that isn't there");
+    }
+    let passed = reply.passed.into_iter().next().unwrap_or_default();
+    let tiers = Tier::ALL.len();
+    if passed.hops.len() >= tiers
+        || passed.tier_ms.len() >= tiers
+        || passed.asked.len() > MOST_ASKED
+    {
+        return Err("more tiers or targets than there can be");
+    }
+    let hops = passed.hops.iter();
+    let hops = hops.flat_map(|hop| [hop.encode_ms, hop.network_ms]);
+    let mut times = hops.chain(passed.tier_ms.iter().copied()).map(f64::from);
+    let own = [reply.decode_ms, reply.compute_ms];
+    let is_time = |ms: f64| (0.0..LONGEST_MS).contains(&ms);
+    if !times.all(is_time) || !own.into_iter().all(is_time) || !answer.confidence.is_finite() {
+        return Err("a time or a confidence that can't be");
+    }
+    let notes = reply.notes.into_iter().take(MOST_NOTES);
+    Ok(Answered {
+        answer: *answer,
+        tier_ms: (reply.decode_ms + reply.compute_ms) as f32,
+        outstanding: reply.outstanding,
+        passed,
+        notes: notes
+            .map(|note| note.chars().take(LONGEST_NOTE).collect())
+            .collect(),
+    })
+}
 
 /// A part on an agent, or an agent that passes samples on.
 pub(super) struct RemotePart {
@@ -34,7 +84,7 @@ impl RemotePart {
         terms: &Terms,
         cancel: &Cancel,
     ) -> Result<RemotePart, JobError> {
-        let mut offload = Offload::new(target, hop.link, cancel)?;
+        let mut offload = Offload::new(target, hop.link, cancel)?.reads_at_most(LARGEST_REPLY);
         let info: AgentInfo = offload.ask(Method::GET, "/v1/info")?;
         let request = serde_json::to_vec(&infer_request(terms)).map_err(JobError::invalid)?;
         // Names of models may be beyond ASCII.
@@ -52,12 +102,22 @@ impl RemotePart {
             return Err(JobError::invalid(what));
         }
         let behind = prepared.behind;
+        let exits = prepared
+            .part
+            .exits
+            .checked_add(behind.map_or(0, |b| b.exits));
+        let dims = prepared.part.input.len();
+        let Some(exits) = exits.filter(|n| *n <= EXITS && dims <= MOST_DIMS) else {
+            return Err(offload
+                .misunderstood("a part of too many exits or extents")
+                .into());
+        };
         Ok(RemotePart {
             offload,
             path: format!("{prepare}/infer"),
             prepare,
             header,
-            exits: prepared.part.exits + behind.map_or(0, |b| b.exits),
+            exits,
             input: prepared.part.input,
             emulated: info.slowdown != 1.0 || behind.is_some_and(|b| b.emulated),
         })
@@ -96,19 +156,8 @@ impl RemotePart {
         let (path, offload) = (&self.path, &mut self.offload);
         let reply = offload.answered(Method::POST, path, headers, body, deadline)?;
         let reply: InferReply = self.offload.parse(&reply.body)?;
-        match reply.answers.as_slice() {
-            [answer] => Ok(Answered {
-                answer: *answer,
-                tier_ms: (reply.decode_ms + reply.compute_ms) as f32,
-                outstanding: reply.outstanding,
-                passed: reply.passed.into_iter().next().unwrap_or_default(),
-                notes: reply.notes,
-            }),
-            other => Err(OffloadError::Answer {
-                url: self.offload.url().to_string(),
-                what: format!("{} answers for one sample", other.len()),
-            }),
-        }
+        let checked = answer_of(reply, self.exits);
+        checked.map_err(|what| self.offload.misunderstood(what))
     }
 
     /// Whether it answers, within this time.
@@ -142,5 +191,72 @@ impl RemotePart {
     pub(super) fn resident_bytes(&mut self) -> usize {
         let info: Result<AgentInfo, _> = self.offload.ask(Method::GET, "/v1/info");
         info.map_or(0, |i| i.resident_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::HopRecord;
+    use crate::protocol::message::{Asked, Passed};
+    use crate::runtime::runner::PartAnswer;
+    use rstest::rstest;
+
+    fn good() -> InferReply {
+        InferReply {
+            answers: vec![PartAnswer {
+                exit: 3,
+                prediction: 7,
+                confidence: 0.5,
+            }],
+            decode_ms: 1.0,
+            compute_ms: 2.0,
+            outstanding: 0,
+            passed: vec![Passed {
+                tier_ms: vec![1.0],
+                hops: vec![HopRecord::default()],
+                degraded: false,
+                asked: Vec::new(),
+            }],
+            notes: Vec::new(),
+        }
+    }
+
+    #[rstest]
+    #[case::as_it_should_be(|_: &mut InferReply| {}, true)]
+    #[case::none(|r: &mut InferReply| r.answers.clear(), false)]
+    #[case::two(|r: &mut InferReply| r.answers.push(r.answers[0]), false)]
+    #[case::exit(|r: &mut InferReply| r.answers[0].exit = 4, false)]
+    #[case::largest_exit(|r: &mut InferReply| r.answers[0].exit = u16::MAX, false)]
+    #[case::confidence(|r: &mut InferReply| r.answers[0].confidence = f32::INFINITY, false)]
+    #[case::negative(|r: &mut InferReply| r.compute_ms = -1.0, false)]
+    #[case::for_ever(|r: &mut InferReply| r.decode_ms = f64::MAX, false)]
+    #[case::tier(|r: &mut InferReply| r.passed[0].tier_ms = vec![f32::INFINITY], false)]
+    #[case::link(|r: &mut InferReply| r.passed[0].hops[0].network_ms = -0.5, false)]
+    #[case::tiers(|r: &mut InferReply| r.passed[0].tier_ms = vec![0.0; 4], false)]
+    #[case::links(|r: &mut InferReply| r.passed[0].hops = vec![HopRecord::default(); 4], false)]
+    #[case::asked(
+        |r: &mut InferReply| {
+            r.passed[0].asked = vec![Asked { hop: 0, target: 0, answered: true }; 65];
+        },
+        false
+    )]
+    fn an_answer_is_believed_as_far_as_it_can_be_true(
+        #[case] change: fn(&mut InferReply),
+        #[case] believed: bool,
+    ) {
+        let mut reply = good();
+        change(&mut reply);
+        assert_eq!(answer_of(reply, 3).is_ok(), believed);
+    }
+
+    #[test]
+    fn what_a_target_has_to_say_is_cut_short() {
+        let reply = InferReply {
+            notes: vec!["x".repeat(10_000); 100],
+            ..good()
+        };
+        let notes = answer_of(reply, 3).unwrap().notes;
+        assert_eq!(notes, vec!["x".repeat(500); 4]);
     }
 }

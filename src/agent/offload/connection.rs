@@ -20,8 +20,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// Bytes of the largest reply that is read.
-const LARGEST_REPLY: usize = 64 << 20;
 /// Longest time between two looks at the cancel token.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -32,6 +30,8 @@ pub(super) struct Connection<'a> {
     pub(super) tls: Option<&'a (TlsConnector, ServerName<'static>)>,
     pub(super) link: Link,
     pub(super) cancel: &'a Cancel,
+    /// Bytes of the largest reply that is read.
+    pub(super) largest: usize,
     pub(super) due: Option<Instant>,
     pub(super) deadline: Option<Duration>,
 }
@@ -132,17 +132,14 @@ impl Connection<'_> {
             Ok(Reply {
                 status: head.status,
                 headers: head.headers,
-                body: Limited::new(body, LARGEST_REPLY)
-                    .collect()
-                    .await?
-                    .to_bytes(),
+                body: Limited::new(body, self.largest).collect().await?.to_bytes(),
             })
         };
         let answer: Result<_, BoxError> = self.patient(answer).await?;
         answer.map_err(|error| match error.is::<LengthLimitError>() {
             true => OffloadError::Answer {
                 url: self.url.to_string(),
-                what: format!("more than {LARGEST_REPLY} bytes"),
+                what: format!("more than {} bytes", self.largest),
             },
             false => self.failed(&*error),
         })

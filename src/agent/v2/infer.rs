@@ -86,13 +86,13 @@ async fn answer(
 ) -> Result<Response, Refused> {
     // The numbers that are read from it: two bytes of JSON are one of four bytes.
     let numbers = body.len().saturating_mul(2);
-    body.charge.add(agent.budget.take(numbers)?);
+    body.charge(agent.budget.take(numbers)?);
     let start = Instant::now();
     let (question, charge) = {
         let runner = runner.clone();
         blocking(move || {
             let question = read(&runner, &headers, &body)?;
-            Ok((question, body.charge))
+            Ok((question, body.into_charge()))
         })
         .await?
     };
