@@ -3,7 +3,8 @@
 
 #![no_main]
 
-use edgelesspart::protocol::{dataset::DataSet, record, wire};
+use edgelesspart::protocol::message::DataSet;
+use edgelesspart::protocol::{record, wire};
 use edgelesspart::session::Results;
 use libfuzzer_sys::fuzz_target;
 

@@ -7,6 +7,7 @@ use super::error::{JobError, Refused};
 use super::forward::{Forward, Terms};
 use super::state::Agent;
 use crate::engine::Cancel;
+use crate::plan::link::{LONGEST_DEADLINE_MS, LONGEST_ROUND_TRIP_MS, MOST_TARGETS};
 use crate::plan::{Link, Tier};
 use crate::protocol::message::{Hop, RefusalKind};
 use parking_lot::Mutex;
@@ -16,14 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long one is kept that nobody asks for.
 const LIFE: Duration = Duration::from_secs(60);
-/// The most targets of a tier.
-const TARGETS: usize = 16;
 /// The most exits of all parts of a route.
 pub(super) const EXITS: usize = 1024;
-/// Milliseconds of the longest round trip that is emulated.
-const LONGEST_ROUND_TRIP: f64 = 60e3;
-/// Milliseconds of the longest deadline: a day.
-const LONGEST_DEADLINE: f64 = 86_400e3;
 
 /// Whether a way over these tiers can be gone at all, with a bounded number of connections and waits.
 ///
@@ -40,8 +35,8 @@ pub(super) fn check_route(
     }
     for hop in hops {
         let targets = hop.targets.len();
-        if !(1..=TARGETS).contains(&targets) {
-            let what = format!("{targets} targets of a tier; there are 1 to {TARGETS}");
+        if !(1..=MOST_TARGETS).contains(&targets) {
+            let what = format!("{targets} targets of a tier; there are 1 to {MOST_TARGETS}");
             return Err(JobError::invalid(what));
         }
         check_link(hop.link)?;
@@ -51,8 +46,8 @@ pub(super) fn check_route(
         return Err(JobError::invalid(what));
     }
     match deadline_ms {
-        Some(ms) if !(ms > 0.0 && ms <= LONGEST_DEADLINE) => Err(JobError::invalid(format!(
-            "a deadline of {ms} ms; it is more than 0 and at most {LONGEST_DEADLINE} ms"
+        Some(ms) if !(ms > 0.0 && ms <= LONGEST_DEADLINE_MS) => Err(JobError::invalid(format!(
+            "a deadline of {ms} ms; it is more than 0 and at most {LONGEST_DEADLINE_MS} ms"
         ))),
         _ => Ok(()),
     }
@@ -66,13 +61,13 @@ pub(super) fn check_link(link: Link) -> Result<(), JobError> {
     let Link::Emulated { mbit, rtt_ms } = link else {
         return Ok(());
     };
-    let fits = mbit > 0.0 && mbit.is_finite() && (0.0..=LONGEST_ROUND_TRIP).contains(&rtt_ms);
+    let fits = mbit > 0.0 && mbit.is_finite() && (0.0..=LONGEST_ROUND_TRIP_MS).contains(&rtt_ms);
     if fits {
         return Ok(());
     }
     Err(JobError::invalid(format!(
         "a link of {mbit} Mbit/s and {rtt_ms} ms can't be emulated: give it more than 0 Mbit/s and a round \
-         trip of at most {LONGEST_ROUND_TRIP} ms"
+         trip of at most {LONGEST_ROUND_TRIP_MS} ms"
     )))
 }
 

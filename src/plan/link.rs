@@ -32,6 +32,13 @@ pub struct Wire {
     pub compression: Compression,
 }
 
+/// Milliseconds of the longest round trip that is emulated.
+pub const LONGEST_ROUND_TRIP_MS: f64 = 60e3;
+/// Milliseconds of the longest deadline of an offload: a day.
+pub const LONGEST_DEADLINE_MS: f64 = 86_400e3;
+/// The most targets of a tier.
+pub const MOST_TARGETS: usize = 16;
+
 /// The link between edge and cloud, as the session writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -110,8 +110,7 @@ impl Part {
         } else {
             path.to_path_buf()
         };
-        let mut file = File::open(&path).map_err(|e| read(&path, e))?;
-        let length = file.metadata().map_err(|e| read(&path, e))?.len();
+        let (mut file, length) = open(&path)?;
         if path.extension().is_none_or(|e| e != "json") {
             return Part::read(&mut BufReader::new(file), length);
         }
@@ -125,8 +124,7 @@ impl Part {
         let mut graphs = HashMap::new();
         for name in manifest.graphs() {
             let beside = folder.join(name);
-            let file = File::open(&beside).map_err(|e| read(&beside, e))?;
-            let length = file.metadata().map_err(|e| read(&beside, e))?.len();
+            let (file, length) = open(&beside)?;
             // `parse` has seen to it that each has an entry.
             let Some(entry) = manifest.file(name) else {
                 continue;
@@ -136,6 +134,20 @@ impl Part {
         }
         manifest.part(graphs)
     }
+}
+
+/// A plain file and its length: opening anything else may wait for ever, or never end.
+fn open(path: &Path) -> Result<(File, u64), PartError> {
+    let read = |source| PartError::Read {
+        file: path.to_path_buf(),
+        source,
+    };
+    let about = path.metadata().map_err(read)?;
+    if !about.is_file() {
+        let what = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no plain file");
+        return Err(read(what));
+    }
+    Ok((File::open(path).map_err(read)?, about.len()))
 }
 
 /// The part in an archive of `length` bytes.

@@ -338,3 +338,24 @@ fn a_length_within_a_file_is_not_believed() {
     let error = refusal(&archive(&entries));
     assert!(error.contains("`segment-0.onnx`"), "{error}");
 }
+
+#[test]
+fn what_is_no_plain_file_is_never_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = edge();
+    std::fs::write(
+        folder.path().join(MANIFEST),
+        made.manifest.to_json().unwrap(),
+    )
+    .unwrap();
+    let pipe = nix::sys::stat::Mode::S_IRWXU;
+    for (name, _) in &made.files {
+        nix::unistd::mkfifo(&folder.path().join(name), pipe).unwrap();
+    }
+    let bundle = folder.path().join("part.elp");
+    nix::unistd::mkfifo(&bundle, pipe).unwrap();
+    for path in [folder.path(), &bundle] {
+        let error = Part::open(path).unwrap_err().to_string();
+        assert!(error.contains("no plain file"), "{error}");
+    }
+}

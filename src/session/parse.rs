@@ -376,6 +376,10 @@ mod tests {
                 "tiers[1].targets[0].url: ",
             ),
             (
+                &behind("Agent(url: \"https://me:secret@a\")"),
+                "a name or a password in the address",
+            ),
+            (
                 &behind("Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))"),
                 "tiers[1].targets[0].trust: ",
             ),
@@ -394,6 +398,11 @@ mod tests {
             ("sweep: (step: 0.0),", "sweep.step: 0"),
             ("batch: (train: 0),", "batch.train: 0"),
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
+            ("offload: (deadline_ms: 1e300),", "a day"),
+            (
+                "links: [Emulated(mbit: 1, rtt_ms: 1e300)],",
+                "between 0 and 60000",
+            ),
             ("exits: (training: Frozen(epochs: 0)),", "exits.training: 0"),
             (
                 "exits: (recipe: (heads: [(\"a\", (weight_decay: 2))])),",

@@ -2,9 +2,8 @@
 
 use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::{Calibration, Fit};
-use crate::plan::Link;
-use crate::plan::SplitRule;
-use crate::plan::Tier;
+use crate::plan::link::{LONGEST_DEADLINE_MS, LONGEST_ROUND_TRIP_MS, MOST_TARGETS};
+use crate::plan::{Link, SplitRule, Tier};
 use crate::predict::Billing;
 use crate::train::Training;
 
@@ -102,9 +101,12 @@ impl Session {
                 format!("{tier}, it may be 1 or 2")
             })?;
         }
-        positive(
-            self.offload.deadline_ms.unwrap_or(1.0),
+        let deadline = self.offload.deadline_ms.unwrap_or(1.0);
+        positive(deadline, "offload.deadline_ms")?;
+        check(
+            deadline <= LONGEST_DEADLINE_MS,
             "offload.deadline_ms",
+            || format!("{deadline}, it may be a day ({LONGEST_DEADLINE_MS}) at most"),
         )?;
         at_least_one(self.threads.unwrap_or(1), "threads")?;
         at_least_one(self.batch.train, "batch.train")?;
@@ -233,9 +235,11 @@ impl Session {
             };
             positive(mbit, &format!("links[{i}].mbit"))?;
             let field = format!("links[{i}].rtt_ms");
-            check(rtt_ms.is_finite() && rtt_ms >= 0.0, &field, || {
-                format!("{rtt_ms}, it must be 0 or more")
-            })?;
+            check(
+                (0.0..=LONGEST_ROUND_TRIP_MS).contains(&rtt_ms),
+                &field,
+                || format!("{rtt_ms}, it must lie between 0 and {LONGEST_ROUND_TRIP_MS}"),
+            )?;
         }
         self.validate_targets()
     }
@@ -246,6 +250,9 @@ impl Session {
             let side = format!("tiers[{tier_index}].targets");
             check(!tier.targets.is_empty(), &side, || {
                 "no target; give one at least, as Local(cores: [0])".into()
+            })?;
+            check(tier.targets.len() <= MOST_TARGETS, &side, || {
+                format!("{}, at most {MOST_TARGETS}", tier.targets.len())
             })?;
             for (i, target) in tier.targets.iter().enumerate() {
                 let at = |field: &str| format!("{side}[{i}]{field}");
@@ -292,5 +299,11 @@ fn web(url: &str, field: &str) -> Result<(), Problem> {
         .any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
     check(good, field, || {
         format!("`{url}`, it must start with http:// or https://")
+    })?;
+    // Addresses are shown and written down; what stands in this one must not be.
+    let parsed = url::Url::parse(url).ok();
+    let named = parsed.is_some_and(|u| !u.username().is_empty() || u.password().is_some());
+    check(!named, field, || {
+        "there is a name or a password in the address; use a token, as Env(\"NAME\")".into()
     })
 }
