@@ -152,6 +152,24 @@ fn where_nobody_answers_that_is_the_error() {
     );
 }
 
+#[test]
+fn a_token_that_would_cross_a_network_in_the_clear_ends_the_run() {
+    let folder = folder();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "sesame").unwrap();
+    let with_token = ["--token-file", token.to_str().unwrap()];
+    let (edge, cloud) = (Agent::start(&with_token), Agent::start(&with_token));
+    // This machine too, by an address that might be any.
+    let open = edge.url().replace("127.0.0.1", "0.0.0.0");
+    let named = |url: &str| format!("Agent(url: \"{url}\", token: File(\"token\")),");
+    let error = go(folder.path(), &text(&named(&open), &named(cloud.url()), 60));
+    let error = error.err();
+    assert!(
+        matches!(&error, Some(RunError::TokenInTheOpen { edge, .. }) if *edge == open),
+        "{error:?}"
+    );
+}
+
 /// A run of its own process; killed when dropped, and what it left with it.
 struct Running(Child, PathBuf);
 

@@ -3,20 +3,21 @@
 use crate::protocol::TlsTrust;
 use crate::run::RunError;
 use crate::session::{Token, Trust};
-use std::net::IpAddr;
+use url::{Host, Url};
 
 /// Whether nobody can listen in on the way to an address: encrypted, or on this machine (where the end
 /// of a tunnel is, too).
 pub(super) fn is_private(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else {
-        return true;
+    let Ok(url) = Url::parse(url) else {
+        return false;
     };
-    let host = match rest.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or_default(),
-        None => rest.split([':', '/']).next().unwrap_or_default(),
-    };
-    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback || host == "localhost"
+    match url.host() {
+        _ if url.scheme() == "https" => true,
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 pub(super) fn believed(trust: &Trust) -> Result<TlsTrust, RunError> {
@@ -59,6 +60,10 @@ mod tests {
     #[case("http://jetson:7070", false)]
     #[case("http://127.0.0.1.example.com", false)]
     #[case("http://10.0.0.7/", false)]
+    #[case("HTTP://jetson:7070", false)]
+    #[case("http://127.0.0.1:80@jetson:7070", false)]
+    #[case("http://127.0.0.1\\@jetson:7070", true)]
+    #[case("no address", false)]
     fn a_token_goes_only_where_nobody_listens(#[case] url: &str, #[case] private: bool) {
         assert_eq!(is_private(url), private);
     }

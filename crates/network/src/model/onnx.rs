@@ -707,7 +707,11 @@ impl<'a> Importer<'a> {
     }
 
     fn outputs(&mut self, outputs: &[proto::ValueInfoProto]) -> Result<(), ImportError> {
-        for output in outputs {
+        for (at, output) in outputs.iter().enumerate() {
+            // One that is named twice is read once, since names tell outputs apart.
+            if outputs[..at].iter().any(|other| other.name == output.name) {
+                continue;
+            }
             let Some(&id) = self.env.get(&output.name) else {
                 return Err(ImportError::File {
                     file: self.file.to_string(),

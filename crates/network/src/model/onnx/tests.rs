@@ -184,6 +184,28 @@ fn broken_files_are_refused_by_name(#[case] nodes: Vec<proto::NodeProto>, #[case
     );
 }
 
+/// ONNX Runtime takes such a file, and gives the same twice.
+#[test]
+fn an_output_that_is_named_twice_is_read_once_and_written_again() {
+    let model = proto::ModelProto {
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: String::new(),
+            version: 18,
+        }],
+        graph: Some(proto::GraphProto {
+            node: vec![node("Relu", &["x"], "y"), node("Neg", &["y"], "z")],
+            input: vec![input("x", &[2, 3])],
+            output: vec![input("y", &[]), input("z", &[]), input("y", &[])],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let graph = import_bytes(&model.encode_to_vec(), "test.onnx").unwrap();
+    assert_eq!(graph.outputs.len(), 2);
+    let written = crate::model::export::to_onnx(&graph).unwrap();
+    import_bytes(&written, "written.onnx").unwrap();
+}
+
 /// Files with bytes changed, dropped and doubled: whatever they say, importing and fusing them ends
 /// in a graph or an error.
 #[test]
