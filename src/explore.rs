@@ -3,14 +3,18 @@ thresholds, the search over many plans and those that no other beats. Reads the 
 
 pub mod goal;
 pub mod planner;
+pub mod risk;
 mod search;
 pub mod sweep;
+pub mod tune;
 pub mod verdict;
 
 pub use goal::{Goal, GoalError, Limit, Objective, Statistic, Within};
 pub use planner::{Planner, PlannerError};
+pub use risk::{Guarantee, Promise, PromiseError, guarantee};
 pub use search::{Candidate, front, knee, search};
 pub use sweep::sweep;
+pub use tune::{Point, Tuned, Tuning, tune};
 pub use verdict::{Against, Choice, Verdict};
 
 use crate::plan::Tier;

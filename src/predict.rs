@@ -5,6 +5,7 @@ follow a key held down.
 */
 
 pub mod billing;
+pub mod calibration;
 pub mod doubt;
 pub mod evidence;
 pub mod head_cost;
@@ -16,6 +17,7 @@ pub mod replay;
 pub mod table;
 
 pub use billing::{Billing, Clock};
+pub use calibration::{Bin, Reliability, reliability};
 pub use doubt::Doubt;
 pub use evidence::{Answers, Evidence, Missing, Terms};
 pub use interval::{Interval, Intervals};
@@ -25,8 +27,8 @@ pub use outcome::{
     TierOutcome,
 };
 pub use replay::{
-    Baselines, Difference, Equality, HeadKey, HeadPays, PreparedPlan, ReplayError, WireTable,
-    baselines, replay,
+    Baselines, Difference, Equality, Harm, HeadKey, HeadPays, HeldBack, PreparedPlan, ReplayError,
+    Ways, WireTable, baselines, harm_on_test, parted, replay,
 };
 
 use crate::data::Set;
@@ -67,6 +69,8 @@ pub struct Column {
     pub head: String,
     /// Temperature the logits were divided by.
     pub temperature: f32,
+    /// Expected calibration error at a temperature of 1, 0 to 1; absent where it wasn't computed.
+    pub raw_error: Option<f32>,
     /// Predicted class of each sample.
     pub prediction: Vec<u16>,
     /// Largest probability of each sample, 0 to 1.

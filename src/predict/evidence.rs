@@ -1,7 +1,7 @@
 /*! What predictions rest on: everything measured or computed of a network and its chain of tiers,
 owned, so that it can be handed to another thread; and the terms a prediction is asked under. */
 
-use super::replay::{HeadKey, WireTable};
+use super::replay::{HeadKey, HeldBack, WireTable};
 use super::{Billing, ConfidenceTable, Policy};
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
@@ -36,6 +36,8 @@ pub struct Evidence {
     pub heads: Vec<HeadKey>,
     /// What thresholds and plans are chosen on.
     pub calibration: Option<Arc<Answers>>,
+    /// What a guarantee rests on; absent where the tables hold nothing back.
+    pub held_back: Option<Arc<HeldBack>>,
     /// What only a chosen plan is judged on.
     pub test: Option<Arc<Answers>>,
 }
@@ -69,6 +71,7 @@ impl Evidence {
             links: vec![None; count.saturating_sub(1)],
             heads: Vec::new(),
             calibration: None,
+            held_back: None,
             test: None,
         }
     }

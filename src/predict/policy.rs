@@ -4,6 +4,7 @@ building and the agent both come here, so that a run and a replay cannot disagre
 */
 
 use super::{Confidence, Policy};
+use crate::plan::Plan;
 
 /// What a classifier says of one sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,6 +134,20 @@ impl Policy {
     pub fn threshold_of(&self, after: &str) -> f64 {
         let own = self.exits.iter().find(|(name, _)| name == after);
         own.map_or(self.threshold, |(_, threshold)| *threshold)
+    }
+
+    /// Takes over the thresholds of a plan: a common one where all are equal, else one per exit.
+    pub fn set_thresholds(&mut self, plan: &Plan) {
+        let Some(first) = plan.exits.first().map(|exit| exit.threshold) else {
+            return;
+        };
+        self.exits.clear();
+        if plan.exits.iter().all(|exit| exit.threshold == first) {
+            self.threshold = first;
+        } else {
+            let own = plan.exits.iter();
+            self.exits = own.map(|e| (e.after.clone(), e.threshold)).collect();
+        }
     }
 }
 

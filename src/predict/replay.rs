@@ -19,13 +19,17 @@ plan, and a plain mean would carry it into every plan.
 
 mod baselines;
 mod chain;
+mod held;
 mod memory;
 #[cfg(test)]
 pub(crate) mod tests;
 mod times;
+mod ways;
 
 pub use baselines::{Baselines, baselines};
 pub use chain::{Difference, Equality, WITHIN};
+pub use held::{Harm, HeldBack, harm_on_test, parted};
+pub use ways::Ways;
 
 use super::ConfidenceTable;
 use super::billing::{BillingError, Clock, MemoryTier};

@@ -59,6 +59,7 @@ impl Column {
             after: after.map(str::to_owned),
             head: head.to_owned(),
             temperature,
+            raw_error: None,
             prediction: Vec::new(),
             max_probability: Vec::new(),
             entropy: Vec::new(),

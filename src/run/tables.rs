@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::plan::Tier;
 use crate::plan::Wire;
 use crate::predict::policy::Output;
-use crate::predict::{Column, ConfidenceTable};
+use crate::predict::{Column, ConfidenceTable, parted, reliability};
 use crate::protocol::wire;
 use crate::session::Session;
 use crate::session::results::WireTables;
@@ -32,7 +32,8 @@ pub(super) struct Tables {
     pub test: PackedTable,
 }
 
-/// Runs both sets through all heads, and fits the temperatures on the calibration set.
+/// Runs both sets through all heads, and fits the temperatures on the calibration set, without the part
+/// of it that a guarantee holds back.
 pub(super) fn make(
     reporter: &mut Reporter,
     session: &Session,
@@ -59,11 +60,11 @@ pub(super) fn make(
         )?);
         before += data.len(set);
     }
-    let labels = data.labels(Set::Calibration);
+    let fitted = fitting(session, data.labels(Set::Calibration));
     let temperatures: Vec<f32> = scores[0]
         .iter()
         .take(heads.len())
-        .map(|logits| fit_temperature(logits, network.table.classes, labels))
+        .map(|logits| fitted.temperature(logits, network.table.classes))
         .collect();
     let table = |at: usize, set: Set| -> Result<PackedTable, RunError> {
         let labels = data.labels(set).to_vec();
@@ -75,6 +76,34 @@ pub(super) fn make(
         test: table(1, Set::Test)?,
         temperatures,
     })
+}
+
+/// Calibration samples that temperatures are fitted on.
+enum Fitting<'a> {
+    All(&'a [u16]),
+    /// Those that a guarantee doesn't hold back, by number, and their labels.
+    Some(Vec<usize>, Vec<u16>),
+}
+
+fn fitting<'a>(session: &Session, labels: &'a [u16]) -> Fitting<'a> {
+    if session.guarantee.is_none() {
+        return Fitting::All(labels);
+    }
+    let (tuning, _) = parted(labels.len());
+    let own = tuning.iter().map(|&i| labels[i]).collect();
+    Fitting::Some(tuning, own)
+}
+
+impl Fitting<'_> {
+    fn temperature(&self, logits: &[f32], classes: usize) -> f32 {
+        match self {
+            Fitting::All(labels) => fit_temperature(logits, classes, labels),
+            Fitting::Some(samples, labels) => {
+                let rows = samples.iter().map(|i| &logits[i * classes..][..classes]);
+                fit_temperature(&rows.collect::<Vec<_>>().concat(), classes, labels)
+            }
+        }
+    }
 }
 
 /// The outputs of each head and, last, of `graph`, over all samples, one at a time as the
@@ -106,6 +135,15 @@ fn columns(
     for ((scores, (_, head)), &temperature) in scores.iter().zip(heads).zip(temperatures) {
         let mut column = Column::new(Some(&head.point.after), &head.hash, temperature);
         column.extend(scores, classes, Output::Logits)?;
+        let mut raw = Column::new(None, "", 1.0);
+        raw.extend(scores, classes, Output::Logits)?;
+        let right = raw
+            .prediction
+            .iter()
+            .zip(&table.labels)
+            .map(|(p, l)| p == l);
+        let raw = reliability(raw.max_probability.iter().copied().zip(right));
+        column.raw_error = Some(raw.error as f32);
         table.push(column)?;
     }
     if let Some(scores) = scores.get(heads.len()) {

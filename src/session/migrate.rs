@@ -152,6 +152,7 @@ impl From<SessionV1> for Session {
             exits: old.exits,
             policy: old.policy,
             goal: old.goal,
+            guarantee: None,
             sweep: old.sweep,
             tiers: vec![tier("edge", old.edge), tier("cloud", old.cloud)],
             train_on: match old.train_on {

@@ -42,6 +42,10 @@ pub struct Results {
     pub heads: Vec<TrainedHead>,
     /// Hash of what the tables were made of.
     pub tables_key: String,
+    /// Whether the tables hold half of the calibration samples back for a guarantee: temperatures were
+    /// fitted without them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_back: bool,
     /// Every calibration sample through every exit.
     pub calibration: Option<PackedTable>,
     /// Every test sample through every exit.
@@ -219,6 +223,7 @@ impl Results {
             heads_key: String::new(),
             heads: Vec::new(),
             tables_key: String::new(),
+            held_back: false,
             calibration: None,
             test: None,
             wires: Vec::new(),
@@ -351,7 +356,7 @@ impl Results {
         };
         let answers = |table: &Option<PackedTable>, wires: Vec<WireTable>| {
             let table = table.as_ref().map(PackedTable::unpack).transpose()?;
-            Ok(table.map(|table| Arc::new(Answers { table, wires })))
+            Ok(table.map(|table| Answers { table, wires }))
         };
         let layers = Arc::new(self.layers.clone());
         let points = Arc::new(self.points_with_heads());
@@ -365,8 +370,16 @@ impl Results {
         for (own, link) in evidence.links.iter_mut().zip(&self.links) {
             *own = link.clone().map(Arc::new);
         }
-        evidence.calibration = answers(&self.calibration, wires(|w| &w.calibration)?)?;
-        evidence.test = answers(&self.test, wires(|w| &w.test)?)?;
+        let calibration = answers(&self.calibration, wires(|w| &w.calibration)?)?;
+        evidence.calibration = match calibration {
+            Some(all) if self.held_back => {
+                let (tuning, held) = all.hold_back();
+                evidence.held_back = Some(Arc::new(held));
+                Some(Arc::new(tuning))
+            }
+            all => all.map(Arc::new),
+        };
+        evidence.test = answers(&self.test, wires(|w| &w.test)?)?.map(Arc::new);
         Ok(evidence)
     }
 
@@ -398,6 +411,8 @@ mod stored {
         heads: Vec<TrainedHead>,
         #[serde(default)]
         tables_key: String,
+        #[serde(default)]
+        held_back: bool,
         #[serde(default)]
         calibration: Option<PackedTable>,
         #[serde(default)]
@@ -433,6 +448,7 @@ mod stored {
                 heads_key: stored.heads_key,
                 heads: stored.heads,
                 tables_key: stored.tables_key,
+                held_back: stored.held_back,
                 calibration: stored.calibration,
                 test: stored.test,
                 wires: stored.wires,

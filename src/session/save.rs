@@ -125,6 +125,13 @@ impl Session {
             &self.goal,
         )?;
         put(
+            "What thresholds are to keep to: Some((accuracy_loss_points: 2.0, delta: Some(0.1))) for at most 2 \
+             points with a probability of 90 %, delta: None for 2 points in expectation. Half of the \
+             calibration images are held back for it.",
+            "guarantee",
+            &self.guarantee,
+        )?;
+        put(
             "Thresholds that the report compares, 0 to 1.",
             "sweep",
             &self.sweep,

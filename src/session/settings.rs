@@ -4,7 +4,7 @@ use super::ModelSource;
 use super::parse::{SessionError, VERSION};
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
-use crate::explore::Goal;
+use crate::explore::{Goal, Promise};
 use crate::plan::{ExitRule, Plan, Rules, Split, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
@@ -57,6 +57,9 @@ pub struct Session {
     /// What is wanted of a deployment, and within which limits.
     #[serde(default)]
     pub goal: Goal,
+    /// What thresholds are to keep with a probability; half of the calibration images are held back for it.
+    #[serde(default)]
+    pub guarantee: Option<Promise>,
     /// The thresholds the report sweeps.
     #[serde(default)]
     pub sweep: Sweep,

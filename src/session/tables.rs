@@ -50,6 +50,9 @@ pub struct PackedColumn {
     pub head: String,
     /// Temperature of the head, as in [`Column::temperature`].
     pub temperature: f32,
+    /// Calibration error at a temperature of 1, as in [`Column::raw_error`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_error: Option<f32>,
 }
 
 fn planes<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]> + Clone) {
@@ -107,6 +110,7 @@ impl PackedTable {
                     after: column.after.clone(),
                     head: column.head.clone(),
                     temperature: column.temperature,
+                    raw_error: column.raw_error,
                 })
                 .collect(),
             data: STANDARD.encode(packed),
@@ -162,6 +166,7 @@ impl PackedTable {
                 after: column.after.clone(),
                 head: column.head.clone(),
                 temperature: column.temperature,
+                raw_error: column.raw_error,
                 prediction: words(&mut data),
                 max_probability: floats(&mut data),
                 entropy: floats(&mut data),
@@ -192,6 +197,7 @@ mod tests {
                     after: (c + 1 < columns).then(|| format!("layer{c}")),
                     head: format!("{c:016x}"),
                     temperature: 1.0 / 3.0,
+                    raw_error: Some(0.125),
                     prediction: floats().iter().map(|v| (v * 10.0) as u16).collect(),
                     max_probability: floats(),
                     entropy: floats(),

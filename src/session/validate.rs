@@ -88,6 +88,7 @@ impl Session {
         self.goal
             .check()
             .map_err(|e| (format!("goal.within.{}", e.limit.field()), e.to_string()))?;
+        self.validate_guarantee()?;
         share(self.sweep.from, "sweep.from")?;
         share(self.sweep.to, "sweep.to")?;
         check(self.sweep.from <= self.sweep.to, "sweep.from", || {
@@ -111,6 +112,20 @@ impl Session {
         at_least_one(self.threads.unwrap_or(1), "threads")?;
         at_least_one(self.batch.train, "batch.train")?;
         at_least_one(self.batch.evaluate, "batch.evaluate")
+    }
+
+    fn validate_guarantee(&self) -> Result<(), Problem> {
+        let Some(promise) = &self.guarantee else {
+            return Ok(());
+        };
+        promise
+            .check()
+            .map_err(|e| (format!("guarantee.{}", e.field()), e.to_string()))?;
+        check(self.exits.recipe.patience.is_none(), "guarantee", || {
+            "exits.recipe.patience stops training by the calibration images, half of which a guarantee \
+             holds back; leave out one of the two"
+                .to_owned()
+        })
     }
 
     fn validate_data(&self) -> Result<(), Problem> {

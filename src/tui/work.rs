@@ -10,7 +10,7 @@ use crate::model::LayerTable;
 use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
 use crate::predict::head_cost::{HeadWork, head_ms};
-use crate::predict::{Answers, Evidence, HeadKey, Kind, Outcome};
+use crate::predict::{Answers, Evidence, HeadKey, HeldBack, Kind, Outcome};
 use crate::session;
 use crate::session::tables::PackError;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub struct Results {
     pub links: Vec<Option<Arc<LinkProfile>>>,
     /// What thresholds are tuned on.
     pub calibration: Option<Arc<Answers>>,
+    /// What a guarantee rests on.
+    pub held_back: Option<Arc<HeldBack>>,
     /// The plan that ran, with what it gave and the baselines measured beside it.
     pub measured: Option<Measured>,
     /// All of it as a session file keeps it.
@@ -55,6 +57,7 @@ impl Results {
             profiles: evidence.profiles,
             links: evidence.links,
             calibration: evidence.calibration,
+            held_back: evidence.held_back,
             measured: ran.and_then(|m| {
                 let plan = m.plan.clone()?;
                 let heads = if m.heads.is_empty() {
@@ -129,6 +132,7 @@ impl Results {
         let mut evidence = Evidence {
             heads: keys.collect(),
             calibration: self.calibration.clone(),
+            held_back: self.held_back.clone(),
             ..Evidence::new(network.table.clone(), points, names)
         };
         for (own, profile) in evidence.profiles.iter_mut().zip(&self.profiles) {
@@ -151,6 +155,10 @@ impl Results {
         fill(&mut newer.links, &self.links);
         self.profiles = newer.profiles;
         self.links = newer.links;
+        if newer.calibration.is_some() {
+            // Tables are made anew as a whole: with a part held back, or with none.
+            self.held_back = newer.held_back;
+        }
         take(&mut self.calibration, newer.calibration);
         take(&mut self.measured, newer.measured);
         self.kept = match (self.kept.take(), newer.kept) {
@@ -180,6 +188,7 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
     }
     if all.calibration.is_none() {
         all.tables_key = old.tables_key.clone();
+        all.held_back = old.held_back;
         all.calibration = old.calibration.clone();
         all.test = old.test.clone();
         all.wires = old.wires.clone();

@@ -72,6 +72,13 @@ pub struct Equality {
     pub largest_difference: f32,
 }
 
+impl Stage<'_> {
+    /// How sure the classifier is of each sample, by the policy's measure.
+    pub fn confidence(&self) -> &[f32] {
+        self.confidence
+    }
+}
+
 impl Equality {
     /// Whether no sample differs.
     pub fn holds(&self) -> bool {

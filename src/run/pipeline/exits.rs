@@ -58,8 +58,14 @@ impl Pipeline<'_> {
             .with("heads", &self.results.heads_key)
             .with("network", &self.network.hash)
             .with("calibration", data.hash(Set::Calibration))
-            .with("test", data.hash(Set::Test))
-            .key();
+            .with("test", data.hash(Set::Test));
+        // Left out where nothing is held back, so that tables kept before it could be are still found.
+        let held_back = self.session.guarantee.is_some();
+        let key = if held_back {
+            key.with("held back", "half").key()
+        } else {
+            key.key()
+        };
         let (session, network, cancel) = (self.session, &self.network, self.cancel);
         let heads: Vec<(Tier, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
         if let Some(results) = session.results.as_deref()
@@ -101,6 +107,7 @@ impl Pipeline<'_> {
         }
         self.tables = Some((calibration, made.test.unpack()?));
         self.results.tables_key = key;
+        self.results.held_back = held_back;
         self.results.calibration = Some(made.calibration);
         self.results.test = Some(made.test);
         Ok(())
