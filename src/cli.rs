@@ -22,6 +22,7 @@ pub mod start;
 pub mod sweep;
 pub mod train;
 pub mod tui;
+pub mod tune;
 
 pub use error::CliError;
 
@@ -51,6 +52,7 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Sweep(sweep::SweepArgs),
+    Tune(tune::TuneArgs),
     Explore(sweep::ExploreArgs),
     Export(export::ExportArgs),
     Exits(exits::ExitsArgs),
@@ -83,6 +85,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Profile(args) => profile::run(&args, &interrupt::token()?),
         Command::Plan(args) => plan::run(&args, &interrupt::token()?),
         Command::Sweep(args) => sweep::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Explore(args) => sweep::explore(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args, &interrupt::token()?),

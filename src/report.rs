@@ -9,9 +9,11 @@ sweep reads the calibration set; a plan's test numbers stand beside its measurem
 mod chart;
 pub mod csv;
 mod figures;
+mod guarantee;
 pub mod html;
 pub mod json;
 mod number;
+mod reliability;
 pub mod text;
 mod verdict;
 
@@ -20,6 +22,8 @@ pub use figures::{
     PredictionError, Ratios,
 };
 
+pub use guarantee::{GuaranteeReport, OnTest};
+pub use reliability::ReliabilityReport;
 pub use verdict::{DifferenceReport, VerdictReport, VerdictRow};
 
 use crate::data::Set;
@@ -28,7 +32,9 @@ use crate::explore::Verdict;
 use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, Plan, Split, Tier, TierNames};
-use crate::predict::{Billing, Clock, Difference, Equality, HeadPays, Kind, Outcome};
+use crate::predict::{
+    Billing, Clock, Column, ConfidenceTable, Difference, Equality, HeadKey, HeadPays, Kind, Outcome,
+};
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form.
@@ -238,6 +244,12 @@ pub struct Report {
     /// What to deploy, and why; null where nothing could be compared.
     #[serde(default)]
     pub verdict: Option<VerdictReport>,
+    /// What leaving early is promised to cost; null where the session asks for no guarantee.
+    #[serde(default)]
+    pub guarantee: Option<GuaranteeReport>,
+    /// How honest each classifier's confidences are, on test; the final classifier (`after` null) last.
+    #[serde(default)]
+    pub calibration_errors: Vec<ReliabilityReport>,
     /// Sentences to be read with the numbers.
     pub caveats: Vec<String>,
     /// Devices, link and prices, where something was measured.
@@ -315,6 +327,8 @@ impl Report {
                 notes: plan.remarks.iter().map(|r| r.text(names)).collect(),
             },
             verdict: None,
+            guarantee: None,
+            calibration_errors: Vec::new(),
             caveats: Vec::new(),
             conditions: None,
             predicted: None,
@@ -484,6 +498,22 @@ impl Report {
     /// Takes what to deploy.
     pub fn answer(&mut self, verdict: &Verdict) {
         self.verdict = Some(VerdictReport::new(verdict, &self.names()));
+    }
+
+    /// Takes what leaving early is promised to cost.
+    pub fn promise(&mut self, guarantee: GuaranteeReport) {
+        self.guarantee = Some(guarantee);
+    }
+
+    /// Takes the classifiers of the plan, with their answers to the test images.
+    pub fn judge_confidence(&mut self, plan: &Plan, heads: &[HeadKey], table: &ConfidenceTable) {
+        let exits = plan.exits.iter().filter_map(|exit| {
+            let mut keys = heads.iter();
+            let key = keys.find(|k| k.after == exit.after && k.tier == exit.tier);
+            table.column(&exit.after, key.map(|k| k.hash.as_str())).ok()
+        });
+        let of = |column: &Column| ReliabilityReport::new(column, &table.labels);
+        self.calibration_errors = exits.chain(table.final_column().ok()).map(of).collect();
     }
 
     /// Takes the baselines, predicted or measured.

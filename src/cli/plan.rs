@@ -5,9 +5,9 @@ use super::session::SessionArgs;
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::Stage;
-use crate::explore::verdict;
+use crate::explore::{guarantee, verdict};
 use crate::plan::{Plan, Split, Tier};
-use crate::predict::Doubt;
+use crate::predict::{Doubt, Evidence};
 use crate::report::VerdictReport;
 use crate::session::{Results, Session};
 use serde::Serialize;
@@ -39,6 +39,8 @@ struct Document<'a> {
     /// Why there is no verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_verdict: Option<String>,
+    /// What leaving early is promised to cost; null where the session asks for no guarantee.
+    guarantee: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -77,8 +79,10 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
             doubts.push(doubt);
         }
     }
-    let verdict = verdict(&chosen.session, results, plan);
-    let document = document(&chosen.session, results, plan, &doubts, verdict);
+    let evidence = evidence(&chosen.session, results);
+    let verdict = verdict(&chosen.session, &evidence, plan);
+    let promised = promised(&chosen.session, &evidence, plan)?;
+    let document = document(&chosen.session, results, plan, &doubts, verdict, promised);
     let mut out = io::stdout().lock();
     let written = match args.json {
         true => serde_json::to_writer_pretty(&mut out, &document)
@@ -92,8 +96,8 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
     }
 }
 
-/// What to deploy, by what this run or one before it measured of the same network; or why nobody can say.
-fn verdict(session: &Session, results: &Results, plan: &Plan) -> Result<VerdictReport, String> {
+/// What this run or one before it measured of the same network; or why nobody can say.
+fn evidence(session: &Session, results: &Results) -> Result<Evidence, String> {
     let kept = session.results.as_deref();
     let names = session.tier_names();
     let same = |r: &&Results| r.layers == results.layers;
@@ -106,13 +110,33 @@ fn verdict(session: &Session, results: &Results, plan: &Plan) -> Result<VerdictR
             evidence.get_or_insert(found);
         }
     }
-    let Some(evidence) = evidence else {
-        return Err("it needs profiles, exits and tables; `edgelesspart run` makes them".into());
-    };
+    evidence.ok_or("it needs profiles, exits and tables; `edgelesspart run` makes them".into())
+}
+
+/// What to deploy, or why nobody can say.
+fn verdict(
+    session: &Session,
+    evidence: &Result<Evidence, String>,
+    plan: &Plan,
+) -> Result<VerdictReport, String> {
+    let evidence = evidence.as_ref().map_err(Clone::clone)?;
     let (terms, thresholds) = (session.terms(), session.sweep.thresholds());
-    let verdict = verdict::explored(&evidence, &terms, &session.goal, plan, &thresholds);
+    let verdict = verdict::explored(evidence, &terms, &session.goal, plan, &thresholds);
     let verdict = verdict.map_err(|e| e.to_string())?;
-    Ok(VerdictReport::new(&verdict, &names))
+    Ok(VerdictReport::new(&verdict, &session.tier_names()))
+}
+
+/// What leaving early is promised to cost, where the session asks for it.
+fn promised(
+    session: &Session,
+    evidence: &Result<Evidence, String>,
+    plan: &Plan,
+) -> Result<Option<String>, CliError> {
+    let (Some(promise), Ok(evidence)) = (session.guarantee, evidence) else {
+        return Ok(None);
+    };
+    let found = guarantee(evidence, &session.terms(), promise, plan)?;
+    Ok(Some(found.text()))
 }
 
 fn document<'a>(
@@ -121,6 +145,7 @@ fn document<'a>(
     plan: &'a Plan,
     doubts: &[Doubt],
     verdict: Result<VerdictReport, String>,
+    guarantee: Option<String>,
 ) -> Document<'a> {
     let (verdict, no_verdict) = match verdict {
         Ok(verdict) => (Some(verdict), None),
@@ -176,6 +201,7 @@ fn document<'a>(
             .collect(),
         verdict,
         no_verdict,
+        guarantee,
     }
 }
 
@@ -216,6 +242,9 @@ fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
     }
     if let Some(verdict) = &document.verdict {
         writeln!(out, "\n{}", verdict.text)?;
+    }
+    if let Some(guarantee) = &document.guarantee {
+        writeln!(out, "\n{guarantee}")?;
     }
     if let Some(why) = &document.no_verdict {
         writeln!(out, "\nNo verdict on what to deploy yet: {why}")?;

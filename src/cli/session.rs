@@ -4,7 +4,7 @@ use super::data::DataArg;
 use super::network::{self, InputShape, Sizes};
 use super::{CliError, error::Context};
 use crate::engine::share_threads;
-use crate::explore::{Goal, Objective, Statistic};
+use crate::explore::{Goal, Objective, Promise, PromiseError, Statistic};
 use crate::session::{ModelSource, Session, VERSION};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub struct SessionArgs {
     threshold: Option<f64>,
     #[command(flatten)]
     goal: GoalArgs,
+    #[command(flatten)]
+    promise: PromiseArgs,
     /// Where results and finished stages go; runs/NAME if left out.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -48,6 +50,42 @@ struct GoalArgs {
     /// The load that a month's bill is for; 1 if left out.
     #[arg(long, value_name = "RATE")]
     requests_per_second: Option<f64>,
+}
+
+/// What thresholds are to keep to, in place of the session's guarantee.
+#[derive(Debug, Default, clap::Args)]
+struct PromiseArgs {
+    /// Promise that leaving early costs at most so many points of accuracy (above 0, below 100) against the
+    /// whole network; half of the calibration images are held back for it.
+    #[arg(long, value_name = "POINTS")]
+    guarantee: Option<f64>,
+    /// The probability that the guarantee is broken, above 0 and below 1; 0.1 if left out.
+    #[arg(long, value_name = "SHARE", requires = "guarantee")]
+    delta: Option<f64>,
+    /// Promise in expectation, not with a probability.
+    #[arg(long, requires = "guarantee", conflicts_with = "delta")]
+    in_expectation: bool,
+}
+
+impl PromiseArgs {
+    fn promise(&self) -> Result<Option<Promise>, CliError> {
+        let Some(accuracy_loss_points) = self.guarantee else {
+            return Ok(None);
+        };
+        let delta = (!self.in_expectation).then(|| self.delta.unwrap_or(0.1));
+        let promise = Promise {
+            accuracy_loss_points,
+            delta,
+        };
+        let flag = |e: &PromiseError| match e {
+            PromiseError::Loss(_) => "--guarantee",
+            PromiseError::Delta(_) => "--delta",
+        };
+        promise
+            .check()
+            .map_err(|e| CliError::usage(format!("{}: {e}", flag(&e))))?;
+        Ok(Some(promise))
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -140,6 +178,7 @@ impl SessionArgs {
             data: None,
             threshold,
             goal: GoalArgs::default(),
+            promise: PromiseArgs::default(),
             out: out.clone(),
         }
     }
@@ -171,6 +210,12 @@ impl SessionArgs {
                 .context("--threshold")?;
         }
         self.goal.apply(&mut session.goal)?;
+        if let Some(promise) = self.promise.promise()? {
+            session.guarantee = Some(promise);
+            session
+                .check(Path::new("--guarantee"))
+                .context("--guarantee")?;
+        }
         if let Some(threads) = session.threads {
             // Before anything is computed, so that every pool gets this number.
             share_threads(threads);

@@ -205,7 +205,7 @@ fn human(
     Ok(())
 }
 
-fn header(out: &mut impl Write, first: &str) -> io::Result<()> {
+pub(super) fn header(out: &mut impl Write, first: &str) -> io::Result<()> {
     writeln!(
         out,
         "{first:<24} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
@@ -213,7 +213,7 @@ fn header(out: &mut impl Write, first: &str) -> io::Result<()> {
     )
 }
 
-fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
+pub(super) fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
     let (mean, p95) = outcome
         .latency_ms
         .map_or((f64::NAN, f64::NAN), |l| (l.mean, l.p95));
@@ -227,7 +227,7 @@ fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::Result<()> {
     )
 }
 
-fn quiet(written: io::Result<()>) -> Result<(), CliError> {
+pub(super) fn quiet(written: io::Result<()>) -> Result<(), CliError> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing the result"),

@@ -37,6 +37,12 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         notes => plan.notes.clone(),
         verdict => report.verdict.as_ref().map(|v| v.text.clone()),
         beside => report.verdict.as_ref().map_or_else(Vec::new, beside),
+        guarantee => report.guarantee.as_ref().map(|g| g.sentence()),
+        calibration => report.calibration_errors.iter().map(|c| c.cells()).collect::<Vec<_>>(),
+        reliability => super::reliability::charts(report)?
+            .into_iter()
+            .map(Value::from_safe_string)
+            .collect::<Vec<_>>(),
         caveats => report.caveats.clone(),
         devices => devices(report),
         chief => chief(report),

@@ -16,10 +16,12 @@ pub fn text(report: &Report) -> String {
     let mut out = String::new();
     head(&mut out, report);
     verdict(&mut out, report);
+    guarantee(&mut out, report);
     figures(&mut out, report);
     exits(&mut out, report);
     sweep(&mut out, report);
     placements(&mut out, report);
+    calibration(&mut out, report);
     checks(&mut out, report);
     if !report.caveats.is_empty() {
         section(&mut out, "To be read with it");
@@ -39,6 +41,32 @@ fn verdict(out: &mut String, report: &Report) {
     paragraph(out, "", &verdict.text);
     for row in &verdict.against {
         paragraph(out, "- ", &row.sentence());
+    }
+}
+
+fn guarantee(out: &mut String, report: &Report) {
+    if let Some(guarantee) = &report.guarantee {
+        section(out, "Guarantee");
+        paragraph(out, "", &format!("{}.", guarantee.sentence()));
+    }
+}
+
+fn calibration(out: &mut String, report: &Report) {
+    if report.calibration_errors.is_empty() {
+        return;
+    }
+    section(out, "Confidences, on test: expected calibration error");
+    let mut row = |[name, temperature, before, after]: [&str; 4]| {
+        let name = fit(name, 27);
+        line(
+            out,
+            format!("{name:<28}{temperature:>14}{before:>14}{after:>14}"),
+        );
+    };
+    row(["after", "temperature", "before it", "after it"]);
+    for one in &report.calibration_errors {
+        let [name, temperature, before, after] = one.cells();
+        row([&name, &temperature, &before, &after]);
     }
 }
 

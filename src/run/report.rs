@@ -5,11 +5,11 @@ use super::distribute::{Measurement, Variant};
 use super::replayed::Replayed;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::explore::verdict::{self, Contender};
-use crate::explore::{Choice, Verdict, sweep};
+use crate::explore::{Choice, Verdict, guarantee, sweep};
 use crate::plan::{Element, Placement, Plan, Tier, plan_at};
 use crate::predict::doubt::doubts;
 use crate::predict::{Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines};
-use crate::report::{BaselineFigures, Conditions, Figures, Report, Subject, Used};
+use crate::report::{BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
 
@@ -109,6 +109,11 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
     report.answer(&answer(found, &replayed)?);
+    report.judge_confidence(plan, &evidence.heads, answers);
+    if let Some(promise) = session.guarantee {
+        let found = guarantee(evidence, terms, promise, plan)?;
+        report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
+    }
     Ok(report)
 }
 
