@@ -3,6 +3,7 @@
 
 use edgelesspart::data::Set;
 use edgelesspart::device::{HeadProfile, LayerProfile, LinkProfile, Profile, SegmentMemory, Stats};
+use edgelesspart::explore::tune::common_steps;
 use edgelesspart::model::layers::{Layer, LayerTable};
 use edgelesspart::model::{Shape, ValueId};
 use edgelesspart::plan::{Plan, Split, TierNames};
@@ -155,6 +156,22 @@ fn threshold(bencher: divan::Bencher) {
     with(|evidence, terms, plan| {
         match PreparedPlan::new(evidence, terms, Set::Calibration, plan) {
             Ok(prepared) => bencher.bench_local(|| prepared.at(divan::black_box(0.8))),
+            Err(error) => eprintln!("{error}"),
+        }
+    });
+}
+
+/// What a budget curve of common thresholds reads: every threshold that parts the samples, exactly.
+#[divan::bench(name = "all common thresholds, 10000 samples x 7")]
+fn all_thresholds(bencher: divan::Bencher) {
+    with(|evidence, terms, plan| {
+        match PreparedPlan::new(evidence, terms, Set::Calibration, plan) {
+            Ok(prepared) => {
+                let ways = prepared.ways();
+                let price = ways.latency_ms.iter().map(|ms| vec![*ms; ways.samples]);
+                let price: Vec<Vec<f64>> = price.collect();
+                bencher.bench_local(|| common_steps(&ways, &price).len());
+            }
             Err(error) => eprintln!("{error}"),
         }
     });

@@ -8,7 +8,7 @@ use super::ports::{Job, JobError, RunningJob};
 use super::work::{Explored, HeadFacts, Network, Results};
 use crate::event::{Event, TargetId};
 use crate::exits::ExitError;
-use crate::explore::{Candidate, Goal, Limits, Verdict};
+use crate::explore::{Candidate, Goal, Guarantee, Limits, Promise, Tuned, Verdict};
 use crate::plan::{Plan, TierNames};
 use crate::predict::{Evidence, HeadPays, Outcome, ReplayError, Terms};
 use crate::session::{ExitSettings, Session};
@@ -163,6 +163,10 @@ pub struct CurvesRequest {
     pub goal: Goal,
     /// Plans to choose the best of, if any were searched for.
     pub explored: Vec<Candidate>,
+    /// What thresholds are to keep to, where the session asks for a guarantee.
+    pub promise: Option<Promise>,
+    /// Whether the best thresholds are searched for, too.
+    pub tune: bool,
 }
 
 /// What the curves show, whether each exit of the plan pays, and what to deploy.
@@ -173,6 +177,19 @@ pub struct CurvesAnswer {
     /// In the order of the plan's exits.
     pub pays: Vec<HeadPays>,
     pub verdict: Verdict,
+    /// What leaving early at the plan's thresholds is promised to cost.
+    pub guarantee: Option<Guarantee>,
+    /// The best thresholds, where they were searched for.
+    pub best: Option<BestThresholds>,
+}
+
+/// Thresholds that a search found, one per exit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestThresholds {
+    /// What was found, with its proof.
+    pub tuned: Tuned,
+    /// What they keep, where the session asks for a guarantee.
+    pub guarantee: Option<Guarantee>,
 }
 
 /// Limits to search within.

@@ -129,7 +129,11 @@ impl State {
                 }
             }
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
-            Msg::Curves(generation, curves) => self.tuning.got(generation, curves),
+            Msg::Curves(generation, curves) => {
+                if let Some(best) = self.tuning.got(generation, curves) {
+                    return self.take_thresholds(&best);
+                }
+            }
             Msg::Explored(generation, found) => {
                 self.explore.got(generation, *found);
                 // The verdict may have a better plan to name.

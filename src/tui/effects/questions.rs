@@ -3,15 +3,21 @@
 use crate::data::Set;
 use crate::exits;
 use crate::exits::ExitPoint;
-use crate::explore::{Choice, Limits, front, search, verdict};
+use crate::explore::{Choice, Limits, front, guarantee, search, tune, verdict};
 use crate::model::{LayerTable, fuse};
 use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::head_cost::HeadWork;
 use crate::predict::{PreparedPlan, ReplayError, replay};
 use crate::run::ExitSource;
-use crate::tui::message::{CurvesAnswer, CurvesRequest, ExploreRequest, HeadsRequest};
+use crate::tui::message::{
+    BestThresholds, CurvesAnswer, CurvesRequest, ExploreRequest, HeadsRequest,
+};
 use crate::tui::work::{Explored, HeadFacts};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the best thresholds are searched for, before a heuristic's must do.
+const SEARCH: Duration = Duration::from_secs(2);
 
 impl CurvesRequest {
     /// The outcomes over the thresholds, what each exit is worth at the plan's own, and what to
@@ -32,7 +38,29 @@ impl CurvesRequest {
                 prepared.with_thresholds(&own)
             }
         };
+        let promised = |plan: &Plan| {
+            let ask = |promise| guarantee(&self.evidence, &self.terms, promise, plan);
+            self.promise.map(ask).transpose()
+        };
+        let best = if self.tune {
+            let until = Instant::now() + SEARCH;
+            let go_on = || Instant::now() < until;
+            let found = tune(&self.evidence, &self.terms, &self.goal, &self.plan, &go_on)?;
+            let mut plan = self.plan.clone();
+            let thresholds = &found.per_exit.thresholds;
+            for (exit, threshold) in plan.exits.iter_mut().zip(thresholds) {
+                exit.threshold = *threshold;
+            }
+            Some(BestThresholds {
+                guarantee: promised(&plan)?,
+                tuned: found.per_exit,
+            })
+        } else {
+            None
+        };
         Ok(CurvesAnswer {
+            guarantee: promised(&self.plan)?,
+            best,
             outcomes: self.thresholds.iter().map(at).collect(),
             pays: prepared.head_pays(),
             verdict: verdict::predicted(

@@ -2,10 +2,10 @@
 
 use super::State;
 use super::document::EditKind;
-use crate::explore::Verdict;
+use crate::explore::{Guarantee, Verdict};
 use crate::predict::Outcome;
 use crate::predict::{HeadPays, ReplayError};
-use crate::tui::message::{CurvesAnswer, CurvesRequest, Effect};
+use crate::tui::message::{BestThresholds, CurvesAnswer, CurvesRequest, Effect};
 
 /// The slider's steps, and the curves' points.
 pub const STEPS: usize = 100;
@@ -19,6 +19,8 @@ pub struct Curves {
     pub pays: Vec<HeadPays>,
     /// Verdict on the plan against its alternatives.
     pub verdict: Verdict,
+    /// What leaving early at the plan's thresholds is promised to cost, where the session asks for it.
+    pub guarantee: Option<Guarantee>,
 }
 
 /// Which threshold the slider holds, and what is known over it.
@@ -39,9 +41,14 @@ fn thresholds() -> Vec<f64> {
 }
 
 impl Tuning {
-    pub fn got(&mut self, generation: u64, curves: Result<CurvesAnswer, ReplayError>) {
+    /// Takes an answer over; gives the best thresholds where they were asked for.
+    pub fn got(
+        &mut self,
+        generation: u64,
+        curves: Result<CurvesAnswer, ReplayError>,
+    ) -> Option<BestThresholds> {
         if generation != self.generation {
-            return;
+            return None;
         }
         self.stale = false;
         match curves {
@@ -49,6 +56,8 @@ impl Tuning {
                 outcomes,
                 pays,
                 verdict,
+                guarantee,
+                best,
             }) => {
                 let thresholds = thresholds();
                 self.lacking = None;
@@ -57,11 +66,14 @@ impl Tuning {
                     outcomes,
                     pays,
                     verdict,
+                    guarantee,
                 });
+                best
             }
             Err(problem) => {
                 self.curves = None;
                 self.lacking = Some(problem);
+                None
             }
         }
     }
@@ -70,6 +82,56 @@ impl Tuning {
 impl State {
     /// Asks for the curves of the plan on screen.
     pub fn ask_curves(&mut self) -> Vec<Effect> {
+        self.ask(false)
+    }
+
+    /// Asks for the best thresholds by the goal, one per exit; they become the session's when found.
+    pub fn tune(&mut self) -> Vec<Effect> {
+        if self
+            .derived
+            .plan
+            .as_ref()
+            .is_none_or(|p| p.exits.is_empty())
+        {
+            self.say("the plan has no exits, so there are no thresholds to choose");
+            return Vec::new();
+        }
+        if let Some(why) = self.derived.lacking.as_ref().map(ToString::to_string) {
+            self.complain(why);
+            return Vec::new();
+        }
+        self.say("searching for the best thresholds…");
+        self.ask(true)
+    }
+
+    /// Makes thresholds that were searched for the session's: those that keep its guarantee, or the best.
+    pub fn take_thresholds(&mut self, best: &BestThresholds) -> Vec<Effect> {
+        let Some(mut plan) = self.derived.plan.clone() else {
+            return Vec::new();
+        };
+        let kept = best.guarantee.as_ref().and_then(Guarantee::kept);
+        let (thresholds, outcome) = match kept {
+            Some(kept) => (&kept.thresholds, &kept.outcome),
+            None => (&best.tuned.thresholds, &best.tuned.outcome),
+        };
+        for (exit, threshold) in plan.exits.iter_mut().zip(thresholds) {
+            exit.threshold = *threshold;
+        }
+        let how = match (kept, best.tuned.feasible, best.tuned.exact) {
+            (Some(_), ..) => "the best that keep the guarantee",
+            (None, false, _) => "the best reachable, for none keeps the goal's limits",
+            (None, true, true) => "proved to be the best for the goal",
+            (None, true, false) => "the best for the goal that a heuristic found",
+        };
+        self.say(format!(
+            "one threshold per exit: {:.1} % in {:.2} ms, {how} (predicted, calibration)",
+            100.0 * outcome.accuracy,
+            outcome.latency_ms.map_or(f64::NAN, |l| l.mean)
+        ));
+        self.edit(EditKind::Single, |s| s.policy.set_thresholds(&plan))
+    }
+
+    fn ask(&mut self, tune: bool) -> Vec<Effect> {
         let (Some(evidence), Some(plan)) = (&self.evidence, &self.derived.plan) else {
             self.tuning.curves = None;
             return Vec::new();
@@ -85,6 +147,8 @@ impl State {
             thresholds: thresholds(),
             goal: self.document.session.goal,
             explored: self.explore.best().cloned().into_iter().collect(),
+            promise: self.document.session.guarantee,
+            tune,
         };
         vec![Effect::Curves(Box::new(request))]
     }

@@ -46,7 +46,20 @@ fn source(curves: &Curves) -> String {
 
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     slider(state, buf, rows(area, 0, 1), focused);
-    let below = rows(area, 1, area.height);
+    let mut below = rows(area, 1, area.height);
+    let promised = state
+        .tuning
+        .curves
+        .as_ref()
+        .and_then(|c| c.guarantee.as_ref());
+    if let (Some(guarantee), 9..) = (promised, below.height) {
+        let text = guarantee.text();
+        let needed = text.len() as u16 / below.width.max(1) + 1;
+        let used = needed.min(below.height / 3);
+        let at = rows(below, below.height - used, used);
+        super::wrapped(buf, at, 0, &text, state.theme.dim);
+        below = rows(below, 0, below.height - used);
+    }
     let list = (below.width / 3).clamp(22, 26).min(below.width);
     exits(state, buf, columns(below, 0, list));
     curves(state, buf, columns(below, list + 1, below.width));
