@@ -50,6 +50,46 @@ pub fn run(folder: &Path, more: &[&str]) -> (Value, String) {
 }
 
 #[test]
+fn thresholds_are_tuned_on_what_a_run_left_and_a_guarantee_holds_images_back() {
+    let folder = folder(ONE_EPOCH);
+    let (report, _) = run(folder.path(), &["--guarantee", "2"]);
+    let text = report["guarantee"]["text"].as_str().unwrap();
+    assert!(
+        text.contains("30 images are held back for it and 114 are needed"),
+        "{text}"
+    );
+    assert_eq!(report["predicted_on_calibration"]["samples"], 30);
+    let exits = report["plan"]["exits"].as_array().unwrap().len();
+    let errors = report["calibration_errors"].as_array().unwrap();
+    assert_eq!(errors.len(), exits + 1);
+    assert!(errors[0]["error_before"].is_number() && errors[0]["error"].is_number());
+    assert!(errors[exits]["after"].is_null());
+    let tune = ["tune", "small.ron", "--json", "--save", "tuned.ron"];
+    let promise = ["--guarantee", "90", "--delta", "0.5"];
+    let output = edgelesspart(folder.path(), &[&tune[..], &promise].concat());
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["common"]["exact"], true);
+    let mean = |form: &str| {
+        found[form]["predicted"]["latency_ms"]["mean"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(mean("per_exit") <= mean("common") + 1e-9);
+    assert_eq!(found["test"]["samples"], 90);
+    assert_eq!(found["guarantee"]["held_back"], 30);
+    assert_eq!(found["guarantee"]["on_test"]["samples"], 90);
+    let saved = std::fs::read_to_string(folder.path().join("tuned.ron")).unwrap();
+    assert!(saved.contains("accuracy_loss_points: 90"), "{saved}");
+    let refused = edgelesspart(folder.path(), &["tune", "small.ron", "--guarantee", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn a_run_ends_in_a_report_and_the_next_one_takes_what_is_kept() {
     let folder = folder(ONE_EPOCH);
     let (report, _) = run(folder.path(), &[]);
