@@ -132,6 +132,7 @@ fn with(f: impl FnOnce(&Evidence, &Terms, &Plan)) {
         idle: vec![],
         warm: vec![(1000, 1.0), (1_000_000, 20.0)],
         emulated: false,
+        jitter_ms: vec![],
     };
     let terms = Terms::new(Policy {
         confidence: Confidence::MaxProbability,
@@ -145,6 +146,7 @@ fn with(f: impl FnOnce(&Evidence, &Terms, &Plan)) {
         calibration: Some(Arc::new(Answers {
             table: table(),
             wires: vec![],
+            images: None,
         })),
         ..Evidence::new(layers, Arc::default(), TierNames::default())
     };

@@ -12,6 +12,7 @@ mod cifar;
 mod error;
 mod folder;
 mod idx;
+pub mod jpeg;
 mod labels;
 mod load;
 pub mod npy;

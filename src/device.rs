@@ -6,6 +6,7 @@ memory; what the machine is. The link between two devices is measured here too.
 mod breakdown;
 mod error;
 mod files;
+pub mod load;
 pub mod machine;
 pub mod memory;
 pub mod profile;
@@ -16,6 +17,7 @@ pub mod telemetry;
 
 pub use breakdown::NotTimed;
 pub use error::DeviceError;
+pub use load::Load;
 pub use stats::{percentile, percentiles, winsorised_mean};
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +82,47 @@ pub struct SegmentMemory {
     pub arena_bytes: usize,
 }
 
+/// What a cut at a place adds to the times of the layers around it, in milliseconds of a usual run: the
+/// tensor there is brought into the network's own order, and back into that of the kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Boundary {
+    /// Rows of the layer table before the place.
+    pub rows: usize,
+    /// To end a segment here.
+    pub leave_ms: f64,
+    /// To begin a segment here.
+    pub enter_ms: f64,
+}
+
+/// What a device takes to write and to read a tensor, or an image, in one of the forms that travel.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CodecTime {
+    /// The form.
+    pub form: Form,
+    /// Elements of the tensor, or bytes of the image's pixels.
+    pub elements: usize,
+    /// To write it.
+    pub encode_ms: f64,
+    /// To read it.
+    pub decode_ms: f64,
+}
+
+/// A form in which what is sent on travels: a tensor by its element type and compression, or an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Form {
+    F32,
+    F16,
+    U8,
+    F32Lz4,
+    F16Lz4,
+    U8Lz4,
+    /// An image's pixels as bytes; reading them is preprocessing.
+    Pixels,
+    /// A JPEG file; reading it is decoding and preprocessing.
+    Jpeg,
+}
+
 /// What was measured of one network on one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
@@ -117,6 +160,16 @@ pub struct Profile {
     /// Of every segment that a part can have: compiled, not measured.
     #[serde(default)]
     pub segments: Vec<SegmentMemory>,
+    /// Of every place where the network may be cut, in order; none where the backend can't tell, or from
+    /// before profiles had them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boundaries: Vec<Boundary>,
+    /// Times of writing and reading what travels, by form and then by size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub codec: Vec<CodecTime>,
+    /// How busy the machine was meanwhile; `None` of a profile from before that was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// Peak resident memory of the process that measured.
     pub resident_bytes: usize,
 }
@@ -141,6 +194,11 @@ pub struct LinkProfile {
     pub idle: Vec<(usize, f64)>,
     /// Likewise on a warm connection.
     pub warm: Vec<(usize, f64)>,
+    /// Milliseconds by which each warm round trip of a small payload was longer than the usual one of its
+    /// size, in the order they were made: how much the link varies. None of what was measured before that
+    /// was noted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jitter_ms: Vec<f64>,
     /// Whether the link is emulated.
     pub emulated: bool,
 }

@@ -126,6 +126,23 @@ pub struct PlannedExit {
     pub threshold: f64,
 }
 
+/// What a sample that no exit lets go is sent on as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Sends {
+    /// The tensor at the split, or, where nothing ran before the link, the pixels.
+    #[default]
+    Tensor,
+    /// The image, coded as a JPEG file: the last tier then runs the whole network.
+    Image,
+}
+
+impl Sends {
+    /// Whether tensors are sent, as every plan of an older file does.
+    pub fn is_tensor(&self) -> bool {
+        *self == Sends::Tensor
+    }
+}
+
 /// Splits, exits and thresholds: what runs. Every question of which tier something lies in is
 /// answered here.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -137,6 +154,9 @@ pub struct Plan {
     pub split_layers: Vec<Option<String>>,
     /// In order of depth.
     pub exits: Vec<PlannedExit>,
+    /// What crosses the links.
+    #[serde(skip_serializing_if = "Sends::is_tensor")]
+    pub sends: Sends,
     /// What the user should know of how it was made.
     pub remarks: Vec<Remark>,
 }
@@ -148,8 +168,7 @@ impl Plan {
         Plan {
             split_layers: splits.iter().map(name).collect(),
             splits,
-            exits: Vec::new(),
-            remarks: Vec::new(),
+            ..Plan::default()
         }
     }
 
@@ -167,9 +186,30 @@ impl Plan {
         Plan {
             split_layers: vec![None; splits.len()],
             splits,
-            exits: Vec::new(),
-            remarks: Vec::new(),
+            ..Plan::default()
         }
+    }
+
+    /// The same with its images coded, where it sends pixels.
+    pub fn with_images(self) -> Plan {
+        Plan {
+            sends: Sends::Image,
+            ..self
+        }
+    }
+
+    /// With the same exits in the first tier, from which what none of them lets go is sent on as the image
+    /// that it was; `None` where no exit stands there, or there is nobody to send to.
+    pub fn sending_images(&self) -> Option<Plan> {
+        let last = self.exits_in(Tier::First).last()?;
+        let hops = self.splits.len();
+        (hops > 0).then(|| Plan {
+            splits: vec![Split::After(last.layer); hops],
+            split_layers: vec![Some(last.after.clone()); hops],
+            exits: self.exits_in(Tier::First).cloned().collect(),
+            sends: Sends::Image,
+            remarks: Vec::new(),
+        })
     }
 
     /// How many tiers the plan runs over, those with nothing to do included.
@@ -196,6 +236,10 @@ impl Plan {
 
     /// The rows that a tier runs, of a network of `rows`.
     pub fn rows(&self, tier: Tier, rows: usize) -> Range<usize> {
+        // An image is a network's input, and not what stands at a split.
+        if self.sends == Sends::Image && tier == self.last_tier() {
+            return 0..rows;
+        }
         let before = |index: usize| self.splits.get(index).map(|s| s.rows_before(rows));
         let from = tier.index().checked_sub(1).and_then(before).unwrap_or(0);
         from..before(tier.index()).unwrap_or(rows).max(from)
@@ -219,6 +263,11 @@ impl Plan {
         self.last_tier() != Tier::First
     }
 
+    /// Whether coded images cross a link.
+    pub fn sends_images(&self) -> bool {
+        self.sends == Sends::Image && self.offloads()
+    }
+
     /// The exits that stand in a tier's part, in order of depth.
     pub fn exits_in(&self, tier: Tier) -> impl Iterator<Item = &PlannedExit> + Clone {
         self.exits.iter().filter(move |e| e.tier == tier)
@@ -230,17 +279,21 @@ impl Plan {
         let inside: Vec<&str> = inside
             .filter_map(|(split, name)| split.row().and(name.as_deref()))
             .collect();
-        if inside.is_empty() {
-            format!("{} only", names.name(self.last_tier()))
-        } else {
-            inside.join(", ")
+        let last = names.name(self.last_tier());
+        match (self.sends, inside.last()) {
+            (Sends::Tensor, Some(_)) => inside.join(", "),
+            (Sends::Image, Some(last)) => format!("{last}, else image"),
+            (Sends::Image, None) if self.offloads() => format!("{last} only, image"),
+            (_, None) => format!("{last} only"),
         }
     }
 
     /// Where it is cut and where it may be left, in a few words.
     pub fn describe(&self, names: &TierNames) -> String {
         let place = self.place(names);
-        let place = if self.splits.iter().any(|split| split.row().is_some()) {
+        let place = if self.sends == Sends::Image {
+            place
+        } else if self.splits.iter().any(|split| split.row().is_some()) {
             format!("split after {place}")
         } else {
             place
@@ -280,7 +333,7 @@ impl Plan {
 
     /// Whether two plans run the same: splits, exits and thresholds.
     pub fn runs_as(&self, other: &Plan) -> bool {
-        self.splits == other.splits && self.exits == other.exits
+        self.splits == other.splits && self.exits == other.exits && self.sends == other.sends
     }
 }
 
@@ -398,6 +451,8 @@ pub struct Rules {
     pub exits: ExitRule,
     /// The layers behind which exits stand, in place of the spread.
     pub at: Option<Vec<String>>,
+    /// What crosses the links.
+    pub sends: Sends,
 }
 
 /// The plan with its exits spread around given splits, which must not descend.

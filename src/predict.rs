@@ -19,7 +19,7 @@ pub mod table;
 pub use billing::{Billing, Clock};
 pub use calibration::{Bin, Reliability, reliability};
 pub use doubt::Doubt;
-pub use evidence::{Answers, Evidence, Missing, Terms};
+pub use evidence::{Answers, CompressionRatio, Evidence, ImageTable, Missing, Terms};
 pub use interval::{Interval, Intervals};
 pub use measured::{Run, measured};
 pub use outcome::{

@@ -5,6 +5,7 @@ every exchange are described here once; `agent` serves it, `cli` and `tui` call 
 
 pub(crate) mod cause;
 pub mod client;
+pub mod codec;
 pub mod dataset;
 pub mod message;
 pub mod record;

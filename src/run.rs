@@ -22,6 +22,7 @@ mod summary;
 mod tables;
 mod targets;
 mod train_heads;
+mod travel;
 
 pub use error::RunError;
 pub use network::Network;

@@ -65,6 +65,9 @@ pub(super) fn evaluate(job: &Job, agent: &Agent, run: &Evaluate) -> Result<Evalu
 
 /// Whether any tier sends a tensor on, rather than pixels.
 fn sends_tensors(run: &Evaluate) -> bool {
+    if run.jpeg.is_some() {
+        return false;
+    }
     let behind = run.route.onward.iter().map(|hop| &hop.part);
     let parts = std::iter::once(&run.route.part).chain(behind);
     parts.flatten().count() > 1
@@ -120,7 +123,8 @@ impl<'a> EvaluationRun<'a> {
                     deadline_ms: run.deadline_ms,
                     degrade: run.degrade,
                 },
-                pixels: (!edge.runs()).then(|| run.preprocessing.clone()),
+                pixels: edge.sends_pixels().then(|| run.preprocessing.clone()),
+                jpeg: run.jpeg,
                 sends: Some(edge.sends()),
                 can_answer: edge_exits > 0,
             };

@@ -14,7 +14,7 @@ mod v2;
 
 use super::error::JobError;
 use super::offload::OffloadError;
-use crate::data::Preprocessing;
+use crate::data::{Preprocessing, jpeg};
 use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::predict::Confidence;
@@ -48,6 +48,8 @@ pub(super) struct Terms {
     pub(super) onward: Onward,
     /// Set where pixels are sent.
     pub(super) pixels: Option<Preprocessing>,
+    /// Quality of the JPEG file that the pixels are sent as; as they are where absent.
+    pub(super) jpeg: Option<u8>,
     /// Extents of a sample of what is sent; unknown to an agent that passes on what came.
     pub(super) sends: Option<Vec<usize>>,
     /// Whether an exit before the link can answer where nobody behind it does.
@@ -60,6 +62,8 @@ pub(super) enum Payload<'a> {
     Tensor(&'a [f32]),
     /// Pixels as they are, beside the network's input for a server that doesn't preprocess.
     Pixels(&'a [u8], Option<&'a [f32]>),
+    /// Pixels `[c, h, w]` and these extents, to be coded as a JPEG file.
+    Image(&'a [u8], [usize; 3]),
     /// A body as it came, passed on.
     Body(Bytes),
 }
@@ -138,11 +142,16 @@ impl Protocol {
             (Protocol::Agent(part), Payload::Pixels(pixels, _)) => {
                 Ok(part.request(Bytes::copy_from_slice(pixels)))
             }
+            (Protocol::Agent(part), Payload::Image(pixels, shape)) => {
+                let quality = terms.jpeg.unwrap_or_default();
+                let file = jpeg::encode(*shape, pixels, quality).map_err(JobError::invalid)?;
+                Ok(part.request(Bytes::from(file)))
+            }
             (Protocol::Agent(part), Payload::Body(body)) => Ok(part.request(body.clone())),
             (Protocol::V2(v2), Payload::Tensor(tensor) | Payload::Pixels(_, Some(tensor))) => {
                 v2.request(&shape(), tensor)
             }
-            (Protocol::V2(_), Payload::Pixels(_, None) | Payload::Body(_)) => {
+            (Protocol::V2(_), Payload::Pixels(_, None) | Payload::Image(..) | Payload::Body(_)) => {
                 Err(JobError::invalid(
                     "a server of the Open Inference Protocol takes tensors alone: give the tier before \
                      it something to run",
@@ -510,6 +519,7 @@ fn infer_request(terms: &Terms) -> InferRequest {
             ..terms.onward.clone()
         }),
         pixels: terms.pixels.clone(),
+        jpeg: terms.jpeg.is_some(),
     }
 }
 

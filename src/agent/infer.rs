@@ -8,7 +8,7 @@ use super::error::{JobError, Refused};
 use super::forward::{Forward, Offloaded, Payload, Terms};
 use super::onward::Client;
 use super::state::Agent;
-use crate::data::Preprocessing;
+use crate::data::{Preprocessing, jpeg};
 use crate::engine::Cancel;
 use crate::predict::HopRecord;
 use crate::protocol::message::{
@@ -222,6 +222,7 @@ fn part_terms(runner: &Runner, request: &InferRequest) -> Result<Terms, Refused>
         thresholds: thresholds.to_vec(),
         onward: onward(request)?,
         pixels: None,
+        jpeg: None,
         sends: Some(sends),
         can_answer: exits > 0,
     })
@@ -234,6 +235,8 @@ fn relay_terms(request: &InferRequest) -> Result<Terms, Refused> {
         thresholds: request.thresholds.clone(),
         onward: onward(request)?,
         pixels: request.pixels.clone(),
+        // It is coded already.
+        jpeg: request.jpeg.then_some(0),
         sends: None,
         can_answer: false,
     })
@@ -391,6 +394,11 @@ fn run(
     let cancel = Cancel::new();
     let start = Instant::now();
     let (samples, input) = match &request.pixels {
+        Some(preprocessing) if request.jpeg => {
+            let shape = image(runner, preprocessing)?;
+            let pixels = jpeg::decode(shape, bytes).map_err(Refused::bad)?;
+            preprocess(runner, preprocessing, &pixels)?
+        }
         Some(preprocessing) => preprocess(runner, preprocessing, bytes)?,
         None => decode(runner, bytes)?,
     };
@@ -440,15 +448,20 @@ fn decode(runner: &Runner, bytes: &[u8]) -> Result<(usize, Vec<f32>), Refused> {
     }
 }
 
+/// Extents `[c, h, w]` of the image that a part takes.
+fn image(runner: &Runner, preprocessing: &Preprocessing) -> Result<[usize; 3], Refused> {
+    runner.image(preprocessing.layout).ok_or_else(|| {
+        let takes = &runner.info().input;
+        Refused::bad(format!("the part takes {takes:?}, which is no image"))
+    })
+}
+
 fn preprocess(
     runner: &Runner,
     preprocessing: &Preprocessing,
     pixels: &[u8],
 ) -> Result<(usize, Vec<f32>), Refused> {
-    let shape = runner.image(preprocessing.layout).ok_or_else(|| {
-        let takes = &runner.info().input;
-        Refused::bad(format!("the part takes {takes:?}, which is no image"))
-    })?;
+    let shape = image(runner, preprocessing)?;
     let size: usize = shape.iter().product();
     if size == 0
         || pixels.is_empty()

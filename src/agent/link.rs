@@ -7,7 +7,7 @@ measured.
 use super::error::JobError;
 use super::jobs::Job;
 use super::offload::Offload;
-use crate::device::LinkProfile;
+use crate::device::{LinkProfile, percentile};
 use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::protocol::message::{AgentInfo, CloudTarget, FailureKind, JobEvent, Progress};
@@ -22,9 +22,14 @@ use std::time::{Duration, Instant};
 /// Bytes of a request's body.
 const PAYLOADS: [usize; 6] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
 const PAUSE: Duration = Duration::from_millis(300);
-/// Round trips of each payload, after a pause and warm.
+/// Between two round trips on a warm connection: samples that are sent on come so, not one upon the other.
+const GAP: Duration = Duration::from_millis(5);
+/// Payloads that are measured often enough to tell how much the link varies.
+const SMALL: usize = 64 << 10;
+/// Round trips of each payload, after a pause, and warm.
 const IDLE: usize = 3;
-const WARM: usize = 9;
+const WARM: usize = 25;
+const WARM_LARGE: usize = 9;
 /// A payload that takes longer than this is measured less often.
 const SLOW: Duration = Duration::from_secs(1);
 const SLOW_TIMES: usize = 3;
@@ -45,6 +50,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
         emulated: link != Link::Measured,
         ..LinkProfile::default()
     };
+    let mut jitter = Vec::new();
     let payloads = PAYLOADS.iter().filter(|&&p| p <= most);
     let total = payloads.clone().count() as u64;
     for (done, &payload) in payloads.enumerate() {
@@ -75,7 +81,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
         let mut body = vec![0; payload];
         ChaCha8Rng::seed_from_u64(0).fill_bytes(&mut body);
         let body = Bytes::from(body);
-        let mut times = |count: usize, pause: Duration| -> Result<f64, JobError> {
+        let mut times = |count: usize, pause: Duration| -> Result<Vec<f64>, JobError> {
             let mut times = Vec::new();
             while times.len() < count {
                 rest(pause, &job.cancel)?;
@@ -99,15 +105,26 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
                     break;
                 }
             }
-            times.sort_by(f64::total_cmp);
-            Ok(times[times.len() / 2])
+            Ok(times)
         };
-        profile.idle.push((payload, times(IDLE, PAUSE)?));
+        profile.idle.push((payload, median(&times(IDLE, PAUSE)?)));
         wait();
-        times(2, Duration::ZERO)?;
-        profile.warm.push((payload, times(WARM, Duration::ZERO)?));
+        times(2, GAP)?;
+        let warm = times(if payload <= SMALL { WARM } else { WARM_LARGE }, GAP)?;
+        let usual = median(&warm);
+        profile.warm.push((payload, usual));
+        if payload <= SMALL {
+            jitter.extend(warm.iter().map(|ms| ms - usual));
+        }
     }
+    profile.jitter_ms = jitter;
     Ok(profile)
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, 50.0)
 }
 
 fn rest(pause: Duration, cancel: &Cancel) -> Result<(), JobError> {

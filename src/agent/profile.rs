@@ -8,6 +8,7 @@ use crate::device::{DeviceError, PartProfile, Profile};
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, peak_bytes};
+use crate::protocol::codec;
 use crate::protocol::message::{HeadToProfile, JobEvent, Progress};
 use crate::runtime::memory;
 use crate::runtime::parts::Part;
@@ -94,14 +95,11 @@ pub(super) fn network(
         .collect();
     let options = options(agent, batch, runs);
     let mut tell = teller(job);
-    Ok(profile(
-        graph,
-        &table,
-        &heads,
-        &options,
-        &mut tell,
-        &job.cancel,
-    )?)
+    let network = profile(graph, &table, &heads, &options, &mut tell, &job.cancel)?;
+    Ok(Profile {
+        codec: codec::times(&table, agent.slowdown),
+        ..network
+    })
 }
 
 /// Times a part's segments and heads, sample by sample; nothing leaves early.

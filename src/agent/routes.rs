@@ -73,9 +73,17 @@ async fn reset_memory() -> Answer<StatusCode> {
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes a body and answers as briefly as an inference does: what the link alone takes.
+/// Takes a body and answers as briefly as an inference does, by the same way from thread to thread: what
+/// an offload takes besides its computing.
 async fn echo(State(agent): Shared, body: Body) -> Answer<Json<usize>> {
-    Ok(Json(count(body, agent.max_body).await?))
+    let count = count(body, agent.max_body).await?;
+    let turn = agent.engine.clone().acquire_owned().await;
+    let turn = turn.map_err(Refused::internal)?;
+    let echoed = blocking(move || {
+        drop(turn);
+        Ok(Json(count))
+    });
+    echoed.await
 }
 
 /// How much of a file is here.

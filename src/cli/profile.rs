@@ -297,6 +297,9 @@ mod tests {
             weight_bytes: 1_000_000,
             arena_bytes: 20_000,
             segments: vec![],
+            boundaries: vec![],
+            codec: vec![],
+            load: None,
             resident_bytes: 5_000_000,
         };
         assert_eq!(disturbed(&profile), None);

@@ -52,7 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<DynamicImage, Undecoded> {
 
 /// Decodes as libjpeg-turbo does, bit by bit, so that a network sees what it saw in training. Stray
 /// bytes between segments are skipped; a scan that ends early is an error, not a grey area.
-fn jpeg(bytes: &[u8]) -> Result<DynamicImage, Undecoded> {
+pub(super) fn jpeg(bytes: &[u8]) -> Result<DynamicImage, Undecoded> {
     let bad = |error: JpegError| match error {
         JpegError::UnexpectedEof => {
             Undecoded::new(format!("a JPEG cut off at byte {}", bytes.len()))

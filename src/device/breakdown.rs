@@ -3,7 +3,7 @@ What a profile tells of pieces of a network: of each layer, of the network up to
 be cut, or of the whole alone. Which of the three it is follows from the backend that ran it.
 */
 
-use super::{Profile, SegmentMemory};
+use super::{Boundary, CodecTime, Form, Profile, SegmentMemory};
 use crate::model::LayerTable;
 use std::ops::Range;
 
@@ -48,6 +48,60 @@ impl Profile {
         let (from, to) = (self.up_to(table, rows.start)?, self.up_to(table, rows.end)?);
         // Noise must not make a layer take less than no time.
         Ok((to - from).max(0.0))
+    }
+
+    /// Milliseconds of a usual run of a segment of these rows: the layers' medians, scaled so that all
+    /// together take what the whole network does (a clock is read between them when they are timed), and
+    /// what the cuts at both its ends add. 0 of no rows.
+    ///
+    /// # Errors
+    /// [`NotTimed`] where the profile doesn't tell.
+    pub fn segment_ms(&self, table: &LayerTable, rows: Range<usize>) -> Result<f64, NotTimed> {
+        if rows.is_empty() {
+            return Ok(0.0);
+        }
+        let all = self.rows_ms(table, 0..table.layers.len())?;
+        let scale = if all > 0.0 {
+            self.total_ms.median / all
+        } else {
+            1.0
+        };
+        let cuts = self.boundary(rows.start).map_or(0.0, |b| b.enter_ms)
+            + self.boundary(rows.end).map_or(0.0, |b| b.leave_ms);
+        Ok(scale * self.rows_ms(table, rows)? + cuts)
+    }
+
+    /// Milliseconds to write and to read so many elements in a form; between two sizes that were timed by
+    /// interpolation, beyond them in proportion. `None` where the form wasn't timed.
+    pub fn codec_ms(&self, form: Form, elements: usize) -> Option<(f64, f64)> {
+        let mut known: Vec<&CodecTime> = self.codec.iter().filter(|t| t.form == form).collect();
+        known.sort_by_key(|t| t.elements);
+        let above = known.iter().position(|t| t.elements >= elements);
+        let (low, high) = match above {
+            Some(at) => (at.checked_sub(1).map(|at| known[at]), known[at]),
+            None => (None, *known.last()?),
+        };
+        let (n, scale) = (elements as f64, |t: &CodecTime| t.elements.max(1) as f64);
+        Some(match low {
+            Some(low) => {
+                let share = (n - scale(low)) / (scale(high) - scale(low));
+                let between = |a: f64, b: f64| a + share * (b - a);
+                (
+                    between(low.encode_ms, high.encode_ms),
+                    between(low.decode_ms, high.decode_ms),
+                )
+            }
+            // Below the smallest that was timed all take what it does.
+            None => {
+                let times = (n / scale(high)).max(1.0);
+                (times * high.encode_ms, times * high.decode_ms)
+            }
+        })
+    }
+
+    fn boundary(&self, rows: usize) -> Option<&Boundary> {
+        let found = self.boundaries.binary_search_by_key(&rows, |b| b.rows);
+        found.ok().map(|at| &self.boundaries[at])
     }
 
     /// Memory of a segment of these rows; none where such a segment can't be, or the profile was made

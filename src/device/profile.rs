@@ -10,6 +10,9 @@ by itself. The input is a fixed pattern: no kernel's time depends on its values.
 thrown away.
 */
 
+mod boundary;
+
+use super::load::LoadWatch;
 use super::machine::Machine;
 use super::memory::resident;
 use super::{
@@ -17,13 +20,16 @@ use super::{
     Stats,
 };
 use crate::backend::{Backend, BackendId, CompileOptions, Compiled, Timing};
-use crate::engine::{Cancel, StepInfo, TensorMut, TensorRef};
+use crate::engine::{Cancel, Port, StepInfo, TensorMut, TensorRef};
 use crate::model::layers::{Layer, LayerTable};
 use crate::model::{DType, Graph, GraphError, ValueId, peak_bytes};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// An emulated device's wait behind a run is cut off here: by then all has cooled down.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
 
 /// How a network is timed on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,7 +143,8 @@ fn profile_on(
     let all = options.warm_up + options.runs;
     let total = all * (1 + heads.len());
     let rows = Rows::of(&graph, table, options.batch);
-    let segments = Segment::all(&graph, table, options)?;
+    let pieces = Segment::all(&graph, table, options)?;
+    let watch = LoadWatch::start()?;
     let prefixes = match backend.times_steps() {
         true => Vec::new(),
         false => prefixes(backend, &graph, table, options)?,
@@ -160,10 +167,15 @@ fn profile_on(
         let mut each = |run: usize| progress(done + run + 1, total);
         head_profiles.push(time_head(backend, head, options, &mut each, cancel)?);
     }
+    let load = watch.load(&samples)?;
     let memory = timed.memory(options)?;
-    let segments = segments.iter().map(|s| s.memory(&timed, options));
+    let segments = pieces.iter().map(|s| s.memory(&timed, options));
     let segments = segments.collect::<Result<_, _>>()?;
+    let resident_bytes = resident()?.peak_bytes;
     let (layers, prefixes) = parts.summary(table);
+    let total_ms = Stats::of(&samples);
+    let whole_ms = total_ms.median;
+    let boundaries = boundary::boundaries(&mut timed, &pieces, &layers, whole_ms, options, cancel)?;
     let machine = Machine::read(Path::new("/"))?;
     let (target, device) = match options.backend {
         BackendId::Native => (machine.to_string(), machine.cpu.clone()),
@@ -182,7 +194,7 @@ fn profile_on(
         threads: timed.network.threads(),
         batch: options.batch,
         slowdown: options.slowdown,
-        total_ms: Stats::of(&samples),
+        total_ms,
         layers,
         prefixes,
         heads: head_profiles,
@@ -190,7 +202,10 @@ fn profile_on(
         weight_bytes: memory.0,
         arena_bytes: memory.1,
         segments,
-        resident_bytes: resident()?.peak_bytes,
+        boundaries,
+        codec: Vec::new(),
+        load: Some(load),
+        resident_bytes,
     })
 }
 
@@ -492,6 +507,26 @@ struct Timed {
 }
 
 impl Timed {
+    /// The piece between two of the network's values, over its weights; `None` where the backend can't.
+    fn between(
+        &self,
+        ends: &[String; 2],
+        options: &ProfileOptions,
+    ) -> Result<Option<Timed>, DeviceError> {
+        let Some(network) = self.network.between(&ends[0], &ends[1])? else {
+            return Ok(None);
+        };
+        let elements = |ports: &[Port]| ports.iter().map(|p| p.elements(options.batch)).sum();
+        let (input, output) = (elements(network.inputs()), elements(network.outputs()));
+        Ok(Some(Timed {
+            network,
+            name: self.name.clone(),
+            own_bytes: self.own_bytes,
+            input: pattern(input),
+            output: vec![0.0; output],
+        }))
+    }
+
     fn new(
         backend: &dyn Backend,
         graph: Graph,
@@ -519,8 +554,7 @@ impl Timed {
             network: backend.compile(graph, &CompileOptions { threads })?,
             name,
             own_bytes,
-            // Neither zero nor denormal, of both signs, and the same for everyone.
-            input: (0..input).map(|i| (i as f32 * 0.731).sin()).collect(),
+            input: pattern(input),
             output: vec![0.0; output],
         })
     }
@@ -552,7 +586,11 @@ impl Timed {
         let outputs = &mut [self.output.as_mut_slice()];
         self.network
             .run_into(options.batch, &[&self.input], outputs, cancel)?;
-        Ok(start.elapsed())
+        let took = start.elapsed();
+        // An emulated device waits before it goes on, and its caches and clocks cool down as they do there.
+        let wait = took.mul_f64((options.slowdown - 1.0).max(0.0));
+        std::thread::sleep(wait.min(LONGEST_WAIT));
+        Ok(took)
     }
 
     /// Times of the steps of one run; none where the backend knows none.
@@ -569,6 +607,11 @@ impl Timed {
         }
         Ok(())
     }
+}
+
+/// Neither zero nor denormal, of both signs, and the same for everyone.
+fn pattern(elements: usize) -> Vec<f32> {
+    (0..elements).map(|i| (i as f32 * 0.731).sin()).collect()
 }
 
 /// Bytes of a graph's constants.

@@ -56,6 +56,12 @@ impl Planner<'_> {
     /// # Errors
     /// Where a setting is out of range, a place illegal, or what a rule reads is not there.
     pub fn plan(&self, evidence: &Evidence) -> Result<Plan, PlannerError> {
+        let mut plan = self.made(evidence)?;
+        plan.remarks.extend(busy(evidence));
+        Ok(plan)
+    }
+
+    fn made(&self, evidence: &Evidence) -> Result<Plan, PlannerError> {
         let (table, rules) = (&evidence.layers, self.rules);
         rules.exits.check(table)?;
         let tiers = evidence.tiers.count();
@@ -104,10 +110,19 @@ impl Planner<'_> {
     pub fn at(&self, evidence: &Evidence, splits: Vec<Split>) -> Result<Plan, PlanError> {
         let (table, points, exits) = (&evidence.layers, &evidence.points, &self.rules.exits);
         let plan = plan_at(table, points, splits, exits);
-        match &self.rules.at {
-            None => Ok(plan),
-            Some(names) => with_exits_at(plan, table, points, names, exits),
+        let plan = match &self.rules.at {
+            None => plan,
+            Some(names) => with_exits_at(plan, table, points, names, exits)?,
+        };
+        if self.rules.sends.is_tensor() {
+            return Ok(plan);
         }
+        // Without an exit before the link it is the image of every sample that goes.
+        let sends = plan.sending_images().map(|sends| Plan {
+            remarks: plan.remarks.clone(),
+            ..sends
+        });
+        Ok(sends.unwrap_or_else(|| plan.with_images()))
     }
 
     /// Every choice tried; of equally good ones the earliest split.
@@ -182,6 +197,17 @@ fn fixed(
     }
 }
 
+/// A remark on each tier that was timed on a busy machine.
+fn busy(evidence: &Evidence) -> impl Iterator<Item = Remark> {
+    evidence.tiers.tiers().filter_map(|tier| {
+        let load = evidence.profile(tier).ok()?.load?;
+        load.is_busy().then(|| Remark::Busy {
+            tier,
+            signs: load.signs(),
+        })
+    })
+}
+
 /// Each split at least as deep as the one before it.
 fn ascending(mut splits: Vec<Split>) -> Vec<Split> {
     for at in 1..splits.len() {
@@ -227,7 +253,7 @@ pub fn compare(by: Predicted, a: &Outcome, b: &Outcome) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{ExitRule, Placement};
+    use crate::plan::{ExitRule, Placement, Sends};
     use crate::predict::Missing;
     use crate::predict::replay::tests::{LAYERS, Setting, plan, setting};
     use pretty_assertions::assert_eq;
@@ -244,6 +270,7 @@ mod tests {
                 thresholds: vec![],
             },
             at: None,
+            sends: Sends::Tensor,
         }
     }
 

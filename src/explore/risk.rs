@@ -480,7 +480,12 @@ mod tests {
         let like = s.evidence.answers(Set::Calibration).unwrap().table.clone();
         let table = images(count, rng, &like);
         let wires = Vec::new();
-        let (tuning, held) = Answers { table, wires }.hold_back();
+        let (tuning, held) = Answers {
+            table,
+            wires,
+            images: None,
+        }
+        .hold_back();
         s.evidence.calibration = Some(Arc::new(tuning));
         s.evidence.held_back = Some(Arc::new(held));
     }

@@ -2,7 +2,7 @@
 
 use super::{Limits, latency};
 use crate::data::Set;
-use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Split, Tier, plan_at};
+use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Sends, Split, Tier, plan_at};
 use crate::predict::{Evidence, Outcome, Policy, PreparedPlan, ReplayError, Terms};
 use std::collections::HashSet;
 
@@ -40,6 +40,21 @@ pub fn search(
     thresholds: &[f64],
     limits: &Limits,
 ) -> Result<Vec<Candidate>, ReplayError> {
+    search_told(evidence, terms, thresholds, limits, &mut |_, _| true)
+}
+
+/// [`search`], which tells how many of how many ways to split are done, and stops where it is told to
+/// go on no further.
+///
+/// # Errors
+/// As [`search`], and [`ReplayError::Stopped`].
+pub fn search_told(
+    evidence: &Evidence,
+    terms: &Terms,
+    thresholds: &[f64],
+    limits: &Limits,
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Vec<Candidate>, ReplayError> {
     let terms = Terms {
         policy: Policy {
             exits: Vec::new(),
@@ -49,9 +64,16 @@ pub fn search(
     };
     let hops = evidence.tiers.count().saturating_sub(1);
     let everywhere = vec![Split::all(&evidence.layers).collect::<Vec<_>>(); hops];
-    let mut seen: HashSet<(Vec<Split>, Vec<usize>)> = HashSet::new();
+    let images = evidence.answers(Set::Calibration)?.images.is_some();
+    let mut seen: HashSet<(Vec<Split>, Vec<usize>, Sends)> = HashSet::new();
     let mut found = Vec::new();
-    for splits in super::planner::combinations(&everywhere) {
+    let all = super::planner::combinations(&everywhere);
+    let total = all.len();
+    for (done, splits) in all.into_iter().enumerate() {
+        if !go_on(done, total) {
+            return Err(ReplayError::Stopped);
+        }
+        let mut plans = Vec::new();
         for (placement, per_part, at_split) in spreads() {
             let rule = ExitRule {
                 placement,
@@ -61,10 +83,24 @@ pub fn search(
                 thresholds: Vec::new(),
             };
             let plan = plan_at(&evidence.layers, &evidence.points, splits.clone(), &rule);
-            let exits: Vec<usize> = plan.exits.iter().map(|e| e.layer).collect();
-            if !seen.insert((splits.clone(), exits)) {
-                continue;
+            let exits = |plan: &Plan| plan.exits.iter().map(|e| e.layer).collect::<Vec<_>>();
+            if seen.insert((splits.clone(), exits(&plan), Sends::Tensor)) {
+                plans.push((plan.clone(), placement));
             }
+            // The same with the image for what is sent on, where what that does was computed.
+            let other = match plan.exits_in(Tier::First).next() {
+                Some(_) => plan.sending_images(),
+                None => plan.offloads().then(|| plan.clone().with_images()),
+            };
+            let other = other.filter(|other| images && other.sends_images());
+            if let Some(other) = other
+                && (!other.exits.is_empty() || splits.iter().all(|s| *s == Split::Start))
+                && seen.insert((other.splits.clone(), exits(&other), Sends::Image))
+            {
+                plans.push((other, placement));
+            }
+        }
+        for (plan, placement) in plans {
             let prepared = match PreparedPlan::new(evidence, &terms, Set::Calibration, &plan) {
                 Ok(prepared) => prepared,
                 // An exit whose head was never trained or timed; the others can be compared.

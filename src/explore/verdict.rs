@@ -10,7 +10,7 @@ samples of the calibration set. Of what was measured, latencies are paired over 
 answers over the whole test set, since the confidence table tells the answers of those that didn't run.
 */
 
-use super::{Broken, Candidate, Goal, Limits, Objective, search};
+use super::{Broken, Candidate, Goal, Limits, Objective, search::search_told};
 use crate::data::Set;
 use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::interval::{Z95, mcnemar};
@@ -30,6 +30,11 @@ pub enum Choice {
     Original,
     /// The unmodified network on the last tier.
     CloudOnly,
+    /// The same, its images sent as JPEG files.
+    CloudOnlyJpeg,
+    /// The plan's exits on the first tier, and the image for the whole network on the last tier where none
+    /// of them is sure.
+    ExitsElseImage,
     /// The first tier's part alone, its last exit always answering.
     EdgeOnly,
     /// The best plan of the explorer.
@@ -46,6 +51,8 @@ impl Choice {
             Choice::ThisPlan => "this plan".into(),
             Choice::Original => format!("the whole network on the {first}"),
             Choice::CloudOnly => format!("the whole network in the {last}"),
+            Choice::CloudOnlyJpeg => format!("the whole network in the {last} sent a JPEG"),
+            Choice::ExitsElseImage => format!("the {first}'s exits, else a JPEG to the {last}"),
             Choice::EdgeOnly => format!("the {first} part alone"),
             Choice::Explored => "the explorer's best plan".into(),
         }
@@ -287,6 +294,18 @@ pub fn predicted(
         if !plan.runs_as(&whole_on_last) {
             others.push(contender(Choice::CloudOnly, &prepare(&whole_on_last)?));
         }
+        // What a user would send who sends the picture; known where the network was given such.
+        if evidence.answers(Set::Calibration)?.images.is_some() {
+            let sent = [
+                (Choice::CloudOnlyJpeg, Some(whole_on_last.with_images())),
+                (Choice::ExitsElseImage, plan.sending_images()),
+            ];
+            for (what, other) in sent {
+                if let Some(other) = other.filter(|other| !plan.runs_as(other)) {
+                    others.push(contender(what, &prepare(&other)?));
+                }
+            }
+        }
         if plan.offloads()
             && let Some((outcome, samples)) = own.edge_only().zip(own.edge_only_samples())
         {
@@ -320,7 +339,22 @@ pub fn explored(
     plan: &Plan,
     thresholds: &[f64],
 ) -> Result<Verdict, ReplayError> {
-    let found = search(evidence, terms, thresholds, &Limits::default())?;
+    explored_told(evidence, terms, goal, plan, thresholds, &mut |_, _| true)
+}
+
+/// [`explored`], which tells how many of how many ways to split are done, and can be stopped.
+///
+/// # Errors
+/// As [`explored`], and [`ReplayError::Stopped`].
+pub fn explored_told(
+    evidence: &Evidence,
+    terms: &Terms,
+    goal: &Goal,
+    plan: &Plan,
+    thresholds: &[f64],
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Verdict, ReplayError> {
+    let found = search_told(evidence, terms, thresholds, &Limits::default(), go_on)?;
     predicted(evidence, terms, goal, plan, &found)
 }
 
@@ -377,7 +411,7 @@ impl Verdict {
                     said.push(format!("this plan {}", is.join(", and ")));
                 }
                 // Why not simply the network as it is.
-                let whole = [Choice::Original, Choice::CloudOnly];
+                let whole = [Choice::Original, Choice::CloudOnly, Choice::CloudOnlyJpeg];
                 let out = self.against.iter().filter(|row| whole.contains(&row.what));
                 let out = out.filter(|row| !row.is_feasible());
                 said.extend(out.map(|row| format!("{} {}", row.what.name(names), row.breaks())));

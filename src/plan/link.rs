@@ -1,5 +1,6 @@
 /*! The settings of a link and of the tensors that cross it. */
 
+use crate::device::Form;
 use serde::{Deserialize, Serialize};
 
 /// How the elements of the split tensor travel.
@@ -38,6 +39,39 @@ pub const LONGEST_ROUND_TRIP_MS: f64 = 60e3;
 pub const LONGEST_DEADLINE_MS: f64 = 86_400e3;
 /// The most targets of a tier.
 pub const MOST_TARGETS: usize = 16;
+
+impl Wire {
+    /// Every way a tensor can travel.
+    pub const ALL: [Wire; 6] = {
+        use {Compression as C, Element as E};
+        const fn wire(tensor: E, compression: C) -> Wire {
+            Wire {
+                tensor,
+                compression,
+            }
+        }
+        [
+            wire(E::F32, C::None),
+            wire(E::F16, C::None),
+            wire(E::U8, C::None),
+            wire(E::F32, C::Lz4),
+            wire(E::F16, C::Lz4),
+            wire(E::U8, C::Lz4),
+        ]
+    };
+
+    /// What a device's times of writing and reading such a tensor are kept under.
+    pub fn form(self) -> Form {
+        match (self.tensor, self.compression) {
+            (Element::F32, Compression::None) => Form::F32,
+            (Element::F16, Compression::None) => Form::F16,
+            (Element::U8, Compression::None) => Form::U8,
+            (Element::F32, Compression::Lz4) => Form::F32Lz4,
+            (Element::F16, Compression::Lz4) => Form::F16Lz4,
+            (Element::U8, Compression::Lz4) => Form::U8Lz4,
+        }
+    }
+}
 
 /// The link between edge and cloud, as the session writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -34,6 +34,8 @@ pub enum Fewer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Remark {
+    /// The machine was busy when the tier was timed, and why it counts as that.
+    Busy { tier: Tier, signs: String },
     /// The last legal cut within a share, and what the next one would have.
     WithinShare {
         tier: Tier,
@@ -134,6 +136,11 @@ impl Remark {
             }
         };
         match self {
+            Remark::Busy { tier, signs } => format!(
+                "{} was busy while it was timed, so times are less sure: {signs}; measure again \
+                 (`p` in the workbench, `edgelesspart run --fresh`)",
+                names.name(*tier)
+            ),
             Remark::WithinShare {
                 share,
                 asked,

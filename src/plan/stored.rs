@@ -1,6 +1,6 @@
 /*! Plans as files hold them: those of version 1 knew one split and kept sentences. */
 
-use super::{PlannedExit, Remark, Split};
+use super::{PlannedExit, Remark, Sends, Split};
 use serde::Deserialize;
 
 /// A plan of either version: version 1 has `split`, `split_after` and `notes`.
@@ -15,6 +15,8 @@ pub(super) struct Plan {
     #[serde(default)]
     split_after: Option<String>,
     exits: Vec<PlannedExit>,
+    #[serde(default)]
+    sends: Sends,
     #[serde(default)]
     remarks: Vec<Remark>,
     #[serde(default)]
@@ -34,6 +36,7 @@ impl From<Plan> for super::Plan {
             splits,
             split_layers,
             exits: stored.exits,
+            sends: stored.sends,
             remarks,
         }
     }
@@ -41,7 +44,7 @@ impl From<Plan> for super::Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Plan, PlannedExit, Remark, Split, Tier};
+    use super::super::{Plan, PlannedExit, Remark, Sends, Split, Tier};
     use rstest::rstest;
 
     #[rstest]
@@ -67,6 +70,7 @@ mod tests {
             splits: vec![expected],
             split_layers: vec![Some("b4".into())],
             exits: vec![exit(1, Tier::First), exit(6, Tier::Second)],
+            sends: Sends::Tensor,
             remarks: vec![Remark::Said("why".into())],
         };
         assert_eq!(plan, now);

@@ -88,6 +88,9 @@ fn profile(each: f64, total: f64) -> Profile {
         weight_bytes: 0,
         arena_bytes: 0,
         segments: vec![],
+        boundaries: vec![],
+        codec: vec![],
+        load: None,
         resident_bytes: 0,
     }
 }

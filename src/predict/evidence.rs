@@ -7,7 +7,8 @@ use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
 use crate::exits::ExitPoint;
 use crate::model::layers::LayerTable;
-use crate::plan::{Tier, TierNames, Wire};
+use crate::plan::{Compression, Tier, TierNames, Wire};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What every classifier says of the samples of one set.
@@ -17,6 +18,30 @@ pub struct Answers {
     pub table: ConfidenceTable,
     /// The columns behind a split whose wire carries another element type, of any splits.
     pub wires: Vec<WireTable>,
+    /// The final classifier's of images that were coded; `None` where that was never computed.
+    pub images: Option<ImageTable>,
+}
+
+/// What compression leaves of the tensor behind a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompressionRatio {
+    /// Name of the layer.
+    pub after: String,
+    /// Element type and compression.
+    pub wire: Wire,
+    /// Compressed bytes as a share of those of the elements; the mean over some calibration images.
+    pub ratio: f64,
+}
+
+/// What the network says of images that went over the wire as JPEG files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageTable {
+    /// Quality they were coded at, 1 to 100.
+    pub quality: u8,
+    /// Mean bytes of a file.
+    pub bytes: f64,
+    /// The final classifier's column, over the same samples as the table it stands in for.
+    pub table: ConfidenceTable,
 }
 
 /// All that was measured and computed. What wasn't is absent; nothing is made up in its place.
@@ -32,6 +57,8 @@ pub struct Evidence {
     pub profiles: Vec<Option<Arc<Profile>>>,
     /// Measured links, one per hop from a tier to the next.
     pub links: Vec<Option<Arc<LinkProfile>>>,
+    /// How many bytes of tensors compression leaves, by layer and wire; absent where it was never measured.
+    pub ratios: Vec<CompressionRatio>,
     /// Which head stands where; needed only where several were trained behind one layer.
     pub heads: Vec<HeadKey>,
     /// What thresholds and plans are chosen on.
@@ -48,6 +75,11 @@ pub enum Missing {
     /// No tier was profiled and no table computed.
     #[error("no profiles and no confidence table yet")]
     Everything,
+    /// No table of this set's images as JPEG files.
+    #[error(
+        "the images of this set were never coded and put through the network; run the session again"
+    )]
+    Images(Set),
     /// No confidence table of this set.
     #[error("no confidence table yet")]
     Table(Set),
@@ -69,11 +101,21 @@ impl Evidence {
             tiers,
             profiles: vec![None; count],
             links: vec![None; count.saturating_sub(1)],
+            ratios: Vec::new(),
             heads: Vec::new(),
             calibration: None,
             held_back: None,
             test: None,
         }
+    }
+
+    /// Share of a tensor's bytes that compression leaves behind a layer: 1 where nothing is compressed, or
+    /// it was never measured.
+    pub fn ratio(&self, after: &str, wire: Wire) -> f64 {
+        let found = self.ratios.iter();
+        let found = found.filter(|_| wire.compression != Compression::None);
+        let mut found = found.filter(|r| r.after == after && r.wire == wire);
+        found.next().map_or(1.0, |r| r.ratio)
     }
 
     /// What was measured of a tier.

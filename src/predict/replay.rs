@@ -46,7 +46,7 @@ use chain::Chain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use times::Times;
+use times::{Pace, Times};
 
 /// Assumed body of the cloud's answer, which leaves the cloud and is billed: class, exit, confidence and
 /// duration with their framing.
@@ -129,6 +129,9 @@ pub enum ReplayError {
         /// What doesn't fit, in words.
         what: &'static str,
     },
+    /// Whoever asked wants no answer any more.
+    #[error("stopped")]
+    Stopped,
     /// There is no bill.
     #[error(transparent)]
     Billing(#[from] BillingError),
@@ -183,10 +186,10 @@ pub struct HeadPays {
 pub struct PreparedPlan<'a> {
     chain: Chain<'a>,
     times: Times,
-    /// For each sample, how its times on each tier compare with the usual ones.
-    jitter: Vec<[f32; 4]>,
+    /// For each sample, how its times on each tier and link compare with the usual ones.
+    jitter: Vec<Pace>,
     /// How they compare in the mean.
-    pace: [f64; 4],
+    pace: Pace,
     common: f64,
     emulated: bool,
     /// Whether the first tier alone is.
@@ -255,7 +258,7 @@ impl<'a> PreparedPlan<'a> {
         }
         let first = evidence.profile(Tier::First);
         Ok(PreparedPlan {
-            pace: Tier::ALL.map(|tier| pace(evidence, tier)),
+            pace: pace(evidence),
             jitter: jitters(evidence, terms.seed, answers.table.labels.len()),
             common: terms.policy.threshold,
             chain,
@@ -396,15 +399,14 @@ impl<'a> PreparedPlan<'a> {
             let spent = &times[at];
             let ms = |tier: Tier| {
                 let index = tier.index();
-                spent.tiers[index] * f64::from(jitter[index])
+                spent.tiers[index] * f64::from(jitter.tiers[index])
             };
             for ((tier, ..), billed) in self.rented.iter().zip(&mut billed_ms) {
                 if *tier <= stages[at].tier {
                     billed.push(ms(*tier));
                 }
             }
-            let computed: f64 = Tier::ALL.into_iter().map(ms).sum();
-            latencies.push((computed + spent.links) as f32);
+            latencies.push(spent.at(jitter) as f32);
         }
         let n = samples as f64;
         let mean = left.iter().zip(&times);
@@ -473,29 +475,47 @@ impl<'a> PreparedPlan<'a> {
     }
 }
 
-/// The mean of the recorded runs of the whole network on a tier, stalls left aside, as a share of their
-/// median.
-fn pace(evidence: &Evidence, tier: Tier) -> f64 {
-    match evidence.profile(tier) {
+/// In the mean: the recorded runs of the whole network as a share of their median, and what round trips
+/// take more than usual; stalls left aside.
+fn pace(evidence: &Evidence) -> Pace {
+    let tier = |tier| match evidence.profile(tier) {
         Ok(profile) if !profile.samples_ms.is_empty() && profile.total_ms.median > 0.0 => {
-            winsorised_mean(&profile.samples_ms) / profile.total_ms.median
+            (winsorised_mean(&profile.samples_ms) / profile.total_ms.median) as f32
         }
         _ => 1.0,
+    };
+    let link = |before| match evidence.link(before) {
+        Ok(link) if !link.jitter_ms.is_empty() => winsorised_mean(&link.jitter_ms) as f32,
+        _ => 0.0,
+    };
+    Pace {
+        tiers: Tier::ALL.map(tier),
+        links: [Tier::First, Tier::Second, Tier::Third].map(link),
     }
 }
 
-/// For each sample a recorded run of the whole network on each tier, as a share of their median.
-fn jitters(evidence: &Evidence, seed: u64, samples: usize) -> Vec<[f32; 4]> {
+/// For each sample a recorded run of the whole network on each tier, as a share of their median, and what
+/// a recorded round trip took more than usual on each link.
+fn jitters(evidence: &Evidence, seed: u64, samples: usize) -> Vec<Pace> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |tier: Tier| {
-        let Ok(profile) = evidence.profile(tier) else {
-            return 1.0;
-        };
-        let (runs, usual) = (&profile.samples_ms, profile.total_ms.median);
-        if runs.is_empty() || usual <= 0.0 {
-            return 1.0;
-        }
-        (runs[rng.random_range(0..runs.len())] / usual) as f32
+    let links = [Tier::First, Tier::Second, Tier::Third];
+    let mut draw = || Pace {
+        tiers: Tier::ALL.map(|tier| {
+            let Ok(profile) = evidence.profile(tier) else {
+                return 1.0;
+            };
+            let (runs, usual) = (&profile.samples_ms, profile.total_ms.median);
+            if runs.is_empty() || usual <= 0.0 {
+                return 1.0;
+            }
+            (runs[rng.random_range(0..runs.len())] / usual) as f32
+        }),
+        links: links.map(|before| match evidence.link(before) {
+            Ok(link) if !link.jitter_ms.is_empty() => {
+                link.jitter_ms[rng.random_range(0..link.jitter_ms.len())] as f32
+            }
+            _ => 0.0,
+        }),
     };
-    (0..samples).map(|_| Tier::ALL.map(&mut draw)).collect()
+    (0..samples).map(|_| draw()).collect()
 }

@@ -232,6 +232,10 @@ pub struct Evaluate {
     /// The own part's last exit answers whatever its confidence.
     pub last_exit_answers: bool,
     pub wire: Wire,
+    /// Quality at which the image is coded, 1 to 100, where it is sent on as a JPEG file in place of the
+    /// tensor or the pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jpeg: Option<u8>,
     /// Milliseconds an offload may take; none if absent.
     pub deadline_ms: Option<f64>,
     /// The last exit before a link answers for a tier that doesn't; else the run fails.
@@ -470,6 +474,9 @@ pub struct InferRequest {
     /// Set where the body is pixels as bytes `[samples, c, h, w]`, not a tensor of [`super::wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixels: Option<Preprocessing>,
+    /// Whether those pixels are one image, coded as a JPEG file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jpeg: bool,
 }
 
 /// Where an agent sends what doesn't leave its part, and how. Tokens of the targets are in no file and no

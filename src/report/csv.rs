@@ -36,6 +36,8 @@ pub fn figures(report: &Report) -> Result<String, ReportError> {
         ("measured", report.measured.as_ref()),
         ("original", b.original.as_ref()),
         ("cloud_only", b.cloud_only.as_ref()),
+        ("cloud_only_jpeg", b.cloud_only_jpeg.as_ref()),
+        ("exits_else_image", b.exits_else_image.as_ref()),
         ("edge_only", b.edge_only.as_ref()),
     ];
     let there = sweep.chain(single).filter_map(|(row, f)| Some((row, f?)));

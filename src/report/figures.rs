@@ -191,6 +191,13 @@ pub struct BaselineFigures {
     pub original: Option<Figures>,
     /// The unmodified network in the cloud; null where it was not measured.
     pub cloud_only: Option<Figures>,
+    /// The same, its images sent as JPEG files; null where it was not measured.
+    #[serde(default)]
+    pub cloud_only_jpeg: Option<Figures>,
+    /// The plan's exits on the edge, and a JPEG file for the whole network in the cloud where none of them
+    /// is sure: predicted; null without such an exit.
+    #[serde(default)]
+    pub exits_else_image: Option<Figures>,
     /// The edge part, its last exit always answering; null where it has none, or was not measured.
     pub edge_only: Option<Figures>,
 }

@@ -152,7 +152,9 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
         ("plan", report.predicted.as_ref()),
         ("plan", report.measured.as_ref()),
         ("original, on the edge", b.original.as_ref()),
-        ("cloud only", b.cloud_only.as_ref()),
+        ("cloud only, pixels", b.cloud_only.as_ref()),
+        ("cloud only, JPEG", b.cloud_only_jpeg.as_ref()),
+        ("exits, else JPEG", b.exits_else_image.as_ref()),
         ("edge only", b.edge_only.as_ref()),
     ];
     let row = |name: &str, f: &Figures| {

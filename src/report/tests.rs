@@ -18,6 +18,7 @@ pub(crate) fn report(hostile: bool) -> Report {
     s.evidence.test = Some(Arc::new(Answers {
         table: table(Set::Test, 200, 12),
         wires: vec![],
+        images: None,
     }));
     let Setting { evidence, terms } = &s;
     let mut chosen = plan(Split::After(3), &[1, 2, 4], 0.7);
@@ -73,6 +74,8 @@ pub(crate) fn report(hostile: bool) -> Report {
     report.compare(BaselineFigures {
         original: Some(Figures::from(&base.original)),
         cloud_only: Some(Figures::from(&base.cloud_only)),
+        cloud_only_jpeg: None,
+        exits_else_image: None,
         edge_only: base.edge_only.as_ref().map(Figures::from),
     });
     for (placement, exits) in [

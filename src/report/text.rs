@@ -10,6 +10,8 @@ const WIDTH: usize = 80;
 const NAME: usize = 14;
 /// Of a column of figures.
 const COLUMN: usize = 11;
+/// Columns of figures side by side.
+const PER_LINE: usize = 6;
 
 /// Writes the whole report as text.
 pub fn text(report: &Report) -> String {
@@ -162,6 +164,8 @@ fn columns(report: &Report) -> Vec<(&'static str, &Figures)> {
         ("original", b.original.as_ref()),
         ("cloud only", b.cloud_only.as_ref()),
         ("edge only", b.edge_only.as_ref()),
+        ("cloud JPEG", b.cloud_only_jpeg.as_ref()),
+        ("exits/JPEG", b.exits_else_image.as_ref()),
     ]
     .into_iter()
     .filter_map(|(name, figures)| Some((name, figures?)))
@@ -174,9 +178,16 @@ fn figures(out: &mut String, report: &Report) {
         return;
     }
     section(out, "Figures");
+    // As many as fit a line; the others below.
+    for columns in columns.chunks(PER_LINE) {
+        block(out, &report.tiers, columns);
+    }
+}
+
+fn block(out: &mut String, tiers: &[String], columns: &[(&'static str, &Figures)]) {
     let mut row = |name: &str, cell: &dyn Fn(&str, &Figures) -> String| {
         let mut text = format!("{name:<NAME$}");
-        for (name, figures) in &columns {
+        for (name, figures) in columns {
             let _ = write!(text, "{:>COLUMN$}", cell(name, figures));
         }
         line(out, text);
@@ -206,15 +217,15 @@ fn figures(out: &mut String, report: &Report) {
     interval(&mut row, |f| f.intervals.p95_ms, &two);
     row("  p99", &latency(|l| l.p99));
     row("offloaded", &|_, f| percent(f.offloaded));
-    if report.tiers.len() > 2 {
-        for (hop, name) in report.tiers.iter().skip(1).enumerate() {
+    if tiers.len() > 2 {
+        for (hop, name) in tiers.iter().skip(1).enumerate() {
             let share = |f: &Figures| f.hops.get(hop).map_or(0.0, |hop| hop.share);
             row(&format!("  to {name}"), &|_, f| percent(share(f)));
         }
     }
     row("sent a sample", &|_, f| bytes(f.bytes_sent));
     let memory = |b: usize| if b == 0 { NONE.into() } else { bytes(b as f64) };
-    for (tier, name) in report.tiers.iter().enumerate() {
+    for (tier, name) in tiers.iter().enumerate() {
         let own = |f: &Figures| f.tiers.get(tier).map_or(0, |t| t.memory_bytes);
         row(&format!("memory, {name}"), &|_, f| memory(own(f)));
     }

@@ -123,6 +123,8 @@ pub(super) enum Variant {
     Plan,
     Original,
     CloudOnly,
+    /// As [`Variant::CloudOnly`], its images sent as JPEG files.
+    CloudOnlyJpeg,
     EdgeOnly,
 }
 
@@ -132,6 +134,7 @@ impl Variant {
             Variant::Plan => "plan",
             Variant::Original => "original",
             Variant::CloudOnly => "cloud_only",
+            Variant::CloudOnlyJpeg => "cloud_only_jpeg",
             Variant::EdgeOnly => "edge_only",
         }
     }
@@ -141,6 +144,7 @@ impl Variant {
             Variant::Plan => "the plan",
             Variant::Original => "unmodified on the edge",
             Variant::CloudOnly => "unmodified in the cloud",
+            Variant::CloudOnlyJpeg => "unmodified in the cloud, images as JPEG files",
             Variant::EdgeOnly => "the edge part alone",
         }
     }
@@ -239,6 +243,7 @@ impl EvaluationContext<'_> {
                 thresholds: thresholds.clone(),
                 last_exit_answers: what == Variant::EdgeOnly,
                 wire: session.wire,
+                jpeg: plan.sends_images().then_some(session.jpeg_quality),
                 deadline_ms: session.offload.deadline_ms,
                 degrade: session.offload.degrade == Degrade::LastExit,
             };

@@ -3,7 +3,9 @@
 use super::RunError;
 use super::distribute::{Measurement, Variant};
 use super::replayed::Replayed;
+use super::stage_cache::Reporter;
 use crate::data::{Calibration, LoadedData, Set, Source};
+use crate::engine::Cancel;
 use crate::explore::verdict::{self, Contender};
 use crate::explore::{Choice, Verdict, guarantee, sweep};
 use crate::plan::{Element, Placement, Plan, Tier, plan_at};
@@ -12,6 +14,10 @@ use crate::predict::{Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleRe
 use crate::report::{BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
+use std::time::{Duration, Instant};
+
+/// Time between two reports of progress.
+const TELL: Duration = Duration::from_millis(200);
 
 /// All that a report tells of.
 pub(super) struct Findings<'a> {
@@ -27,7 +33,14 @@ pub(super) struct Findings<'a> {
 }
 
 /// Makes the report of a finished run.
-pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
+///
+/// # Errors
+/// Where something is missing or can't be predicted, and [`RunError::Stopped`] where `cancel` is raised.
+pub(super) fn make(
+    found: &Findings,
+    reporter: &mut Reporter,
+    cancel: &Cancel,
+) -> Result<Report, RunError> {
     let (session, results) = (found.session, found.results);
     let replayed = Replayed::over(session, results)?;
     let tiers = session.chain().map(|tier| results.profile(tier));
@@ -76,6 +89,8 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
     report.compare(BaselineFigures {
         original: of(Variant::Original, Some(&whole.original)),
         cloud_only: of(Variant::CloudOnly, Some(&whole.cloud_only)),
+        cloud_only_jpeg: of(Variant::CloudOnlyJpeg, whole.cloud_only_jpeg.as_ref()),
+        exits_else_image: whole.exits_else_image.as_ref().map(Figures::from),
         edge_only: of(Variant::EdgeOnly, whole.edge_only.as_ref()),
     });
     for (what, reason) in found.unavailable {
@@ -108,7 +123,15 @@ pub(super) fn make(found: &Findings) -> Result<Report, RunError> {
         let swept = sweep(evidence, terms, &other, &thresholds)?;
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
-    report.answer(&answer(found, &replayed)?);
+    let mut told = Instant::now();
+    let mut go_on = |done, total| {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            reporter.progress(done, total, "ways to split explored");
+        }
+        !cancel.is_cancelled()
+    };
+    report.answer(&answer(found, &replayed, &mut go_on)?);
     report.judge_confidence(plan, &evidence.heads, answers);
     if let Some(promise) = session.guarantee {
         let found = guarantee(evidence, terms, promise, plan)?;
@@ -126,19 +149,31 @@ pub(super) struct Baseline {
 
 /// What to deploy: of the plan and the baselines by what was measured, unless the explorer's best
 /// plan, which can only be predicted, is better than all of them.
-fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
+fn answer(
+    found: &Findings,
+    replayed: &Replayed,
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Verdict, RunError> {
     let session = found.session;
     let (terms, goal, plan) = (&replayed.terms, &session.goal, replayed.plan);
     let evidence = &replayed.evidence;
     let thresholds = session.sweep.thresholds();
-    let predicted = verdict::explored(evidence, terms, goal, plan, &thresholds)?;
+    let predicted = verdict::explored_told(evidence, terms, goal, plan, &thresholds, go_on);
+    let predicted = predicted.map_err(|error| match error {
+        ReplayError::Stopped => RunError::Stopped,
+        other => other.into(),
+    })?;
     if predicted.deploy == Some(Choice::Explored) {
         return Ok(predicted);
     }
     let prepare = |plan: &Plan| PreparedPlan::new(evidence, terms, Set::Test, plan);
-    let unmodified = |tier| {
-        let whole = prepare(&Plan::unmodified(tier, plan.tiers()))?;
+    let whole = |plan: Plan| {
+        let whole = prepare(&plan)?;
         Ok::<_, ReplayError>((whole.outcome(), whole.samples()))
+    };
+    let unmodified_on_last = || {
+        let last = plan.chain().next_back().unwrap_or(Tier::First);
+        Plan::unmodified(last, plan.tiers())
     };
     let labels = found.data.labels(Set::Test);
     let own = prepare(plan)?;
@@ -148,11 +183,15 @@ fn answer(found: &Findings, replayed: &Replayed) -> Result<Verdict, RunError> {
     let mut others = Vec::new();
     for baseline in found.baselines {
         let (what, table) = match baseline.what {
-            Variant::Original => (Choice::Original, unmodified(Tier::First)?),
-            Variant::CloudOnly => {
-                let last = plan.chain().next_back().unwrap_or(Tier::First);
-                (Choice::CloudOnly, unmodified(last)?)
-            }
+            Variant::Original => (
+                Choice::Original,
+                whole(Plan::unmodified(Tier::First, plan.tiers()))?,
+            ),
+            Variant::CloudOnly => (Choice::CloudOnly, whole(unmodified_on_last())?),
+            Variant::CloudOnlyJpeg => (
+                Choice::CloudOnlyJpeg,
+                whole(unmodified_on_last().with_images())?,
+            ),
             Variant::EdgeOnly => match own.edge_only().zip(own.edge_only_samples()) {
                 Some(table) => (Choice::EdgeOnly, table),
                 None => continue,

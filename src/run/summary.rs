@@ -4,7 +4,7 @@ use super::RunError;
 use super::distribute::{Measurement, Parts};
 use crate::data::Set;
 use crate::device::machine::Machine;
-use crate::device::{LinkProfile, Profile};
+use crate::device::{LinkProfile, Load, Profile};
 use crate::plan::Tier;
 use crate::plan::{Plan, TierNames};
 use crate::predict;
@@ -29,8 +29,10 @@ pub(super) fn profile(side: &str, profile: &Profile) -> String {
         (0, prefixes) => format!("{prefixes} prefixes"),
         (layers, _) => format!("{layers} layers"),
     };
+    let busy = profile.load.filter(Load::is_busy);
+    let busy = busy.map_or(String::new(), |load| format!("; busy: {}", load.signs()));
     format!(
-        "{side}: {:.3} ms the whole network, {pieces} and {} exits timed{emulated}",
+        "{side}: {:.3} ms the whole network, {pieces} and {} exits timed{emulated}{busy}",
         profile.total_ms.median,
         profile.heads.len()
     )

@@ -158,15 +158,19 @@ pub fn parts<'a>(
     };
     let (first, last) = (name(input), name(output));
     let mut sides = Vec::new();
-    let mut start = first;
+    let mut start = first.clone();
     for tier in plan.chain() {
-        if plan.rows(tier, table.layers.len()).is_empty() {
+        let rows = plan.rows(tier, table.layers.len());
+        if rows.is_empty() {
             continue;
         }
         let end = match plan.split_behind(tier).and_then(|split| split.row()) {
             Some(at) => value(at)?,
             None => last.clone(),
         };
+        if rows.start == 0 {
+            start = first.clone();
+        }
         sides.push((tier, start, end.clone()));
         start = end;
     }
@@ -199,7 +203,7 @@ pub fn parts<'a>(
             });
         }
         let ends_network = end == last;
-        let begins_network = plan.first_tier() == tier;
+        let begins_network = plan.rows(tier, table.layers.len()).start == 0;
         let settings = PartSettings {
             preprocessing: settings.preprocessing.clone().filter(|_| begins_network),
             wire: if ends_network {

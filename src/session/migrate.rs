@@ -9,7 +9,7 @@ use super::{
 };
 use crate::data::{Calibration, Layout, Preprocessing, Source};
 use crate::explore::Goal;
-use crate::plan::{Link, SplitRule, Wire};
+use crate::plan::{Link, Sends, SplitRule, Wire};
 use crate::predict::{Billing, Policy};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -162,6 +162,8 @@ impl From<SessionV1> for Session {
             },
             links: vec![old.link],
             wire: old.wire,
+            sends: Sends::default(),
+            jpeg_quality: settings::jpeg_quality(),
             offload: old.offload,
             billing: old.billing,
             seed: old.seed,

@@ -15,7 +15,9 @@ use crate::model::onnx::import_bytes;
 use crate::plan::Plan;
 use crate::plan::Wire;
 use crate::plan::{Tier, TierNames};
-use crate::predict::{Answers, ConfidenceTable, Evidence, HeadKey, Outcome, WireTable};
+use crate::predict::{
+    Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, WireTable,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,12 @@ pub struct Results {
     pub test: Option<PackedTable>,
     /// The columns behind splits, for wires other than F32.
     pub wires: Vec<WireTables>,
+    /// The final classifier's columns of images that were coded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageTables>,
+    /// What compression leaves of the tensors behind layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ratios: Vec<CompressionRatio>,
     /// One per tier, of its first target; shorter where the last tiers were never profiled.
     pub profiles: Vec<Option<Profile>>,
     /// One per link, nearest to the sample first; shorter where the last were never measured.
@@ -93,6 +101,20 @@ pub struct WireTables {
     /// How the tensor travels.
     pub wire: Wire,
     /// The columns behind the split, of the calibration set.
+    pub calibration: PackedTable,
+    /// And of the test set.
+    pub test: PackedTable,
+}
+
+/// What the network says of images that went over a wire as JPEG files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageTables {
+    /// Quality they were coded at, 1 to 100.
+    pub quality: u8,
+    /// Mean bytes of a file, of the calibration and of the test set.
+    pub bytes: (f64, f64),
+    /// The final classifier's column, of the calibration set.
     pub calibration: PackedTable,
     /// And of the test set.
     pub test: PackedTable,
@@ -227,6 +249,8 @@ impl Results {
             calibration: None,
             test: None,
             wires: Vec::new(),
+            images: None,
+            ratios: Vec::new(),
             profiles: Vec::new(),
             links: Vec::new(),
             plan: None,
@@ -354,9 +378,31 @@ impl Results {
             });
             tables.collect::<Result<Vec<_>, PackError>>()
         };
-        let answers = |table: &Option<PackedTable>, wires: Vec<WireTable>| {
+        let images = |of: fn(&ImageTables) -> (f64, &PackedTable)| {
+            let images = self.images.as_ref().map(|images| {
+                let (bytes, packed) = of(images);
+                Ok(ImageTable {
+                    quality: images.quality,
+                    bytes,
+                    table: packed.unpack()?,
+                })
+            });
+            images.transpose()
+        };
+        let answers = |table: &Option<PackedTable>, wires, images: Option<ImageTable>| {
             let table = table.as_ref().map(PackedTable::unpack).transpose()?;
-            Ok(table.map(|table| Answers { table, wires }))
+            let fits = |table: &ConfidenceTable| {
+                // Those of other samples, of a table that was made anew since, tell nothing.
+                images.filter(|images| images.table.labels == table.labels)
+            };
+            Ok(table.map(|table| {
+                let images = fits(&table);
+                Answers {
+                    table,
+                    wires,
+                    images,
+                }
+            }))
         };
         let layers = Arc::new(self.layers.clone());
         let points = Arc::new(self.points_with_heads());
@@ -370,7 +416,8 @@ impl Results {
         for (own, link) in evidence.links.iter_mut().zip(&self.links) {
             *own = link.clone().map(Arc::new);
         }
-        let calibration = answers(&self.calibration, wires(|w| &w.calibration)?)?;
+        let calibration = images(|i| (i.bytes.0, &i.calibration))?;
+        let calibration = answers(&self.calibration, wires(|w| &w.calibration)?, calibration)?;
         evidence.calibration = match calibration {
             Some(all) if self.held_back => {
                 let (tuning, held) = all.hold_back();
@@ -379,7 +426,10 @@ impl Results {
             }
             all => all.map(Arc::new),
         };
-        evidence.test = answers(&self.test, wires(|w| &w.test)?)?.map(Arc::new);
+        let test = images(|i| (i.bytes.1, &i.test))?;
+        let test = answers(&self.test, wires(|w| &w.test)?, test)?;
+        evidence.test = test.map(Arc::new);
+        evidence.ratios.clone_from(&self.ratios);
         Ok(evidence)
     }
 
@@ -392,7 +442,10 @@ impl Results {
 mod stored {
     /*! Results as files hold them: those of version 1 knew an edge, a cloud and the link between them. */
 
-    use super::{LinkProfile, Measured, PackedTable, Profile, TrainedHead, WireTables};
+    use super::{
+        CompressionRatio, ImageTables, LinkProfile, Measured, PackedTable, Profile, TrainedHead,
+        WireTables,
+    };
     use crate::device::PartProfile;
     use crate::exits::ExitPoint;
     use crate::model::layers::LayerTable;
@@ -419,6 +472,10 @@ mod stored {
         test: Option<PackedTable>,
         #[serde(default)]
         wires: Vec<WireTables>,
+        #[serde(default)]
+        images: Option<ImageTables>,
+        #[serde(default)]
+        ratios: Vec<CompressionRatio>,
         #[serde(default)]
         profiles: Vec<Option<Profile>>,
         #[serde(default)]
@@ -452,6 +509,8 @@ mod stored {
                 calibration: stored.calibration,
                 test: stored.test,
                 wires: stored.wires,
+                images: stored.images,
+                ratios: stored.ratios,
                 profiles: stored.profiles,
                 links: stored.links,
                 plan: stored.plan,

@@ -159,6 +159,17 @@ impl Session {
             &self.wire,
         )?;
         put(
+            "What no exit lets go is sent on as: Tensor, or Image (a JPEG file; the last tier then runs the \
+             whole network).",
+            "sends",
+            &self.sends,
+        )?;
+        put(
+            "Quality of images that are sent as JPEG files, 1 to 100.",
+            "jpeg_quality",
+            &self.jpeg_quality,
+        )?;
+        put(
             "When a tier behind takes longer than deadline_ms (None: no limit) or is away. degrade: Fail, or \
              LastExit for the last exit before it to answer.",
             "offload",

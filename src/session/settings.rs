@@ -5,7 +5,7 @@ use super::parse::{SessionError, VERSION};
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
 use crate::explore::{Goal, Promise};
-use crate::plan::{ExitRule, Plan, Rules, Split, Tier, TierNames};
+use crate::plan::{ExitRule, Plan, Rules, Sends, Split, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
 use crate::predict::Terms;
@@ -75,6 +75,12 @@ pub struct Session {
     /// How the split tensor travels.
     #[serde(default)]
     pub wire: Wire,
+    /// What a sample that no exit lets go is sent on as.
+    #[serde(default)]
+    pub sends: Sends,
+    /// Quality of images that are sent as JPEG files, 1 to 100.
+    #[serde(default = "jpeg_quality")]
+    pub jpeg_quality: u8,
     /// When a tier behind is late or away.
     #[serde(default)]
     pub offload: Offload,
@@ -381,6 +387,7 @@ impl Session {
                 thresholds: self.policy.exits.clone(),
             },
             at: self.exits.at.clone(),
+            sends: self.sends,
         }
     }
 
@@ -394,6 +401,7 @@ impl Session {
             _ => SplitRule::Memory { share: 1.0 },
         };
         self.splits = plan.splits.iter().zip(names).map(rule).collect();
+        self.sends = plan.sends;
         self.exits.at = Some(plan.exits.iter().map(|e| e.after.clone()).collect());
         if let Some(first) = plan.exits.first() {
             self.policy.threshold = first.threshold;
@@ -494,6 +502,11 @@ pub(super) fn local(core: usize, slowdown: f64) -> Target {
 
 fn one() -> f64 {
     1.0
+}
+
+/// A picture that looks untouched; a camera's usual setting.
+pub(super) fn jpeg_quality() -> u8 {
+    90
 }
 
 pub(super) fn seed() -> u64 {

@@ -102,6 +102,10 @@ impl Session {
                 format!("{tier}, it may be 1 or 2")
             })?;
         }
+        let quality = self.jpeg_quality;
+        check((1..=100).contains(&quality), "jpeg_quality", || {
+            format!("{quality}, it may be 1 to 100")
+        })?;
         let deadline = self.offload.deadline_ms.unwrap_or(1.0);
         positive(deadline, "offload.deadline_ms")?;
         check(

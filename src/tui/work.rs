@@ -71,6 +71,7 @@ impl Results {
                     outcome: m.outcome.clone(),
                     original: baseline("original"),
                     cloud_only: baseline("cloud_only"),
+                    cloud_only_jpeg: baseline("cloud_only_jpeg"),
                     edge_only: baseline("edge_only"),
                 })
             }),
@@ -219,6 +220,8 @@ pub struct Measured {
     pub cloud_only: Option<Outcome>,
     /// The edge part alone.
     pub edge_only: Option<Outcome>,
+    /// The unmodified network in the cloud, its images sent as JPEG files.
+    pub cloud_only_jpeg: Option<Outcome>,
 }
 
 /// What a search found.

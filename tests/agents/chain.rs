@@ -77,6 +77,7 @@ impl Chain {
             thresholds,
             last_exit_answers: false,
             wire: Wire::default(),
+            jpeg: None,
             deadline_ms: None,
             degrade,
         }

@@ -85,6 +85,7 @@ impl Setup {
             thresholds: thresholds.to_vec(),
             last_exit_answers: false,
             wire: Wire::default(),
+            jpeg: None,
             deadline_ms: None,
             degrade: false,
         }

@@ -288,6 +288,7 @@ async fn sixty_four_at_once_and_some_who_stall_are_all_served() {
         thresholds: vec![1.0; network.exits(1)],
         onward: None,
         pixels: None,
+        jpeg: false,
     })
     .unwrap();
     let shape = [&[1], network.split_shape().as_slice()].concat();

@@ -99,6 +99,7 @@ async fn garbage_disturbs_no_run() {
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
         wire: Wire::default(),
+        jpeg: None,
         deadline_ms: None,
         degrade: false,
     };

@@ -78,6 +78,7 @@ impl Served {
             thresholds: vec![1.0; thresholds],
             onward: None,
             pixels: None,
+            jpeg: false,
         };
         let header = serde_json::to_string(&request).unwrap();
         self.infer_under(Some(header), body)
@@ -102,6 +103,7 @@ impl Served {
             thresholds: vec![1.0; self.network.exits(0)],
             onward: None,
             pixels: Some(Default::default()),
+            jpeg: false,
         };
         Sent {
             header: Some(serde_json::to_string(&request).unwrap()),

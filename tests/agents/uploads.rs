@@ -184,6 +184,7 @@ fn job(part: &str, data: &str, samples: u32, there: u32) -> JobRequest {
         thresholds: vec![],
         last_exit_answers: false,
         wire: Wire::default(),
+        jpeg: None,
         deadline_ms: None,
         degrade: false,
     }))

@@ -309,6 +309,7 @@ async fn an_edge_offloads_to_such_a_server() {
                 tensor,
                 ..Wire::default()
             },
+            jpeg: None,
             deadline_ms: None,
             degrade: false,
         };

@@ -160,6 +160,7 @@ async fn offload(
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
         wire: Wire::default(),
+        jpeg: None,
         deadline_ms: None,
         degrade: false,
     };

@@ -76,6 +76,7 @@ fn answers(heads: &[Head]) -> Answers {
     Answers {
         table,
         wires: vec![],
+        images: None,
     }
 }
 

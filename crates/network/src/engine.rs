@@ -271,6 +271,35 @@ impl Engine {
         input: &str,
         output: &str,
     ) -> Result<EngineMemory, EngineError> {
+        let (_, program) = self.piece(batch, input, output)?;
+        Ok(EngineMemory::of(&program))
+    }
+
+    /// The piece of the network between two of its values, ready to run at batch 1, over the weights
+    /// that are packed already.
+    ///
+    /// # Errors
+    /// As [`Engine::memory_between`].
+    pub fn between(&self, input: &str, output: &str) -> Result<Engine, EngineError> {
+        let (graph, first) = self.piece(1, input, output)?;
+        Ok(Engine {
+            inputs: Port::of(&graph, &graph.inputs),
+            outputs: Port::of(&graph, &graph.outputs),
+            graph,
+            kernels: self.kernels,
+            pool: self.pool.clone(),
+            weights: first.weights().clone(),
+            programs: PerBatch::new(first),
+            arenas: self.arenas.clone(),
+        })
+    }
+
+    fn piece(
+        &self,
+        batch: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<(Graph, Program), EngineError> {
         let graph = &self.graph;
         let mut piece = graph.subgraph(&[graph.find(input)?], &[graph.find(output)?])?;
         let ids = piece.constants.keys();
@@ -283,7 +312,8 @@ impl Engine {
         let mut constants = std::mem::take(&mut piece.constants);
         let (kernels, pool) = (self.kernels, self.pool.clone());
         let program = Program::compile(&piece, &mut constants, batch, &known, kernels, pool)?;
-        Ok(EngineMemory::of(&program))
+        piece.constants = constants;
+        Ok((piece, program))
     }
 }
 

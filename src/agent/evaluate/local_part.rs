@@ -89,8 +89,8 @@ impl<'a> LocalPart<'a> {
     /// Extents of one sample of what leaves here.
     pub(super) fn sends(&self) -> Vec<usize> {
         match &self.part {
-            Some((runner, ..)) => runner.output_shape(1)[1..].to_vec(),
-            None => {
+            Some((runner, ..)) if self.run.jpeg.is_none() => runner.output_shape(1)[1..].to_vec(),
+            _ => {
                 let [c, h, w] = self.samples.shape();
                 match self.run.preprocessing.layout {
                     Layout::Nchw => vec![c, h, w],
@@ -132,15 +132,16 @@ impl<'a> LocalPart<'a> {
         self.part.as_ref().map_or(0.0, |(_, w, _)| w.compute_ms())
     }
 
-    /// Whether the part runs here; else pixels are sent on as they are.
-    pub(super) fn runs(&self) -> bool {
-        self.part.is_some()
+    /// Whether pixels are sent on, as they are or coded, rather than a tensor.
+    pub(super) fn sends_pixels(&self) -> bool {
+        self.part.is_none() || self.run.jpeg.is_some()
     }
 
-    /// What is sent on: the tensor at the split, or the pixels, beside the network's input where
+    /// What is sent on: the image, the tensor at the split, or the pixels, beside the network's input where
     /// [`LocalPart::preprocess`] was asked for.
     pub(super) fn payload(&self) -> Payload<'_> {
         match &self.part {
+            _ if self.run.jpeg.is_some() => Payload::Image(&self.pixels, self.samples.shape()),
             Some((_, work, _)) => Payload::Tensor(work.tensor()),
             None => Payload::Pixels(&self.pixels, self.plain.as_deref()),
         }

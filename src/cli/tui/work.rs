@@ -69,6 +69,25 @@ fn left(out: &Path, goal: Goal) -> PathBuf {
     })
 }
 
+/// Drops what was measured for a goal, so that who asks again after it was reached has it measured anew.
+/// What was computed or learnt stays.
+fn forget(out: &Path, goal: Goal) {
+    let measured: &[&str] = match goal {
+        Goal::Profile => &["profile-", "link"],
+        Goal::Run => &["run.", "parts."],
+        Goal::Train => &[],
+    };
+    let stages = std::fs::read_dir(out.join("stages"));
+    for stage in stages.into_iter().flatten().flatten() {
+        let name = stage.file_name();
+        let name = name.to_string_lossy();
+        if measured.iter().any(|begins| name.starts_with(begins)) {
+            // One that stays is taken as measured, and said to be kept from before.
+            let _ = std::fs::remove_file(stage.path());
+        }
+    }
+}
+
 fn log_file(out: &Path, goal: Goal) -> PathBuf {
     out.join("job").join(goal.name()).with_extension("log")
 }
@@ -109,6 +128,9 @@ impl Process {
             session.pin(plan);
         }
         session.save(&file).map_err(std::io::Error::other)?;
+        if !job.background && left(out, job.goal).is_file() {
+            forget(out, job.goal);
+        }
         // What an earlier one left there is none of this one's.
         let _ = std::fs::remove_file(log.with_extension(FAILED));
         let log = File::create(log)?;

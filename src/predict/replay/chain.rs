@@ -1,7 +1,7 @@
 /*! The classifiers a sample meets on its way, in order, with their columns and thresholds; and the
 comparison of a run with them. */
 
-use super::super::evidence::{Answers, Evidence, Terms};
+use super::super::evidence::{Answers, Evidence, Missing, Terms};
 use super::super::outcome::Record;
 use super::super::policy::leaves;
 use super::super::table::TableError;
@@ -37,6 +37,8 @@ pub(super) struct Chain<'a> {
     pub stages: Vec<Stage<'a>>,
     /// Whether some column behind a split is of F32 tensors though the wire carries another type.
     pub as_f32: bool,
+    /// Mean bytes of the images, where such are sent.
+    pub image_bytes: Option<f64>,
 }
 
 /// A sample that didn't go the way the table says.
@@ -129,7 +131,13 @@ impl<'a> Chain<'a> {
             });
         }
         let mut last = table.final_column()?;
-        if let Carried::Otherwise(wire) = wires.before(plan.last_tier())? {
+        if plan.sends_images() {
+            let images = answers.images.as_ref();
+            last = images
+                .ok_or(Missing::Images(table.set))?
+                .table
+                .final_column()?;
+        } else if let Carried::Otherwise(wire) = wires.before(plan.last_tier())? {
             let found = wire.and_then(|w| w.final_column().ok());
             as_f32 |= found.is_none();
             last = found.unwrap_or(last);
@@ -156,6 +164,7 @@ impl<'a> Chain<'a> {
             labels: &table.labels,
             stages,
             as_f32,
+            image_bytes: answers.images.as_ref().map(|images| images.bytes),
         })
     }
 

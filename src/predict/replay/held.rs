@@ -6,7 +6,7 @@ no threshold tuned, no plan searched for. So the calibration set is parted by a 
 that is held back has a type of its own, which no replay, slider or search takes: only counts leave it.
 */
 
-use super::super::evidence::{Answers, Evidence, Terms};
+use super::super::evidence::{Answers, Evidence, ImageTable, Terms};
 use super::super::{Column, ConfidenceTable};
 use super::chain::Chain;
 use super::{ReplayError, WireTable};
@@ -60,9 +60,14 @@ impl Answers {
             element: wire.element,
             table: wire.table.only(samples),
         });
+        let images = self.images.as_ref().map(|images| ImageTable {
+            table: images.table.only(samples),
+            ..*images
+        });
         Answers {
             table: self.table.only(samples),
             wires: wires.collect(),
+            images,
         }
     }
 }

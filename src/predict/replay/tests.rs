@@ -91,6 +91,9 @@ pub(crate) fn profile(target: &str, factor: f64) -> Profile {
         weight_bytes: 70_000,
         arena_bytes: 9_000,
         segments: (0..LAYERS).flat_map(segments).collect(),
+        boundaries: vec![],
+        codec: vec![],
+        load: None,
         resident_bytes: 40 << 20,
     }
 }
@@ -143,10 +146,12 @@ fn chain(samples: usize, seed: u64, tiers: usize) -> Setting {
         idle: vec![],
         warm: vec![(100, 1.0 + hop as f64), (1000, 3.0 + hop as f64)],
         emulated: false,
+        jitter_ms: vec![],
     };
     let answers = Answers {
         table: table(Set::Calibration, samples, seed),
         wires: vec![],
+        images: None,
     };
     let layers = Arc::new(layer_table());
     Setting {

@@ -2,9 +2,9 @@
 
 use super::chain::Chain;
 use super::{Evidence, ReplayError, Terms};
-use crate::device::{HeadProfile, LinkProfile, Profile};
+use crate::device::{Form, HeadProfile, LinkProfile, Profile};
 use crate::model::layers::LayerTable;
-use crate::plan::{Element, Plan, Split, Tier, Wire};
+use crate::plan::{Element, Plan, Sends, Split, Tier};
 
 /// A piece of the backbone and the head behind it: milliseconds of a usual run, medians of the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -18,15 +18,26 @@ struct Segment {
 pub(super) struct Elapsed {
     /// Computing, by tier, milliseconds of a usual run.
     pub tiers: [f64; 4],
-    /// Milliseconds on the links.
+    /// Milliseconds of usual round trips on the links, and of writing what goes over them.
     pub links: f64,
+    /// Links that were crossed.
+    pub hops: usize,
+}
+
+/// How times compare with the usual ones: factors by tier, and milliseconds more by link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pace {
+    pub tiers: [f32; 4],
+    pub links: [f32; 3],
 }
 
 impl Elapsed {
-    /// Milliseconds where a run on each tier takes so many times as long as a usual one.
-    pub fn at(&self, pace: &[f64; 4]) -> f64 {
-        let computing = self.tiers.iter().zip(pace);
-        computing.map(|(ms, pace)| ms * pace).sum::<f64>() + self.links
+    /// Milliseconds at a pace.
+    pub fn at(&self, pace: &Pace) -> f64 {
+        let computing = self.tiers.iter().zip(&pace.tiers);
+        let computing: f64 = computing.map(|(ms, pace)| ms * f64::from(*pace)).sum();
+        let more: f32 = pace.links.iter().take(self.hops).sum();
+        computing + self.links + f64::from(more)
     }
 }
 
@@ -37,8 +48,10 @@ pub(super) struct Times {
     segments: Vec<(Tier, Segment)>,
     /// Time of each tier between its last exit and the split behind it.
     to_split: [f64; 4],
-    /// One per hop: the round trip of what is sent on, milliseconds.
+    /// One per hop: the round trip of what is sent on and the writing of it, milliseconds.
     round_trip: Vec<f64>,
+    /// One per hop: reading what came, milliseconds.
+    decode: Vec<f64>,
     /// One per hop: bytes that a sample sends.
     pub payload: Vec<f64>,
 }
@@ -54,6 +67,7 @@ impl Times {
             segments: Vec::with_capacity(chain.stages.len()),
             to_split: [0.0; 4],
             round_trip: Vec::new(),
+            decode: Vec::new(),
             payload: Vec::new(),
         };
         let last = plan.last_tier();
@@ -73,21 +87,35 @@ impl Times {
                 .segments
                 .extend(segments.into_iter().map(|s| (tier, s)));
         }
+        let works = |tier: Tier| !plan.rows(tier, evidence.layers.layers.len()).is_empty();
         for (tier, split) in plan.chain().zip(&plan.splits) {
-            let payload = match split {
-                Split::End => 0.0,
-                Split::Start => pixels(&evidence.layers),
-                Split::After(at) => tensor(&evidence.layers, *at, terms.wire),
+            let Some(sent) = Sent::of(chain, plan, *split, evidence, terms)? else {
+                times.hop(0.0, 0.0, 0.0);
+                continue;
             };
-            let used = tier < last;
-            times.payload.push(payload);
-            times.round_trip.push(if used {
-                round_trip(evidence.link(tier)?, payload).ok_or(ReplayError::NoLink)?
-            } else {
-                0.0
-            });
+            if tier >= last {
+                times.hop(sent.bytes, 0.0, 0.0);
+                continue;
+            }
+            let link = round_trip(evidence.link(tier)?, sent.bytes).ok_or(ReplayError::NoLink)?;
+            // Profiles of before codecs were timed don't tell, and then they are taken to take no time.
+            let codec = |tier: Tier| evidence.profile(tier).map(|p| sent.codec_ms(p));
+            // What a tier only passes on is neither read nor written there.
+            let next = Tier::ALL[(tier.index() + 1).min(Tier::ALL.len() - 1)];
+            let encode = match tier == Tier::First || works(tier) {
+                true => codec(tier)?.0,
+                false => 0.0,
+            };
+            let decode = if works(next) { codec(next)?.1 } else { 0.0 };
+            times.hop(sent.bytes, link + encode, decode);
         }
         Ok(times)
+    }
+
+    fn hop(&mut self, payload: f64, round_trip: f64, decode: f64) {
+        self.payload.push(payload);
+        self.round_trip.push(round_trip);
+        self.decode.push(decode);
     }
 
     /// What is spent at each stage, with the head of one stage left out if so asked.
@@ -100,7 +128,10 @@ impl Times {
                 while at < tier.index() {
                     spent.tiers[at] += self.to_split[at];
                     spent.links += self.round_trip.get(at).copied().unwrap_or(0.0);
+                    let decode = self.decode.get(at).copied().unwrap_or(0.0);
                     at += 1;
+                    spent.tiers[at] += decode;
+                    spent.hops = at;
                 }
                 spent.tiers[at] += segment.body;
                 if without != Some(k) {
@@ -134,28 +165,19 @@ fn part(
     belongs(profile, &evidence.layers)?;
     let exits = plan.exits.iter().zip(&chain.stages);
     let exits: Vec<_> = exits.filter(|(e, _)| e.tier == tier).collect();
-    // Layers are timed with a clock read between them; together they take what the whole does.
-    let all = profile.rows_ms(&evidence.layers, 0..evidence.layers.layers.len())?;
-    let scale = if all > 0.0 {
-        profile.total_ms.median / all
-    } else {
-        1.0
-    };
-    let sum = |rows: std::ops::Range<usize>| -> Result<f64, ReplayError> {
-        Ok(scale * profile.rows_ms(&evidence.layers, rows)?)
-    };
+    let layers = &evidence.layers;
     let mut from = rows.start;
     let mut segments = Vec::with_capacity(exits.len() + 1);
     for (exit, stage) in exits {
         let head = head(profile, &exit.after, stage.hash)?;
         segments.push(Segment {
-            body: sum(from..exit.layer + 1)?,
+            body: profile.segment_ms(layers, from..exit.layer + 1)?,
             head: head.ms.median,
         });
         from = exit.layer + 1;
     }
     segments.push(Segment {
-        body: sum(from..rows.end)?,
+        body: profile.segment_ms(layers, from..rows.end)?,
         head: 0.0,
     });
     Ok(segments)
@@ -176,27 +198,67 @@ pub(super) fn head<'a>(
     })
 }
 
-/// Length of a tensor's header on the wire, by its rank.
-fn header(rank: usize) -> f64 {
-    (8 + 4 * (rank + 1)) as f64
+/// What a sample sends over a link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sent {
+    form: Form,
+    /// Elements of the tensor, or bytes of the image's pixels.
+    elements: usize,
+    /// Bytes on the link.
+    bytes: f64,
 }
 
-/// Bytes of the split tensor of one sample.
-fn tensor(layers: &LayerTable, at: usize, wire: Wire) -> f64 {
-    let layer = &layers.layers[at];
-    let elements = (layer.activation_bytes / 4) as f64;
-    let body = match wire.tensor {
-        Element::F32 => 4.0 * elements,
-        Element::F16 => 2.0 * elements,
-        // Scale and zero point.
-        Element::U8 => elements + 8.0,
-    };
-    header(layer.shape.rank()) + body
-}
+impl Sent {
+    /// `None` where nothing is behind the split.
+    fn of(
+        chain: &Chain,
+        plan: &Plan,
+        split: Split,
+        evidence: &Evidence,
+        terms: &Terms,
+    ) -> Result<Option<Sent>, ReplayError> {
+        let layers = &evidence.layers;
+        let pixels = layers.input.elements(1);
+        Ok(match (split, plan.sends) {
+            (Split::End, _) => None,
+            (_, Sends::Image) => Some(Sent {
+                form: Form::Jpeg,
+                elements: pixels,
+                bytes: chain.image_bytes.unwrap_or(0.0),
+            }),
+            (Split::Start, Sends::Tensor) => Some(Sent {
+                form: Form::Pixels,
+                elements: pixels,
+                bytes: pixels as f64,
+            }),
+            (Split::After(at), Sends::Tensor) => Some(Sent::tensor(layers, at, evidence, terms)),
+        })
+    }
 
-/// Bytes of an image sent as pixels.
-fn pixels(layers: &LayerTable) -> f64 {
-    header(layers.input.rank()) + layers.input.elements(1) as f64
+    fn tensor(layers: &LayerTable, at: usize, evidence: &Evidence, terms: &Terms) -> Sent {
+        let layer = &layers.layers[at];
+        let (wire, elements) = (terms.wire, layer.activation_bytes / 4);
+        let body = match wire.tensor {
+            Element::F32 => 4 * elements,
+            Element::F16 => 2 * elements,
+            // Scale and zero point.
+            Element::U8 => elements + 8,
+        };
+        // Magic, version and the like, the extents and the body's length.
+        let header = 8 + 4 * (layer.shape.rank() + 1);
+        let ratio = evidence.ratio(&layer.name, wire);
+        Sent {
+            form: wire.form(),
+            elements,
+            bytes: header as f64 + ratio * body as f64,
+        }
+    }
+
+    /// Milliseconds to write and to read it on a device; none where they weren't timed.
+    fn codec_ms(&self, profile: &Profile) -> (f64, f64) {
+        let timed = profile.codec_ms(self.form, self.elements);
+        timed.unwrap_or_default()
+    }
 }
 
 /// Round trip on a warm connection, interpolated; beyond the largest payload measured it grows as
@@ -243,6 +305,7 @@ mod tests {
             idle: vec![(1, 99.0)],
             warm: vec![(1000, 2.0), (2000, 4.0), (4000, 5.0)],
             emulated: false,
+            jitter_ms: vec![],
         };
         assert_eq!(round_trip(&link, bytes), Some(ms));
     }

@@ -4,12 +4,13 @@ use super::Pipeline;
 use crate::data::Set;
 use crate::event::{Event, Note, Said, Stage};
 use crate::exits::Head;
-use crate::plan::Tier;
+use crate::plan::{Compression, Tier};
+use crate::predict::CompressionRatio;
 use crate::predict::doubt::doubts;
 use crate::run::stage_cache::Listener;
 use crate::run::train_heads::{self, TrainingContext};
-use crate::run::{RunError, tables};
-use crate::session::results::TrainedHead;
+use crate::run::{RunError, tables, travel};
+use crate::session::results::{ImageTables, TrainedHead};
 use crate::session::stages::Inputs;
 
 impl Pipeline<'_> {
@@ -110,6 +111,46 @@ impl Pipeline<'_> {
         self.results.held_back = held_back;
         self.results.calibration = Some(made.calibration);
         self.results.test = Some(made.test);
+        self.make_travel(on)
+    }
+
+    /// What becomes of images and tensors on their way to another tier.
+    fn make_travel(&mut self, on: Listener) -> Result<(), RunError> {
+        let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
+        let (session, network, cancel) = (self.session, &self.network, self.cancel);
+        let quality = session.jpeg_quality;
+        let inputs = || Inputs::new().with("tables", &self.results.tables_key);
+        let key = inputs().with("quality", quality.to_string()).key();
+        if let Some(results) = session.results.as_deref()
+            && results.tables_key == self.results.tables_key
+            && let Some(images) = results.images.as_ref().filter(|i| i.quality == quality)
+        {
+            self.keep.adopt("images", &key, images)?;
+        }
+        let images = self.keep.stage(
+            on,
+            (Stage::Tables, "images", &key),
+            |made: &ImageTables| {
+                let (calibration, test) = made.bytes;
+                format!(
+                    "images as JPEG files of quality {quality}: {calibration:.0} bytes each to calibrate, \
+                     {test:.0} to test"
+                )
+            },
+            |reporter| travel::images(reporter, session, network, data, cancel),
+        )?;
+        self.results.images = Some(images);
+        if session.wire.compression != Compression::None {
+            let key = inputs().with("wire", format!("{:?}", session.wire)).key();
+            self.results.ratios = self.keep.stage(
+                on,
+                (Stage::Tables, "ratios", &key),
+                |made: &Vec<CompressionRatio>| {
+                    format!("tensors behind {} layers compressed", made.len())
+                },
+                |_| travel::ratios(session, network, data, cancel),
+            )?;
+        }
         Ok(())
     }
 }

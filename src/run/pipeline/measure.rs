@@ -42,7 +42,8 @@ impl Pipeline<'_> {
             |timed: &Vec<(Tier, PartProfile)>| format!("{} assembled parts timed", timed.len()),
             |reporter| ground.time_parts(reporter, fleet, &parts),
         )?;
-        if session.wire.tensor != Element::F32 && parts.all().count() > 1 {
+        let tensors = !plan.sends_images() && parts.all().count() > 1;
+        if session.wire.tensor != Element::F32 && tensors {
             let tables_key = format!("{} {}", self.results.tables_key, key("wire", &[]));
             let (network, heads, cancel) = (&self.network, &self.heads, self.cancel);
             let over = keep.stage(
@@ -65,9 +66,21 @@ impl Pipeline<'_> {
             return Ok(None);
         }
         let thresholds: Vec<f64> = plan.exits.iter().map(|e| e.threshold).collect();
+        let quality = session.jpeg_quality;
+        let name = |what: Variant, plan: &Plan| match plan.sends_images() {
+            true => format!("{} JPEG {quality}", what.name()),
+            false => what.name().to_owned(),
+        };
         let ran = keep.stage(
             on,
-            (Stage::Run, "run", &key("run", &thresholds)),
+            (
+                Stage::Run,
+                "run",
+                &key(
+                    &name(Variant::Plan, plan).replacen("plan", "run", 1),
+                    &thresholds,
+                ),
+            ),
             |ran: &Measurement| summary::ran(ran, plan.exits.len()),
             |reporter| ground.run(reporter, fleet, Variant::Plan, plan, &parts),
         )?;
@@ -82,10 +95,16 @@ impl Pipeline<'_> {
         // Alone, the first tier's part needs an exit to answer, and something to leave out.
         let can_be_alone = plan.offloads() && plan.exits_in(Tier::First).next().is_some();
         let last = plan.chain().next_back().unwrap_or(Tier::First);
-        for what in [Variant::Original, Variant::CloudOnly, Variant::EdgeOnly] {
+        for what in [
+            Variant::Original,
+            Variant::CloudOnly,
+            Variant::CloudOnlyJpeg,
+            Variant::EdgeOnly,
+        ] {
             let alone = match what {
                 Variant::Original => Plan::unmodified(Tier::First, plan.tiers()),
                 Variant::CloudOnly => Plan::unmodified(last, plan.tiers()),
+                Variant::CloudOnlyJpeg => Plan::unmodified(last, plan.tiers()).with_images(),
                 _ if !can_be_alone => continue,
                 _ => Plan {
                     exits: plan.exits_in(Tier::First).cloned().collect(),
@@ -100,7 +119,11 @@ impl Pipeline<'_> {
             let exits: Vec<f64> = alone.exits.iter().map(|e| e.threshold).collect();
             let ran = keep.stage(
                 on,
-                (Stage::Baselines, what.name(), &key(what.name(), &exits)),
+                (
+                    Stage::Baselines,
+                    what.name(),
+                    &key(&name(what, &alone), &exits),
+                ),
                 |ran: &Measurement| format!("{}: {}", what.label(), summary::ran(ran, 0)),
                 |reporter| ground.run(reporter, fleet, what, &alone, &own),
             );
@@ -127,8 +150,8 @@ impl Pipeline<'_> {
             on,
             Stage::Report,
             |_| "written".to_owned(),
-            |_| {
-                report::make(&report::Findings {
+            |reporter| {
+                let found = report::Findings {
                     session,
                     name: &self.options.name,
                     data,
@@ -137,7 +160,8 @@ impl Pipeline<'_> {
                     measured: &measured,
                     baselines: &baselines,
                     unavailable: &unavailable,
-                })
+                };
+                report::make(&found, reporter, self.cancel)
             },
         )?;
         Ok(Some(report))

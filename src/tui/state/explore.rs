@@ -212,6 +212,14 @@ impl State {
                 let last = Tier::chain(tiers).next_back().unwrap_or(Tier::First);
                 Plan::unmodified(last, tiers)
             }
+            Some(Choice::CloudOnlyJpeg) => {
+                let last = Tier::chain(tiers).next_back().unwrap_or(Tier::First);
+                Plan::unmodified(last, tiers).with_images()
+            }
+            Some(Choice::ExitsElseImage) => {
+                let own = self.derived.plan.as_ref();
+                own.and_then(Plan::sending_images).unwrap_or_default()
+            }
             Some(Choice::Explored) => verdict.and_then(|v| v.explored).unwrap_or_default(),
         };
         self.take_plan(&plan)

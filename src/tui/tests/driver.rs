@@ -120,6 +120,9 @@ fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile 
         weight_bytes: 4 * network.table.params,
         arena_bytes: 200_000,
         segments: segments(&network.table),
+        boundaries: vec![],
+        codec: vec![],
+        load: None,
         resident_bytes: 30_000_000,
     }
 }
@@ -186,10 +189,12 @@ pub fn results() -> Results {
                 idle: vec![(1_000, 1.5), (1_000_000, 40.0)],
                 warm: vec![(1_000, 0.4), (1_000_000, 20.0)],
                 emulated: false,
+                jitter_ms: vec![],
             }))],
             calibration: Some(Arc::new(Answers {
                 table: table(&network, &heads),
                 wires: vec![],
+                images: None,
             })),
             ..Results::default()
         }

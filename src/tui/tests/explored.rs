@@ -264,6 +264,7 @@ fn large() -> Results {
         calibration: Some(Arc::new(Answers {
             table: large,
             wires: vec![],
+            images: None,
         })),
         ..small
     }

@@ -422,6 +422,7 @@ fn numbers_of_a_run_with_other_heads_are_marked() {
         original: None,
         cloud_only: None,
         edge_only: None,
+        cloud_only_jpeg: None,
     };
     bench.tell(Msg::Kept(Box::new(Results {
         measured: Some(measured),
@@ -486,6 +487,7 @@ fn at_forty_columns_no_numbers_run_into_each_other() {
         original: None,
         cloud_only: None,
         edge_only: None,
+        cloud_only_jpeg: None,
     };
     bench.tell(Msg::Kept(Box::new(Results {
         measured: Some(measured),

@@ -149,6 +149,7 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
         original: None,
         cloud_only: None,
         edge_only: None,
+        cloud_only_jpeg: None,
     };
     let results = Results {
         measured: Some(measured),

@@ -475,6 +475,11 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             outcome: measured.and_then(|m| m.edge_only.as_ref()),
             style: Style::new(),
         },
+        Column {
+            title: "cloud JPEG".into(),
+            outcome: measured.and_then(|m| m.cloud_only_jpeg.as_ref()),
+            style: Style::new(),
+        },
     ];
     let label = 15.min(area.width);
     // A number takes up to eleven columns, and one between it and the next.

@@ -105,6 +105,16 @@ pub trait Compiled: Debug + Send + Sync {
         Ok(CompiledMemory::default())
     }
 
+    /// The piece between two values of the network, ready to run, its weights shared with this one; `None`
+    /// where the backend can't share them.
+    ///
+    /// # Errors
+    /// Where there is no such piece.
+    fn between(&self, input: &str, output: &str) -> Result<Option<Box<dyn Compiled>>, EngineError> {
+        let _ = (input, output);
+        Ok(None)
+    }
+
     /// How finely the time of a run is known.
     fn timing(&self) -> Timing<'_>;
 

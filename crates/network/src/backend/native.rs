@@ -86,6 +86,10 @@ impl Compiled for Engine {
         Ok(self.memory_between(batch, input, output)?.into())
     }
 
+    fn between(&self, input: &str, output: &str) -> Result<Option<Box<dyn Compiled>>, EngineError> {
+        Ok(Some(Box::new(self.between(input, output)?)))
+    }
+
     fn timing(&self) -> Timing<'_> {
         Timing::Steps(self)
     }
