@@ -360,3 +360,24 @@ fn an_unmodified_plan_runs_all_on_one_tier(#[case] tier: Tier, #[case] splits: &
     assert_eq!((plan.first_tier(), plan.last_tier()), (tier, tier));
     assert_eq!(plan.offloads(), tier != Tier::First);
 }
+
+#[test]
+fn a_plan_that_sends_images_begins_anew_behind_the_link() {
+    let mut plan = Plan::cut(&table(), vec![Split::After(5), Split::After(7)]);
+    for layer in [2, 4, 6] {
+        plan = plan.with_exit(layer, &format!("b{layer}"), 0.7);
+    }
+    let sends = plan.sending_images().unwrap();
+    let rows: Vec<_> = sends.chain().map(|tier| sends.rows(tier, 10)).collect();
+    assert_eq!(rows, [0..5, 5..5, 0..10]);
+    assert_eq!((sends.exits.len(), sends.sends_images()), (2, true));
+    assert!(!sends.runs_as(&plan));
+    // Nobody is there to send to, or nothing can leave before.
+    assert_eq!(Plan::unmodified(Tier::First, 1).sending_images(), None);
+    assert_eq!(
+        Plan::cut(&table(), vec![Split::After(5)]).sending_images(),
+        None
+    );
+    let written = ron::to_string(&sends).unwrap();
+    assert_eq!(ron::from_str::<Plan>(&written).unwrap(), sends);
+}

@@ -3,13 +3,14 @@
 use super::*;
 use crate::data::Set;
 use crate::device::{
-    HeadProfile, LayerProfile, LinkProfile, PrefixProfile, Profile, SegmentMemory, Stats,
+    Boundary, CodecTime, Form, HeadProfile, LayerProfile, LinkProfile, PrefixProfile, Profile,
+    SegmentMemory, Stats,
 };
 use crate::exits::ExitPoint;
 use crate::model::layers::{Layer, LayerTable};
 use crate::model::{Shape, ValueId};
 use crate::plan::{Compression, PlannedExit, Split, TierNames, Wire};
-use crate::predict::{Answers, Column, Confidence, Policy};
+use crate::predict::{Answers, Column, CompressionRatio, Confidence, ImageTable, Missing, Policy};
 use crate::protocol::wire;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -673,4 +674,117 @@ fn a_stall_in_the_profile_moves_no_mean_above_its_p95() {
     assert!(near(disturbed.mean, quiet.mean), "{disturbed:?}");
     assert_eq!((disturbed.p50, disturbed.p95), (quiet.p50, quiet.p95));
     assert!(f64::from(disturbed.mean as f32) <= disturbed.p95 + 1e-3);
+}
+
+#[test]
+fn a_plan_that_sends_images_is_the_exits_of_the_first_tier_and_else_the_whole_network() {
+    let mut s = setting(120, 12);
+    let cut = plan(Split::After(4), &[1, 3, 5], 0.7);
+    let sends = cut.sending_images().unwrap();
+    assert_eq!(sends.splits, [Split::After(3)]);
+    let missing = ReplayError::Missing(Missing::Images(Set::Calibration));
+    assert_eq!(s.replay(&sends), Err(missing));
+    // What the network says of coded images differs from what it says of the others.
+    let mut coded = table(Set::Calibration, 120, 99);
+    coded.labels = s.table().labels.clone();
+    s.answers_mut().images = Some(ImageTable {
+        quality: 90,
+        bytes: 550.0,
+        table: coded.clone(),
+    });
+    for (tier, scale) in [(Tier::First, 6.0), (Tier::Second, 1.0)] {
+        s.profile_mut(tier).codec = vec![CodecTime {
+            form: Form::Jpeg,
+            elements: 48,
+            encode_ms: 0.5 * scale,
+            decode_ms: 0.25 * scale,
+        }];
+    }
+    let outcome = s.replay(&sends).unwrap();
+    let (table, images) = (s.table(), coded.final_column().unwrap());
+    let heads = [1, 3].map(|l| table.column(&format!("l{l}"), None).unwrap());
+    let (mut right, mut sent, mut ms) = (0, 0, 0.0);
+    // Medians are 0.95 of the figures of layers (1 to 7, scaled to 27 in all) and heads.
+    let scale = 0.95 * 27.0 / 28.0;
+    let heads_ms = [0.95 * 1.2, 0.95 * 2.4];
+    let first = 6.0 * scale * 3.0 + heads_ms[0];
+    let second = 6.0 * scale * 10.0 + heads_ms[0] + heads_ms[1];
+    // The mean of the recorded runs, of that median.
+    let pace = winsorised_mean(&[20.0, 25.0, 30.0, 45.0]) / (0.95 * 27.0);
+    for (i, label) in table.labels.iter().enumerate() {
+        let leaves = heads.iter().position(|c| c.max_probability[i] > 0.7);
+        let answer = match leaves {
+            Some(at) => heads[at].prediction[i],
+            None => images.prediction[i],
+        };
+        right += usize::from(answer == *label);
+        ms += match leaves {
+            Some(0) => pace * first,
+            Some(_) => pace * second,
+            None => {
+                sent += 1;
+                // The link has 1 ms at 100 bytes and 3 ms at 1,000.
+                pace * (second + 0.95 * 27.0 + 0.25) + 3.0 + 2.0
+            }
+        };
+    }
+    let n = 120.0;
+    assert_eq!(outcome.accuracy, right as f64 / n);
+    assert!((outcome.bytes_sent() - 550.0 * sent as f64 / n).abs() < 1e-9);
+    let mean = outcome.latency_ms.unwrap().mean;
+    assert!((mean - ms / n).abs() < 1e-4, "{mean} {}", ms / n);
+    let whole = s.replay(&Plan::unmodified(Tier::Second, 2)).unwrap();
+    assert_eq!(outcome.tiers[1], whole.tiers[1]);
+}
+
+#[test]
+fn cuts_and_the_links_variation_take_their_time() {
+    let mut s = setting(50, 3);
+    let cut = plan(Split::After(3), &[], 0.7);
+    let mean = |s: &Setting| s.replay(&cut).unwrap().latency_ms.unwrap().mean;
+    let before = mean(&s);
+    for tier in [Tier::First, Tier::Second] {
+        s.profile_mut(tier).boundaries = vec![Boundary {
+            rows: 4,
+            leave_ms: 2.0,
+            enter_ms: 1.0,
+        }];
+    }
+    let pace = winsorised_mean(&[20.0, 25.0, 30.0, 45.0]) / (0.95 * 27.0);
+    let cuts = mean(&s);
+    assert!((cuts - before - 3.0 * pace).abs() < 1e-4, "{cuts} {before}");
+    // The whole on one tier has no cut.
+    let whole = Plan::unmodified(Tier::First, 2);
+    assert_eq!(
+        s.replay(&whole).unwrap(),
+        setting(50, 3).replay(&whole).unwrap()
+    );
+    let link = Arc::make_mut(s.evidence.links[0].as_mut().unwrap());
+    link.jitter_ms = vec![4.0; 10];
+    assert!((mean(&s) - cuts - 4.0).abs() < 1e-4);
+}
+
+#[test]
+fn compression_and_codecs_count_where_they_were_measured() {
+    let mut s = setting(50, 3);
+    s.terms.wire.compression = Compression::Lz4;
+    let cut = plan(Split::After(3), &[], 0.7);
+    let plain = s.replay(&cut).unwrap();
+    s.evidence.ratios = vec![CompressionRatio {
+        after: "l3".into(),
+        wire: s.terms.wire,
+        ratio: 0.5,
+    }];
+    let half = s.replay(&cut).unwrap();
+    let elements = 4.0 * (layer_table().layers[3].activation_bytes / 4) as f64;
+    assert!((plain.bytes_sent() - half.bytes_sent() - 0.5 * elements).abs() < 1e-9);
+    s.profile_mut(Tier::First).codec = vec![CodecTime {
+        form: Form::F32Lz4,
+        elements: 1 << 20,
+        encode_ms: 7.0,
+        decode_ms: 100.0,
+    }];
+    let mean = |o: &Outcome| o.latency_ms.unwrap().mean;
+    let slower = s.replay(&cut).unwrap();
+    assert!((mean(&slower) - mean(&half) - 7.0).abs() < 1e-4);
 }
