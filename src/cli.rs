@@ -5,6 +5,7 @@ and errors to standard error. With `--json` standard output holds one document a
 
 pub mod agent;
 pub mod data;
+pub mod engine;
 pub mod error;
 pub mod exits;
 pub mod export;

@@ -80,7 +80,7 @@ pub enum Connection {
     Connected {
         /// Name of its machine.
         device: String,
-        /// The processor that computes, where it isn't the CPU.
+        /// The engine that computes, and what it runs on, where it isn't our own.
         processor: Option<String>,
         /// Threads of its engine; unknown in journals of earlier releases.
         threads: Option<usize>,

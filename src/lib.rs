@@ -9,7 +9,7 @@ house; data flows through the rooms in one direction, and a room knows only thos
 |---------------|-------------------------------------------------------------------------------|
 | [`model`]     | the graph of a network: ops, shapes, ONNX import and export, fusion, cuts, zoo |
 | [`engine`]    | a graph compiled to a program that runs fast; the kernels; the thread pool     |
-| [`backend`]   | the seam for engines: compile, run; our own, and candle's devices              |
+| [`backend`]   | the seam for engines: compile, run; ours, ONNX Runtime, candle's devices       |
 | [`autograd`]  | a graph in training mode on candle tensors: forward, tape, gradients           |
 | [`data`]      | images and labels: loaders, the synthetic set, preprocessing, disjoint splits  |
 | [`exits`]     | exit source → rendered layers → a head (a small graph) at an exit point        |

@@ -49,6 +49,9 @@ pub enum TrainError {
     /// The engine can't run what is to be trained, or was stopped.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// An engine that isn't there.
+    #[error(transparent)]
+    Backend(#[from] crate::backend::BackendError),
     /// A head or branch that doesn't fit its network.
     #[error(transparent)]
     Graph(#[from] GraphError),

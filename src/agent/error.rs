@@ -50,8 +50,8 @@ pub enum AgentError {
         /// Reason that the operating system gives.
         cause: std::io::Error,
     },
-    /// A GPU that isn't there, or that this build doesn't know.
-    #[error("{0}; leave --device out to run on the CPU")]
+    /// An engine or provider that isn't there, or that this build doesn't know.
+    #[error(transparent)]
     Backend(#[from] BackendError),
     /// Cores that this machine doesn't have.
     #[error("core {core} is not among those this process may use ({available:?})")]

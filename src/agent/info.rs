@@ -16,7 +16,7 @@ pub(super) fn info(agent: &Agent) -> AgentInfo {
         version: env!("CARGO_PKG_VERSION").to_string(),
         device: agent.machine.0.clone(),
         cores: agent.cores.clone(),
-        processor: agent.backend.to_string(),
+        engine: agent.backend,
         threads: agent.threads,
         ghz: agent.machine.1,
         slowdown: agent.slowdown,

@@ -66,7 +66,7 @@ async fn server(State(agent): Shared) -> Json<Value> {
         "name": "edgelesspart",
         "version": env!("CARGO_PKG_VERSION"),
         // Not the protocol's; whoever doesn't know it passes it over.
-        "device": {"machine": agent.machine.0, "processor": agent.backend.to_string()},
+        "device": {"machine": agent.machine.0, "engine": agent.backend.to_string()},
         "extensions": ["binary_tensor_data", "model_configuration", "model_repository", "statistics"],
     }))
 }

@@ -2,9 +2,9 @@
 
 mod init;
 
+use super::engine::EngineArgs;
 use super::{CliError, error::Context};
 use crate::agent::{AgentConfig, Ended, is_name, serve};
-use crate::backend::BackendId;
 use crate::protocol::message::TOKEN_VARIABLE;
 use crate::protocol::tls::check_token;
 use std::env::VarError;
@@ -40,10 +40,8 @@ pub struct AgentArgs {
     /// Write what happens to standard error as JSON, a line each.
     #[arg(long)]
     log_json: bool,
-    /// What runs parts: cpu, cuda, cuda:N or metal (GPUs in builds with that feature), or candle, a
-    /// slow second opinion on the CPU.
-    #[arg(long, default_value = "cpu")]
-    device: BackendId,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Threads of the engine; one for each core it may use if 0.
     #[arg(long, default_value_t = 0, value_parser = super::threads)]
     threads: usize,
@@ -102,7 +100,8 @@ fn model(text: &str) -> Result<(String, PathBuf), String> {
 /// What happens, to standard error: for people, or for machines.
 fn log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        // Of ONNX Runtime what is wrong alone: it tells much.
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,ort=warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -151,7 +150,7 @@ pub fn run(args: &AgentArgs) -> Result<(), CliError> {
         insecure: args.insecure,
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),
         models: args.models.clone(),
-        backend: args.device,
+        backend: args.engine.backend()?,
         threads: args.threads,
         cores: args.cores.clone(),
         slowdown: args.slowdown,

@@ -2,9 +2,10 @@
 
 mod part;
 
+use super::engine::EngineArgs;
 use super::network::ShapedNetworkArgs;
 use super::{CliError, error::Context};
-use crate::backend::{BackendId, CompileOptions};
+use crate::backend::CompileOptions;
 use crate::data::npy;
 use crate::engine::{Cancel, share_threads};
 use crate::model::{Constant, DType, Value};
@@ -38,14 +39,13 @@ pub struct InferArgs {
     /// Threads; all the cores this process may use if left out.
     #[arg(long, default_value_t = 0, value_parser = super::threads)]
     threads: usize,
-    /// What runs it: cpu, cuda, cuda:N or metal (GPUs in builds with that feature), or candle, a slow
-    /// second opinion on the CPU.
-    #[arg(long, default_value = "cpu")]
-    device: BackendId,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Runs the command.
 pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
+    let backend = args.engine.backend()?;
     if let Some(file) = &args.part {
         return part::run(args, file, cancel);
     }
@@ -82,7 +82,7 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     let options = CompileOptions {
         threads: args.threads,
     };
-    let network = args.device.open()?.compile(network.fused, &options)?;
+    let network = backend.open()?.compile(network.fused, &options)?;
     let outputs = network.infer(&inputs, cancel)?;
     for (path, output) in args.output.iter().zip(&outputs) {
         npy::write(path, output).context(format!("writing {}", path.display()))?;

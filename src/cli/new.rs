@@ -119,6 +119,7 @@ impl AgentArg {
             url: self.url.clone(),
             token,
             trust: self.print.clone().map_or(Trust::System, Trust::Fingerprint),
+            engine: None,
         };
         let bar = Bar::start(&format!("{} {}", side.name(), self.url), 0);
         let info = probe(&target, cancel).map_err(|error| {

@@ -1,5 +1,6 @@
 /*! `profile`: how long each layer of a network takes on this device, and how much memory. */
 
+use super::engine::EngineArgs;
 use super::layers::clipped;
 use super::network::NetworkArgs;
 use super::progress::Stage;
@@ -27,6 +28,8 @@ pub struct ProfileArgs {
     /// Runs that count, after a fifth as many to warm up.
     #[arg(long, default_value_t = 100)]
     runs: usize,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -74,6 +77,7 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
     let network = args.network.load()?;
     let table = network.table()?;
     let options = ProfileOptions {
+        backend: args.engine.backend()?,
         threads: args.threads,
         batch: args.batch,
         runs: args.runs,
@@ -171,9 +175,14 @@ fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
         "total: {:.4} ms (min {:.4}, mean {:.4}, p95 {:.4}){sum}",
         t.median, t.min, t.mean, t.p95
     )?;
+    // What knows no layers keeps its memory to itself: these are the network's own bytes.
+    let (weights, arena) = match p.layers.is_empty() {
+        true => ("parameters", "activations"),
+        false => ("packed weights", "arena"),
+    };
     writeln!(
         out,
-        "memory: packed weights {}, arena {}, peak resident {} for the whole process",
+        "memory: {weights} {}, {arena} {}, peak resident {} for the whole process",
         size(p.weight_bytes),
         size(p.arena_bytes),
         size(p.resident_bytes)

@@ -11,7 +11,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "{target} was timed without a time up to `{after}`, since what ran it there fuses layers; profile \
-     it again, or on another --device"
+     it again, or by another --engine"
 )]
 pub struct NotTimed {
     /// Machine that was profiled.

@@ -179,7 +179,7 @@ fn profile_on(
     let machine = Machine::read(Path::new("/"))?;
     let (target, device) = match options.backend {
         BackendId::Native => (machine.to_string(), machine.cpu.clone()),
-        BackendId::Candle(_) => {
+        BackendId::Candle(_) | BackendId::OnnxRuntime(_) => {
             let name = backend.name();
             (
                 format!("{machine}, on {name}"),

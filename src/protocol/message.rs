@@ -1,6 +1,7 @@
 /*! What workbench and agents say to each other, as JSON; tensors and records travel as bytes. */
 
 use super::TlsTrust;
+use crate::backend::BackendId;
 use crate::data::Preprocessing;
 use crate::device::telemetry::Telemetry;
 use crate::device::{LinkProfile, PartProfile, Profile};
@@ -22,9 +23,9 @@ pub struct AgentInfo {
     /// The machine, in words.
     pub device: String,
     pub cores: Vec<usize>,
-    /// What runs parts there: `cpu`, `cuda:0`.
+    /// Engine that runs parts there, and what it runs on.
     #[serde(default)]
-    pub processor: String,
+    pub engine: BackendId,
     pub threads: usize,
     /// Clock in GHz where known.
     pub ghz: Option<f64>,

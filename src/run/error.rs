@@ -54,6 +54,16 @@ pub enum RunError {
     NoSuchExit { name: String, points: Vec<String> },
     #[error("{0}")]
     Died(String),
+    #[error(
+        "the agent at {url} runs parts by {found}, and the session wants {wanted}: start the agent with \
+         --engine {} --provider {}, or take `engine` out of the session",
+        .wanted.engine(), .wanted.provider()
+    )]
+    OtherEngine {
+        url: String,
+        wanted: crate::backend::BackendId,
+        found: crate::backend::BackendId,
+    },
     #[error("an agent answered another question than was asked; use the same release on all sides")]
     OtherAnswer,
     #[error("the session holds no results to replay; run it first with `edgelesspart run`")]
@@ -99,6 +109,8 @@ pub enum RunError {
     Data(#[from] crate::data::DataError),
     #[error(transparent)]
     Exit(#[from] crate::exits::ExitError),
+    #[error(transparent)]
+    Backend(#[from] crate::backend::BackendError),
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
     #[error(transparent)]

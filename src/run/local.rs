@@ -6,6 +6,7 @@ nobody has asked it for anything for a while.
 
 mod cores;
 
+use crate::backend::BackendId;
 use crate::device::machine::available_cores;
 use crate::protocol::message::{CloudTarget, Ready, TOKEN_VARIABLE};
 use crate::protocol::{Client, ClientError, tls};
@@ -44,6 +45,8 @@ pub struct LocalOptions {
     pub threads: Option<usize>,
     /// Factor its times are stretched by.
     pub slowdown: f64,
+    /// Engine that runs its parts.
+    pub engine: BackendId,
     /// It ends after so long with neither client nor job.
     pub idle_exit: Duration,
 }
@@ -55,6 +58,7 @@ impl Default for LocalOptions {
             cores: Vec::new(),
             threads: None,
             slowdown: 1.0,
+            engine: BackendId::Native,
             idle_exit: Duration::from_secs(600),
         }
     }
@@ -132,6 +136,8 @@ impl LocalAgent {
         command
             .args(["agent", "--listen", "127.0.0.1:0", "--own-session"])
             .arg(format!("--slowdown={}", options.slowdown))
+            .arg(format!("--engine={}", options.engine.engine()))
+            .arg(format!("--provider={}", options.engine.provider()))
             .arg(format!("--idle-exit={}", options.idle_exit.as_secs()))
             .arg(format!(
                 "--threads={}",

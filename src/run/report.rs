@@ -392,6 +392,7 @@ mod tests {
     #[case("https://10.0.0.3", "10.0.0.3")]
     fn an_address_tells_the_machine(#[case] url: &str, #[case] expected: &str) {
         let target = Target::Agent {
+            engine: None,
             url: url.to_owned(),
             token: None,
             trust: crate::session::Trust::System,

@@ -6,7 +6,7 @@ and the final classifier, once; and the cloud's columns again where the wire cha
 use super::samples::Images;
 use super::stage_cache::Reporter;
 use super::{Network, RunError};
-use crate::backend::{Backend, CompileOptions, Compiled, Native};
+use crate::backend::{BackendId, CompileOptions, Compiled};
 use crate::data::{LoadedData, Set};
 use crate::engine::Cancel;
 use crate::exits::Head;
@@ -20,7 +20,7 @@ use crate::protocol::wire;
 use crate::session::Session;
 use crate::session::results::WireTables;
 use crate::session::tables::PackedTable;
-use crate::train::{Samples, fit_temperature, forward_scores};
+use crate::train::{Samples, ScoreOptions, fit_temperature, forward_scores_with};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
@@ -52,6 +52,7 @@ pub(super) fn make(
             _ => "test images through every exit",
         };
         scores.push(through(
+            session.table_engine(),
             &network.fused,
             heads,
             &samples,
@@ -109,6 +110,7 @@ impl Fitting<'_> {
 /// The outputs of each head and, last, of `graph`, over all samples, one at a time as the
 /// distributed run has it.
 fn through(
+    backend: BackendId,
     graph: &Graph,
     heads: &[(Tier, Head)],
     samples: &dyn Samples,
@@ -119,7 +121,12 @@ fn through(
         .iter()
         .map(|(_, h)| (h.point.value.as_str(), &h.graph))
         .collect();
-    Ok(forward_scores(graph, &heads, samples, cancel, progress)?)
+    let options = ScoreOptions {
+        backend,
+        ..ScoreOptions::default()
+    };
+    let scores = forward_scores_with(&options, graph, &heads, samples, cancel, progress);
+    Ok(scores?)
 }
 
 fn columns(
@@ -239,18 +246,20 @@ pub(super) fn over_the_wire(
     let temperatures: Vec<f32> = behind.iter().map(|(_, _, t)| *t).collect();
     let behind: Vec<(Tier, Head)> = behind.iter().map(|(p, h, _)| (*p, h.clone())).collect();
     let shape = layer.shape.at(1);
+    let engine = session.table_engine();
+    let backend = engine.open()?;
     let [calibration, test] = [Set::Calibration, Set::Test].map(|set| {
         let samples = Delivered {
             images: Images::new(data, set, session.pixels())?,
             pixels: data.shape().iter().product(),
-            prefix: Native::default().compile(prefix.clone(), &CompileOptions { threads: 1 })?,
+            prefix: backend.compile(prefix.clone(), &CompileOptions { threads: 1 })?,
             shape: shape.clone(),
             wire: session.wire,
             cancel,
             failed: Mutex::new(None),
         };
         let total = data.len(set);
-        let scores = through(&suffix, &behind, &samples, cancel, &mut |done| {
+        let scores = through(engine, &suffix, &behind, &samples, cancel, &mut |done| {
             reporter.progress(done, total, "images as the wire delivers them");
         });
         if let Ok(Some(error)) = samples.failed.into_inner() {

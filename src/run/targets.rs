@@ -35,6 +35,7 @@ pub(super) use training::RemoteTraining;
 use super::pause::Pause;
 use super::stage_cache::Reporter;
 use super::{Options, RunError};
+use crate::backend::BackendId;
 use crate::engine::Cancel;
 use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::{Tier, TierNames};
@@ -180,9 +181,9 @@ impl<'a> Fleet<'a> {
         let target = &targets[index % targets.len().max(1)];
         if self.side(part)[index].is_none() {
             let reached = self.open(reporter, part, index, target)?;
-            let processor = match reached.info.processor.as_str() {
-                "" | "cpu" => None,
-                gpu => Some(gpu.to_owned()),
+            let processor = match reached.info.engine {
+                BackendId::Native => None,
+                other => Some(other.to_string()),
             };
             let connection = Connection::Connected {
                 device: reached.info.device.clone(),
@@ -195,6 +196,7 @@ impl<'a> Fleet<'a> {
                 index,
                 connection,
             });
+            self.note_engine(part, reached.info.engine);
             // The stand-in for a server of another kind tells nothing of that server.
             if !matches!(target, Target::V2 { .. }) {
                 let client = reached.client.clone();
@@ -205,6 +207,22 @@ impl<'a> Fleet<'a> {
         match &self.side(part)[index] {
             Some(reached) => Ok(reached),
             None => Err(RunError::Stopped),
+        }
+    }
+
+    /// Notes for the report that the last digits of a tier's confidences are another engine's than the table's.
+    fn note_engine(&mut self, part: Tier, engine: BackendId) {
+        let table = self.session.table_engine();
+        if engine == table {
+            return;
+        }
+        let note = format!(
+            "{} runs by {engine}, and the confidence tables are made by {table}: confidences differ in their \
+             last digits.",
+            self.names.name(part)
+        );
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -220,17 +238,24 @@ impl<'a> Fleet<'a> {
                 cores,
                 slowdown,
                 threads,
+                engine,
             } => {
                 let options = LocalOptions {
                     program: self.program.clone(),
                     cores: cores.clone(),
                     threads: *threads,
                     slowdown: *slowdown,
+                    engine: *engine,
                     ..LocalOptions::default()
                 };
                 self.child(reporter, (part, index), &options)
             }
-            Target::Agent { url, token, trust } => {
+            Target::Agent {
+                url,
+                token,
+                trust,
+                engine,
+            } => {
                 let believed = believed(trust)?;
                 let token = token.as_ref().map(read_token).transpose()?;
                 let connection = Connection::Connecting { url: url.clone() };
@@ -246,6 +271,13 @@ impl<'a> Fleet<'a> {
                 self.runtime.block_on(unless_stopped(self.cancel, async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
+                    if let Some(wanted) = engine.filter(|wanted| *wanted != info.engine) {
+                        return Err(RunError::OtherEngine {
+                            url: url.clone(),
+                            wanted,
+                            found: info.engine,
+                        });
+                    }
                     Ok(Reached {
                         client,
                         info,

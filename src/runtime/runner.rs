@@ -79,7 +79,7 @@ struct Stage {
 /// What a part is run by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Means {
-    /// Backend: our engine on the CPU, or candle on a GPU.
+    /// Engine, and what it runs on.
     pub backend: BackendId,
     /// Threads on the CPU; 0 for one per core.
     pub threads: usize,

@@ -139,7 +139,8 @@ impl Session {
         put(
             "The devices that a sample passes, nearest first, two to four; targets of a tier share the images: \
              Local(cores: [0], slowdown: 6.0) on this machine, Agent(url: \"https://jetson:7070\", token: \
-             Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\").",
+             Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\"). engine: Native, \
+             Candle(Cpu) or OnnxRuntime(Cpu), with Cuda(0), TensorRt(0) or OpenVino.",
             "tiers",
             &self.tiers,
         )?;
@@ -285,6 +286,7 @@ pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::super::{Degrade, ModelSource, Network, Target, Token, TrainOn, Trust};
     use super::*;
+    use crate::backend::{BackendId, Provider};
     use crate::data::{Calibration, Channels, Fit, Preprocessing, Source};
     use crate::exits::Classifier;
     use crate::plan::Link;
@@ -334,6 +336,10 @@ mod tests {
                 })],
                 ..Recipe::default()
             };
+            let engine = match at_split {
+                true => BackendId::OnnxRuntime(Provider::TensorRt(seed as usize)),
+                false => BackendId::Native,
+            };
             if at_split {
                 session.exits.training = Training::Frozen { epochs: 4 };
                 session.train_on = TrainOn::Tier("cloud".into());
@@ -346,16 +352,23 @@ mod tests {
                     network: Network::MobileNetV2, input: (3, 32, 32), classes: 10, width: Some(0.5),
                 };
             }
-            session.tiers[0].targets.push(Target::Local { cores: vec![], slowdown, threads: samples });
+            session.tiers[0].targets.push(Target::Local {
+                cores: vec![],
+                slowdown,
+                threads: samples,
+                engine,
+            });
             session.tiers[1].targets.push(Target::Agent {
                 url: "https://jetson:7070".into(),
                 token: Some(Token::Env("EDGE_TOKEN".into())),
                 trust: Trust::Fingerprint(format!("sha256:{}", "ab".repeat(32))),
+                engine: zoo.then_some(engine),
             });
             session.tiers[1].targets.push(Target::Agent {
                 url: "https://vm:7070".into(),
                 token: Some(Token::File("token".into())),
                 trust: Trust::Ca(text.clone().into()),
+                engine: None,
             });
             let written = session.to_text().unwrap();
             prop_assert_eq!(Session::parse(&written, Path::new("my.ron")).unwrap(), session);

@@ -2,6 +2,7 @@
 
 use super::ModelSource;
 use super::parse::{SessionError, VERSION};
+use crate::backend::BackendId;
 use crate::data::{Calibration, Preprocessing, Source};
 use crate::exits::Classifier;
 use crate::explore::{Goal, Promise};
@@ -191,7 +192,7 @@ impl Sweep {
 }
 
 /// A device that runs a part.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Target {
     /// A child process of this program on this machine.
@@ -205,6 +206,9 @@ pub enum Target {
         /// Threads; one a core if absent.
         #[serde(default)]
         threads: Option<usize>,
+        /// Engine that runs its part; our own if absent.
+        #[serde(default, skip_serializing_if = "is_native")]
+        engine: BackendId,
     },
     /// This program on another machine.
     Agent {
@@ -216,6 +220,9 @@ pub enum Target {
         /// Which certificate is believed.
         #[serde(default)]
         trust: Trust,
+        /// Engine that the agent has to have been started with; any if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine: Option<BackendId>,
     },
     /// A server of the Open Inference Protocol; in the last tier only.
     V2 {
@@ -224,6 +231,46 @@ pub enum Target {
         /// The name it serves the last part under.
         model: String,
     },
+}
+
+/// Results are kept under this text: an engine stands in it only where the session names one, so that what
+/// was measured before sessions could is still found.
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (mut text, engine) = match self {
+            Target::Local {
+                cores,
+                slowdown,
+                threads,
+                engine,
+            } => {
+                let mut text = f.debug_struct("Local");
+                text.field("cores", cores).field("slowdown", slowdown);
+                text.field("threads", threads);
+                (text, (!is_native(engine)).then_some(engine))
+            }
+            Target::Agent {
+                url,
+                token,
+                trust,
+                engine,
+            } => {
+                let mut text = f.debug_struct("Agent");
+                text.field("url", url).field("token", token);
+                text.field("trust", trust);
+                (text, engine.as_ref())
+            }
+            Target::V2 { url, model } => {
+                let mut text = f.debug_struct("V2");
+                text.field("url", url).field("model", model);
+                (text, None)
+            }
+        };
+        if let Some(engine) = engine {
+            text.field("engine", engine);
+        }
+        text.finish()
+    }
 }
 
 /// Where exits are trained.
@@ -335,6 +382,20 @@ impl Session {
     pub fn targets(&self, tier: Tier) -> &[Target] {
         let found = self.tiers.get(tier.index());
         found.map_or(&[], |tier| tier.targets.as_slice())
+    }
+
+    /// The engine that makes the confidence tables: the one that all targets run by, where they are all on
+    /// this machine and agree; else our own.
+    pub fn table_engine(&self) -> BackendId {
+        let mut targets = self.tiers.iter().flat_map(|tier| &tier.targets);
+        let local = |target: &Target| match target {
+            Target::Local { engine, .. } => Some(*engine),
+            Target::Agent { .. } | Target::V2 { .. } => None,
+        };
+        match targets.next().and_then(local) {
+            Some(first) if targets.all(|target| local(target) == Some(first)) => first,
+            _ => BackendId::Native,
+        }
     }
 
     /// The link between a tier and the next; measured as it is where the session has none there.
@@ -497,7 +558,12 @@ pub(super) fn local(core: usize, slowdown: f64) -> Target {
         cores: vec![core],
         slowdown,
         threads: None,
+        engine: BackendId::Native,
     }
+}
+
+fn is_native(engine: &BackendId) -> bool {
+    *engine == BackendId::Native
 }
 
 fn one() -> f64 {

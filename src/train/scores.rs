@@ -11,7 +11,7 @@ out rows and channels, never the terms of a sum.
 use super::graft::graft;
 use super::joint::sample_shape;
 use super::{Samples, TrainError};
-use crate::backend::{Backend, CompileOptions, Native};
+use crate::backend::{BackendId, CompileOptions};
 use crate::engine::{Cancel, EngineError};
 use crate::model::Graph;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +27,8 @@ pub struct ScoreOptions {
     pub batch: usize,
     /// Engines of one thread each, side by side; 0 for as many as there are cores to use.
     pub workers: usize,
+    /// Engine that computes them. Other than our own has the cores itself, and takes one run at a time.
+    pub backend: BackendId,
 }
 
 impl Default for ScoreOptions {
@@ -34,6 +36,7 @@ impl Default for ScoreOptions {
         ScoreOptions {
             batch: 1,
             workers: 0,
+            backend: BackendId::Native,
         }
     }
 }
@@ -71,7 +74,12 @@ pub fn forward_scores_with(
     let sample: usize = sample_shape(backbone)?.iter().product();
     let outputs = graph.outputs.iter();
     let dims: Vec<usize> = outputs.map(|&o| graph.value(o).shape.elements(1)).collect();
-    let network = Native::default().compile(graph, &CompileOptions { threads: 1 })?;
+    let threads = match options.backend {
+        BackendId::Native => 1,
+        _ => 0,
+    };
+    let backend = options.backend.open()?;
+    let network = backend.compile(graph, &CompileOptions { threads })?;
     let count = samples.len();
     let batch = options.batch.max(1);
     let workers = match options.workers {

@@ -55,7 +55,7 @@ async fn serve(
             version: "0".into(),
             device: "a script".into(),
             cores: vec![],
-            processor: "cpu".into(),
+            engine: edgelesspart::backend::BackendId::Native,
             threads: 1,
             ghz: None,
             slowdown: 1.0,

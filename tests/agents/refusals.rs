@@ -311,7 +311,10 @@ fn it_does_not_start_where_it_should_not() {
         (["--token-file", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--model", "a=/nowhere/at/all"], "/nowhere/at/all"),
         (["--model", "a=Cargo.toml"], "the model a: "),
-        (["--device", "cuda:7"], "device `cuda:7` can't be used"),
+        (
+            ["--engine=candle", "--provider=cuda:7"],
+            "engine candle (cuda:7) can't be used",
+        ),
     ] {
         let mut child = Agent::command(&arguments).spawn().unwrap();
         let mut error = String::new();

@@ -2,7 +2,9 @@
 //! reference and one by one.
 
 use candle_core::{DType, Tensor};
-use edgelesspart::backend::{Backend, Candle, CandleDevice, CompileOptions, Compiled};
+use edgelesspart::backend::{
+    Backend, BackendId, Candle, CandleDevice, CompileOptions, Compiled, Provider,
+};
 use edgelesspart::engine::{Cancel, Engine, Isa, Options};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::import_file;
@@ -45,8 +47,18 @@ fn agrees_with_the_reference(#[case] name: &str) {
     }
     // What a GPU would run.
     let candle = Candle::open(CandleDevice::Cpu).unwrap();
-    let network = candle.compile(graph, &CompileOptions::default()).unwrap();
-    agrees("candle", &*network, &base);
+    let network = candle.compile(graph.clone(), &CompileOptions::default());
+    agrees("candle", &*network.unwrap(), &base);
+    // What the exporter writes, run by another runtime.
+    for provider in [Provider::Cpu, Provider::OpenVino] {
+        match BackendId::OnnxRuntime(provider).open() {
+            Ok(runtime) => {
+                let network = runtime.compile(graph.clone(), &CompileOptions::default());
+                agrees(&runtime.name(), &*network.unwrap(), &base);
+            }
+            Err(error) => println!("skipped: {error}"),
+        }
+    }
 }
 
 fn agrees(by: &str, engine: &dyn Compiled, base: &str) {

@@ -53,7 +53,7 @@ pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> Result<(), 
     let after: Vec<String> = exits.map(|exit| exit.after.clone()).collect();
     share_threads(args.threads);
     let means = Means {
-        backend: args.device,
+        backend: args.engine.backend()?,
         threads: args.threads,
         ..Means::default()
     };

@@ -1,6 +1,7 @@
 /*! The exits, trained, and what they are sure of. */
 
 use super::Pipeline;
+use crate::backend::BackendId;
 use crate::data::Set;
 use crate::event::{Event, Note, Said, Stage};
 use crate::exits::Head;
@@ -60,12 +61,17 @@ impl Pipeline<'_> {
             .with("network", &self.network.hash)
             .with("calibration", data.hash(Set::Calibration))
             .with("test", data.hash(Set::Test));
-        // Left out where nothing is held back, so that tables kept before it could be are still found.
+        // Left out where nothing is held back and where the tables are our own engine's, so that tables kept
+        // before either could be otherwise are still found.
         let held_back = self.session.guarantee.is_some();
         let key = if held_back {
-            key.with("held back", "half").key()
+            key.with("held back", "half")
         } else {
-            key.key()
+            key
+        };
+        let key = match self.session.table_engine() {
+            BackendId::Native => key.key(),
+            engine => key.with("engine", engine.to_string()).key(),
         };
         let (session, network, cancel) = (self.session, &self.network, self.cancel);
         let heads: Vec<(Tier, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();

@@ -46,7 +46,10 @@ impl Fleet<'_> {
     /// Where the tier before would find a target that this machine can't reach; `None` for a child of
     /// this machine.
     fn unreached(&self, tier: Tier, index: usize) -> Result<Option<CloudTarget>, RunError> {
-        let Some(Target::Agent { url, token, trust }) = self.targets(tier).get(index) else {
+        let Some(Target::Agent {
+            url, token, trust, ..
+        }) = self.targets(tier).get(index)
+        else {
             return Ok(None);
         };
         let target = CloudTarget {

@@ -14,7 +14,10 @@ use crate::session::Target;
 /// # Errors
 /// It can't be reached, refuses the token, or its token isn't set; [`RunError::Stopped`] when told to.
 pub fn probe(target: &Target, cancel: &Cancel) -> Result<Option<AgentInfo>, RunError> {
-    let Target::Agent { url, token, trust } = target else {
+    let Target::Agent {
+        url, token, trust, ..
+    } = target
+    else {
         return Ok(None);
     };
     let believed = believed(trust)?;

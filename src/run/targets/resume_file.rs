@@ -161,9 +161,10 @@ fn wanted(options: &LocalOptions) -> String {
         cores,
         threads,
         slowdown,
+        engine,
         idle_exit: _,
     } = options;
     let version = env!("CARGO_PKG_VERSION");
     let program = program.clone().or_else(|| std::env::current_exe().ok());
-    format!("{version} {program:?} {cores:?} {threads:?} {slowdown}")
+    format!("{version} {program:?} {cores:?} {threads:?} {slowdown} {engine}")
 }

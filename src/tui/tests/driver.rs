@@ -234,6 +234,7 @@ impl Bench {
         let tier = |(name, slowdown): (&str, f64)| TierSettings {
             name: name.into(),
             targets: vec![Target::Local {
+                engine: crate::backend::BackendId::Native,
                 cores: vec![0],
                 slowdown,
                 threads: None,

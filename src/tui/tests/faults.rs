@@ -563,6 +563,7 @@ fn a_refused_place_names_the_reason_and_the_nearest_ones() {
 fn the_dots_show_which_agents_can_be_reached() {
     let mut bench = Bench::new(120, 40);
     bench.state.document.session.tiers[0].targets = vec![Target::Agent {
+        engine: None,
         url: "https://board:7070".into(),
         token: None,
         trust: Trust::System,

@@ -1,5 +1,6 @@
 /*! The two lines at the top: what is open and where it runs; the pages. */
 
+use crate::backend::BackendId;
 use crate::device::Profile;
 use crate::plan::Link;
 use crate::plan::Tier;
@@ -17,10 +18,20 @@ use ratatui::text::{Line, Span};
 pub fn target(targets: &[Target], profile: Option<&Profile>, short: bool) -> String {
     let emulated = if short { "emu" } else { "emulated" };
     let one = |t: &Target| match t {
-        Target::Local { slowdown, .. } if *slowdown != 1.0 => {
-            format!("local {slowdown}× {emulated}")
+        Target::Local {
+            slowdown, engine, ..
+        } => {
+            let mut name = "local".to_string();
+            if *slowdown != 1.0 {
+                name += &format!(" {slowdown}× {emulated}");
+            }
+            match engine {
+                BackendId::Native => name,
+                // The provider is named with the profile.
+                other if short => format!("{name} {}", other.engine()),
+                other => format!("{name} {other}"),
+            }
         }
-        Target::Local { .. } => "local".to_string(),
         Target::Agent { url, .. } | Target::V2 { url, .. } => {
             let bare = url
                 .trim_start_matches("https://")

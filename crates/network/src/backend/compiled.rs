@@ -19,7 +19,7 @@ pub struct CompileOptions {
 
 /// What compiles graphs: our own engine, or another one.
 pub trait Backend: Debug + Send + Sync {
-    /// Name to choose it by: `cpu`, `cuda:0`.
+    /// Name for people: `native`, `candle (cuda:0)`, `ONNX Runtime 1.32.0 (cpu)`.
     fn name(&self) -> String;
 
     /// The nodes of `graph` that it can't run, each with the reason; none where it can run all.

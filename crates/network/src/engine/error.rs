@@ -44,6 +44,16 @@ pub enum EngineError {
         /// What is wrong with the value.
         what: String,
     },
+    /// A network that another runtime refuses, or fails on.
+    #[error("{runtime}: network `{network}`: {what}")]
+    Runtime {
+        /// Name and version of the runtime.
+        runtime: String,
+        /// Name of the network.
+        network: String,
+        /// Message of the runtime, and the remedy where one is known.
+        what: String,
+    },
     /// A piece of the network that isn't one.
     #[error(transparent)]
     Piece(#[from] crate::model::GraphError),

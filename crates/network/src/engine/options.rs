@@ -23,10 +23,19 @@ pub fn most_threads() -> usize {
 
 impl Options {
     pub(super) fn pool(&self) -> Arc<Pool> {
-        Pool::shared(match self.threads {
+        Pool::shared(self.threads())
+    }
+
+    /// Threads that are really had, the caller's included: at least 1.
+    pub(crate) fn threads(&self) -> usize {
+        let asked = match self.threads {
             0 => THREADS.load(Ordering::Relaxed),
             n => n.min(most_threads()),
-        })
+        };
+        match asked {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
     }
 }
 

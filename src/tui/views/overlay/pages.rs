@@ -107,8 +107,8 @@ fn layer(state: &State) -> Vec<Line<'static>> {
     let names = state.document.session.tier_names();
     for tier in names.tiers() {
         let (side, profile) = (names.name(tier), state.results.profile(tier));
-        match profile.and_then(|p| p.layers.get(row).map(|l| (p, l))) {
-            Some((p, l)) => {
+        match profile.map(|p| (p, p.layers.get(row))) {
+            Some((p, Some(l))) => {
                 let ms = l.ms;
                 say(
                     &format!("{side}, measured"),
@@ -124,6 +124,13 @@ fn layer(state: &State) -> Vec<Line<'static>> {
                 if p.slowdown != 1.0 {
                     say("", format!("slowed {}×, emulated", p.slowdown));
                 }
+            }
+            Some((p, None)) => {
+                let told = match p.rows_ms(table, row..row + 1) {
+                    Ok(ms) => format!("{} ms, by which two prefixes differ", number::ms(ms)),
+                    Err(_) => format!("{} no time of its own", number::NONE),
+                };
+                say(side, format!("{told}: what ran it fuses layers"));
             }
             None => say(
                 side,
