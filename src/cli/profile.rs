@@ -176,9 +176,10 @@ fn human(out: &mut impl Write, network: &str, p: &Profile) -> io::Result<()> {
         t.median, t.min, t.mean, t.p95
     )?;
     // What knows no layers keeps its memory to itself: these are the network's own bytes.
-    let (weights, arena) = match p.layers.is_empty() {
-        true => ("parameters", "activations"),
-        false => ("packed weights", "arena"),
+    let (weights, arena) = if p.layers.is_empty() {
+        ("parameters", "activations")
+    } else {
+        ("packed weights", "arena")
     };
     writeln!(
         out,

@@ -28,6 +28,7 @@ mod shards;
 mod training;
 mod watch;
 
+use probe::has_engine;
 pub use probe::probe;
 pub(super) use shards::Shard;
 pub(super) use training::RemoteTraining;
@@ -271,13 +272,7 @@ impl<'a> Fleet<'a> {
                 self.runtime.block_on(unless_stopped(self.cancel, async {
                     let client = Client::connect_to(url, token.as_deref(), &believed).await?;
                     let info = client.info().await?;
-                    if let Some(wanted) = engine.filter(|wanted| *wanted != info.engine) {
-                        return Err(RunError::OtherEngine {
-                            url: url.clone(),
-                            wanted,
-                            found: info.engine,
-                        });
-                    }
+                    has_engine(url, *engine, &info)?;
                     Ok(Reached {
                         client,
                         info,

@@ -336,9 +336,10 @@ mod tests {
                 })],
                 ..Recipe::default()
             };
-            let engine = match at_split {
-                true => BackendId::OnnxRuntime(Provider::TensorRt(seed as usize)),
-                false => BackendId::Native,
+            let engine = if at_split {
+                BackendId::OnnxRuntime(Provider::TensorRt(seed as usize))
+            } else {
+                BackendId::Native
             };
             if at_split {
                 session.exits.training = Training::Frozen { epochs: 4 };

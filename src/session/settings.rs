@@ -581,6 +581,7 @@ pub(super) fn seed() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use crate::backend::{BackendId, Provider};
     use crate::explore::Planner;
     use crate::plan::Split;
     use crate::predict::replay::tests::{plan, setting};
@@ -588,6 +589,48 @@ mod tests {
     use pretty_assertions::assert_eq;
     use rstest::rstest;
     use std::path::Path;
+
+    fn with_targets(edge: &str, cloud: &str) -> Session {
+        let text = format!(
+            "Session(version: 2, model: Demo, data: Synthetic(seed: 7), tiers: [\
+             (name: \"edge\", targets: [{edge}]), (name: \"cloud\", targets: [{cloud}])])"
+        );
+        Session::parse(&text, Path::new("my.ron")).unwrap()
+    }
+
+    const BY_ORT: &str = "Local(engine: OnnxRuntime(Cpu))";
+    const AGENT: &str = "Agent(url: \"http://jetson:7070\", engine: OnnxRuntime(Cpu))";
+
+    #[rstest]
+    #[case("Local()", "Local(cores: [1])", BackendId::Native)]
+    #[case(BY_ORT, BY_ORT, BackendId::OnnxRuntime(Provider::Cpu))]
+    #[case(BY_ORT, "Local()", BackendId::Native)]
+    #[case(BY_ORT, "Local(engine: OnnxRuntime(OpenVino))", BackendId::Native)]
+    #[case(BY_ORT, AGENT, BackendId::Native)]
+    #[case(AGENT, AGENT, BackendId::Native)]
+    fn tables_are_made_by_the_engine_that_all_targets_here_share(
+        #[case] edge: &str,
+        #[case] cloud: &str,
+        #[case] engine: BackendId,
+    ) {
+        assert_eq!(with_targets(edge, cloud).table_engine(), engine);
+    }
+
+    #[test]
+    fn results_of_targets_without_an_engine_are_kept_as_before_there_were_engines() {
+        let session = with_targets("Local(cores: [0], slowdown: 6)", BY_ORT);
+        let texts = session.tiers.iter().flat_map(|tier| &tier.targets);
+        let texts: Vec<String> = texts.map(|target| format!("{target:?}")).collect();
+        assert_eq!(
+            texts[0],
+            "Local { cores: [0], slowdown: 6.0, threads: None }"
+        );
+        assert!(
+            texts[1].contains("engine: OnnxRuntime(Cpu)"),
+            "{}",
+            texts[1]
+        );
+    }
 
     #[rstest]
     #[case(Split::Start, &[2])]

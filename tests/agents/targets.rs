@@ -1,11 +1,12 @@
 //! The targets of a run that aren't there, or were left behind: passed over, named, taken up again.
 
 use crate::serving::{Agent, until};
+use edgelesspart::backend::{BackendId, CandleDevice};
 use edgelesspart::engine::Cancel;
 use edgelesspart::event::{Event, Stage};
 use edgelesspart::predict::Record;
-use edgelesspart::run::{Options, RunError, run};
-use edgelesspart::session::Session;
+use edgelesspart::run::{Options, RunError, probe, run};
+use edgelesspart::session::{Session, Target, Trust};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pretty_assertions::assert_eq;
@@ -261,4 +262,26 @@ fn what_a_killed_run_left_and_nobody_wants_is_ended() {
     each_once(&told.records, 60);
     assert!(!told.said.iter().any(|s| s.contains("rejoined")));
     until("they are ended", || !left.iter().any(|&pid| runs(pid)));
+}
+
+#[test]
+fn an_agent_with_another_engine_is_refused_with_how_to_start_it() {
+    let agent = Agent::start(&["--engine", "candle"]);
+    let asked = |engine| {
+        let target = Target::Agent {
+            url: agent.1.url.clone(),
+            token: None,
+            trust: Trust::System,
+            engine,
+        };
+        probe(&target, &Cancel::new())
+    };
+    let candle = BackendId::Candle(CandleDevice::Cpu);
+    for wanted in [None, Some(candle)] {
+        assert_eq!(asked(wanted).unwrap().unwrap().engine, candle);
+    }
+    let error = asked(Some(BackendId::Native)).unwrap_err();
+    assert!(matches!(error, RunError::OtherEngine { .. }), "{error}");
+    let words = "start the agent with --engine native --provider cpu";
+    assert!(error.to_string().contains(words), "{error}");
 }

@@ -1,6 +1,7 @@
 //! The commands as a script uses them.
 
 use pretty_assertions::assert_eq;
+use rstest::rstest;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -82,6 +83,52 @@ fn infer_writes_what_the_reference_holds() {
     for (f, e) in found.iter().zip(&expected) {
         assert!((f - e).abs() < 1e-3, "{f} {e}");
     }
+}
+
+#[rstest]
+#[case(&["profile", "demo", "--engine", "native", "--provider", "cuda"], 2, "it has cpu")]
+#[case(&["profile", "demo", "--engine", "onnxruntime", "--provider", "metal"], 2, "tensorrt:N and openvino")]
+#[case(&["profile", "demo", "--engine", "tract"], 2, "possible values: native, candle, onnxruntime")]
+#[case(&["profile", "demo", "--engine", "onnxruntime"], 1, "`pip install onnxruntime`")]
+#[case(&["profile", "demo", "--engine", "onnxruntime", "--provider", "cuda"], 1, "onnxruntime-gpu")]
+#[case(&["agent", "--engine", "onnxruntime", "--provider", "openvino"], 1, "onnxruntime-openvino")]
+fn an_engine_that_can_not_be_had_is_refused_with_the_remedy(
+    #[case] args: &[&str],
+    #[case] code: i32,
+    #[case] words: &str,
+) {
+    let output = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .args(args)
+        .env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn a_profile_by_onnx_runtime_has_times_of_prefixes_and_none_of_layers() {
+    let args = ["profile", "demo", "--engine", "onnxruntime", "--runs", "3"];
+    let output = edgelesspart(&[&args[..], &["--json"]].concat());
+    if !output.status.success() {
+        // Only for want of the library: what else may be wrong is an error of the test.
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("pip install onnxruntime"), "{error}");
+        println!("skipped: {error}");
+        return;
+    }
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let layers = document["layers"].as_array().unwrap();
+    let prefixes = document["prefixes"].as_array().unwrap();
+    assert_eq!((layers.len(), prefixes.len()), (0, 9));
+    let device = document["device"].as_str().unwrap();
+    assert!(device.contains("on ONNX Runtime"), "{device}");
+    let text = String::from_utf8(edgelesspart(&args).stdout).unwrap();
+    assert!(
+        text.contains("up to") && text.contains("memory: parameters"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -234,9 +234,10 @@ impl Backend for OnnxRuntime {
             Provider::Cpu | Provider::Cuda(_) => false,
             Provider::TensorRt(_) | Provider::OpenVino => !factors(&inputs).is_empty(),
         };
-        let (one, any) = match by_extents {
-            true => (Some(Mutex::new(session(true)?)), Any::File(file)),
-            false => (None, Any::Ready(session(false)?)),
+        let (one, any) = if by_extents {
+            (Some(Mutex::new(session(true)?)), Any::File(file))
+        } else {
+            (None, Any::Ready(session(false)?))
         };
         Ok(Box::new(Network {
             runtime: self.clone(),
@@ -327,9 +328,12 @@ impl Network {
         let watched = watched.map_err(|e| self.runtime.failed(&self.name, &e.to_string()))?;
         let found = session.run_with_options(values, &options);
         drop(watched);
-        let found = found.map_err(|e| match cancel.is_cancelled() {
-            true => EngineError::Cancelled,
-            false => self.failed(&e),
+        let found = found.map_err(|e| {
+            if cancel.is_cancelled() {
+                EngineError::Cancelled
+            } else {
+                self.failed(&e)
+            }
         })?;
         for (port, output) in self.outputs.iter().zip(outputs) {
             let Some(value) = found.get(&port.name) else {

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 /// The variable that names the library's file.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 /// The file's name, less its version.
-pub(super) const FILE: &str = match cfg!(target_os = "macos") {
-    true => "libonnxruntime.dylib",
-    false => "libonnxruntime.so",
+pub(super) const FILE: &str = if cfg!(target_os = "macos") {
+    "libonnxruntime.dylib"
+} else {
+    "libonnxruntime.so"
 };
 
 /// Where the library may lie.

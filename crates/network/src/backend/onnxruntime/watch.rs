@@ -87,9 +87,10 @@ fn look() {
                 let _ = options.terminate();
             }
         }
-        idle = match state.runs.is_empty() && state.next == seen {
-            true => idle + 1,
-            false => 0,
+        idle = if state.runs.is_empty() && state.next == seen {
+            idle + 1
+        } else {
+            0
         };
         seen = state.next;
         if idle < PATIENCE {
