@@ -433,7 +433,15 @@ fn totals(state: &State, buf: &mut Buffer, area: Rect, rows: &[Row]) {
         let times = rows
             .iter()
             .map(|r| r.ms.get(tier.index()).copied().flatten());
-        times.sum::<Option<f64>>()
+        let sum = times.sum::<Option<f64>>();
+        // Layers of an engine that fuses them have no times, and the network has one all the same.
+        let covered: usize = rows.iter().map(|r| r.layers.len()).sum();
+        let all = network.table.layers.len();
+        let whole = || {
+            let profile = state.results.profile(tier)?;
+            profile.rows_ms(&network.table, 0..all).ok()
+        };
+        sum.or_else(|| whole().filter(|_| covered == all))
     };
     let ms = |time: Option<f64>| {
         time.map_or(number::NONE.to_string(), |t| {
