@@ -7,6 +7,7 @@ house; data flows through the rooms in one direction, and a room knows only thos
 
 | room          | what lives there                                                              |
 |---------------|-------------------------------------------------------------------------------|
+| [`units`]     | the one way in which bytes are written                                         |
 | [`model`]     | the graph of a network: ops, shapes, ONNX import and export, fusion, cuts, zoo |
 | [`engine`]    | a graph compiled to a program that runs fast; the kernels; the thread pool     |
 | [`backend`]   | the seam for engines: compile, run; ours, ONNX Runtime, candle's devices       |
@@ -87,6 +88,7 @@ pub mod runtime;
 pub mod session;
 pub mod train;
 pub mod tui;
+pub mod units;
 
 pub use explore::Planner;
 pub use run::Network;

@@ -5,6 +5,7 @@ What may live here: the types of the file, reading and checking it, our own comm
 how it is written without ever losing one. A user's file is never rewritten by a run.
 */
 
+pub mod catalog;
 mod doubts;
 mod migrate;
 mod model;

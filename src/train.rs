@@ -37,7 +37,7 @@ pub use config::{Optimizer, TrainingConfig};
 pub use heads::{HeadSpec, train_heads};
 pub use joint::{Branch, mixed_checkpoints, train_joint, train_mixed};
 pub use scores::{ScoreOptions, forward_scores, forward_scores_with};
-pub use settings::{Distill, HeadRecipe, Recipe, Training};
+pub use settings::{Distill, HeadRecipe, Recipe, Training, recipe};
 
 use crate::engine::{Cancel, EngineError};
 use crate::model::graph::{Graph, GraphError};

@@ -37,7 +37,7 @@ const PAGES: usize = 128 << 10;
 
 /// The body came too slowly.
 #[derive(Debug, thiserror::Error)]
-#[error("less than {} KB of the body came within {} s", PACE >> 10, WINDOW.as_secs())]
+#[error("less than {} of the body came within {} s", crate::units::bytes(PACE as f64), WINDOW.as_secs())]
 struct TooSlow;
 
 /// The body is whole, and as many requests are at work as may be.

@@ -62,9 +62,9 @@ impl Budget {
         Refused::new(
             RefusalKind::Busy,
             format!(
-                "requests in flight take the {} MB there are for them; try again, or start the agent \
+                "requests in flight take the {} there are for them; try again, or start the agent \
                  with a larger --max-in-flight",
-                self.bytes >> 20
+                crate::units::bytes(self.bytes as f64)
             ),
         )
     }

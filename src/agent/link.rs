@@ -12,6 +12,7 @@ use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::protocol::message::{AgentInfo, CloudTarget, FailureKind, JobEvent, Progress};
 use crate::protocol::v2::{BINARY, HEADER_LENGTH};
+use crate::units::bytes;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -57,7 +58,7 @@ pub(super) fn measure(job: &Job, cloud: &CloudTarget, link: Link) -> Result<Link
         job.events.push(JobEvent::Progress(Progress {
             done: done as u64,
             total,
-            note: format!("{} KB to {}", payload >> 10, offload.url()),
+            note: format!("{} to {}", bytes(payload as f64), offload.url()),
             ..Progress::default()
         }));
         // Where it may wait: before a series, never within one.

@@ -190,10 +190,10 @@ impl Reporter<'_> {
                 seconds,
             } => {
                 let text = format!(
-                    "the features take {} MB, more than the {} MB there are for them: the network \
+                    "the features take {}, more than the {} there are for them: the network \
                      runs again in every epoch, {seconds:.0} s each",
-                    bytes >> 20,
-                    bound >> 20
+                    crate::units::bytes(bytes as f64),
+                    crate::units::bytes(bound as f64)
                 );
                 self.job.events.push(JobEvent::Log { text });
             }

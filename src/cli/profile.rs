@@ -255,14 +255,8 @@ fn bar(share: f64, cells: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
-/// `123 B`, `45.6 KB`, `7.89 MB`.
 fn size(bytes: usize) -> String {
-    match bytes as f64 {
-        n if n < 1e3 => format!("{n:.0} B"),
-        n if n < 1e6 => format!("{:.1} KB", n / 1e3),
-        n if n < 1e9 => format!("{:.2} MB", n / 1e6),
-        n => format!("{:.2} GB", n / 1e9),
-    }
+    crate::units::bytes(bytes as f64)
 }
 
 #[cfg(test)]
@@ -325,10 +319,10 @@ mod tests {
 net on a board
 batch 1, 1 thread, median of 1 runs
 layer        ms                        time     memory
-conv1    3.0000 ████████████████████ 75.0 %     2.5 KB
-fc       1.0000 ██████▋              25.0 %     2.5 KB
+conv1    3.0000 ████████████████████ 75.0 %    2.50 kB
+fc       1.0000 ██████▋              25.0 %    2.50 kB
 total: 4.1000 ms (min 4.1000, mean 4.1000, p95 4.1000), sum of the layers 4.0000 ms
-memory: packed weights 1.00 MB, arena 20.0 KB, peak resident 5.00 MB for the whole process
+memory: packed weights 1.00 MB, arena 20.0 kB, peak resident 5.00 MB for the whole process
 ";
         assert_eq!(text, expected);
     }

@@ -5,6 +5,7 @@ Progress on standard error: a bar a stage on a terminal, a plain line every few 
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Writes a line to standard error, cleaned of what would steer a terminal: names from files and the
@@ -19,6 +20,55 @@ fn clean(text: &str) -> String {
     text.replace(steers, "\u{fffd}")
 }
 
+/// How much is said of what goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Loudness {
+    /// Errors alone.
+    Quiet,
+    /// Stages, their progress, and what of it stays.
+    #[default]
+    Usual,
+    /// Each step too.
+    Verbose,
+}
+
+/// How much a command says, the same for all that take long.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct LoudnessArgs {
+    /// Say nothing of what goes on; errors are said, and results printed.
+    #[arg(long, short, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say each epoch and each reading of the sensors too.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// What this process was asked for; a process carries out one command.
+static LOUDNESS: OnceLock<Loudness> = OnceLock::new();
+
+impl LoudnessArgs {
+    /// Makes it what this process says from here on.
+    pub fn apply(self) {
+        let _ = LOUDNESS.set(match (self.quiet, self.verbose) {
+            (true, _) => Loudness::Quiet,
+            (false, true) => Loudness::Verbose,
+            (false, false) => Loudness::Usual,
+        });
+    }
+}
+
+/// How much is to be said.
+pub fn loudness() -> Loudness {
+    LOUDNESS.get().copied().unwrap_or_default()
+}
+
+/// A line of what goes on, where that is wanted.
+pub fn tell(line: std::fmt::Arguments<'_>) {
+    if loudness() != Loudness::Quiet {
+        note(line);
+    }
+}
+
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// The progress of one stage.
@@ -29,12 +79,15 @@ pub struct Stage {
     total: u64,
     bar: Option<ProgressBar>,
     last_line: Instant,
+    /// When this count was first told, and how far it was.
+    first: Option<(Instant, u64)>,
 }
 
 impl Stage {
     /// Starts a stage of `total` steps (0: unknown).
     pub fn start(name: &str, total: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let shown = std::io::stderr().is_terminal() && loudness() != Loudness::Quiet;
+        let bar = shown.then(|| {
             let bar = if total > 0 {
                 ProgressBar::new(total)
             } else {
@@ -52,11 +105,15 @@ impl Stage {
             total,
             bar,
             last_line: now,
+            first: None,
         }
     }
 
     /// How far it is, how much there is (0: unknown), and a word about it.
     pub fn set(&mut self, position: u64, total: u64, note: &str) {
+        if self.first.is_none_or(|(_, done)| position < done) || total != self.total {
+            self.first = Some((Instant::now(), position));
+        }
         match &self.bar {
             Some(bar) => {
                 if total != self.total {
@@ -73,7 +130,15 @@ impl Stage {
                 } else {
                     String::new()
                 };
-                self::note(format_args!("{}: {position}{of} {note}", self.name));
+                let left = self.first.and_then(|(began, first)| {
+                    left(
+                        began.elapsed().as_secs_f64(),
+                        position.checked_sub(first)?,
+                        total.checked_sub(position)?,
+                    )
+                });
+                let left = left.map_or(String::new(), |s| format!(", {s:.0} s left"));
+                tell(format_args!("{}: {position}{of}{left} {note}", self.name));
             }
             None => {}
         }
@@ -91,7 +156,7 @@ impl Stage {
     pub fn say(&self, sentence: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("  {}", clean(sentence))),
-            None => note(format_args!("{}: {sentence}", self.name)),
+            None => tell(format_args!("{}: {sentence}", self.name)),
         }
     }
 
@@ -108,8 +173,13 @@ impl Stage {
             bar.finish_and_clear();
         }
         let seconds = self.started.elapsed().as_secs_f64();
-        note(format_args!("{:<22} {outcome} ({seconds:.1} s)", self.name));
+        tell(format_args!("{:<22} {outcome} ({seconds:.1} s)", self.name));
     }
+}
+
+/// Seconds that the rest takes at the pace so far; unknown before anything is done, or of no total.
+fn left(seconds: f64, done: u64, rest: u64) -> Option<f64> {
+    (done > 0 && rest > 0).then(|| seconds * rest as f64 / done as f64)
 }
 
 fn style(total: u64) -> ProgressStyle {
@@ -126,6 +196,13 @@ fn style(total: u64) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rest_takes_as_long_as_what_is_done_did() {
+        assert_eq!(left(4.0, 20, 80), Some(16.0));
+        assert_eq!(left(4.0, 0, 80), None);
+        assert_eq!(left(4.0, 80, 0), None);
+    }
 
     #[test]
     fn what_steers_a_terminal_is_made_visible() {

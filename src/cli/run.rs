@@ -1,10 +1,12 @@
 /*! `run`: the whole of a session, from its network and images to a report of a distributed run. */
 
-use super::progress::Stage as Bar;
+mod dry;
+
+use super::progress::{Loudness, LoudnessArgs, Stage as Bar, loudness};
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
 use crate::engine::Cancel;
-use crate::event::{Event, Stage, TargetId};
+use crate::event::{Event, Stage, TargetId, Vitals};
 use crate::plan::TierNames;
 use crate::report;
 use crate::run::{self, Options, RunError};
@@ -21,6 +23,11 @@ pub struct RunArgs {
     /// Do everything again, the training too, whatever is kept.
     #[arg(long)]
     fresh: bool,
+    /// Say what would be done and what is kept from before, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    loudness: LoudnessArgs,
     /// One JSON document.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -59,6 +66,7 @@ pub const FAILED: &str = "failed";
 
 /// Runs the command.
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
+    args.loudness.apply();
     let done = to_its_goal(args, cancel);
     if let (Some(_), Some(file), Err(error)) = (args.detached, args.session.file(), &done) {
         // Where even this can't be written, whoever follows the run names its log.
@@ -74,6 +82,9 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
         Some(Detached::Train) => Stage::Tables,
         Some(Detached::Profile) => Stage::Link,
     };
+    if args.dry_run {
+        return dry::show(&chosen, args.fresh);
+    }
     if args.detached.is_some() {
         nix::unistd::setsid().context("starting a session of its own")?;
     }
@@ -114,7 +125,7 @@ fn show_report(shown: &str, out: &Path) -> Result<(), CliError> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("writing the report")?,
     }
-    crate::cli::progress::note(format_args!(
+    crate::cli::progress::tell(format_args!(
         "{}: report.html, report.json, report.csv, session.ron",
         out.display()
     ));
@@ -209,6 +220,18 @@ fn label(stage: Stage) -> &'static str {
     }
 }
 
+/// What a target's sensors say, in a line.
+fn reading(vitals: &Vitals) -> String {
+    let percent = |name: &str, share: f64| format!("{name} {:.0} %", 100.0 * share);
+    let words = [
+        vitals.celsius.map(|c| format!("{c:.0} °C")),
+        vitals.watts.map(|w| format!("{w:.1} W")),
+        vitals.cpu.map(|share| percent("cpu", share)),
+        vitals.gpu.map(|share| percent("gpu", share)),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
     match event {
         Event::Started(stage) => *bar = Some(Bar::start(label(stage), 0)),
@@ -221,7 +244,7 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
         }
         Event::Say(said) => match bar {
             Some(bar) => bar.say(&said.named(names)),
-            None => crate::cli::progress::note(format_args!(
+            None => crate::cli::progress::tell(format_args!(
                 "{}: {}",
                 label(said.stage),
                 said.named(names)
@@ -242,7 +265,7 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
             epochs,
             scores,
             ..
-        } if epoch == epochs => {
+        } if epoch == epochs || loudness() == Loudness::Verbose => {
             let learner = |(name, loss, right): &(String, f64, f64)| {
                 format!("  {name:<28} loss {loss:.3}, {:.1} % right", 100.0 * right)
             };
@@ -263,6 +286,16 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
         Event::Paused(held) => {
             if let Some(bar) = bar {
                 bar.say(if held { "paused" } else { "goes on" });
+            }
+        }
+        Event::Vitals {
+            part,
+            index,
+            vitals,
+        } if loudness() == Loudness::Verbose => {
+            let target = TargetId { part, index }.named(names);
+            if let Some(bar) = bar {
+                bar.say(&format!("{target}: {}", reading(&vitals)));
             }
         }
         Event::Epoch { .. }

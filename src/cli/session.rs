@@ -26,6 +26,10 @@ pub struct SessionArgs {
     /// In place of the session's threshold, 0 to 1.
     #[arg(long, value_name = "C_THR")]
     threshold: Option<f64>,
+    /// In place of a setting of the session, as exits.per_part=2; again for another one.
+    /// docs/settings.md lists them.
+    #[arg(long, value_name = "SETTING=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     goal: GoalArgs,
     #[command(flatten)]
@@ -177,6 +181,7 @@ impl SessionArgs {
             input: None,
             data: None,
             threshold,
+            set: Vec::new(),
             goal: GoalArgs::default(),
             promise: PromiseArgs::default(),
             out: out.clone(),
@@ -208,6 +213,14 @@ impl SessionArgs {
             session
                 .check(Path::new("--threshold"))
                 .context("--threshold")?;
+        }
+        for setting in &self.set {
+            let wrong = |problem: String| CliError::usage(format!("--set {setting}: {problem}"));
+            let Some((name, value)) = setting.split_once('=') else {
+                return Err(wrong("write it as exits.per_part=2".into()));
+            };
+            let changed = session.with_setting(name.trim(), value);
+            session = changed.map_err(|problem| wrong(problem.to_string()))?;
         }
         self.goal.apply(&mut session.goal)?;
         if let Some(promise) = self.promise.promise()? {

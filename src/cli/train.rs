@@ -5,7 +5,7 @@ checkpoint beside the output, from which the same command goes on after a kill o
 
 use super::data::DataArg;
 use super::network::{self, BUILT_IN, InputShape, SEED, Sizes};
-use super::progress::Stage;
+use super::progress::{LoudnessArgs, Stage};
 use super::{CliError, error::Context};
 use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::{Calibration, Layout, LoadOptions, LoadedData, Preprocessing, Set, Source};
@@ -78,6 +78,8 @@ pub struct TrainArgs {
     /// Divisor after that, one a channel.
     #[arg(long, value_delimiter = ',', conflicts_with = "session")]
     std: Option<Vec<f32>>,
+    #[command(flatten)]
+    loudness: LoudnessArgs,
     /// Forget the checkpoint and begin anew.
     #[arg(long)]
     fresh: bool,
@@ -115,6 +117,7 @@ struct Lesson {
 
 /// Runs the command.
 pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
+    args.loudness.apply();
     let mut lesson = lesson(args)?;
     let (graph, data) = load(args, &mut lesson, cancel)?;
     let classes = graph.outputs.first().and_then(|&o| {

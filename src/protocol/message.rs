@@ -332,6 +332,12 @@ pub struct Progress {
     pub mean_latency_ms: Option<f64>,
     pub bytes_sent: u64,
     pub note: String,
+    /// Answers that were fetched and judged so far; agents know no labels, so whoever runs fills this in.
+    #[serde(default)]
+    pub judged: u64,
+    /// Those of them that are right.
+    #[serde(default)]
+    pub right: u64,
     /// Whether it waits because somebody asked it to.
     #[serde(default)]
     pub held: bool,

@@ -1,5 +1,9 @@
 /*! Numbers as people read them: three significant digits, a unit, a dash for what isn't there. */
 
+use crate::units::three;
+
+pub use crate::units::bytes;
+
 /// What stands for a number that isn't there.
 pub const NONE: &str = "–";
 
@@ -21,18 +25,6 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// Three significant digits, without an exponent.
-fn three(x: f64) -> String {
-    let size = x.abs();
-    if size >= 99.95 {
-        format!("{x:.0}")
-    } else if size >= 9.995 {
-        format!("{x:.1}")
-    } else {
-        format!("{x:.2}")
-    }
-}
-
 /// Writes milliseconds with three digits that count.
 pub fn ms(x: f64) -> String {
     if x.is_finite() {
@@ -40,21 +32,6 @@ pub fn ms(x: f64) -> String {
     } else {
         NONE.to_string()
     }
-}
-
-/// Bytes, in units of 1,024.
-pub fn bytes(x: f64) -> String {
-    if x < 1024.0 {
-        return format!("{x:.0} B");
-    }
-    let units = ["KB", "MB", "GB", "TB"];
-    let mut size = x / 1024.0;
-    let mut unit = 0;
-    while size >= 999.5 && unit + 1 < units.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    format!("{} {}", three(size), units[unit])
 }
 
 /// Writes US dollars, small amounts with more digits.
@@ -86,9 +63,6 @@ mod tests {
     #[case(ms(9.996), "10.0 ms")]
     #[case(ms(123.4), "123 ms")]
     #[case(ms(f64::NAN), "–")]
-    #[case(bytes(1023.0), "1023 B")]
-    #[case(bytes(16412.0), "16.0 KB")]
-    #[case(bytes(1_048_576.0), "1.00 MB")]
     #[case(dollars(0.0), "$0.00")]
     #[case(dollars(0.0042), "$0.0042")]
     #[case(dollars(3.175), "$3.17")]

@@ -164,6 +164,8 @@ pub(super) struct Measurement {
 pub(super) struct EvaluationContext<'a> {
     pub session: &'a Session,
     pub test: &'a [u8],
+    /// Class of each sample of the test set, in order.
+    pub labels: &'a [u16],
     pub samples: usize,
 }
 
@@ -257,6 +259,7 @@ impl EvaluationContext<'_> {
         let deliveries = fleet.evaluate(
             reporter,
             shards,
+            self.labels,
             &mut |reporter, index, event| match event {
                 JobEvent::Progress(mut progress) => {
                     done[index] = progress.done;

@@ -19,6 +19,7 @@ use crate::plan::Tier;
 use crate::plan::{Plan, SplitRule};
 use crate::predict::{ConfidenceTable, Doubt};
 use crate::report::Report;
+use crate::session::results::Measured;
 use crate::session::stages::Stages;
 use crate::session::{Results, Session};
 use crate::train::Training;
@@ -109,12 +110,14 @@ pub(super) fn execute(
     if !looks {
         pipeline.fleet.make_resumable(options)?;
     }
+    let earlier = earlier(session, options);
     let report = pipeline.run(&mut on)?;
     if let Some(error) = unwritten {
         return Err(error);
     }
     let mut results = pipeline.results;
     results.keep_journal(&journal)?;
+    results.remember(&earlier);
     let mut session = session.clone();
     session.name = Some(options.name.clone());
     session.results = Some(Box::new(results));
@@ -123,6 +126,22 @@ pub(super) fn execute(
         report,
         _held: held,
     })
+}
+
+/// What earlier runs gave: those that the session itself holds, and those that its out folder does. A
+/// file there that can't be read is written over by this run, and has nothing to remember.
+fn earlier(session: &Session, options: &Options) -> Vec<Measured> {
+    let left = Session::read(&options.out.join("session.ron")).ok();
+    let left = left.and_then(|session| session.results);
+    let own = session.results.as_ref().map_or(&[][..], |r| &r.measured);
+    let mut all = own.to_vec();
+    for one in left.iter().flat_map(|results| &results.measured) {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+    all.sort_by_key(|one| one.at);
+    all
 }
 
 impl Pipeline<'_> {

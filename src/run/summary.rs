@@ -12,6 +12,7 @@ use crate::predict::replay::ANSWER_BYTES;
 use crate::predict::{Clock, Outcome};
 use crate::session::stages::Inputs;
 use crate::session::{Results, Session};
+use crate::units::bytes;
 use std::path::Path;
 
 /// This machine, as a stage's inputs know it: a profile of another one is not taken for its own.
@@ -43,11 +44,11 @@ pub(super) fn link(link: &LinkProfile) -> String {
         let ends = points.first().zip(points.last());
         ends.map_or_else(String::new, |(a, b)| {
             format!(
-                "{:.2} ms at {} KB, {:.2} ms at {} KB",
+                "{:.2} ms at {}, {:.2} ms at {}",
                 a.1,
-                a.0 >> 10,
+                bytes(a.0 as f64),
                 b.1,
-                b.0 >> 10
+                bytes(b.0 as f64)
             )
         })
     };

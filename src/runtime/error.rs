@@ -4,6 +4,11 @@ use crate::backend::BackendError;
 use crate::engine::EngineError;
 use crate::predict::policy::PolicyError;
 
+/// A number of bytes, as it is written.
+fn size(bytes: &usize) -> String {
+    crate::units::bytes(*bytes as f64)
+}
+
 /// Why a part can't be made ready, or doesn't run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
@@ -40,8 +45,8 @@ pub enum RunnerError {
     },
     /// More than the machine has to give.
     #[error(
-        "a run would take {} MB of memory, and {} MB are free here: send fewer samples at a time, or \
-         run it on a larger machine", .needed >> 20, .available >> 20
+        "a run would take {} of memory, and {} are free here: send fewer samples at a time, or \
+         run it on a larger machine", size(.needed), size(.available)
     )]
     Memory {
         /// Bytes it takes, about.

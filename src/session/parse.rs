@@ -182,7 +182,7 @@ impl Session {
     }
 }
 
-fn explain(error: &Ron) -> String {
+pub(super) fn explain(error: &Ron) -> String {
     let unknown = |what: &str, found: &str, expected: &[&str], outer: &Option<String>| {
         let place = outer
             .as_ref()

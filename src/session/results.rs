@@ -28,6 +28,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The most that is unpacked of one string, so that nothing unpacks without end.
 const MAX_PACKED: u64 = 512 << 20;
 
+/// Runs of a plan that a session remembers.
+pub const MOST_RUNS: usize = 20;
+
 /// Results of a run. Everything but the network's layers may be missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "stored::Results")]
@@ -88,6 +91,9 @@ pub struct Measured {
     /// Hash of the head at each of the plan's exits, in their order; empty in files of release 0.1.
     #[serde(default)]
     pub heads: Vec<String>,
+    /// Device of the first tier; empty in files of release 0.1.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// What the plan gave.
     pub outcome: Outcome,
 }
@@ -299,8 +305,29 @@ impl Results {
             at: now.map_or(0, |d| d.as_secs()),
             plan: plan.cloned(),
             heads: plan.map_or_else(Vec::new, |plan| self.heads_of(plan)),
+            device: self
+                .profile(Tier::First)
+                .map_or_else(String::new, |p| p.device.clone()),
             outcome,
         });
+    }
+
+    /// Takes over what earlier runs of a plan gave, the oldest first; those beyond [`MOST_RUNS`] go. A
+    /// run whose stages were all kept measured nothing anew, and isn't there twice.
+    pub fn remember(&mut self, earlier: &[Measured]) {
+        let own = std::mem::take(&mut self.measured);
+        let again = |before: &Measured| {
+            let same = |one: &&Measured| one.plan == before.plan && one.outcome == before.outcome;
+            own.iter().any(|one| same(&one))
+        };
+        let plans = earlier.iter().filter(|m| m.what == "plan" && !again(m));
+        let mut all: Vec<Measured> = plans.cloned().collect();
+        let ours = own.iter().filter(|m| m.what == "plan").count();
+        let over = (all.len() + ours).saturating_sub(MOST_RUNS);
+        all.drain(..over.min(all.len()));
+        all.sort_by_key(|m| m.at);
+        all.extend(own);
+        self.measured = all;
     }
 
     /// Keeps the events of a run, with the seconds since its start.
@@ -539,6 +566,35 @@ mod tests {
     use crate::event::{Said, Stage};
     use crate::exits::{head, points};
     use crate::model::zoo::ZooModel;
+
+    #[test]
+    fn runs_are_remembered_once_and_so_many() {
+        let network = ZooModel::ResNet { depth: 8, width: 4 };
+        let fused = fuse(&network.build((3, 32, 32), 10, 1).unwrap());
+        let demo = crate::session::Session::demo().unwrap();
+        let sample = demo.results.unwrap().last("plan").unwrap().clone();
+        let run = |at: u64, what: &str, accuracy: f64| Measured {
+            what: what.into(),
+            at,
+            outcome: Outcome {
+                accuracy,
+                ..sample.outcome.clone()
+            },
+            ..sample.clone()
+        };
+        let mut results = Results::new(LayerTable::new(&fused).unwrap(), Vec::new());
+        let own = [run(900, "plan", 0.9), run(901, "original", 0.8)];
+        results.measured = own.to_vec();
+        let earlier: Vec<Measured> = (0..30)
+            .flat_map(|i| [run(i, "plan", i as f64 / 100.0), run(i, "original", 0.7)])
+            .chain([run(899, "plan", 0.9)])
+            .collect();
+        results.remember(&earlier);
+        let plans: Vec<u64> = results.measured.iter().map(|m| m.at).collect();
+        let expected: Vec<u64> = (11..30).chain([900, 901]).collect();
+        assert_eq!(plans, expected);
+        assert_eq!(results.last("original").unwrap().at, 901);
+    }
 
     #[test]
     fn a_journal_comes_back() {

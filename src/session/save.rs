@@ -1,7 +1,7 @@
 /*! Writing a session: in our own commented form, whole or not at all. */
 
-use super::Session;
 use super::parse::{SessionError, VERSION, dialect, version};
+use super::{Session, catalog};
 use ron::extensions::Extensions;
 use ron::ser::PrettyConfig;
 use serde::Serialize;
@@ -48,150 +48,39 @@ impl Session {
             Ok(())
         };
         put("Version of this file's form.", "version", &self.version)?;
-        if let Some(name) = &self.name {
-            put(
-                "Name of the run; its results go to runs/NAME.",
-                "name",
-                name,
-            )?;
+        let fields: [(&str, &dyn Field); 25] = [
+            ("name", &self.name),
+            ("model", &self.model),
+            ("data", &self.data),
+            ("preprocessing", &self.preprocessing),
+            ("classes", &self.classes),
+            ("calibration", &self.calibration),
+            ("train_samples", &self.train_samples),
+            ("test_samples", &self.test_samples),
+            ("splits", &self.splits),
+            ("exits", &self.exits),
+            ("policy", &self.policy),
+            ("goal", &self.goal),
+            ("guarantee", &self.guarantee),
+            ("sweep", &self.sweep),
+            ("tiers", &self.tiers),
+            ("train_on", &self.train_on),
+            ("links", &self.links),
+            ("wire", &self.wire),
+            ("sends", &self.sends),
+            ("jpeg_quality", &self.jpeg_quality),
+            ("offload", &self.offload),
+            ("billing", &self.billing),
+            ("seed", &self.seed),
+            ("threads", &self.threads),
+            ("batch", &self.batch),
+        ];
+        for (field, value) in fields {
+            if field == "name" && self.name.is_none() {
+                continue;
+            }
+            put(&catalog::comment(field), field, value)?;
         }
-        put(
-            "The network: Onnx(\"file\"), OnnxWith(path: \"file\", input: (3, 64, 64), classifier: \"logits\") \
-             for a file that leaves something open, Zoo(network: ResNet50, input: (3, 32, 32), classes: 10) \
-             or Demo.",
-            "model",
-            &self.model,
-        )?;
-        put(
-            "The images: ImageFolder(\"dir\"), Table(\"labels.csv\"), Cifar10(\"dir\"), Cifar100(\"dir\"), \
-             Idx(\"dir\"), Npz(\"file\"), Tar(\"dir\") or Synthetic(seed: 7).",
-            "data",
-            &self.data,
-        )?;
-        put(
-            "From pixels (0 to 255) to the network's input: (pixel * scale - mean) / std, one mean and std or \
-             one per channel. layout: Nchw or Nhwc (channels last); channels: Rgb or Bgr; fit: Stretch, or \
-             CentreCrop(keep: 0.875) for the middle. None is 0 to 1.",
-            "preprocessing",
-            &self.preprocessing,
-        )?;
-        put(
-            "Which output of the network each class of the data is: [(\"cat\", 3), (\"dog\", 5)]. [] where \
-             the classes are the outputs, in order.",
-            "classes",
-            &self.classes,
-        )?;
-        put(
-            "Images that tune thresholds, unseen by the network: FromTest(n) sets n test images aside, \
-             FromTrain(n) training images, for networks trained here.",
-            "calibration",
-            &self.calibration,
-        )?;
-        put(
-            "Images that exits learn from, at most; None for all.",
-            "train_samples",
-            &self.train_samples,
-        )?;
-        put(
-            "Images of the measured run, at most; None for all.",
-            "test_samples",
-            &self.test_samples,
-        )?;
-        put(
-            "Where the network is cut, one per link: Memory(share: 0.7) or Layers(share: 0.7) of it before the \
-             cut, Latency, After(\"layer\"), or by prediction Fastest or Cheapest.",
-            "splits",
-            &self.splits,
-        )?;
-        put(
-            "Early exits. per_part: 0 to 3 inside each part; placement: Linear or Pareto; at_split: true puts \
-             one at the split; classifier: Replica, Template(\"[..]\") or File(\"head.ron.j2\"); training: \
-             Frozen(epochs: 10), Joint(epochs: 10) or Mixed(backbone: 8, epochs: 4); recipe: learning_rate, \
-             weight_decay, label_smoothing, distill, patience, heads.",
-            "exits",
-            &self.exits,
-        )?;
-        put(
-            "A sample leaves at the first exit whose confidence is above the threshold (0 to 1). confidence: \
-             MaxProbability, Entropy or Margin; exits: [(\"layer\", 0.9)] sets single ones.",
-            "policy",
-            &self.policy,
-        )?;
-        put(
-            "What a deployment is to be. minimise: Latency(mean), Latency(p95), Cost or EdgeMemory; within: \
-             limits, None for no limit: accuracy_loss_points (0 to 100), latency_ms, edge_memory (bytes), \
-             cost_per_month (US dollars) at requests_per_second.",
-            "goal",
-            &self.goal,
-        )?;
-        put(
-            "What thresholds are to keep to: Some((accuracy_loss_points: 2.0, delta: Some(0.1))) for at most 2 \
-             points with a probability of 90 %, delta: None for 2 points in expectation. Half of the \
-             calibration images are held back for it.",
-            "guarantee",
-            &self.guarantee,
-        )?;
-        put(
-            "Thresholds that the report compares, 0 to 1.",
-            "sweep",
-            &self.sweep,
-        )?;
-        put(
-            "The devices that a sample passes, nearest first, two to four; targets of a tier share the images: \
-             Local(cores: [0], slowdown: 6.0) on this machine, Agent(url: \"https://jetson:7070\", token: \
-             Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\"). engine: Native, \
-             Candle(Cpu) or OnnxRuntime(Cpu), with Cuda(0), TensorRt(0) or OpenVino.",
-            "tiers",
-            &self.tiers,
-        )?;
-        put(
-            "Where exits over the frozen network are trained: Here, or Tier(\"cloud\").",
-            "train_on",
-            &self.train_on,
-        )?;
-        put(
-            "Links, one between each tier and the next: Measured as it is, or Emulated(mbit: 40, rtt_ms: 12).",
-            "links",
-            &self.links,
-        )?;
-        put(
-            "How the tensor at the split travels. tensor: F32, F16 or U8; compression: None or Lz4.",
-            "wire",
-            &self.wire,
-        )?;
-        put(
-            "What no exit lets go is sent on as: Tensor, or Image (a JPEG file; the last tier then runs the \
-             whole network).",
-            "sends",
-            &self.sends,
-        )?;
-        put(
-            "Quality of images that are sent as JPEG files, 1 to 100.",
-            "jpeg_quality",
-            &self.jpeg_quality,
-        )?;
-        put(
-            "When a tier behind takes longer than deadline_ms (None: no limit) or is away. degrade: Fail, or \
-             LastExit for the last exit before it to answer.",
-            "offload",
-            &self.offload,
-        )?;
-        put(
-            "Whose prices: GoogleCloudFunctions(tier: 1), CloudRun or AwsLambda(arm: false).",
-            "billing",
-            &self.billing,
-        )?;
-        put("Seed of every random choice.", "seed", &self.seed)?;
-        put(
-            "Threads that train and make tables; None for one per core.",
-            "threads",
-            &self.threads,
-        )?;
-        put(
-            "Images at a time: while training, and while features and tables are made.",
-            "batch",
-            &self.batch,
-        )?;
         if let (None, Some(recorded)) = (&self.results, &self.recorded) {
             put("The file with what a run left.", "recorded", recorded)?;
         }
@@ -240,7 +129,8 @@ fn is_ours(file: &[u8]) -> bool {
     text.is_some_and(|text| version(text).is_ok_and(|found| found == VERSION))
 }
 
-trait Field {
+/// A value of a field, as the file has it.
+pub(super) trait Field {
     fn ron(&self) -> Result<String, ron::Error>;
 }
 

@@ -363,6 +363,25 @@ impl Session {
         self.preprocessing.as_ref().unwrap_or(&USUAL)
     }
 
+    /// Whether what one session measured is of the other: all but plan, policy and what runs where it is
+    /// computed afresh.
+    pub fn shares_ground(&self, other: &Session) -> bool {
+        self.shares_tables(other)
+            && self.test_samples == other.test_samples
+            && self.tiers == other.tiers
+            && self.links == other.links
+    }
+
+    /// Whether network, images and what lies between them are the same, so that the confidence tables
+    /// of one are the other's.
+    pub fn shares_tables(&self, other: &Session) -> bool {
+        self.model == other.model
+            && self.data == other.data
+            && self.pixels() == other.pixels()
+            && self.classes == other.classes
+            && self.calibration == other.calibration
+    }
+
     /// What the tiers are called, in order.
     pub fn tier_names(&self) -> TierNames {
         TierNames::new(self.tiers.iter().map(|tier| tier.name.clone()))

@@ -1,5 +1,6 @@
-/*! What the types of a session can't say: ranges, and what goes with what. */
+/*! What the types of a session can't say: ranges, which the catalog has, and what goes with what. */
 
+use super::catalog::SETTINGS;
 use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::{Calibration, Fit};
 use crate::plan::link::{LONGEST_DEADLINE_MS, LONGEST_ROUND_TRIP_MS, MOST_TARGETS};
@@ -65,11 +66,11 @@ impl Session {
         {
             at_least_one(c.min(h).min(w), "model.input")?;
         }
+        SETTINGS
+            .iter()
+            .try_for_each(|setting| setting.check(self))?;
         self.validate_data()?;
         self.validate_tiers()?;
-        check(self.exits.per_part <= 3, "exits.per_part", || {
-            format!("{}, it may be 0 to 3", self.exits.per_part)
-        })?;
         match self.exits.training {
             Training::Frozen { epochs } | Training::Joint { epochs } => {
                 at_least_one(epochs, "exits.training")?;
@@ -81,7 +82,6 @@ impl Session {
         self.validate_train_on()?;
         let recipe = self.exits.recipe.check();
         recipe.map_err(|(field, problem)| (format!("exits.recipe.{field}"), problem))?;
-        share(self.policy.threshold, "policy.threshold")?;
         for (i, (_, threshold)) in self.policy.exits.iter().enumerate() {
             share(*threshold, &format!("policy.exits[{i}]"))?;
         }
@@ -89,33 +89,20 @@ impl Session {
             .check()
             .map_err(|e| (format!("goal.within.{}", e.limit.field()), e.to_string()))?;
         self.validate_guarantee()?;
-        share(self.sweep.from, "sweep.from")?;
-        share(self.sweep.to, "sweep.to")?;
         check(self.sweep.from <= self.sweep.to, "sweep.from", || {
             format!("{}, more than `to`", self.sweep.from)
-        })?;
-        check(self.sweep.step >= 0.001, "sweep.step", || {
-            format!("{}, it must be at least 0.001", self.sweep.step)
         })?;
         if let Billing::GoogleCloudFunctions { tier } = self.billing {
             check(matches!(tier, 1 | 2), "billing.tier", || {
                 format!("{tier}, it may be 1 or 2")
             })?;
         }
-        let quality = self.jpeg_quality;
-        check((1..=100).contains(&quality), "jpeg_quality", || {
-            format!("{quality}, it may be 1 to 100")
-        })?;
         let deadline = self.offload.deadline_ms.unwrap_or(1.0);
-        positive(deadline, "offload.deadline_ms")?;
         check(
             deadline <= LONGEST_DEADLINE_MS,
             "offload.deadline_ms",
             || format!("{deadline}, it may be a day ({LONGEST_DEADLINE_MS}) at most"),
-        )?;
-        at_least_one(self.threads.unwrap_or(1), "threads")?;
-        at_least_one(self.batch.train, "batch.train")?;
-        at_least_one(self.batch.evaluate, "batch.evaluate")
+        )
     }
 
     fn validate_guarantee(&self) -> Result<(), Problem> {
@@ -135,8 +122,6 @@ impl Session {
     fn validate_data(&self) -> Result<(), Problem> {
         let (Calibration::FromTrain(n) | Calibration::FromTest(n)) = self.calibration;
         at_least_one(n, "calibration")?;
-        at_least_one(self.train_samples.unwrap_or(1), "train_samples")?;
-        at_least_one(self.test_samples.unwrap_or(1), "test_samples")?;
         self.validate_classes()?;
         let pixels = self.pixels();
         for (values, field, may_be_zero) in [

@@ -45,6 +45,16 @@ fn joint_epochs() -> usize {
     10
 }
 
+/// Ranges of a recipe's numbers.
+pub mod recipe {
+    /// Learning rate at its height.
+    pub const LEARNING_RATES: [f64; 2] = [1e-7, 10.0];
+    /// Weight decay.
+    pub const WEIGHT_DECAYS: [f64; 2] = [0.0, 1.0];
+    /// Share of the target spread over all classes.
+    pub const SMOOTHINGS: [f64; 2] = [0.0, 0.9];
+}
+
 /// How heads learn, where it is to differ from what usually works.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -157,22 +167,22 @@ impl Recipe {
 
 impl HeadRecipe {
     fn check(&self, at: &str) -> Result<(), (String, String)> {
-        let within = |name: &str, value: Option<f64>, low: f64, high: f64| match value {
+        let within = |name: &str, value: Option<f64>, [low, high]: [f64; 2]| match value {
             Some(v) if !(low..=high).contains(&v) => {
                 let problem = format!("{v}, it may be {low} to {high}");
                 Err((format!("{at}{name}"), problem))
             }
             _ => Ok(()),
         };
-        within("learning_rate", self.learning_rate, 1e-7, 10.0)?;
-        within("weight_decay", self.weight_decay, 0.0, 1.0)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 0.9)?;
+        within("learning_rate", self.learning_rate, recipe::LEARNING_RATES)?;
+        within("weight_decay", self.weight_decay, recipe::WEIGHT_DECAYS)?;
+        within("label_smoothing", self.label_smoothing, recipe::SMOOTHINGS)?;
         let (temperature, weight) = match self.distill {
             Some(d) => (Some(d.temperature), Some(d.weight)),
             None => (None, None),
         };
-        within("distill.temperature", temperature, 0.1, 100.0)?;
-        within("distill.weight", weight, 0.0, 1.0)
+        within("distill.temperature", temperature, [0.1, 100.0])?;
+        within("distill.weight", weight, [0.0, 1.0])
     }
 }
 

@@ -62,6 +62,10 @@ pub fn run(
                 }
                 Effect::Mouse(ours) => terminal.mouse(ours),
                 Effect::Copy => copy(state, terminal, runner),
+                Effect::Clip(text) => {
+                    clip(terminal, &text);
+                    state.say(format!("copied: {text}"));
+                }
                 other => runner.run(other),
             }
         }
@@ -143,15 +147,20 @@ fn pause_of(message: &Msg) -> Duration {
 
 /// The screen as text: to the clipboard by OSC 52, and to a file, since tmux may drop the former.
 fn copy(state: &mut State, terminal: &mut impl Display, runner: &mut Runner) {
-    use base64::Engine as _;
     let text = text(&views::draw(state, whole(state)));
-    let packed = base64::engine::general_purpose::STANDARD.encode(&text);
-    terminal.send(format!("\x1b]52;c;{packed}\x07").as_bytes());
+    clip(terminal, &text);
     runner.run(Effect::Write {
         file: "edgelesspart-screen.txt".into(),
         text,
         over: true,
     });
+}
+
+/// Puts a text into the terminal's clipboard.
+fn clip(terminal: &mut impl Display, text: &str) {
+    use base64::Engine as _;
+    let packed = base64::engine::general_purpose::STANDARD.encode(text);
+    terminal.send(format!("\x1b]52;c;{packed}\x07").as_bytes());
 }
 
 /// A frame's symbols, line by line.

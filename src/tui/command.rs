@@ -3,6 +3,8 @@ The commands: one list that feeds dispatch, footer, help, palette and the key ta
 command knows its keys, where it applies, what it does and whether it can be run now.
 */
 
+pub mod spoken;
+
 use super::error::{ConfigError, Refusal};
 use super::input::Key;
 use super::keymap::Keymap;
@@ -12,6 +14,7 @@ use super::state::State;
 use super::state::goal::GoalForm;
 use super::state::overlay::{Overlay, Page, Prompt};
 use super::state::playback::SEEK_MS;
+use super::state::typed::Typed;
 use super::theme::{self, Theme};
 use std::collections::BTreeMap;
 
@@ -106,11 +109,13 @@ fn mouse(state: &mut State) -> Vec<Effect> {
 fn prompt(state: &mut State, kind: Prompt, input: String) -> Vec<Effect> {
     state.overlay = Some(Overlay::Prompt {
         kind,
-        offered: !input.is_empty(),
-        input,
+        input: Typed::offer(input),
         error: None,
     });
-    nothing()
+    match kind.is_path() {
+        true => state.look_into(""),
+        false => nothing(),
+    }
 }
 
 fn page(state: &mut State, page: Page) -> Vec<Effect> {
@@ -156,12 +161,19 @@ fn next_theme(state: &mut State) -> Vec<Effect> {
     nothing()
 }
 
-fn compare(state: &mut State) -> Vec<Effect> {
-    // With the one marked, or with the one before.
-    let other = state.other_run.filter(|&o| o != state.run);
-    let before = state.run.checked_sub(1).unwrap_or(state.run + 1);
-    state.other_run = Some(other.unwrap_or(before));
-    page(state, Page::Compare)
+fn mark(state: &mut State) -> Vec<Effect> {
+    let key = state.keymap.first("compare");
+    let Some(run) = state.runs.get_mut(state.run) else {
+        return nothing();
+    };
+    run.marked = !run.marked;
+    let words = if run.marked {
+        format!("marked; {key} compares what is marked with what is shown")
+    } else {
+        "no longer marked".into()
+    };
+    state.say(words);
+    nothing()
 }
 
 const L: Place = Place::In(Panel::Layers);
@@ -187,7 +199,7 @@ pub const COMMANDS: &[Command] = commands![
     "help" ["?", "f1"] Place::Any, "keys", "the keys that work here", always,
         |s| { s.overlay = Some(Overlay::Help { scroll: 0 }); nothing() };
     "palette" [":"] Place::Any, "", "find a command by its name", always,
-        |s| { s.overlay = Some(Overlay::Palette { input: String::new(), selected: 0 }); nothing() };
+        |s| { s.overlay = Some(Overlay::Palette { input: Typed::default(), selected: 0, error: None }); nothing() };
     "layers" ["1"] Place::Any, "", "to the layers", always, |s| show(s, Panel::Layers);
     "plan" ["2"] Place::Any, "", "to the plan", always, |s| show(s, Panel::Plan);
     "exits" ["3"] Place::Any, "", "to the exit classifier", always, |s| show(s, Panel::Exits);
@@ -222,7 +234,7 @@ pub const COMMANDS: &[Command] = commands![
         |s| { let name = s.document.file.as_ref().map_or_else(
             || format!("{}.ron", s.document.name()), |f| f.display().to_string()); prompt(s, Prompt::SaveAs, name) };
     "open" ["o"] Place::Any, "", "open a session", always,
-        |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
+        |s| s.find_session();
     "copy" ["y"] Place::Any, "", "copy the screen as text, to the clipboard and to a file", always,
         |_| vec![Effect::Copy];
     "theme" ["f5"] Place::Any, "", "the next theme", always, next_theme;
@@ -267,8 +279,8 @@ pub const COMMANDS: &[Command] = commands![
     "next-run" ["down", "j"] R, "", "the next run of the history", always, |s| { s.select_run(1); nothing() };
     "previous-run" ["up", "k"] R, "", "the run before", always, |s| { s.select_run(-1); nothing() };
     "log" ["enter"] R, "log", "the run's log", with_runs, |s| page(s, Page::Log);
-    "mark" ["m"] R, "mark", "mark the run for a comparison", with_runs, |s| { s.other_run = Some(s.run); s.say("marked; c on another compares"); nothing() };
-    "compare" ["c"] R, "compare", "the run beside the marked one, or the one before", with_two_runs, compare;
+    "mark" ["m"] R, "mark", "mark the run for a comparison, or no longer", with_runs, mark;
+    "compare" ["c"] R, "compare", "the run beside the marked ones, or beside the one before", with_two_runs, |s| page(s, Page::Compare);
     "pause" ["space"] R, "pause", "the run waits at its next sample, or goes on", with_runs, |s| s.pause();
     "replay" ["v"] R, "replay", "play the shown run again, as it went", State::can_replay, |s| s.replay(1.0);
     "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
@@ -304,8 +316,20 @@ pub const COMMANDS: &[Command] = commands![
     "limit-memory" ["B"] X, "", "only plans within an edge memory", with_network, |s| prompt(s, Prompt::LimitMemory, String::new());
     "limit-cost" ["C"] X, "", "only plans with a bill", with_network, |s| prompt(s, Prompt::LimitCost, String::new());
     // Session.
-    "open-here" ["enter"] S, "open", "open a session", always,
-        |s| { s.overlay = Some(Overlay::Picker { items: Vec::new(), selected: 0 }); vec![Effect::List] };
+    "next-setting" ["down", "j"] S, "", "the next setting", always, |s| { s.select_setting(1); nothing() };
+    "previous-setting" ["up", "k"] S, "", "the setting before", always, |s| { s.select_setting(-1); nothing() };
+    "settings-down" ["pgdn", "ctrl-d"] S, "", "ten settings down", always, |s| { s.select_setting(10); nothing() };
+    "settings-up" ["pgup", "ctrl-u"] S, "", "ten settings up", always, |s| { s.select_setting(-10); nothing() };
+    "first-setting" ["home", "g"] S, "", "the first setting", always, |s| { s.select_setting(isize::MIN); nothing() };
+    "last-setting" ["end", "G"] S, "", "the last setting", always, |s| { s.select_setting(isize::MAX); nothing() };
+    "edit-setting" ["enter", "i"] S, "edit", "type another value", always, |s| s.edit_setting();
+    "next-value" ["space"] S, "next value", "the next of the values that can be listed", always, |s| s.turn_setting(true);
+    "add-target" ["a"] S, "add target", "a target more in the tier under the cursor, else in the last", always, |s| s.add_target();
+    "add-tier" ["A"] S, "", "a tier more at the end of the chain", always, |s| s.add_tier();
+    "remove" ["delete", "backspace", "D"] S, "", "remove the target or tier; a setting as if left out", always, |s| s.remove_setting();
+    "test" ["c"] S, "test", "test the target under the cursor, or all: reached, token, release", always, |s| s.test_targets();
+    "stop-test" ["x"] S, "", "stop the test, or else the run", always, |s| s.stop_test();
+    "as-text" ["v"] S, "as text", "the session as its file has it", always, |s| page(s, Page::Text);
 ];
 
 /// The registry's keys, with the configuration's in place of a command's own.

@@ -140,6 +140,15 @@ pub enum AnswerError {
     /// The name of the file is empty.
     #[error("a file needs a name")]
     NoName,
+    /// Something else than a share.
+    #[error("`{0}`: it must be 0 to 1")]
+    Share(String),
+    /// A setting that isn't there, or that can't be so.
+    #[error(transparent)]
+    Setting(#[from] crate::session::catalog::SettingError),
+    /// A theme that doesn't ship.
+    #[error("{0}")]
+    Theme(String),
     /// A pattern that isn't one.
     #[error("{0}")]
     Pattern(String),

@@ -5,13 +5,14 @@ made of. Everything else in this room imports this file, and this file imports n
 
 use super::error::{FileError, NetworkError};
 use super::ports::{Job, JobError, RunningJob};
+use super::state::finder::{Folder, Found};
 use super::work::{Explored, HeadFacts, Network, Results};
 use crate::event::{Event, TargetId};
 use crate::exits::ExitError;
 use crate::explore::{Candidate, Goal, Guarantee, Limits, Promise, Tuned, Verdict};
 use crate::plan::{Plan, TierNames};
 use crate::predict::{Evidence, HeadPays, Outcome, ReplayError, Terms};
-use crate::session::{ExitSettings, Session};
+use crate::session::{ExitSettings, Session, Target};
 use crossterm::event::{KeyEvent, MouseEvent};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,7 +39,14 @@ pub enum Msg {
     Shipped(Box<Results>),
     /// A run of the session goes on without the workbench.
     Running(RunningJob),
-    Sessions(Vec<PathBuf>),
+    /// Sessions that were opened before, and those in and below this folder.
+    Sessions(Found),
+    /// The names in a folder that was asked for as it was typed.
+    Names(Folder),
+    /// The exit classifier's text, where the session names a file.
+    Classifier(Option<Result<String, Arc<FileError>>>),
+    /// What the test of this number says of a target.
+    Tested(u64, TargetId, Tested),
     /// Whether each agent of the session takes connections.
     Reached(Vec<(TargetId, bool)>),
     /// A session's file is written, and has this content now.
@@ -78,8 +86,28 @@ pub enum Effect {
     Open(Source),
     /// See whether agents at these addresses take connections.
     Reach(Vec<(TargetId, String)>),
-    /// Look for sessions in the folder and below.
+    /// Look for sessions opened before, and in the folder and below.
     List,
+    /// See what lies in a folder, as it is typed; empty: in this one.
+    LookInto(String),
+    /// Read what an edit names anew: the network where it is another, the exit classifier's file, and
+    /// what earlier runs left of such a session.
+    Reload {
+        session: Box<Session>,
+        folder: PathBuf,
+        network: bool,
+    },
+    /// Test each of these targets: whether it is reached, takes the token, and is of this release.
+    Test {
+        /// Number of the test.
+        number: u64,
+        /// Targets to be tested, paths resolved.
+        targets: Vec<(TargetId, Target)>,
+    },
+    /// Stop the test that goes on.
+    StopTest,
+    /// Put a text into the terminal's clipboard.
+    Clip(String),
     /// Write the session; its journal is forgotten, unless there is a draft to keep.
     Save {
         session: Box<Session>,
@@ -202,6 +230,29 @@ pub struct ExploreRequest {
     pub terms: Terms,
     pub thresholds: Vec<f64>,
     pub limits: Limits,
+}
+
+/// What a test says of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tested {
+    /// It was asked.
+    Asked,
+    /// Somebody takes connections there; the agent is asked who it is.
+    Reached,
+    /// It answers, and believes the token.
+    Answers {
+        /// Name of its machine.
+        device: String,
+        threads: usize,
+        /// Release that it is of.
+        version: String,
+    },
+    /// A process of this program, which a run starts.
+    Local,
+    /// A server that is no agent takes connections; more only a run can tell.
+    Open,
+    Failed(String),
+    Stopped,
 }
 
 /// What is waited for.

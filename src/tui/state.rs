@@ -7,6 +7,7 @@ pub mod document;
 pub mod editor;
 pub mod explore;
 pub mod export;
+pub mod finder;
 pub mod goal;
 pub mod layers;
 pub mod overlay;
@@ -14,7 +15,9 @@ pub mod plan;
 pub mod playback;
 mod run;
 pub mod runs;
+pub mod settings;
 pub mod tuning;
+pub mod typed;
 
 use super::error::NetworkError;
 use super::keymap::Keymap;
@@ -27,11 +30,13 @@ use crate::session::{Session, Target};
 use document::Document;
 use editor::Editor;
 use explore::Explore;
+use finder::{Folder, Found};
 use layers::Layers;
 use overlay::{Confirmed, Overlay};
 use plan::{Derived, Doubts};
 use playback::Playback;
 use runs::Run;
+use settings::SettingsPage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tuning::Tuning;
@@ -65,8 +70,11 @@ pub struct State {
     pub runs: Vec<Run>,
     /// The run whose panels are shown.
     pub run: usize,
-    /// The run it is compared with.
-    pub other_run: Option<usize>,
+    pub settings: SettingsPage,
+    /// Sessions that can be opened, as they were last looked for.
+    pub found: Found,
+    /// The folder of a path that is typed.
+    pub folder: Folder,
     pub overlay: Option<Overlay>,
     pub notice: Option<(Severity, String)>,
     pub playback: Option<Playback>,
@@ -108,7 +116,9 @@ impl State {
             mouse: false,
             runs: Vec::new(),
             run: 0,
-            other_run: None,
+            settings: SettingsPage::default(),
+            found: Found::default(),
+            folder: Folder::default(),
             overlay: None,
             notice: None,
             playback: None,

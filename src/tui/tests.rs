@@ -8,5 +8,6 @@ mod loops;
 mod recorded;
 mod running;
 mod screens;
+mod settings;
 mod sizes;
 mod story;

@@ -14,6 +14,7 @@ use super::state::layers::Layers;
 use super::state::overlay::{Confirmed, Overlay};
 use super::state::plan::Derived;
 use super::state::runs::{Origin, Run};
+use super::state::settings::SettingsPage;
 use super::state::tuning::Tuning;
 use super::work::{Network, Results};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -81,11 +82,17 @@ impl State {
                 return effects;
             }
             Msg::Running(running) => return self.join(&running),
-            Msg::Sessions(items) => {
-                if let Some(Overlay::Picker { items: shown, .. }) = &mut self.overlay {
-                    *shown = items;
+            Msg::Sessions(found) => self.found = found,
+            Msg::Names(folder) => {
+                if folder.typed == self.folder.typed {
+                    self.folder = folder;
                 }
             }
+            Msg::Classifier(text) => {
+                self.editor.file_text = text;
+                return self.follow_source();
+            }
+            Msg::Tested(number, target, tested) => self.got_tested(number, target, tested),
             Msg::Saved {
                 file,
                 session,
@@ -174,7 +181,7 @@ impl State {
                     Panel::Runs => self.select_run(by),
                     Panel::Threshold => return self.move_threshold(by as f64),
                     Panel::Explore => self.select_explored(by),
-                    Panel::Session => {}
+                    Panel::Session => self.select_setting(by),
                 }
             }
         }
@@ -257,7 +264,7 @@ impl State {
         let Some(speed) = self.replay_at.take() else {
             return Vec::new();
         };
-        self.run = 0;
+        self.run = self.runs.iter().position(|r| r.id == 0).unwrap_or(0);
         if self.can_replay().is_err() {
             self.focus = Panel::Runs;
             self.complain("the session holds no recorded run; r runs it, w then saves it");
@@ -281,12 +288,16 @@ impl State {
         self.explore = Explore::default();
         self.opened += 1;
         self.reached.clear();
+        self.settings = SettingsPage {
+            // What an earlier test still says is of another session's targets.
+            test: self.settings.test + 1,
+            ..SettingsPage::default()
+        };
         self.shipped = Shipped::default();
         self.playback = None;
         // The history is the session's; what still runs is seen to its end.
         self.runs.retain(Run::is_running);
         self.run = 0;
-        self.other_run = None;
         if opened_elsewhere {
             self.complain("another workbench has this session open: who saves second is asked");
         }

@@ -12,6 +12,7 @@ use crate::plan::{Tier, TierNames};
 use crate::predict::head_cost::{HeadWork, head_ms};
 use crate::predict::{Answers, Evidence, HeadKey, HeldBack, Kind, Outcome};
 use crate::session;
+use crate::session::Session;
 use crate::session::tables::PackError;
 use std::sync::Arc;
 
@@ -51,30 +52,13 @@ impl Results {
     /// A table is damaged.
     pub fn of(kept: &session::Results, names: TierNames) -> Result<Results, PackError> {
         let evidence = kept.evidence(names)?;
-        let baseline = |what: &str| kept.last(what).map(|m| m.outcome.clone());
         let ran = kept.last("plan");
         Ok(Results {
             profiles: evidence.profiles,
             links: evidence.links,
             calibration: evidence.calibration,
             held_back: evidence.held_back,
-            measured: ran.and_then(|m| {
-                let plan = m.plan.clone()?;
-                let heads = if m.heads.is_empty() {
-                    kept.heads_of(&plan)
-                } else {
-                    m.heads.clone()
-                };
-                Some(Measured {
-                    plan,
-                    heads,
-                    outcome: m.outcome.clone(),
-                    original: baseline("original"),
-                    cloud_only: baseline("cloud_only"),
-                    cloud_only_jpeg: baseline("cloud_only_jpeg"),
-                    edge_only: baseline("edge_only"),
-                })
-            }),
+            measured: ran.and_then(|ran| Measured::of(kept, ran, true)),
             kept: Some(Arc::new(kept.clone())),
         })
     }
@@ -107,6 +91,39 @@ impl Results {
             links,
             ..Results::default()
         }
+    }
+
+    /// What stays of the results of one session for another of the same network and images: the tables,
+    /// and what was measured of devices and links that both have in the same place.
+    pub fn on_other_devices(mut self, before: &Session, now: &Session) -> Results {
+        let same = |tier: Tier| {
+            let first = |s: &Session| s.targets(tier).first().cloned();
+            first(now).is_some() && first(before) == first(now)
+        };
+        let linked = |behind: Tier| {
+            let next = Tier::at(behind.index() + 1);
+            before.link(behind) == now.link(behind) && same(behind) && next.is_some_and(same)
+        };
+        fn clear<T>(all: &mut [Option<T>], at: usize) {
+            if let Some(own) = all.get_mut(at) {
+                *own = None;
+            }
+        }
+        let mut kept = self.kept.take().map(|kept| (*kept).clone());
+        for tier in Tier::ALL {
+            let at = tier.index();
+            if !same(tier) {
+                clear(&mut self.profiles, at);
+                kept.iter_mut().for_each(|k| clear(&mut k.profiles, at));
+            }
+            if !linked(tier) {
+                clear(&mut self.links, at);
+                kept.iter_mut().for_each(|k| clear(&mut k.links, at));
+            }
+        }
+        self.kept = kept.map(Arc::new);
+        self.measured = None;
+        self
     }
 
     /// All that predictions for `network` with these heads read. Exits stand where a head does; while
@@ -201,6 +218,8 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
         all.parts = old.parts.clone();
         all.measured = old.measured.clone();
         all.journal = old.journal.clone();
+    } else {
+        all.remember(&old.measured);
     }
     all
 }
@@ -222,6 +241,35 @@ pub struct Measured {
     pub edge_only: Option<Outcome>,
     /// The unmodified network in the cloud, its images sent as JPEG files.
     pub cloud_only_jpeg: Option<Outcome>,
+}
+
+impl Measured {
+    /// What a run of a plan gave; of the last one with the baselines measured beside it.
+    pub fn of(
+        kept: &session::Results,
+        ran: &session::results::Measured,
+        last: bool,
+    ) -> Option<Measured> {
+        let plan = ran.plan.clone()?;
+        let heads = if ran.heads.is_empty() {
+            kept.heads_of(&plan)
+        } else {
+            ran.heads.clone()
+        };
+        let baseline = |what: &str| {
+            let found = kept.last(what).filter(|_| last);
+            found.map(|m| m.outcome.clone())
+        };
+        Some(Measured {
+            plan,
+            heads,
+            outcome: ran.outcome.clone(),
+            original: baseline("original"),
+            cloud_only: baseline("cloud_only"),
+            cloud_only_jpeg: baseline("cloud_only_jpeg"),
+            edge_only: baseline("edge_only"),
+        })
+    }
 }
 
 /// What a search found.

@@ -40,19 +40,6 @@ fn out(session: &Session) -> (String, PathBuf) {
     (name, out)
 }
 
-/// Whether what one session measured is of the other: all but plan, policy and what runs where it is
-/// computed afresh.
-fn same_ground(one: &Session, other: &Session) -> bool {
-    one.model == other.model
-        && one.data == other.data
-        && one.pixels() == other.pixels()
-        && one.classes == other.classes
-        && one.calibration == other.calibration
-        && one.test_samples == other.test_samples
-        && one.tiers == other.tiers
-        && one.links == other.links
-}
-
 fn until(goal: Goal) -> Stage {
     match goal {
         Goal::Profile => Stage::Link,
@@ -337,7 +324,7 @@ impl JobRunner for Processes {
         let mut all = Results::default();
         for file in files {
             let kept = Session::read(&file).ok();
-            let kept = kept.filter(|k| same_ground(k, &session));
+            let kept = kept.filter(|k| k.shares_ground(&session));
             let results =
                 kept.and_then(|k| Results::of(k.results.as_deref()?, session.tier_names()).ok());
             if let Some(results) = results {

@@ -30,6 +30,7 @@ impl Pipeline<'_> {
         let ground = EvaluationContext {
             session: self.session,
             test: &test,
+            labels: data.labels(Set::Test),
             samples: data.len(Set::Test),
         };
         let (fleet, keep) = (&mut self.fleet, &self.keep);

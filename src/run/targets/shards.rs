@@ -55,8 +55,23 @@ struct Running {
     client: Client,
     job: Arc<Mutex<Option<String>>>,
     records: Arc<Mutex<Vec<Record>>>,
+    /// Records of it that were judged, and those that were right.
+    judged: (usize, u64),
     /// Tells it that its agent has died.
     gone: Option<oneshot::Sender<ClientError>>,
+}
+
+impl Running {
+    /// How many of its records were fetched so far, and how many of those answers are right.
+    fn judge(&mut self, labels: &[u16]) -> (u64, u64) {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seen, right) = &mut self.judged;
+        let fresh = records.get(*seen..).unwrap_or(&[]);
+        let is_right = |r: &&Record| labels.get(r.sample as usize) == Some(&r.prediction);
+        *right += fresh.iter().filter(is_right).count() as u64;
+        *seen = records.len();
+        (*seen as u64, *right)
+    }
 }
 
 fn take<T: Clone>(shared: &Mutex<T>) -> T {
@@ -147,6 +162,8 @@ fn add(before: &Progress, mut now: Progress) -> Progress {
     now.total += before.done;
     now.offloaded += before.offloaded;
     now.bytes_sent += before.bytes_sent;
+    now.judged += before.judged;
+    now.right += before.right;
     for (now, before) in now.exits.iter_mut().zip(&before.exits) {
         *now += before;
     }
@@ -181,6 +198,8 @@ type Message = (usize, usize, JobEvent);
 /// The shards of one evaluation under way, and what came of those that are over.
 struct Evaluation<'a> {
     assignments: Vec<Assignment<'a>>,
+    /// Classes of the set, by sample.
+    labels: &'a [u16],
     resume: Option<&'a ResumeFile>,
     names: &'a TierNames,
     pause: PauseRelay<'a>,
@@ -205,12 +224,14 @@ struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     fn new(
         assignments: Vec<Assignment<'a>>,
+        labels: &'a [u16],
         (resume, names, pause): (Option<&'a ResumeFile>, &'a TierNames, &'a Pause),
         events: mpsc::UnboundedSender<Message>,
     ) -> Evaluation<'a> {
         let count = assignments.len();
         let mut evaluation = Evaluation {
             assignments,
+            labels,
             resume,
             names,
             pause: PauseRelay::new(pause),
@@ -258,6 +279,7 @@ impl<'a> Evaluation<'a> {
             client: client.clone(),
             job: Arc::clone(&job),
             records: Arc::clone(&records),
+            judged: (0, 0),
             gone: Some(gone),
         });
         let events = self.events.clone();
@@ -274,11 +296,16 @@ impl<'a> Evaluation<'a> {
 
     /// Passes an event on, with the progress of all shards that its target has had.
     fn heard(&mut self, reporter: &mut Reporter, index: usize, event: JobEvent) -> JobEvent {
-        let JobEvent::Progress(progress) = event else {
+        let JobEvent::Progress(mut progress) = event else {
             connection(reporter, Tier::First, index, &event);
             return event;
         };
         let at = self.place(index);
+        // The last one started on this target is the one that reports.
+        let own = self.running.iter_mut().rev().find(|r| r.index == index);
+        if let Some(own) = own {
+            (progress.judged, progress.right) = own.judge(self.labels);
+        }
         self.last[at] = add(&self.before[at], progress);
         let mut all = self
             .running
@@ -411,12 +438,14 @@ impl<'a> Evaluation<'a> {
 }
 
 impl Fleet<'_> {
-    /// Runs the shards at the same time, each target's to its end; what a target that is lost leaves
+    /// Runs the shards at the same time, each target's to its end, and judges what was fetched by the
+    /// labels of the set; what a target that is lost leaves
     /// is shared among the others. A failure of the work itself (and the cancel token) stops all.
     pub fn evaluate(
         &mut self,
         reporter: &mut Reporter,
         shards: Vec<Shard>,
+        labels: &[u16],
         on: &mut dyn FnMut(&mut Reporter, usize, JobEvent),
     ) -> Result<Vec<Delivery>, RunError> {
         let several = shards.len() > 1;
@@ -438,7 +467,7 @@ impl Fleet<'_> {
         let gathered = self.runtime.block_on(async {
             let (events, mut inbox) = mpsc::unbounded_channel();
             // Its tasks start at once, which takes a runtime.
-            let mut evaluation = Evaluation::new(assignments, means, events);
+            let mut evaluation = Evaluation::new(assignments, labels, means, events);
             loop {
                 tokio::select! {
                     Some((_, index, event)) = inbox.recv() => {

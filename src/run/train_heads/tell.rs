@@ -25,10 +25,10 @@ pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
             bound,
             seconds,
         } => reporter.say(format!(
-            "the features take {} MB, more than the {} MB there are for them: the network runs again \
+            "the features take {}, more than the {} there are for them: the network runs again \
              in every epoch, {seconds:.0} s each",
-            bytes >> 20,
-            bound >> 20
+            crate::units::bytes(bytes as f64),
+            crate::units::bytes(bound as f64)
         )),
         train::Event::Phase { name, epochs } => {
             reporter.say(match name {

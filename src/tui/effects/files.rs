@@ -1,6 +1,7 @@
 /*! Sessions opened, listed and saved, and whatever else is read or written; on a thread of its own. */
 
 mod journal;
+mod recent;
 
 use super::questions::make_heads;
 use crate::exits::{self, Classifier};
@@ -10,6 +11,7 @@ use crate::session::{Session, write_atomically};
 use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
 use crate::tui::ports::JobRunner;
+use crate::tui::state::finder::{Folder, Found};
 use crate::tui::work::{HeadFacts, Network, Results};
 use journal::Claim;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -42,7 +44,27 @@ impl Files {
     pub(in crate::tui) fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Open(source) => self.open(&source),
-            Effect::List => self.say(Msg::Sessions(sessions())),
+            Effect::List => self.say(Msg::Sessions(Found {
+                recent: recent::read(),
+                below: sessions(),
+            })),
+            Effect::LookInto(typed) => {
+                let names = names_in(&typed);
+                self.say(Msg::Names(Folder { typed, names }));
+            }
+            Effect::Reload {
+                session,
+                folder,
+                network: anew,
+            } => {
+                self.say(Msg::Classifier(classifier(&session, &folder)));
+                if anew {
+                    let read = network(&session, &folder, None);
+                    self.say(Msg::Network(read.map(Box::new)));
+                }
+                let here = self.jobs.results(&session, &folder);
+                self.say(Msg::Kept(Box::new(here)));
+            }
             Effect::Save {
                 session,
                 file,
@@ -78,7 +100,11 @@ impl Files {
             Ok((opened, claim)) => {
                 self.journal = claim;
                 self.say(Msg::Opened(Box::new(opened.clone())));
-                let network = network(&opened).map(Box::new);
+                if let Some(file) = &opened.file {
+                    recent::add(file);
+                }
+                let results = opened.results.as_deref();
+                let network = network(&opened.session, &opened.folder, results).map(Box::new);
                 let heads = network.as_ref().ok().and_then(|n| heads(&opened, n));
                 self.say(Msg::Network(network));
                 let session = named(&opened);
@@ -133,6 +159,7 @@ impl Files {
                 }
             }
         }
+        recent::add(&file);
         self.say(Msg::Saved {
             file,
             session,
@@ -235,14 +262,7 @@ fn open(source: &Source) -> Result<(Opened, Option<Claim>), FileError> {
             (session, Some(file.clone()), folder)
         }
     };
-    let classifier = match &session.exits.classifier {
-        Classifier::File(path) => {
-            let path = folder.join(path);
-            let text = std::fs::read_to_string(&path);
-            Some(text.map_err(|error| Arc::new(FileError::Io { file: path, error })))
-        }
-        _ => None,
-    };
+    let classifier = classifier(&session, &folder);
     let claimed = journal::claim(&journal_of(file.as_deref()));
     let recovered = journal::read(&claimed.file);
     let results = session.results.take();
@@ -260,6 +280,16 @@ fn open(source: &Source) -> Result<(Opened, Option<Claim>), FileError> {
     Ok((opened, claimed.claim))
 }
 
+/// The exit classifier's text, where the session names a file.
+fn classifier(session: &Session, folder: &Path) -> Option<Result<String, Arc<FileError>>> {
+    let Classifier::File(path) = &session.exits.classifier else {
+        return None;
+    };
+    let path = folder.join(path);
+    let text = std::fs::read_to_string(&path);
+    Some(text.map_err(|error| Arc::new(FileError::Io { file: path, error })))
+}
+
 /// Where unsaved edits are kept: beside the session's file, or, for the one that ships, in the
 /// user's state folder.
 fn journal_of(file: Option<&Path>) -> PathBuf {
@@ -268,6 +298,11 @@ fn journal_of(file: Option<&Path>) -> PathBuf {
         name.push(".autosave");
         return name.into();
     }
+    state_folder().join("demo.autosave")
+}
+
+/// Where the program keeps what is nobody's document: the user's state folder.
+fn state_folder() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|p| p.is_absolute()).or_else(home);
@@ -276,14 +311,18 @@ fn journal_of(file: Option<&Path>) -> PathBuf {
         let user = Path::new("/proc/self").metadata().map_or(0, |m| m.uid());
         std::env::temp_dir().join(format!("edgelesspart-{user}"))
     };
-    state.unwrap_or_else(own).join("edgelesspart/demo.autosave")
+    state.unwrap_or_else(own).join("edgelesspart")
 }
 
 /// The network of a session; where its file isn't here, what a run left of it in the session.
-fn network(opened: &Opened) -> Result<Network, NetworkError> {
-    let session = opened.session.resolved(&opened.folder);
+fn network(
+    session: &Session,
+    folder: &Path,
+    results: Option<&crate::session::Results>,
+) -> Result<Network, NetworkError> {
+    let session = session.resolved(folder);
     let loaded = session.model.load(session.seed);
-    let graph = match (loaded, &opened.results) {
+    let graph = match (loaded, results) {
         (Ok(graph), _) => graph,
         (Err(problem), Some(kept)) => {
             return Ok(Network {
@@ -305,16 +344,72 @@ fn network(opened: &Opened) -> Result<Network, NetworkError> {
     })
 }
 
-/// Session files in this folder, in `sessions/` and in the folders of runs.
+/// The deepest folder that sessions are looked for in, below this one.
+const DEEPEST: usize = 4;
+/// Entries that are looked at, so that a home folder takes no minutes.
+const MOST_ENTRIES: usize = 20_000;
+
+/// Session files in this folder and below, those less deep first.
 fn sessions() -> Vec<PathBuf> {
-    let runs = std::fs::read_dir("runs").into_iter().flatten().flatten();
-    let folders = [PathBuf::from("sessions"), PathBuf::from(".")].into_iter();
-    let mut found: Vec<PathBuf> = folders
-        .chain(runs.map(|entry| entry.path()))
-        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "ron"))
-        .collect();
+    let mut found = Vec::new();
+    let mut folders = std::collections::VecDeque::from([(PathBuf::from("."), 0)]);
+    let mut seen = 0;
+    while let Some((folder, depth)) = folders.pop_front() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            seen += 1;
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            // A link may lead round in circles.
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            let path = entry.path();
+            if kind.is_dir() && !hidden && depth < DEEPEST && entry.file_name() != "target" {
+                folders.push_back((path, depth + 1));
+            } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "ron") {
+                let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+                if is_session(&path) {
+                    found.push((depth, path));
+                }
+            }
+        }
+        if seen > MOST_ENTRIES {
+            break;
+        }
+    }
     found.sort();
-    found
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Whether a file begins as a session does, its comments aside.
+fn is_session(file: &Path) -> bool {
+    use std::io::Read as _;
+    let mut head = Vec::new();
+    let open = std::fs::File::open(file);
+    let read = open.and_then(|file| file.take(4096).read_to_end(&mut head));
+    if read.is_err() {
+        return false;
+    }
+    let text = String::from_utf8_lossy(&head);
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with("//"));
+    first.is_some_and(|line| line.starts_with("Session(") || line.starts_with("#!["))
+}
+
+/// Names in a folder as it is typed, folders with a `/` behind; none where it can't be read.
+fn names_in(typed: &str) -> Vec<String> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let folder = match (typed, typed.strip_prefix("~/"), home) {
+        ("", ..) => PathBuf::from("."),
+        (_, Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(typed),
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let name = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let end = if entry.path().is_dir() { "/" } else { "" };
+        format!("{name}{end}")
+    };
+    let mut names: Vec<String> = entries.take(MOST_ENTRIES).map(name).collect();
+    names.sort();
+    names
 }

@@ -2,8 +2,11 @@
 
 use super::files::Files;
 use super::questions::{Latest, make_heads};
+use crate::engine::Cancel;
 use crate::event::{Event, TargetId};
-use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg};
+use crate::run::probe;
+use crate::session::Target;
+use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg, Tested};
 use crate::tui::ports::{Job, JobControl, JobError, JobRunner};
 use crate::tui::work::Results;
 use std::collections::HashMap;
@@ -31,6 +34,8 @@ pub struct Runner {
     curves: Latest<Box<CurvesRequest>>,
     explore: Latest<Box<ExploreRequest>>,
     jobs: HashMap<usize, JobControl>,
+    /// Stops the tests of targets that go on.
+    testing: Cancel,
     /// Each with the number of its job, and whether that ends with the workbench.
     threads: Vec<(usize, bool, JoinHandle<()>)>,
 }
@@ -41,6 +46,29 @@ fn takes_connections(url: &str) -> bool {
     let places = parsed.and_then(|url| url.socket_addrs(|| None).ok());
     let mut places = places.into_iter().flatten();
     places.any(|place| TcpStream::connect_timeout(&place, ANSWER).is_ok())
+}
+
+/// Sees whether a target is reached, takes the token and of which release it is, and says each as soon
+/// as it is known.
+fn test(target: &Target, stopped: &Cancel, say: &dyn Fn(Tested)) {
+    let url = match target {
+        Target::Local { .. } => return say(Tested::Local),
+        Target::Agent { url, .. } | Target::V2 { url, .. } => url,
+    };
+    if !takes_connections(url) {
+        return say(Tested::Failed(format!("nobody takes connections at {url}")));
+    }
+    say(Tested::Reached);
+    say(match probe(target, stopped) {
+        Ok(Some(info)) => Tested::Answers {
+            device: info.device,
+            threads: info.threads,
+            version: info.version,
+        },
+        Ok(None) => Tested::Open,
+        Err(_) if stopped.is_cancelled() => Tested::Stopped,
+        Err(error) => Tested::Failed(error.to_string()),
+    });
 }
 
 impl Runner {
@@ -85,6 +113,7 @@ impl Runner {
             curves,
             explore,
             jobs: HashMap::new(),
+            testing: Cancel::default(),
             threads: Vec::new(),
         })
     }
@@ -106,6 +135,8 @@ impl Runner {
                         let _ = tell.send(Msg::Reached(agents.into_iter().map(seen).collect()));
                     });
             }
+            Effect::Test { number, targets } => self.test(number, targets),
+            Effect::StopTest => self.stop_test(),
             Effect::Stop(id) => {
                 if let Some(control) = self.jobs.get(&id) {
                     control.cancel.cancel();
@@ -135,6 +166,29 @@ impl Runner {
                 let _ = self.files.send(other);
             }
         }
+    }
+
+    /// Tests each target on a thread of its own; a test that goes on is stopped.
+    fn test(&mut self, number: u64, targets: Vec<(TargetId, Target)>) {
+        self.stop_test();
+        for (id, target) in targets {
+            let (tell, stopped) = (self.tell.clone(), self.testing.clone());
+            let body = move || {
+                let say = |tested| {
+                    let _ = tell.send(Msg::Tested(number, id, tested));
+                };
+                test(&target, &stopped, &say);
+            };
+            let name = "test".to_owned();
+            if let Err(error) = std::thread::Builder::new().name(name).spawn(body) {
+                let failed = Tested::Failed(error.to_string());
+                let _ = self.tell.send(Msg::Tested(number, id, failed));
+            }
+        }
+    }
+
+    fn stop_test(&mut self) {
+        std::mem::take(&mut self.testing).cancel();
     }
 
     fn start(&mut self, id: usize, job: Job) {

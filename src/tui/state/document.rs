@@ -1,9 +1,13 @@
 /*! The session being edited: undo and redo, what is saved, where unsaved edits are kept. */
 
 use super::State;
+use crate::exits::Classifier;
+use crate::plan::Tier;
 use crate::session::Session;
 use crate::tui::message::{Content, Effect, Opened, Over, Recovered, Timer};
+use crate::tui::work::Results;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// More than anybody steps back.
 const MOST_UNDOS: usize = 200;
@@ -72,6 +76,11 @@ impl Document {
         self.session != self.saved
     }
 
+    /// The session as its file has it.
+    pub fn as_saved(&self) -> &Session {
+        &self.saved
+    }
+
     /// What was written, results aside, is saved now.
     pub fn saved(&mut self, file: PathBuf, mut session: Session, content: Content) {
         session.results = None;
@@ -113,12 +122,14 @@ impl State {
             return Vec::new();
         }
         self.document.remember(kind);
-        self.document.session = next;
-        self.changed()
+        let before = std::mem::replace(&mut self.document.session, next);
+        self.changed(&before)
     }
 
-    fn changed(&mut self) -> Vec<Effect> {
-        let mut effects = self.recompute();
+    /// What follows from another session than before in the place of the open one.
+    fn changed(&mut self, before: &Session) -> Vec<Effect> {
+        let mut effects = self.leave_ground(before);
+        effects.extend(self.recompute());
         let goal = self.document.session.goal;
         if self.explore.found.as_ref().is_some_and(|f| f.goal != goal) {
             effects.extend(self.explore_later());
@@ -164,8 +175,8 @@ impl State {
             return Vec::new();
         };
         let now = std::mem::replace(&mut self.document.session, before);
-        self.document.redo.push(now);
-        self.stepped()
+        self.document.redo.push(now.clone());
+        self.stepped(&now)
     }
 
     pub fn redo(&mut self) -> Vec<Effect> {
@@ -174,18 +185,62 @@ impl State {
             return Vec::new();
         };
         let now = std::mem::replace(&mut self.document.session, after);
-        self.document.undo.push(now);
-        self.stepped()
+        self.document.undo.push(now.clone());
+        self.stepped(&now)
     }
 
-    fn stepped(&mut self) -> Vec<Effect> {
+    fn stepped(&mut self, before: &Session) -> Vec<Effect> {
         self.document.last = EditKind::Single;
-        let mut effects = self.changed();
-        if self.source_of_session() != Some(self.editor.text()) {
-            self.reload_source();
-            effects.extend(self.ask_heads());
-        }
+        let mut effects = self.changed(before);
+        effects.extend(self.follow_source());
         effects
+    }
+
+    /// Shows the source that the session names, where the editor has another.
+    pub fn follow_source(&mut self) -> Vec<Effect> {
+        if self.network.is_none() || self.source_of_session() == Some(self.editor.text()) {
+            return Vec::new();
+        }
+        self.reload_source();
+        self.ask_heads()
+    }
+
+    /// Lets go of results that are of another network, other images or other devices than the session
+    /// has now, and asks for those that are of these.
+    fn leave_ground(&mut self, before: &Session) -> Vec<Effect> {
+        let now = &self.document.session;
+        let file = now.exits.classifier != before.exits.classifier;
+        let file = file && matches!(now.exits.classifier, Classifier::File(_));
+        let stays = before.shares_ground(now);
+        if stays && !file {
+            return Vec::new();
+        }
+        let network = now.model != before.model;
+        let mut session = now.clone();
+        session.name = Some(self.document.name());
+        let reload = Effect::Reload {
+            session: Box::new(session),
+            folder: self.document.folder.clone(),
+            network,
+        };
+        if !stays {
+            let results = (*self.results).clone();
+            let kept = if before.shares_tables(now) {
+                results.on_other_devices(before, now)
+            } else {
+                Results::default()
+            };
+            for (tier, shipped) in Tier::ALL.into_iter().zip(&mut self.shipped.profiles) {
+                *shipped &= kept.profile(tier).is_some();
+            }
+            self.shipped.measured = false;
+            self.results = Arc::new(kept);
+        }
+        if network {
+            self.network = None;
+            self.network_problem = None;
+        }
+        vec![reload]
     }
 
     /// Takes over edits found in a journal, undoable.

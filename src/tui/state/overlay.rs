@@ -2,6 +2,8 @@
 
 use super::State;
 use super::goal::GoalForm;
+use super::settings::ValueForm;
+use super::typed::Typed;
 use crate::session::Session;
 use crate::tui::message::{Effect, Over, Recovered, Source};
 use std::path::PathBuf;
@@ -13,20 +15,23 @@ pub enum Overlay {
         scroll: usize,
     },
     Palette {
-        input: String,
+        input: Typed,
         selected: usize,
+        /// What is wrong with the argument that is typed.
+        error: Option<String>,
     },
     Prompt {
         kind: Prompt,
-        input: String,
-        /// The input is what it was opened with: the first letter typed replaces it.
-        offered: bool,
+        input: Typed,
         error: Option<String>,
     },
+    /// Sessions to open; which there are, the state knows.
     Picker {
-        items: Vec<PathBuf>,
+        input: Typed,
         selected: usize,
     },
+    /// A value of the session's page.
+    Value(ValueForm),
     Templates {
         selected: usize,
     },
@@ -68,6 +73,11 @@ pub enum Prompt {
 }
 
 impl Prompt {
+    /// Whether the answer is a file's path.
+    pub fn is_path(self) -> bool {
+        matches!(self, Prompt::SaveAs | Prompt::Export)
+    }
+
     pub fn title(self) -> &'static str {
         match self {
             Prompt::Filter => "show layers with",
@@ -103,22 +113,23 @@ pub enum Page {
     Log,
     Compare,
     Findings,
+    /// The session's text as it would be written.
+    Text,
 }
 
 impl Overlay {
     pub fn paste(&mut self, text: &str) {
-        if let Overlay::Prompt { input, offered, .. } = self
-            && std::mem::take(offered)
-        {
-            input.clear();
-        }
-        let input = match self {
-            Overlay::Palette { input, .. } | Overlay::Prompt { input, .. } => Some(input),
-            Overlay::Goal(form) => form.input(),
-            _ => None,
-        };
-        if let Some(input) = input {
-            input.extend(text.chars().filter(|c| !c.is_control()));
+        match self {
+            Overlay::Palette { input, .. }
+            | Overlay::Prompt { input, .. }
+            | Overlay::Picker { input, .. } => input.paste(text),
+            Overlay::Value(form) => form.input.paste(text),
+            Overlay::Goal(form) => {
+                if let Some(input) = form.input() {
+                    input.extend(text.chars().filter(|c| !c.is_control()));
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -154,8 +165,7 @@ impl State {
                 let input = format!("{}.ron", self.document.name());
                 self.overlay = Some(Overlay::Prompt {
                     kind: Prompt::SaveAs,
-                    input,
-                    offered: true,
+                    input: Typed::offer(input),
                     error: None,
                 });
                 Vec::new()

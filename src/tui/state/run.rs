@@ -18,6 +18,14 @@ pub enum RunState {
     Failed(String),
 }
 
+/// A time of the workbench's clock as day and minute of UTC: `06 Nov 1994 08:49`.
+fn date(at: u64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at);
+    // "Sun, 06 Nov 1994 08:49:37 GMT", always of this length.
+    let text = httpdate::fmt_http_date(time);
+    text.get(5..22).unwrap_or(&text).to_owned()
+}
+
 /// A stage of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StageLine {
@@ -31,6 +39,34 @@ pub struct StageLine {
     pub finished: Option<(String, bool, f64)>,
     /// Whether it was kept from before each time it was come to.
     pub cached: bool,
+    /// How far it was, and at which millisecond: when this count began, and when it was last told.
+    pace: [(u64, u64); 2],
+}
+
+impl StageLine {
+    /// Notes how far it is. A count to another total is another one, and has its own pace; of one in
+    /// steps, as epochs, the step that is told first took from the beginning on.
+    fn advance(&mut self, at: u64, (done, total): (u64, u64), steps: bool) {
+        if total != self.total || done < self.done {
+            let first = if steps { done.saturating_sub(1) } else { done };
+            let from = if steps {
+                self.pace[1].1.max(self.began)
+            } else {
+                at
+            };
+            self.pace[0] = (first, from);
+        }
+        self.pace[1] = (done, at);
+        (self.done, self.total) = (done, total);
+    }
+
+    /// Milliseconds that it still takes at the pace so far; unknown before there is one.
+    pub fn time_left(&self) -> Option<u64> {
+        let [(first, from), (done, to)] = self.pace;
+        let (made, took) = (done.checked_sub(first)?, to.checked_sub(from)?);
+        let left = self.total.checked_sub(done)?;
+        (self.finished.is_none() && made > 0 && took > 0).then(|| took * left / made)
+    }
 }
 
 /// Job that was started or found, and what it has told so far.
@@ -47,8 +83,6 @@ pub struct Run {
     /// Training accuracy of each learner, epoch by epoch, in the network's order.
     pub learners: Vec<(String, Vec<f64>)>,
     pub epoch: (usize, usize),
-    /// Milliseconds from the run's start to the end of the last epoch.
-    pub epoch_at: u64,
     pub log: Log,
     /// What its session calls its tiers.
     pub names: TierNames,
@@ -60,6 +94,8 @@ pub struct Run {
     pub origin: Origin,
     /// Which of the sessions opened so far it belongs to.
     pub session: usize,
+    /// Whether it is marked for a comparison.
+    pub marked: bool,
     /// Whether the run was asked to pause.
     pub pause: bool,
     /// It says that it waits.
@@ -73,8 +109,8 @@ pub enum Origin {
     Here,
     /// By the workbench itself, to fill in what a first look lacks.
     Background,
-    /// Kept in the session; the device of its edge.
-    Recorded(String),
+    /// Kept in the session: the device of its edge, and the seconds since 1970 at which it ended.
+    Recorded { device: String, at: u64 },
     /// In a process of its own, of this number.
     Elsewhere(u32),
 }
@@ -92,7 +128,6 @@ impl Run {
             targets: Vec::new(),
             learners: Vec::new(),
             epoch: (0, 0),
-            epoch_at: 0,
             log,
             names: TierNames::default(),
             plan,
@@ -100,6 +135,7 @@ impl Run {
             events: Vec::new(),
             origin: Origin::Here,
             session: 0,
+            marked: false,
             pause: false,
             held: false,
         }
@@ -110,10 +146,16 @@ impl Run {
         self.is_running() && self.origin == Origin::Here
     }
 
+    /// Whether the session remembers it from before.
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.origin, Origin::Recorded { .. })
+    }
+
     /// What it is called on screen.
     pub fn label(&self) -> String {
         match self.origin {
-            Origin::Recorded(_) => format!("recorded {}", self.goal.name()),
+            Origin::Recorded { at: 0, .. } => format!("recorded {}", self.goal.name()),
+            Origin::Recorded { at, .. } => format!("{} of {}", self.goal.name(), date(at)),
             _ => format!("{} {}", self.goal.name(), self.id),
         }
     }
@@ -127,7 +169,6 @@ impl Run {
         self.held = false;
         self.learners = bare.learners;
         self.epoch = bare.epoch;
-        self.epoch_at = bare.epoch_at;
         self.log = bare.log;
     }
 
@@ -162,6 +203,7 @@ impl Run {
                     began: 0,
                     finished: None,
                     cached: true,
+                    pace: [(0, 0); 2],
                 });
                 self.stages.len() - 1
             }
@@ -188,6 +230,7 @@ impl Run {
             Event::Started(stage) => {
                 let line = self.stage(stage);
                 (line.finished, line.began) = (None, at);
+                line.pace = [(0, at); 2];
                 self.log.push(at, format!("{}: begins", stage_name(stage)));
             }
             Event::Progress {
@@ -197,7 +240,8 @@ impl Run {
                 note,
             } => {
                 let line = self.stage(stage);
-                (line.done, line.total, line.note) = (done, total, note);
+                line.advance(at, (done, total), false);
+                line.note = note;
             }
             Event::Say(said) => {
                 if let Some(TargetId { part, index }) = said.origin {
@@ -216,9 +260,8 @@ impl Run {
                 scores,
             } => {
                 self.epoch = (epoch, epochs);
-                self.epoch_at = at;
                 let line = self.stage(stage);
-                (line.done, line.total) = (epoch as u64, epochs as u64);
+                line.advance(at, (epoch as u64, epochs as u64), true);
                 for (name, _, accuracy) in scores {
                     let at = self.learners.iter().position(|(known, _)| *known == name);
                     let at = at.unwrap_or_else(|| {
@@ -346,13 +389,11 @@ impl Run {
         self.side(Tier::First).map(|e| e.progress.bytes_sent).sum()
     }
 
-    /// Milliseconds that a training still takes, at the pace of the epochs so far.
-    pub fn time_left(&self) -> Option<u64> {
-        let (epoch, epochs) = self.epoch;
-        let stage = self.current()?;
-        let taken = self.epoch_at.checked_sub(stage.began)?;
-        let left = epochs.checked_sub(epoch)? as u64;
-        (epoch > 0).then(|| taken / epoch as u64 * left)
+    /// How many of the answers that were fetched so far are right, and of how many; over all edge
+    /// targets.
+    pub fn judged(&self) -> (u64, u64) {
+        let sides = self.side(Tier::First).map(|e| &e.progress);
+        sides.fold((0, 0), |sum, p| (sum.0 + p.right, sum.1 + p.judged))
     }
 
     /// Whether every stage it came to was taken from an earlier run.

@@ -4,11 +4,12 @@ use super::State;
 use super::playback::millis;
 pub use super::run::{Log, Origin, Reach, Run, RunState, Target, stage_name};
 use crate::event::Event;
-use crate::plan::Tier;
+use crate::plan::{Plan, Tier};
+use crate::session::results::Measured;
 use crate::tui::error::Refusal;
 use crate::tui::message::Effect;
 use crate::tui::ports::{Goal, Job, RunningJob};
-use crate::tui::work::Results;
+use crate::tui::work::{self, Results};
 use std::sync::Arc;
 
 impl State {
@@ -48,7 +49,8 @@ impl State {
     }
 
     fn add_run(&mut self, goal: Goal, origin: Origin) -> usize {
-        let id = self.runs.iter().map(|r| r.id).max().unwrap_or(0) + 1;
+        let own = self.runs.iter().filter(|r| !r.is_recorded());
+        let id = own.map(|r| r.id).max().unwrap_or(0) + 1;
         self.runs.push(Run {
             origin,
             session: self.opened,
@@ -105,7 +107,7 @@ impl State {
         }]
     }
 
-    /// The run that the session's results came from, first in the history.
+    /// The runs that the session remembers, first in the history; the last of them with its events.
     pub fn record(&mut self) {
         let Some(kept) = self.results.kept.clone() else {
             return;
@@ -120,27 +122,61 @@ impl State {
         if journal.is_empty() && self.results.measured.is_none() {
             return;
         }
-        let device = kept
-            .profile(Tier::First)
-            .map_or("unknown", |p| p.device.as_str());
-        let mut run = Run {
-            origin: Origin::Recorded(device.to_string()),
+        let profiled = kept.profile(Tier::First).map(|p| p.device.as_str());
+        let recorded = |device: &str, at: u64, plan: Option<Plan>| Run {
+            origin: Origin::Recorded {
+                device: match device {
+                    "" => profiled.unwrap_or("unknown").to_owned(),
+                    named => named.to_owned(),
+                },
+                at,
+            },
             session: self.opened,
             names: self.document.session.tier_names(),
-            ..Run::new(0, Goal::Run, kept.plan.clone())
+            ..Run::new(0, Goal::Run, plan)
         };
+        let ran: Vec<&Measured> = kept.measured.iter().filter(|m| m.what == "plan").collect();
+        let (last, earlier) = match ran.split_last() {
+            Some((last, earlier)) => (Some(*last), earlier),
+            None => (None, &[][..]),
+        };
+        let mut history: Vec<Run> = earlier
+            .iter()
+            .zip(1..)
+            .map(|(one, age)| {
+                let mut run = recorded(&one.device, one.at, one.plan.clone());
+                // Number 0 is the last one's; these must not be those of runs that are started here.
+                run.id = usize::MAX - age;
+                run.done(0, work::Measured::of(&kept, one, false));
+                run
+            })
+            .collect();
+        let mut run = recorded(
+            last.map_or("", |m| &m.device),
+            last.map_or(0, |m| m.at),
+            kept.plan.clone(),
+        );
         for (seconds, event) in journal {
             run.fold(millis(seconds), event);
         }
         run.done(run.at, self.results.measured.clone());
-        match self.runs.iter().position(|r| r.id == 0) {
-            Some(at) => self.runs[at] = run,
-            None => {
-                self.run += usize::from(!self.runs.is_empty());
-                self.other_run = self.other_run.map(|i| i + 1);
-                self.runs.insert(0, run);
-            }
+        history.push(run);
+        self.put_history(history);
+    }
+
+    /// Puts the remembered runs before those of this workbench, with what is shown and marked as it was.
+    fn put_history(&mut self, mut history: Vec<Run>) {
+        let before = self.runs.iter().take_while(|r| r.is_recorded()).count();
+        for run in &mut history {
+            let mut known = self.runs[..before].iter();
+            run.marked = known.any(|known| known.marked && known.origin == run.origin);
         }
+        let newest = history.len().saturating_sub(1);
+        self.run = match self.run.checked_sub(before) {
+            Some(own) if before < self.runs.len() => history.len() + own,
+            _ => newest,
+        };
+        self.runs.splice(..before, history);
     }
 
     /// What a run tells; partial results are on screen at once.

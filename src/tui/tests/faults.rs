@@ -229,7 +229,7 @@ fn what_is_typed_takes_the_place_of_the_name_that_was_offered() {
     let Some(Overlay::Prompt { input, .. }) = &bench.state.overlay else {
         panic!("no prompt");
     };
-    assert_eq!(input, "demo.rox");
+    assert_eq!(input.text(), "demo.rox");
 }
 
 #[test]
@@ -600,15 +600,36 @@ fn a_training_tells_the_time_it_still_takes() {
     bench.press("4t");
     let id = bench.jobs[0].0;
     bench.run_event(id, 1_000, Event::Started(Stage::Heads));
-    let scores = vec![("layer1".to_string(), 1.0, 0.5)];
-    let event = Event::Epoch {
+    let epoch = |epoch| Event::Epoch {
         stage: Stage::Heads,
-        epoch: 2,
+        epoch,
         epochs: 5,
-        scores,
+        scores: vec![("layer1".to_string(), 1.0, 0.5)],
     };
-    bench.run_event(id, 21_000, event);
+    bench.run_event(id, 11_000, epoch(1));
+    bench.run_event(id, 21_000, epoch(2));
     assert!(bench.line("epoch 2 of 5").contains("0:30 left"));
+}
+
+#[test]
+fn every_stage_tells_the_time_it_still_takes() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("4t");
+    let id = bench.jobs[0].0;
+    let told = |done, total| Event::Progress {
+        stage: Stage::Tables,
+        done,
+        total,
+        note: "images".into(),
+    };
+    bench.run_event(id, 1_000, Event::Started(Stage::Tables));
+    bench.run_event(id, 2_000, told(100, 1000));
+    assert!(!bench.line("100 of 1000").contains("left"));
+    bench.run_event(id, 4_000, told(300, 1000));
+    assert!(bench.line("300 of 1000").contains("0:07 left"));
+    // What is counted next has a pace of its own.
+    bench.run_event(id, 5_000, told(10, 50));
+    assert!(!bench.line("10 of 50").contains("left"));
 }
 
 #[test]

@@ -459,7 +459,7 @@ fn tab_goes_round_and_numbers_go_to() {
     }
     bench.press("<s-tab>");
     assert_eq!(bench.state.focus, Panel::Threshold);
-    bench.press("7");
+    bench.press("7v");
     assert!(
         bench
             .screen()

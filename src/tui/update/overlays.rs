@@ -1,11 +1,14 @@
 /*! Keys while something lies over the panels, and what an answer does. */
 
-use crate::tui::command;
+use crate::tui::command::spoken::{self, Entry};
 use crate::tui::error::AnswerError;
 use crate::tui::message::{Effect, Over, Panel, Source};
 use crate::tui::state::State;
+use crate::tui::state::finder::Offer;
 use crate::tui::state::goal::GoalForm;
 use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
+use crate::tui::state::settings::ValueForm;
+use crate::tui::state::typed::Typed;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::path::PathBuf;
 
@@ -21,6 +24,12 @@ fn step(selected: usize, code: KeyCode, count: usize) -> usize {
         _ => selected,
     };
     to.min(count.saturating_sub(1))
+}
+
+/// What became of an overlay, and what is asked of the world.
+enum Reply {
+    Closed(Vec<Effect>),
+    Stays(Vec<Effect>),
 }
 
 /// Letters as arrows, where nothing is typed.
@@ -70,6 +79,7 @@ impl State {
             }
             return Vec::new();
         }
+        let mut effects = Vec::new();
         match &mut overlay {
             Overlay::Help { scroll } | Overlay::Page { scroll, .. } => {
                 if matches!(event.code, KeyCode::Char('q' | '?') | KeyCode::Enter) {
@@ -77,33 +87,28 @@ impl State {
                 }
                 *scroll = step(*scroll, arrow(event.code), 10_000);
             }
-            Overlay::Palette { input, selected } => {
-                if let Some(effects) = self.palette_key(event, input, selected) {
-                    return effects;
-                }
-            }
-            Overlay::Prompt {
-                kind,
+            Overlay::Palette {
                 input,
-                offered,
+                selected,
                 error,
-            } => {
-                if let Some(effects) = self.prompt_key(event, *kind, (input, offered), error) {
-                    return effects;
+            } => match self.palette_key(event, input, selected, error) {
+                Reply::Closed(effects) => return effects,
+                Reply::Stays(told) => effects = told,
+            },
+            Overlay::Prompt { kind, input, error } => {
+                match self.prompt_key(event, *kind, input, error) {
+                    Reply::Closed(effects) => return effects,
+                    Reply::Stays(told) => effects = told,
                 }
             }
-            Overlay::Picker { items, selected } => {
-                if event.code == KeyCode::Enter {
-                    let source = match selected.checked_sub(1) {
-                        None => Source::Demo,
-                        Some(i) => match items.get(i) {
-                            Some(file) => Source::File(file.clone()),
-                            None => return Vec::new(),
-                        },
-                    };
-                    return self.ask_open(source);
+            Overlay::Picker { input, selected } => match self.picker_key(event, input, selected) {
+                Reply::Closed(effects) => return effects,
+                Reply::Stays(told) => effects = told,
+            },
+            Overlay::Value(form) => {
+                if let Some(effects) = self.value_key(event, form) {
+                    return effects;
                 }
-                *selected = step(*selected, arrow(event.code), items.len() + 1);
             }
             Overlay::Templates { selected } => {
                 if event.code == KeyCode::Enter {
@@ -127,8 +132,7 @@ impl State {
                 KeyCode::Char('a') => {
                     self.overlay = Some(Overlay::Prompt {
                         kind: Prompt::SaveAs,
-                        input: file.display().to_string(),
-                        offered: true,
+                        input: Typed::offer(file.display().to_string()),
                         error: None,
                     });
                 }
@@ -149,64 +153,135 @@ impl State {
         }
         // What isn't over stays; a command from the palette may have put another in its place.
         self.overlay.get_or_insert(overlay);
-        Vec::new()
+        effects
     }
 
-    /// What a key does in the palette; gives effects where it closes it.
+    /// What a key does in the palette.
     fn palette_key(
         &mut self,
         event: KeyEvent,
-        input: &mut String,
+        input: &mut Typed,
         selected: &mut usize,
-    ) -> Option<Vec<Effect>> {
-        let found = command::search(self, input);
-        match event.code {
-            KeyCode::Enter => {
-                let Some(command) = found.get(*selected).copied() else {
-                    return Some(Vec::new());
-                };
+        error: &mut Option<String>,
+    ) -> Reply {
+        let found = spoken::entries(self, input.text());
+        let chosen = found.get(*selected);
+        let copies = KeyEvent::new(KeyCode::Char('y'), KeyModifiers::CONTROL);
+        match (event.code, chosen) {
+            (KeyCode::Enter, None) => return Reply::Closed(Vec::new()),
+            (KeyCode::Enter, Some(Entry::Command(command))) => {
                 // One of another panel is run there.
                 let panel = command.elsewhere(self);
                 let mut effects = panel.map_or(Vec::new(), |p| self.show(p));
                 effects.extend(self.dispatch(command));
-                return Some(effects);
+                return Reply::Closed(effects);
             }
-            KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
+            (KeyCode::Enter, Some(Entry::Said(takes, argument))) => {
+                match self.say_with(*takes, argument) {
+                    Ok(effects) => return Reply::Closed(effects),
+                    Err(problem) => *error = Some(problem.to_string()),
+                }
+                return Reply::Stays(Vec::new());
+            }
+            (KeyCode::Enter | KeyCode::Tab, Some(entry)) => {
+                *input = Typed::of(self.longer(input.text()).unwrap_or_else(|| entry.line()));
+            }
+            (KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown, _) => {
                 *selected = step(*selected, event.code, found.len());
+                return Reply::Stays(Vec::new());
             }
-            _ => {
-                typed(input, event);
-                *selected = 0;
+            (code, entry) if (code, event.modifiers) == (copies.code, copies.modifiers) => {
+                let line = entry.and_then(|entry| entry.command_line(self));
+                return Reply::Stays(line.into_iter().map(Effect::Clip).collect());
             }
+            _ => input.key(event),
         }
-        None
+        (*selected, *error) = (0, None);
+        let path = spoken::parse(input.text()).filter(|(takes, _)| takes.is_path());
+        let path = path.map(|(_, path)| path.to_owned());
+        Reply::Stays(path.map_or(Vec::new(), |path| self.look_into(&path)))
     }
 
-    /// What a key does in a prompt, whose input is what was offered until a letter is typed; gives
-    /// effects where it closes it.
+    /// A line whose argument is a path, with that completed.
+    fn longer(&self, line: &str) -> Option<String> {
+        let (takes, path) = spoken::parse(line)?;
+        let longer = self.completed(path).filter(|_| takes.is_path())?;
+        Some(format!("{}{longer}", &line[..line.len() - path.len()]))
+    }
+
+    /// What a key does in a prompt, whose input is what was offered until a letter is typed.
     fn prompt_key(
         &mut self,
         event: KeyEvent,
         kind: Prompt,
-        (input, offered): (&mut String, &mut bool),
+        input: &mut Typed,
         error: &mut Option<String>,
-    ) -> Option<Vec<Effect>> {
-        if event.code == KeyCode::Enter {
-            match self.answer(kind, input) {
-                Ok(effects) => return Some(effects),
-                Err(problem) => *error = Some(problem.to_string()),
+    ) -> Reply {
+        match event.code {
+            KeyCode::Enter => {
+                match self.answer(kind, input.text()) {
+                    Ok(effects) => return Reply::Closed(effects),
+                    Err(problem) => *error = Some(problem.to_string()),
+                }
+                return Reply::Stays(Vec::new());
             }
-        } else {
-            let letter = matches!(event.code, KeyCode::Char(_));
-            if std::mem::take(offered) && letter {
-                input.clear();
+            KeyCode::Tab if kind.is_path() => {
+                if let Some(longer) = self.completed(input.text()) {
+                    *input = Typed::of(longer);
+                }
             }
-            typed(input, event);
-            *error = None;
-            if kind == Prompt::Filter {
-                self.layers.filter = input.clone();
-            }
+            _ => input.key(event),
         }
+        *error = None;
+        if kind == Prompt::Filter {
+            self.layers.filter = input.text().to_owned();
+        }
+        Reply::Stays(match kind.is_path() {
+            true => self.look_into(input.text()),
+            false => Vec::new(),
+        })
+    }
+
+    /// What a key does where a session is looked for.
+    fn picker_key(&mut self, event: KeyEvent, input: &mut Typed, selected: &mut usize) -> Reply {
+        match event.code {
+            KeyCode::Enter => {
+                if let Some(source) = self.chosen(input.text(), *selected) {
+                    return Reply::Closed(self.ask_open(source));
+                }
+                // A folder is gone into.
+                if let Some(Offer::Path(path)) = self.offers(input.text()).get(*selected) {
+                    *input = Typed::of(path.clone());
+                }
+            }
+            KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => {
+                let count = self.offers(input.text()).len();
+                *selected = step(*selected, event.code, count);
+                return Reply::Stays(Vec::new());
+            }
+            KeyCode::Tab => match self.offers(input.text()).get(*selected) {
+                Some(Offer::Path(path)) => {
+                    let longer = self.completed(input.text());
+                    *input = Typed::of(longer.unwrap_or_else(|| path.clone()));
+                }
+                Some(Offer::Session(file, _)) => {
+                    *input = Typed::of(file.display().to_string());
+                }
+                _ => {}
+            },
+            _ => input.key(event),
+        }
+        *selected = 0;
+        Reply::Stays(self.look_into(input.text()))
+    }
+
+    /// What a key does where a value is typed; gives effects where it closes it.
+    fn value_key(&mut self, event: KeyEvent, form: &mut ValueForm) -> Option<Vec<Effect>> {
+        if event.code == KeyCode::Enter {
+            return self.take_value(form);
+        }
+        form.input.key(event);
+        form.error = None;
         None
     }
 
@@ -240,7 +315,7 @@ impl State {
         None
     }
 
-    fn ask_open(&mut self, source: Source) -> Vec<Effect> {
+    pub fn ask_open(&mut self, source: Source) -> Vec<Effect> {
         if !self.is_unsaved() {
             return self.open(source);
         }
@@ -268,7 +343,7 @@ impl State {
     }
 
     /// Takes a prompt's answer.
-    fn answer(&mut self, kind: Prompt, input: &str) -> Result<Vec<Effect>, AnswerError> {
+    pub fn answer(&mut self, kind: Prompt, input: &str) -> Result<Vec<Effect>, AnswerError> {
         let number = || {
             let text = input.trim().trim_end_matches(['%', ' ']);
             text.parse::<f64>()

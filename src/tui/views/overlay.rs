@@ -1,19 +1,24 @@
 /*! What lies over the panels. */
 
+mod compare;
 mod pages;
 
 use crate::explore::Limit;
-use crate::tui::command::{self, Place, here};
+use crate::tui::command::spoken::{self, Entry};
+use crate::tui::command::{Place, here};
 use crate::tui::state::State;
+use crate::tui::state::finder::Offer;
 use crate::tui::state::goal::{GoalForm, objective, words};
-use crate::tui::state::overlay::Overlay;
+use crate::tui::state::overlay::{Overlay, Prompt};
+use crate::tui::state::settings::ValueForm;
+use crate::tui::state::typed::Typed;
 use crate::tui::widgets::{frame, line, number, put, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Widget as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A box in the middle, its content cleared.
 fn open(state: &State, buf: &mut Buffer, area: Rect, size: (u16, u16), title: &str) -> Rect {
@@ -35,33 +40,18 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let Some(overlay) = &state.overlay else {
         return;
     };
-    let theme = &state.theme;
     match overlay {
         Overlay::Help { scroll } => help(state, buf, area, *scroll),
-        Overlay::Palette { input, selected } => palette(state, buf, area, input, *selected),
-        Overlay::Prompt {
-            kind,
+        Overlay::Palette {
             input,
-            offered,
+            selected,
             error,
-        } => {
-            let inside = open(state, buf, area, (64, 4), kind.title());
-            if *offered {
-                line(buf, inside, 0, Span::styled(input.as_str(), theme.selected));
-            } else {
-                line(buf, inside, 0, typed(state, "", input));
-            }
-            match error {
-                Some(error) => line(buf, inside, 1, Span::styled(error.as_str(), theme.error)),
-                None => line(
-                    buf,
-                    inside,
-                    1,
-                    Span::styled("enter takes it, esc leaves it", theme.dim),
-                ),
-            }
+        } => palette(state, buf, area, (input, *selected), error.as_deref()),
+        Overlay::Prompt { kind, input, error } => {
+            prompt(state, buf, area, (*kind, input), error.as_deref());
         }
-        Overlay::Picker { items, selected } => picker(state, buf, area, items, *selected),
+        Overlay::Picker { input, selected } => picker(state, buf, area, input, *selected),
+        Overlay::Value(form) => value(state, buf, area, form),
         Overlay::Templates { selected } => {
             let names = State::template_names();
             let inside = open(
@@ -86,46 +76,168 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     }
 }
 
-/// The commands that fit what is typed.
-fn palette(state: &State, buf: &mut Buffer, area: Rect, input: &str, selected: usize) {
-    let inside = open(state, buf, area, (72, 20), "commands");
-    line(buf, inside, 0, typed(state, ":", input));
-    let items: Vec<String> = command::search(state, input)
-        .iter()
-        .map(|c| {
-            let keys: Vec<String> = state
-                .keymap
-                .of(c.name)
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            let place = c.elsewhere(state);
+/// A text to be typed; below it the paths that go on from one.
+fn prompt(
+    state: &State,
+    buf: &mut Buffer,
+    area: Rect,
+    (kind, input): (Prompt, &Typed),
+    error: Option<&str>,
+) {
+    let theme = &state.theme;
+    let paths = match kind.is_path() && !input.is_offered() {
+        true => state.paths(input.text()),
+        false => Vec::new(),
+    };
+    let shown = paths.len().min(8);
+    let inside = open(state, buf, area, (64, 4 + shown as u16), kind.title());
+    input_line(state, buf, inside, "", input);
+    let words = match (error, kind.is_path()) {
+        (Some(error), _) => Span::styled(error, theme.error),
+        (None, true) => Span::styled("enter takes it, tab completes it, esc leaves it", theme.dim),
+        (None, false) => Span::styled("enter takes it, esc leaves it", theme.dim),
+    };
+    line(buf, inside, 1, words);
+    for (i, path) in paths.iter().take(shown).enumerate() {
+        line(
+            buf,
+            inside,
+            2 + i as u16,
+            Span::styled(format!("  {path}"), theme.dim),
+        );
+    }
+}
+
+/// The commands that fit what is typed; of the one under the cursor the command line.
+fn palette(
+    state: &State,
+    buf: &mut Buffer,
+    area: Rect,
+    (input, selected): (&Typed, usize),
+    error: Option<&str>,
+) {
+    let theme = &state.theme;
+    let inside = open(state, buf, area, (76, 20), "commands");
+    input_line(state, buf, inside, ":", input);
+    let entries = spoken::entries(state, input.text());
+    let items: Vec<String> = entries.iter().map(|entry| row(state, entry)).collect();
+    let foot = 3.min(inside.height.saturating_sub(1));
+    let room = inside.height.saturating_sub(1 + foot);
+    list(state, buf, rows(inside, 1, room), &items, selected);
+    let foot = rows(inside, 1 + room, foot);
+    let help = spoken::parse(input.text()).map(|(takes, _)| takes.words(state));
+    match (error, help) {
+        (Some(error), _) => {
+            super::wrapped(buf, rows(foot, 0, 2), 0, error, theme.error);
+        }
+        (None, Some(help)) => {
+            super::wrapped(buf, rows(foot, 0, 2), 0, &help, theme.dim);
+        }
+        (None, None) => line(
+            buf,
+            foot,
+            1,
+            Span::styled("tab completes, enter runs", theme.dim),
+        ),
+    }
+    let same = entries.get(selected).and_then(|e| e.command_line(state));
+    if let Some(same) = same {
+        let keys = "ctrl-y copies";
+        let width = usize::from(foot.width).saturating_sub(keys.len() + 4);
+        let words = vec![
+            Span::styled("$ ", theme.key),
+            Span::raw(number::clip(&same, width)),
+            Span::styled(format!("  {keys}"), theme.dim),
+        ];
+        line(buf, foot, 2, Line::from(words));
+    }
+}
+
+fn row(state: &State, entry: &Entry) -> String {
+    match entry {
+        Entry::Command(command) => {
+            let keys = state.keymap.of(command.name).iter();
+            let keys: Vec<String> = keys.map(ToString::to_string).collect();
+            let place = command.elsewhere(state);
             let place = place.map_or(String::new(), |p| format!("{}: ", p.name()));
-            format!("{:<16} {:<14} {place}{}", c.name, keys.join(" "), c.help)
-        })
-        .collect();
-    list(state, buf, rows(inside, 1, inside.height), &items, selected);
+            let keys = keys.join(" ");
+            format!("{:<16} {keys:<14} {place}{}", command.name, command.help)
+        }
+        Entry::Word(name, help) => format!("{:<31} {help}", format!("{name} …")),
+        Entry::Said(..) => entry.line(),
+    }
 }
 
 /// The sessions that were found.
-fn picker(state: &State, buf: &mut Buffer, area: Rect, items: &[PathBuf], selected: usize) {
-    let demo = "the demo that ships".to_string();
-    let names = items.iter().map(|f| f.display().to_string());
-    let all: Vec<String> = std::iter::once(demo).chain(names).collect();
-    let inside = open(
-        state,
-        buf,
-        area,
-        (64, all.len() as u16 + 3),
-        "open a session",
-    );
-    list(
-        state,
-        buf,
-        rows(inside, 0, inside.height.saturating_sub(1)),
-        &all,
-        selected,
-    );
+fn picker(state: &State, buf: &mut Buffer, area: Rect, input: &Typed, selected: usize) {
+    let offers = state.offers(input.text());
+    let labels: Vec<String> = offers.iter().map(Offer::label).collect();
+    let inside = open(state, buf, area, (76, 20), "open a session");
+    input_line(state, buf, inside, "", input);
+    let room = inside.height.saturating_sub(2);
+    list(state, buf, rows(inside, 1, room), &labels, selected);
+    let words = "letters find, a path with / is gone through, tab completes, enter opens";
+    line(buf, inside, 1 + room, Span::styled(words, state.theme.dim));
+}
+
+/// A value of the session's page, with what it is for and what it may be.
+fn value(state: &State, buf: &mut Buffer, area: Rect, form: &ValueForm) {
+    let theme = &state.theme;
+    let width = 76.min(area.width);
+    let texts = [
+        (form.of.help().to_owned(), theme.text),
+        (form.of.allowed(), theme.dim),
+    ];
+    let wrap = |text: &str| textwrap::wrap(text, usize::from(width) - 2).len() as u16;
+    let error = form.error.clone().unwrap_or_default();
+    let lines = texts.iter().map(|(text, _)| wrap(text)).sum::<u16>();
+    let size = (width, lines + wrap(&error).max(1) + 3);
+    let inside = open(state, buf, area, size, &form.of.title());
+    let mut from = 0;
+    for (text, style) in texts {
+        from += super::wrapped(buf, inside, from, &text, style);
+    }
+    input_line(state, buf, rows(inside, from, 1), "▸ ", &form.input);
+    match form.error.is_some() {
+        true => super::wrapped(buf, inside, from + 1, &error, theme.error),
+        false => super::wrapped(
+            buf,
+            inside,
+            from + 1,
+            "enter takes it, esc leaves it",
+            theme.dim,
+        ),
+    };
+}
+
+/// A line that is typed, its cursor in it; where it is too long, the part around the cursor.
+fn input_line(state: &State, buf: &mut Buffer, area: Rect, mark: &str, input: &Typed) {
+    let theme = &state.theme;
+    if input.is_offered() {
+        line(
+            buf,
+            area,
+            0,
+            Span::styled(input.text().to_owned(), theme.selected),
+        );
+        return;
+    }
+    let room = usize::from(area.width)
+        .saturating_sub(number::width(mark) + 1)
+        .max(1);
+    let (text, cursor) = (input.text(), input.cursor());
+    let from = cursor.saturating_sub(room);
+    let letters: Vec<char> = text.chars().skip(from).take(room).collect();
+    let at = cursor - from;
+    let part = |letters: &[char]| letters.iter().collect::<String>();
+    let under = letters.get(at).map_or(" ".to_owned(), char::to_string);
+    let words = vec![
+        Span::styled(mark.to_owned(), theme.key),
+        Span::raw(part(&letters[..at.min(letters.len())])),
+        Span::styled(under, theme.cursor),
+        Span::raw(letters.get(at + 1..).map_or(String::new(), part)),
+    ];
+    line(buf, area, 0, Line::from(words));
 }
 
 /// A question to be answered by yes or no.
@@ -268,14 +380,6 @@ fn leaving(state: &State, buf: &mut Buffer, area: Rect, unsaved: bool, running: 
         ];
         line(buf, inside, 1 + i as u16, Line::from(words));
     }
-}
-
-fn typed<'a>(state: &State, mark: &'a str, input: &'a str) -> Line<'a> {
-    Line::from(vec![
-        Span::styled(mark, state.theme.key),
-        Span::raw(input),
-        Span::styled(" ", state.theme.cursor),
-    ])
 }
 
 fn list(state: &State, buf: &mut Buffer, area: Rect, items: &[String], selected: usize) {

@@ -41,7 +41,7 @@ fn standing(state: &State, run: &Run) -> (&'static str, String, Style) {
             _ => ("▸", "running".into(), theme.good),
         },
         RunState::Done => match &run.origin {
-            Origin::Recorded(device) => ("✓", format!("on {device}"), theme.text),
+            Origin::Recorded { device, .. } => ("✓", format!("on {device}"), theme.text),
             _ => ("✓", "done".into(), theme.text),
         },
         RunState::Stopped => ("■", "stopped".into(), theme.warning),
@@ -133,11 +133,7 @@ fn draw_history(state: &State, buf: &mut Buffer, area: Rect) {
         } else {
             style
         };
-        let marked = if state.other_run == Some(i) {
-            " (marked)"
-        } else {
-            ""
-        };
+        let marked = if run.marked { " (marked)" } else { "" };
         let row = (i - first) as u16;
         line(
             buf,
@@ -182,19 +178,25 @@ fn head(state: &State, buf: &mut Buffer, area: Rect, run: &Run) {
     put(buf, area, 0, 0, &name, theme.title);
     let width = 20.min(area.width.saturating_sub(30));
     put(buf, area, 10, 0, &bar::bar(share, width), theme.good);
+    let left = stage.time_left().filter(|_| run.is_running());
+    let left = left.map_or(String::new(), |ms| format!(", {} left", number::clock(ms)));
     let learns = matches!(stage.stage, Stage::Heads | Stage::Backbone) && run.epoch.1 > 0;
     let text = match (&stage.finished, stage.total) {
         (Some((outcome, kept, _)), _) => format!("{}{outcome}", if *kept { "kept: " } else { "" }),
-        (None, _) if learns => {
-            let left = run.time_left().filter(|_| run.is_running());
-            let left = left.map_or(String::new(), |ms| format!(", {} left", number::clock(ms)));
-            format!(
-                "epoch {} of {}{left} {}",
-                run.epoch.0, run.epoch.1, stage.note
-            )
-        }
+        (None, _) if learns => format!(
+            "epoch {} of {}{left} {}",
+            run.epoch.0, run.epoch.1, stage.note
+        ),
         (None, 0) => stage.note.clone(),
-        (None, total) => format!("{} of {total} {}", stage.done, stage.note),
+        (None, total) => format!("{} of {total}{left} {}", stage.done, stage.note),
+    };
+    // Answers are fetched every second, and judged here.
+    let text = match run.judged() {
+        (right, judged) if stage.stage == Stage::Run && judged > 0 && stage.finished.is_none() => {
+            let accuracy = number::percent(right as f64 / judged as f64);
+            format!("{text}  {accuracy} right so far")
+        }
+        _ => text,
     };
     put(buf, area, 11 + width, 0, &text, Style::new());
 }

@@ -1,6 +1,9 @@
 /*! Numbers as the screen writes them: three digits that matter, and their unit. */
 
+use crate::units::three;
 use ratatui::text::Span;
+
+pub use crate::units::bytes;
 
 /// What stands where there is no number.
 pub const NONE: &str = "–";
@@ -23,18 +26,9 @@ pub fn clip(text: &str, width: usize) -> String {
     }
 }
 
-/// Writes a number with three digits that count.
-fn digits(n: f64) -> String {
-    match n.abs() {
-        a if a < 9.995 => format!("{n:.2}"),
-        a if a < 99.95 => format!("{n:.1}"),
-        _ => format!("{n:.0}"),
-    }
-}
-
 /// Writes milliseconds as `1.91`, `12.3` or `123`.
 pub fn ms(n: f64) -> String {
-    digits(n)
+    three(n)
 }
 
 /// Writes a share (0 to 1) as `91.3 %`.
@@ -42,23 +36,13 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// `32.0 KB`, `1.91 MB`.
-pub fn bytes(n: f64) -> String {
-    match n {
-        n if n < 1000.0 => format!("{n:.0} B"),
-        n if n < 1e6 => format!("{} KB", digits(n / 1e3)),
-        n if n < 1e9 => format!("{} MB", digits(n / 1e6)),
-        n => format!("{} GB", digits(n / 1e9)),
-    }
-}
-
 /// `123`, `45.6 k`, `7.89 M`.
 pub fn count(n: f64) -> String {
     match n {
         n if n < 1000.0 => format!("{n:.0}"),
-        n if n < 1e6 => format!("{} k", digits(n / 1e3)),
-        n if n < 1e9 => format!("{} M", digits(n / 1e6)),
-        n => format!("{} G", digits(n / 1e9)),
+        n if n < 1e6 => format!("{} k", three(n / 1e3)),
+        n if n < 1e9 => format!("{} M", three(n / 1e6)),
+        n => format!("{} G", three(n / 1e9)),
     }
 }
 
@@ -93,8 +77,6 @@ mod tests {
     #[case(ms(1.914), "1.91")]
     #[case(ms(9.999), "10.0")]
     #[case(ms(123.4), "123")]
-    #[case(bytes(32_768.0), "32.8 KB")]
-    #[case(bytes(999.0), "999 B")]
     #[case(count(84_210.0), "84.2 k")]
     #[case(usd(0.2149), "$0.21")]
     #[case(usd(0.0012), "$0.0012")]

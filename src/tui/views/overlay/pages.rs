@@ -1,10 +1,9 @@
-/*! Pages to read: a layer, a log, two runs beside each other, findings. */
+/*! Pages to read: a layer, a log, findings, the session as text. */
 
+use super::compare;
 use crate::tui::state::State;
 use crate::tui::state::overlay::Page;
-use crate::tui::views::plan::{column_title, table};
 use crate::tui::widgets::number;
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// Title and lines of a page.
@@ -12,7 +11,8 @@ pub fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) 
     match page {
         Page::Layer => ("layer", layer(state)),
         Page::Log => ("log", log(state)),
-        Page::Compare => ("comparison", compare(state)),
+        Page::Compare => ("comparison", compare::lines(state)),
+        Page::Text => ("the session as its file has it", session(state)),
         Page::Findings => {
             let text = match (&state.editor.error, warnings(state)) {
                 (Some(error), _) => error.text(),
@@ -25,6 +25,22 @@ pub fn content(state: &State, page: Page) -> (&'static str, Vec<Line<'static>>) 
             )
         }
     }
+}
+
+/// The session's text as it would be written, results aside.
+fn session(state: &State) -> Vec<Line<'static>> {
+    let text = state.document.session.to_text();
+    let text = text.unwrap_or_else(|error| error.to_string());
+    let line = |words: &str| {
+        let comment = words.trim_start().starts_with("//");
+        let style = if comment {
+            state.theme.comment
+        } else {
+            state.theme.text
+        };
+        Line::styled(words.to_owned(), style)
+    };
+    text.lines().map(line).collect()
 }
 
 /// What every head is warned of.
@@ -161,55 +177,6 @@ fn log(state: &State) -> Vec<Line<'static>> {
             Span::styled(format!("{:>6} ", number::clock(*at)), state.theme.dim),
             Span::raw(text.clone()),
         ]));
-    }
-    lines
-}
-
-/// Two runs side by side, differences marked.
-fn compare(state: &State) -> Vec<Line<'static>> {
-    let pair = [Some(state.run), state.other_run].map(|i| i.and_then(|i| state.runs.get(i)));
-    let [Some(one), Some(other)] = pair else {
-        return Vec::new();
-    };
-    let outcome =
-        |run: &crate::tui::state::runs::Run| run.measured.as_ref().map(|m| m.outcome.clone());
-    let (a, b) = (outcome(one), outcome(other));
-    let mut lines = Vec::new();
-    let mut say = |name: &str, left: String, right: String| {
-        let differs = left != right;
-        let style = if differs {
-            state.theme.warning
-        } else {
-            Style::new()
-        };
-        let mark = if differs { "≠" } else { " " };
-        lines.push(Line::from(vec![
-            Span::styled(format!("{name:<15}"), state.theme.dim),
-            Span::styled(format!("{mark} {left:>22} {right:>22}"), style),
-        ]));
-    };
-    let title = |run: &crate::tui::state::runs::Run| format!("{} {}", run.goal.name(), run.id);
-    say("", title(one), title(other));
-    let text = |o: &Option<crate::predict::Outcome>,
-                f: &dyn Fn(&crate::predict::Outcome) -> String| {
-        o.as_ref().map_or(number::NONE.to_string(), f)
-    };
-    let both = |f: &dyn Fn(&crate::predict::Outcome) -> String| (text(&a, f), text(&b, f));
-    let (left, right) = both(&column_title);
-    say("kind", left, right);
-    let split = |run: &crate::tui::state::runs::Run| {
-        let plan = run
-            .plan
-            .as_ref()
-            .and_then(|p| p.split_layers.first()?.clone());
-        plan.unwrap_or(number::NONE.into())
-    };
-    say("split after", split(one), split(other));
-    let (left, right) = both(&|o| format!("{:.2}", o.threshold));
-    say("threshold", left, right);
-    for (name, write) in table(&state.document.session.tier_names()) {
-        let (left, right) = both(&|o| write(o).unwrap_or(number::NONE.into()));
-        say(&name, left, right);
     }
     lines
 }
