@@ -21,6 +21,7 @@ pub mod run;
 pub mod session;
 pub mod start;
 pub mod sweep;
+pub mod table;
 pub mod train;
 pub mod tui;
 pub mod tune;
@@ -55,6 +56,7 @@ enum Command {
     Sweep(sweep::SweepArgs),
     Tune(tune::TuneArgs),
     Explore(sweep::ExploreArgs),
+    Table(table::TableArgs),
     Export(export::ExportArgs),
     Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
@@ -88,6 +90,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Sweep(args) => sweep::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Explore(args) => sweep::explore(&args),
+        Command::Table(args) => table::run(&args),
         Command::Run(args) => run::run(&args, &interrupt::token()?),
         Command::Export(args) => export::run(&args, &interrupt::token()?),
         Command::Exits(args) => exits::run(&args),

@@ -14,6 +14,7 @@ pub mod html;
 pub mod json;
 mod number;
 mod reliability;
+pub mod tables;
 pub mod text;
 mod verdict;
 

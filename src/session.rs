@@ -10,6 +10,7 @@ mod doubts;
 mod migrate;
 mod model;
 mod parse;
+pub mod records;
 pub mod results;
 mod save;
 mod settings;

@@ -106,13 +106,13 @@ pub struct MemoryTier {
     /// GHz where the provider says, else how many CPUs.
     speed: Speed,
     /// US dollars per second that a request is computed.
-    second: f64,
+    pub second: f64,
     /// US dollars per request.
-    invocation: f64,
-    /// Dollars a byte that leaves the cloud; what enters is free.
-    egress_byte: f64,
-    /// Durations are rounded up to a multiple of this.
-    step_ms: f64,
+    pub invocation: f64,
+    /// US dollars per byte that leaves the cloud; what enters is free.
+    pub egress_byte: f64,
+    /// Durations are rounded up to a multiple of so many milliseconds.
+    pub step_ms: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

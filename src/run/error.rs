@@ -136,6 +136,8 @@ pub enum RunError {
     #[error(transparent)]
     Pack(#[from] crate::session::tables::PackError),
     #[error(transparent)]
+    PackedRecords(#[from] crate::session::records::RecordsError),
+    #[error(transparent)]
     Journal(#[from] crate::session::results::JournalError),
     #[error(transparent)]
     Head(#[from] crate::session::results::HeadError),

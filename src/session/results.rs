@@ -4,6 +4,7 @@ trained heads, the confidence tables, the plan, the measured outcome and the jou
 off a board needs neither model nor data nor agent to be tuned.
 */
 
+use super::records::{PackedRecords, RecordsError};
 use super::tables::{PackError, PackedTable};
 use crate::device::{LinkProfile, PartProfile, Profile};
 use crate::event::Event;
@@ -16,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::Wire;
 use crate::plan::{Tier, TierNames};
 use crate::predict::{
-    Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, WireTable,
+    Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, Record, WireTable,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
@@ -73,6 +74,8 @@ pub struct Results {
     pub parts: Vec<(Tier, PartProfile)>,
     /// What the runs gave.
     pub measured: Vec<Measured>,
+    /// What they noted of each sample, the last run of each kind; none of what ran before they were kept.
+    pub records: Vec<PackedRecords>,
     /// The events of the last run, packed ([`Results::journal`]).
     pub journal: String,
 }
@@ -169,7 +172,7 @@ fn put<T>(all: &mut Vec<Option<T>>, tier: Tier, value: T) {
 }
 
 /// Compressed and in base64: what RON text would blow up or compress badly.
-fn pack(bytes: &[u8]) -> Result<String, String> {
+pub(super) fn pack(bytes: &[u8]) -> Result<String, String> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     let packed = encoder.write_all(bytes).and_then(|()| encoder.finish());
     packed
@@ -177,7 +180,7 @@ fn pack(bytes: &[u8]) -> Result<String, String> {
         .map_err(|e| e.to_string())
 }
 
-fn unpack(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn unpack(text: &str) -> Result<Vec<u8>, String> {
     let packed = STANDARD.decode(text).map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
     ZlibDecoder::new(&packed[..])
@@ -262,6 +265,7 @@ impl Results {
             plan: None,
             parts: Vec::new(),
             measured: Vec::new(),
+            records: Vec::new(),
             journal: String::new(),
         }
     }
@@ -328,6 +332,23 @@ impl Results {
         all.sort_by_key(|m| m.at);
         all.extend(own);
         self.measured = all;
+    }
+
+    /// Keeps what a run of `what` noted of each sample, in place of what the one before it did.
+    ///
+    /// # Errors
+    /// As [`PackedRecords::pack`].
+    pub fn keep_records(
+        &mut self,
+        what: &str,
+        plan: &Plan,
+        records: &[Record],
+    ) -> Result<(), RecordsError> {
+        let exits = plan.exits.iter().map(|exit| exit.after.clone()).collect();
+        let packed = PackedRecords::pack(what, exits, records)?;
+        self.records.retain(|kept| kept.what != what);
+        self.records.push(packed);
+        Ok(())
     }
 
     /// Keeps the events of a run, with the seconds since its start.
@@ -470,7 +491,7 @@ mod stored {
     /*! Results as files hold them: those of version 1 knew an edge, a cloud and the link between them. */
 
     use super::{
-        CompressionRatio, ImageTables, LinkProfile, Measured, PackedTable, Profile, TrainedHead,
+        CompressionRatio, ImageTables, LinkProfile, Measured, PackedRecords, PackedTable, Profile, TrainedHead,
         WireTables,
     };
     use crate::device::PartProfile;
@@ -520,6 +541,8 @@ mod stored {
         #[serde(default)]
         measured: Vec<Measured>,
         #[serde(default)]
+        records: Vec<PackedRecords>,
+        #[serde(default)]
         journal: String,
     }
 
@@ -543,6 +566,7 @@ mod stored {
                 plan: stored.plan,
                 parts: stored.parts,
                 measured: stored.measured,
+                records: stored.records,
                 journal: stored.journal,
             };
             for (tier, profile) in [(Tier::First, stored.edge), (Tier::Second, stored.cloud)] {

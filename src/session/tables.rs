@@ -55,14 +55,17 @@ pub struct PackedColumn {
     pub raw_error: Option<f32>,
 }
 
-fn planes<const N: usize>(out: &mut Vec<u8>, values: impl Iterator<Item = [u8; N]> + Clone) {
+pub(super) fn planes<const N: usize>(
+    out: &mut Vec<u8>,
+    values: impl Iterator<Item = [u8; N]> + Clone,
+) {
     for plane in 0..N {
         out.extend(values.clone().map(|bytes| bytes[plane]));
     }
 }
 
 /// Takes `samples` values of `N` bytes off the front.
-fn values<const N: usize>(data: &mut &[u8], samples: usize) -> Vec<[u8; N]> {
+pub(super) fn values<const N: usize>(data: &mut &[u8], samples: usize) -> Vec<[u8; N]> {
     let (mine, rest) = data.split_at(N * samples);
     *data = rest;
     (0..samples)

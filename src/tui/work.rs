@@ -217,6 +217,7 @@ fn merged(old: &session::Results, new: &session::Results) -> session::Results {
         all.plan = old.plan.clone();
         all.parts = old.parts.clone();
         all.measured = old.measured.clone();
+        all.records = old.records.clone();
         all.journal = old.journal.clone();
     } else {
         all.remember(&old.measured);

@@ -8,4 +8,5 @@ mod networks;
 mod new;
 mod parts;
 mod run;
+mod table;
 mod train;

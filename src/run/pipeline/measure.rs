@@ -91,6 +91,8 @@ impl Pipeline<'_> {
         let measured = summary::measured(session, plan, &ran, labels, &clocks)?;
         self.results
             .note(Variant::Plan.name(), Some(plan), measured.clone());
+        self.results
+            .keep_records(Variant::Plan.name(), plan, &ran.records)?;
         let mut baselines = Vec::new();
         let mut unavailable = Vec::new();
         // Alone, the first tier's part needs an exit to answer, and something to leave out.
@@ -141,6 +143,8 @@ impl Pipeline<'_> {
             };
             let outcome = summary::measured(session, &alone, &ran, labels, &clocks)?;
             self.results.note(what.name(), None, outcome.clone());
+            self.results
+                .keep_records(what.name(), &alone, &ran.records)?;
             baselines.push(report::Baseline {
                 what,
                 outcome,
