@@ -8,6 +8,7 @@ mod search;
 pub mod sweep;
 pub mod tune;
 pub mod verdict;
+pub mod what_if;
 
 pub use goal::{Goal, GoalError, Limit, Objective, Statistic, Within};
 pub use planner::{Planner, PlannerError};
@@ -16,6 +17,7 @@ pub use search::{Candidate, front, knee, search};
 pub use sweep::sweep;
 pub use tune::{Point, Tuned, Tuning, tune};
 pub use verdict::{Against, Choice, Verdict};
+pub use what_if::{WhatIf, what_if};
 
 use crate::plan::Tier;
 use crate::predict::Outcome;

@@ -15,7 +15,7 @@ use super::Cost;
 use serde::{Deserialize, Serialize};
 
 /// Whose prices the bill uses, as the session writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Billing {
     /// Google Cloud Functions, first generation.
@@ -32,12 +32,37 @@ pub enum Billing {
         #[serde(default)]
         arm: bool,
     },
+    /// Rates of one's own, for a machine that holds exactly what is needed.
+    Rates {
+        /// US dollars per second that a request is computed.
+        #[serde(default)]
+        usd_per_second: f64,
+        /// US dollars per second and GB (1,024 MB) of memory.
+        #[serde(default)]
+        usd_per_gb_second: f64,
+        /// US dollars per request.
+        #[serde(default)]
+        usd_per_request: f64,
+        /// US dollars per GB (2^30 bytes) of answers.
+        #[serde(default)]
+        usd_per_gb_out: f64,
+        /// Durations are rounded up to a multiple of so many milliseconds.
+        #[serde(default = "one")]
+        step_ms: f64,
+        /// CPUs, each as fast as the one measured on.
+        #[serde(default = "one")]
+        cpus: f64,
+    },
 }
 
 impl Default for Billing {
     fn default() -> Self {
         Billing::GoogleCloudFunctions { tier: tier_one() }
     }
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn tier_one() -> u8 {
@@ -137,6 +162,7 @@ impl Billing {
             Billing::GoogleCloudFunctions { tier: 2 } => "Google Cloud Functions, price tier 2",
             Billing::GoogleCloudFunctions { .. } => "Google Cloud Functions, price tier 1",
             Billing::CloudRun => "Cloud Run",
+            Billing::Rates { .. } => "own rates",
             Billing::AwsLambda { arm: false } => "AWS Lambda",
             Billing::AwsLambda { arm: true } => "AWS Lambda on Arm",
         }
@@ -186,6 +212,21 @@ impl Billing {
                     step_ms: 100.0,
                 }
             }
+            Billing::Rates {
+                usd_per_second,
+                usd_per_gb_second,
+                usd_per_request,
+                usd_per_gb_out,
+                step_ms,
+                cpus,
+            } => MemoryTier {
+                mb: needed_mb,
+                speed: Speed::Cpus(cpus),
+                second: usd_per_second + usd_per_gb_second * gb(needed_mb),
+                invocation: usd_per_request,
+                egress_byte: usd_per_gb_out / GB,
+                step_ms,
+            },
             Billing::AwsLambda { arm } => {
                 let mb = needed_mb.max(LAMBDA_SMALLEST_MB);
                 if mb > LAMBDA_LARGEST_MB {
@@ -353,6 +394,20 @@ mod tests {
         let cost = lambda.per_million([10.2], 1, SLOW, 0.0);
         close(cost.rounded, 1e6 * 0.018 * 1.666_67e-5 + 0.2);
         close(cost.unscaled, 1e6 * 0.011 * 1.666_67e-5 + 0.2);
+        let own = Billing::Rates {
+            usd_per_second: 1e-5,
+            usd_per_gb_second: 2e-6,
+            usd_per_request: 3e-7,
+            usd_per_gb_out: 0.5,
+            step_ms: 10.0,
+            cpus: 0.5,
+        };
+        let cost = own
+            .tier(512 * MB)
+            .unwrap()
+            .per_million([101.0], 1, SLOW, GB / 1e6);
+        // Half a CPU takes 202 ms, billed as 210.
+        close(cost.rounded, 1e6 * 0.21 * 1.1e-5 + 0.3 + 0.5);
         let arm = Billing::AwsLambda { arm: true };
         let arm = arm.tier(1024 * MB).unwrap();
         let cost = arm.per_million([10.2], 1, SLOW, 0.0);

@@ -31,6 +31,8 @@ pub enum Allowed {
     Limit(Limit),
     /// One of these, as the file has them.
     OneOf(&'static [&'static str]),
+    /// One of these, or one of these forms, as the file has them.
+    OneOfOr(&'static [&'static str], &'static str),
     /// A text, in quotes in the file.
     Text,
     /// One of these forms, as the file has them.
@@ -48,6 +50,7 @@ impl fmt::Display for Allowed {
             Allowed::Range(least, most) => write!(f, "{least} to {most}"),
             Allowed::Limit(limit) => write!(f, "{}", limit.range()),
             Allowed::OneOf(all) => write!(f, "{}", all.join(", ")),
+            Allowed::OneOfOr(all, forms) => write!(f, "{}, {forms}", all.join(", ")),
             Allowed::Text => write!(f, "a text"),
             Allowed::Forms(forms) => write!(f, "{forms}"),
         }
@@ -118,7 +121,7 @@ macro_rules! settings {
     };
 }
 
-use Allowed::{Count, Forms, From, OneOf, Positive, Share, Text};
+use Allowed::{Count, Forms, From, OneOf, OneOfOr, Positive, Share, Text};
 
 /// A range as the recipe checks it.
 const fn range(ends: [f64; 2]) -> Allowed {
@@ -197,8 +200,10 @@ pub const SETTINGS: &[Setting] = settings![
     offload.deadline_ms [Positive] "no limit" "Milliseconds after which an answer of a tier behind is late";
     offload.degrade [OneOf(&["Fail", "LastExit"])] ""
         "What becomes of a late sample: the run fails, or the last exit before the link answers";
-    billing [OneOf(&["GoogleCloudFunctions(tier: 1)", "GoogleCloudFunctions(tier: 2)", "CloudRun",
-        "AwsLambda(arm: false)", "AwsLambda(arm: true)"])] "" "Whose prices";
+    billing [OneOfOr(&["GoogleCloudFunctions(tier: 1)", "GoogleCloudFunctions(tier: 2)", "CloudRun",
+        "AwsLambda(arm: false)", "AwsLambda(arm: true)"], "or one's own as Rates(usd_per_second: .., \
+        usd_per_gb_second: .., usd_per_request: .., usd_per_gb_out: .., step_ms: .., cpus: ..)")] ""
+        "Whose prices";
     seed [Count(0, None)] "" "Seed of every random choice";
     threads [Count(1, None)] "one per core" "Threads that train and make tables";
     batch.train [Count(1, None)] "" "Images per training step";
@@ -310,7 +315,7 @@ impl Setting {
     /// Values that it may take, where they can be listed.
     pub fn choices(&self) -> Vec<&'static str> {
         let own = match self.allowed {
-            Allowed::OneOf(all) => all,
+            Allowed::OneOf(all) | Allowed::OneOfOr(all, _) => all,
             _ => &[],
         };
         let none = (!self.none.is_empty()).then_some("None");

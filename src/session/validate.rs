@@ -92,17 +92,45 @@ impl Session {
         check(self.sweep.from <= self.sweep.to, "sweep.from", || {
             format!("{}, more than `to`", self.sweep.from)
         })?;
-        if let Billing::GoogleCloudFunctions { tier } = self.billing {
-            check(matches!(tier, 1 | 2), "billing.tier", || {
-                format!("{tier}, it may be 1 or 2")
-            })?;
-        }
+        self.validate_billing()?;
         let deadline = self.offload.deadline_ms.unwrap_or(1.0);
         check(
             deadline <= LONGEST_DEADLINE_MS,
             "offload.deadline_ms",
             || format!("{deadline}, it may be a day ({LONGEST_DEADLINE_MS}) at most"),
         )
+    }
+
+    fn validate_billing(&self) -> Result<(), Problem> {
+        match self.billing {
+            Billing::GoogleCloudFunctions { tier } => {
+                check(matches!(tier, 1 | 2), "billing.tier", || {
+                    format!("{tier}, it may be 1 or 2")
+                })
+            }
+            Billing::Rates {
+                usd_per_second,
+                usd_per_gb_second,
+                usd_per_request,
+                usd_per_gb_out,
+                step_ms,
+                cpus,
+            } => {
+                for (rate, name) in [
+                    (usd_per_second, "billing.usd_per_second"),
+                    (usd_per_gb_second, "billing.usd_per_gb_second"),
+                    (usd_per_request, "billing.usd_per_request"),
+                    (usd_per_gb_out, "billing.usd_per_gb_out"),
+                ] {
+                    check(rate.is_finite() && rate >= 0.0, name, || {
+                        format!("{rate}, it must be 0 or more")
+                    })?;
+                }
+                positive(step_ms, "billing.step_ms")?;
+                positive(cpus, "billing.cpus")
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_guarantee(&self) -> Result<(), Problem> {
