@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod layers;
 pub mod network;
 pub mod new;
+mod pictures;
 pub mod plan;
 pub mod profile;
 pub mod progress;

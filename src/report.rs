@@ -8,6 +8,7 @@ sweep reads the calibration set; a plan's test numbers stand beside its measurem
 
 mod chart;
 pub mod csv;
+pub mod evidence;
 mod figures;
 mod guarantee;
 pub mod html;
@@ -17,14 +18,18 @@ mod reliability;
 pub mod tables;
 pub mod text;
 mod verdict;
+mod what_if;
 
 pub use figures::{
     BaselineFigures, Bill, ExitFigures, Figures, PartFigures, PaysFigures, PlacementReport,
     PredictionError, Ratios,
 };
 
+pub use evidence::EvidenceReport;
 pub use guarantee::{GuaranteeReport, OnTest};
 pub use reliability::ReliabilityReport;
+pub use what_if::WhatIfReport;
+
 pub use verdict::{DifferenceReport, VerdictReport, VerdictRow};
 
 use crate::data::Set;
@@ -61,6 +66,9 @@ pub enum ReportError {
         /// What the drawing library says.
         what: String,
     },
+    /// A sample's picture can't be put into the page.
+    #[error("the picture of sample {0}: {1}")]
+    Picture(u32, image::ImageError),
     /// The HTML page's template fails.
     #[error("the report's page: {0}")]
     Page(#[from] minijinja::Error),
@@ -283,6 +291,12 @@ pub struct Report {
     pub head_pays: Vec<PaysFigures>,
     /// Linear and Pareto placement beside each other, predicted on calibration.
     pub placements: Vec<PlacementReport>,
+    /// What single samples show; null where nothing ran.
+    #[serde(default)]
+    pub evidence: Option<EvidenceReport>,
+    /// Best plans if link, devices or prices were others; null where nothing could be compared.
+    #[serde(default)]
+    pub what_if: Option<WhatIfReport>,
 }
 
 /// The devices by what their tiers are called; documents of release 0.1 had two and no names.
@@ -345,6 +359,8 @@ impl Report {
             unmodified_accuracy: None,
             head_pays: Vec::new(),
             placements: Vec::new(),
+            evidence: None,
+            what_if: None,
             subject,
         };
         for sentence in report.subsets() {
@@ -353,7 +369,7 @@ impl Report {
         report
     }
 
-    fn names(&self) -> TierNames {
+    pub(crate) fn names(&self) -> TierNames {
         TierNames::new(self.tiers.iter().cloned())
     }
 

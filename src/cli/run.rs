@@ -2,6 +2,7 @@
 
 mod dry;
 
+use super::pictures;
 use super::progress::{Loudness, LoudnessArgs, Stage as Bar, loudness};
 use super::session::{Chosen, SessionArgs};
 use super::{CliError, error::Context};
@@ -108,7 +109,12 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     let shown = match (args.json, args.csv) {
         (true, _) => &json,
         (_, true) => &csv,
-        _ => &text,
+        _ => {
+            if let Some(report) = &done.report {
+                pictures::show(report)?;
+            }
+            &text
+        }
     };
     show_report(shown, out)
 }

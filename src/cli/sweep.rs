@@ -9,7 +9,7 @@ use crate::explore::{sweep, verdict};
 use crate::plan::{Tier, TierNames};
 use crate::predict::Outcome;
 use crate::report;
-use crate::report::Figures;
+use crate::report::{Figures, WhatIfReport};
 use crate::run::Replayed;
 use crate::session::Session;
 use serde::Serialize;
@@ -61,6 +61,10 @@ pub struct ExploreArgs {
     /// Only plans whose edge side takes at most so many bytes (weights, arena, heads).
     #[arg(long, value_name = "BYTES")]
     memory: Option<usize>,
+    /// The best plan by the goal if bandwidth, round trip, a tier's speed or the prices were others, and a
+    /// map of it over bandwidth and round trip, in place of the list.
+    #[arg(long, conflicts_with_all = ["latency", "accuracy", "memory"])]
+    what_if: bool,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -127,6 +131,9 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
     session.sweep.step = session.sweep.step.min(0.05);
     let thresholds = args.range.thresholds(&session)?;
     let replayed = Replayed::of(&session)?;
+    if args.what_if {
+        return others(args, &session, &replayed, &thresholds);
+    }
     let limits = Limits {
         edge_memory_bytes: args.memory,
         latency_ms: args.latency,
@@ -156,6 +163,28 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
             .and_then(|()| writeln!(out, "\n{}", verdict.text(names)))
     };
     quiet(written)
+}
+
+/// Says what would be best if link, devices or prices were others.
+fn others(
+    args: &ExploreArgs,
+    session: &Session,
+    replayed: &Replayed,
+    thresholds: &[f64],
+) -> Result<(), CliError> {
+    let (evidence, goal) = (&replayed.evidence, &session.goal);
+    let found = explore::what_if(evidence, &replayed.terms, goal, thresholds, true)?;
+    let found = WhatIfReport::new(&found, goal, &evidence.tiers);
+    let mut out = io::stdout().lock();
+    quiet(if args.json {
+        serde_json::to_writer_pretty(&mut out, &found)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        let head = "The best plan by the goal and its mean ms, predicted on the calibration set";
+        let text = found.text(&evidence.tiers);
+        write!(out, "{head}\n\n{text}")
+    })
 }
 
 fn described<'a>(candidate: &'a Candidate, names: &TierNames) -> Row<'a> {

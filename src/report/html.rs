@@ -11,6 +11,8 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 const TEMPLATE: &str = include_str!("../../assets/report.html.j2");
 const NAME: &str = "report.html";
+/// Classes up to which the whole confusion matrix is shown; of more, as many of the least accurate.
+const MATRIX: usize = 20;
 
 /// The page.
 ///
@@ -57,6 +59,12 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         parts => report.parts.iter().map(super::text::assembled).collect::<Vec<_>>(),
         error => error(report),
         charts => charts(report)?,
+        classes => classes(report),
+        classes_shown => report.evidence.as_ref().is_some_and(|e| e.classes.len() <= MATRIX),
+        class_names => class_names(report),
+        latencies => latencies(report),
+        samples => samples(report)?,
+        what_if => what_if(report),
         ratio_charts => ratio_charts(report)?,
     })?)
 }
@@ -234,6 +242,159 @@ fn sweep(report: &Report) -> Vec<Vec<String>> {
         ]
     };
     report.sweep.iter().map(row).collect()
+}
+
+fn class_names(report: &Report) -> Vec<String> {
+    let classes = report.evidence.iter().flat_map(|e| &e.classes);
+    classes
+        .take(MATRIX)
+        .map(|class| class.name.clone())
+        .collect()
+}
+
+/// The classes with what they were answered with: the whole matrix where it isn't too large, else the least
+/// accurate with the class each is most often taken for.
+fn classes(report: &Report) -> Vec<Value> {
+    let Some(evidence) = &report.evidence else {
+        return Vec::new();
+    };
+    let all = &evidence.classes;
+    let of = |label: usize| {
+        let own = evidence.confusions.iter();
+        own.filter(move |c| usize::from(c.label) == label)
+    };
+    let mut rows: Vec<usize> = (0..all.len()).collect();
+    if all.len() > MATRIX {
+        let accuracy = |class: &usize| all[*class].accuracy.unwrap_or(1.0);
+        rows.sort_by(|a, b| accuracy(a).total_cmp(&accuracy(b)).then(a.cmp(b)));
+        rows.truncate(MATRIX);
+    }
+    let row = |label: usize| {
+        let class = &all[label];
+        let mut cells = Vec::new();
+        if all.len() <= MATRIX {
+            let count = |prediction: usize| {
+                let mut own = of(label);
+                own.find(|c| usize::from(c.prediction) == prediction)
+                    .map_or(0, |c| c.samples)
+            };
+            cells.extend((0..all.len()).map(|prediction| {
+                let n = count(prediction);
+                let shade = 50 * n / class.samples.max(1);
+                context! { n, shade, own => prediction == label }
+            }));
+        }
+        let others = of(label).filter(|c| usize::from(c.prediction) != label);
+        let taken = others.max_by_key(|c| (c.samples, std::cmp::Reverse(c.prediction)));
+        let taken = taken.and_then(|c| {
+            let other = all.get(usize::from(c.prediction))?;
+            Some(format!("{} ({})", other.name, count(c.samples)))
+        });
+        context! {
+            name => class.name.as_str(),
+            cells,
+            samples => count(class.samples),
+            right => class.accuracy.map_or(NONE.to_string(), percent),
+            early => class.early.map_or(NONE.to_string(), percent),
+            taken => taken.unwrap_or(NONE.to_string()),
+        }
+    };
+    rows.into_iter().map(row).collect()
+}
+
+fn latencies(report: &Report) -> Vec<Value> {
+    let bins: &[_] = report.evidence.as_ref().map_or(&[], |e| &e.latencies);
+    let all = |bin: &super::evidence::LatencyBin| bin.local + bin.offloaded;
+    let most = bins.iter().map(all).max().unwrap_or(0).max(1) as f64;
+    let bin = |bin: &super::evidence::LatencyBin| {
+        context! {
+            range => format!("{} to {}", ms(bin.from_ms), ms(bin.to_ms)),
+            local => count(bin.local),
+            offloaded => count(bin.offloaded),
+            local_width => 100.0 * bin.local as f64 / most,
+            offloaded_width => 100.0 * bin.offloaded as f64 / most,
+        }
+    };
+    bins.iter().map(bin).collect()
+}
+
+/// The samples that are shown, by group, each with its picture as a data URI.
+fn samples(report: &Report) -> Result<Vec<Value>, ReportError> {
+    use super::evidence::Group;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let all: &[_] = report.evidence.as_ref().map_or(&[], |e| &e.samples);
+    let groups = [
+        (
+            Group::Early,
+            "Left at the first exit, the most confident first",
+        ),
+        (
+            Group::Late,
+            "Went to the final classifier, the least confident first",
+        ),
+        (Group::Wrong, "Answered wrongly, the most confident first"),
+    ];
+    let mut shown = Vec::new();
+    for (group, title) in groups {
+        let mut samples = Vec::new();
+        for s in all.iter().filter(|s| s.group == group) {
+            let png = s
+                .picture
+                .as_ref()
+                .map(super::evidence::Picture::png)
+                .transpose();
+            let png = png.map_err(|e| ReportError::Picture(s.sample, e))?;
+            samples.push(context! {
+                number => s.sample,
+                answer => super::text::answer(s),
+                confidence => format!("{:.3}", s.confidence),
+                after => s.after.clone().unwrap_or("final classifier".into()),
+                latency => s.latency_ms.map_or(NONE.into(), |l| ms(l.into())),
+                picture => png.map(|png| format!("data:image/png;base64,{}", STANDARD.encode(png))),
+            });
+        }
+        if !samples.is_empty() {
+            shown.push(context! { title, samples });
+        }
+    }
+    Ok(shown)
+}
+
+fn what_if(report: &Report) -> Value {
+    let Some(found) = &report.what_if else {
+        return Value::from(());
+    };
+    let names = report.names();
+    let cell = |cell: &super::what_if::WhatIfCell| {
+        let letter = cell.plan.clone();
+        let colour = letter.as_ref().and_then(|l| l.bytes().next());
+        context! {
+            plan => letter.unwrap_or(NONE.into()),
+            colour => colour.map_or(9, |c| c.wrapping_sub(b'A') % 5),
+            latency => cell.latency_ms.map_or(String::new(), ms),
+            accuracy => cell.accuracy.map_or(String::new(), percent),
+        }
+    };
+    let strip = |strip: &super::what_if::StripReport| {
+        let cells: Vec<Value> = strip.cells.iter().map(cell).collect();
+        context! { name => super::what_if::axis(strip.axis, &names), cells }
+    };
+    let usd = |usd: Option<f64>| usd.map_or(NONE.to_string(), dollars);
+    let price = |price: &super::what_if::PriceReport| {
+        vec![
+            price.provider.clone(),
+            price.best.plan.clone().unwrap_or(NONE.into()),
+            usd(price.best.cost_per_million_usd),
+            usd(price.usd_per_month),
+        ]
+    };
+    context! {
+        factors => found.factors.iter().map(|f| super::what_if::times(*f)).collect::<Vec<_>>(),
+        strips => found.strips.iter().map(strip).collect::<Vec<_>>(),
+        prices => found.prices.iter().map(price).collect::<Vec<_>>(),
+        legend => found.legend(),
+        requests => super::what_if::requests(found.requests_per_second),
+    }
 }
 
 fn placements(report: &Report) -> Vec<Vec<String>> {

@@ -24,6 +24,8 @@ pub fn text(report: &Report) -> String {
     sweep(&mut out, report);
     placements(&mut out, report);
     calibration(&mut out, report);
+    what_if(&mut out, report);
+    evidence(&mut out, report);
     checks(&mut out, report);
     if !report.caveats.is_empty() {
         section(&mut out, "To be read with it");
@@ -384,6 +386,106 @@ fn placements(out: &mut String, report: &Report) {
                 times(p.ratios.cost),
             ),
         );
+    }
+}
+
+fn what_if(out: &mut String, report: &Report) {
+    if let Some(found) = &report.what_if {
+        section(
+            out,
+            "What if: the best plan and its mean ms, predicted on calibration",
+        );
+        out.push_str(&found.text(&report.names()));
+    }
+}
+
+/// Most classes that are listed; of more, the least accurate are.
+const CLASSES: usize = 12;
+/// Columns of the longest bar of the histogram.
+const BAR: usize = 40;
+
+fn evidence(out: &mut String, report: &Report) {
+    let Some(evidence) = &report.evidence else {
+        return;
+    };
+    let mut classes: Vec<_> = evidence.classes.iter().collect();
+    let some = if classes.len() > CLASSES {
+        let accuracy = |c: &super::evidence::ClassFigures| c.accuracy.unwrap_or(1.0);
+        classes.sort_by(|a, b| accuracy(a).total_cmp(&accuracy(b)));
+        classes.truncate(CLASSES);
+        format!(
+            ", the {CLASSES} least accurate of {}",
+            evidence.classes.len()
+        )
+    } else {
+        String::new()
+    };
+    section(out, &format!("Classes, measured on test{some}"));
+    line(
+        out,
+        format!(
+            "{:<24}{:>9}{:>9}{:>12}",
+            "", "samples", "right", "left early"
+        ),
+    );
+    let share = |share: Option<f64>| share.map_or(NONE.to_string(), percent);
+    for class in classes {
+        let name = fit(&class.name, 23);
+        let (right, early) = (share(class.accuracy), share(class.early));
+        line(
+            out,
+            format!("{name:<24}{:>9}{right:>9}{early:>12}", count(class.samples)),
+        );
+    }
+    let bins = &evidence.latencies;
+    let most = bins
+        .iter()
+        .map(|b| b.local + b.offloaded)
+        .max()
+        .unwrap_or(0);
+    if most > 0 {
+        section(
+            out,
+            "Samples by latency: █ answered on the first tier, ░ sent on",
+        );
+    }
+    for bin in bins {
+        let columns = |n: usize| (n * BAR).div_ceil(most);
+        let bar = "█".repeat(columns(bin.local)) + &"░".repeat(columns(bin.offloaded));
+        let range = format!("{} to {}", ms(bin.from_ms), ms(bin.to_ms));
+        line(
+            out,
+            format!("{range:<24}{:>7} {bar}", count(bin.local + bin.offloaded)),
+        );
+    }
+    use super::evidence::Group;
+    for (group, title) in [
+        (
+            Group::Early,
+            "Left at the first exit, the most confident first",
+        ),
+        (
+            Group::Late,
+            "Went to the final classifier, the least confident first",
+        ),
+        (Group::Wrong, "Answered wrongly, the most confident first"),
+    ] {
+        let samples = evidence.samples.iter().filter(|s| s.group == group);
+        let named = samples.map(|s| format!("{} {} {:.3}", s.sample, answer(s), s.confidence));
+        let named: Vec<String> = named.collect();
+        if !named.is_empty() {
+            section(out, title);
+            paragraph(out, "", &named.join(", "));
+        }
+    }
+}
+
+/// A sample's class, and what it was taken for where that is another.
+pub(super) fn answer(sample: &super::evidence::ShownSample) -> String {
+    if sample.label == sample.prediction {
+        sample.label.clone()
+    } else {
+        format!("{} taken for {}", sample.label, sample.prediction)
     }
 }
 

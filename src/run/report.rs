@@ -7,11 +7,14 @@ use super::stage_cache::Reporter;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::engine::Cancel;
 use crate::explore::verdict::{self, Contender};
-use crate::explore::{Choice, Verdict, guarantee, sweep};
+use crate::explore::{Choice, Verdict, guarantee, sweep, what_if};
 use crate::plan::{Element, Placement, Plan, Tier, plan_at};
 use crate::predict::doubt::doubts;
 use crate::predict::{Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines};
-use crate::report::{BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used};
+use crate::report::evidence::{Picture, Shown};
+use crate::report::{
+    BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used, WhatIfReport,
+};
 use crate::session::{Results, Session, Target};
 use crate::train::Training;
 use std::time::{Duration, Instant};
@@ -137,6 +140,18 @@ pub(super) fn make(
         let found = guarantee(evidence, terms, promise, plan)?;
         report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
     }
+    let others = what_if(evidence, terms, &session.goal, &thresholds, false)?;
+    report.what_if = Some(WhatIfReport::new(&others, &session.goal, &evidence.tiers));
+    let shown = Shown {
+        records: &found.ran.records,
+        labels: found.data.labels(test),
+        class_names: found.data.class_names(),
+        exits: plan.exits.iter().map(|exit| exit.after.clone()).collect(),
+        picture: &|sample| {
+            Picture::of(found.data.pixels(test, sample as usize), found.data.shape())
+        },
+    };
+    report.evidence = Some(shown.report());
     Ok(report)
 }
 
