@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn jetpack_7_names_its_release_and_its_mode() {
+        let root = recorded::orin_nano_jetpack_7();
+        let machine = Machine::read(root.path()).unwrap();
+        assert_eq!(machine.jetson_release.as_deref(), Some("39.2.0"));
+        assert_eq!(machine.power_mode.as_deref(), Some("MAXN_SUPER"));
+    }
+
+    #[test]
     fn a_plain_pc_has_a_model_name_and_neither_board_nor_mode() {
         let root = recorded::plain_pc();
         let machine = Machine::read(root.path()).unwrap();

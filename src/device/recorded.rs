@@ -8,6 +8,72 @@ pub(super) const ORIN_CURRENT: &str = "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/c
 /// The PC's energy counter.
 pub(super) const PC_ENERGY: &str = "sys/class/powercap/intel-rapl:0/energy_uj";
 
+/// The Orin's GPU, as devfreq has it.
+pub(super) const ORIN_GPU: [(&str, &str); 2] = [
+    (
+        "sys/class/devfreq/17000000.gpu/device/of_node/name",
+        "gpu\0",
+    ),
+    ("sys/class/devfreq/17000000.gpu/device/load", "425\n"),
+];
+
+/// The Orin's monitor of power: three rails, one channel without, and the sum of shunt voltages.
+pub(super) const ORIN_RAILS: [(&str, &str); 17] = [
+    ("sys/bus/i2c/devices/0-0050/name", "24c02\n"),
+    ("sys/bus/i2c/devices/1-0040/name", "ina3221\n"),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in1_label",
+        "VDD_IN\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in1_input",
+        "5000\n",
+    ),
+    (ORIN_CURRENT, "1000\n"),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in2_label",
+        "VDD_CPU_GPU_CV\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in2_input",
+        "5000\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr2_input",
+        "300\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in3_label",
+        "VDD_SOC\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in3_input",
+        "5000\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr3_input",
+        "250\n",
+    ),
+    ("sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in4_label", "NC\n"),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in4_input",
+        "5000\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr4_input",
+        "99\n",
+    ),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in7_label",
+        "sum of shunt voltages\n",
+    ),
+    ("sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in7_input", "80\n"),
+    (
+        "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr7_input",
+        "80\n",
+    ),
+];
+
 /// Writes files below `root`, with their folders.
 pub(super) fn write(root: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
@@ -23,14 +89,41 @@ fn tree(files: &[(&str, &str)]) -> TempDir {
     root
 }
 
+/// An Orin Nano with JetPack 6.
 pub(super) fn orin_nano() -> TempDir {
+    let root = orin_nano_without_gpu();
+    write(root.path(), &ORIN_GPU);
+    root
+}
+
+/// An Orin Nano with JetPack 7.2 just after its start: the kernel hasn't made the GPU's devfreq node yet.
+pub(super) fn orin_nano_jetpack_7() -> TempDir {
+    let root = orin_nano_without_gpu();
+    let release = "# R39 (release), REVISION: 2.0, GCID: 45755727, BOARD: generic, EABI: aarch64, \
+                   DATE: Mon Jun  1 09:28:48 PM UTC 2026\n# KERNEL_VARIANT: oot\n\
+                   TARGET_USERSPACE_LIB_DIR=nvidia\n\
+                   TARGET_USERSPACE_LIB_DIR_PATH=usr/lib/aarch64-linux-gnu/nvidia\n";
+    let conf = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n\
+                < POWER_MODEL ID=2 NAME=MAXN_SUPER >\n< PM_CONFIG DEFAULT=1 >\n";
+    write(
+        root.path(),
+        &[
+            ("etc/nv_tegra_release", release),
+            ("etc/nvpmodel.conf", conf),
+            ("var/lib/nvpmodel/status", "pmode:0002\n"),
+        ],
+    );
+    root
+}
+
+fn orin_nano_without_gpu() -> TempDir {
     let conf = "# a comment\n< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n\
                 < POWER_MODEL ID=1 NAME=25W >\n< PM_CONFIG DEFAULT=1 >\n";
     let cpuinfo = "processor\t: 0\nBogoMIPS\t: 62.50\nCPU implementer\t: 0x41\n\
                    CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd42\n";
     let meminfo = "MemTotal:        7802664 kB\nMemAvailable:    5000000 kB\n\
                    NvMapMemUsed:     204800 kB\n";
-    tree(&[
+    let root = tree(&[
         (
             "proc/device-tree/model",
             "NVIDIA Jetson Orin Nano Developer Kit\0",
@@ -91,65 +184,9 @@ pub(super) fn orin_nano() -> TempDir {
             "vic\0",
         ),
         ("sys/class/devfreq/15340000.vic/device/load", "1000\n"),
-        (
-            "sys/class/devfreq/17000000.gpu/device/of_node/name",
-            "gpu\0",
-        ),
-        ("sys/class/devfreq/17000000.gpu/device/load", "425\n"),
-        ("sys/bus/i2c/devices/0-0050/name", "24c02\n"),
-        ("sys/bus/i2c/devices/1-0040/name", "ina3221\n"),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in1_label",
-            "VDD_IN\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in1_input",
-            "5000\n",
-        ),
-        (ORIN_CURRENT, "1000\n"),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in2_label",
-            "VDD_CPU_GPU_CV\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in2_input",
-            "5000\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr2_input",
-            "300\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in3_label",
-            "VDD_SOC\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in3_input",
-            "5000\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr3_input",
-            "250\n",
-        ),
-        ("sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in4_label", "NC\n"),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in4_input",
-            "5000\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr4_input",
-            "99\n",
-        ),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in7_label",
-            "sum of shunt voltages\n",
-        ),
-        ("sys/bus/i2c/devices/1-0040/hwmon/hwmon1/in7_input", "80\n"),
-        (
-            "sys/bus/i2c/devices/1-0040/hwmon/hwmon1/curr7_input",
-            "80\n",
-        ),
-    ])
+    ]);
+    write(root.path(), &ORIN_RAILS);
+    root
 }
 
 pub(super) fn plain_pc() -> TempDir {

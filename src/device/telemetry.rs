@@ -2,10 +2,13 @@
 What a device reports of itself while it works: temperature, power and energy, load of processor and
 GPU, memory in use.
 
-A [`Telemeter`] finds the sensors once, below a root folder, and reads them whenever it is asked; the
-time of a sample is an argument. Jetsons report power through ina3221 monitors (mV × mA on each
-rail), PCs through RAPL's energy counters where these may be read. Energy is the integral of power
-over the samples (trapezoid), or the difference of counters. What a device doesn't report is `None`.
+A [`Telemeter`] finds the sensors below a root folder and reads them whenever it is asked; the time of a
+sample is an argument. A kind of sensor that isn't there is looked for again at each sample: a service
+that starts with the board is there before some drivers are (the GPU's devfreq node on JetPack 7.2).
+Jetsons report power through ina3221 monitors (mV × mA on each rail), PCs through RAPL's energy counters
+where these may be read. NVML is not asked: on Orin it starts, and then supports neither load nor power.
+Energy is the integral of power over the samples (trapezoid), or the difference of counters. What a
+device doesn't report is `None`.
 */
 
 use super::DeviceError;
@@ -104,37 +107,34 @@ pub struct Telemeter {
 impl Telemeter {
     /// Finds the sensors below `root`.
     pub fn new(root: &Path) -> Telemeter {
-        let rails = rails(root);
-        // One source of power: a board that measures its rails needs no estimate beside them.
-        let counters = if rails.is_empty() {
-            counters(root)
-        } else {
-            Vec::new()
-        };
-        let mut zones = Vec::new();
-        for zone in entries(&root.join("sys/devices/virtual/thermal")) {
-            if let Some(name) = maybe(&zone.join("type"))
-                && zone.join("temp").exists()
-            {
-                zones.push((name, zone.join("temp")));
-            }
-        }
-        let device = |folder: PathBuf| {
-            let name = maybe(&folder.join("device/of_node/name"))?;
-            let load = folder.join("device/load");
-            (GPUS.contains(&name.as_str()) && load.exists()).then_some(load)
-        };
-        Telemeter {
+        let mut meter = Telemeter {
             root: root.to_path_buf(),
-            zones,
-            rails,
-            counters,
-            gpu: entries(&root.join("sys/class/devfreq"))
-                .into_iter()
-                .find_map(device),
+            zones: Vec::new(),
+            rails: Vec::new(),
+            counters: Vec::new(),
+            gpu: None,
             ticks: None,
             last: None,
             joules: 0.0,
+        };
+        meter.find();
+        meter
+    }
+
+    /// Looks for each kind of sensor that wasn't found so far.
+    fn find(&mut self) {
+        if self.zones.is_empty() {
+            self.zones = zones(&self.root);
+        }
+        // One source of power: a board that measures its rails needs no estimate beside them.
+        if self.rails.is_empty() && self.counters.is_empty() {
+            self.rails = rails(&self.root);
+            if self.rails.is_empty() {
+                self.counters = counters(&self.root);
+            }
+        }
+        if self.gpu.is_none() {
+            self.gpu = gpu(&self.root);
         }
     }
 
@@ -144,10 +144,12 @@ impl Telemeter {
     /// Where `/proc/meminfo` can't be read; a sensor that fails is left out.
     pub fn sample(&mut self, now: Duration) -> Result<Telemetry, DeviceError> {
         let memory = MachineMemory::read(&self.root)?;
+        self.find();
         let rails: Vec<Rail> = self.rails.iter().filter_map(RailFiles::read).collect();
-        let watts = match self.counters.is_empty() {
-            true => self.integrate(now, total(&rails)),
-            false => self.count(now),
+        let watts = if self.counters.is_empty() {
+            self.integrate(now, total(&rails))
+        } else {
+            self.count(now)
         };
         let temperature = |(name, file): &(String, PathBuf)| {
             // A zone whose sensor sleeps fails to read, or says −256 °C.
@@ -248,6 +250,28 @@ fn total(rails: &[Rail]) -> Option<f64> {
     }
 }
 
+/// Name and temperature file of each thermal zone.
+fn zones(root: &Path) -> Vec<(String, PathBuf)> {
+    let zone = |folder: PathBuf| {
+        let temp = folder.join("temp");
+        let name = maybe(&folder.join("type"))?;
+        temp.exists().then_some((name, temp))
+    };
+    let folders = entries(&root.join("sys/devices/virtual/thermal"));
+    folders.into_iter().filter_map(zone).collect()
+}
+
+/// The file of a Jetson GPU's load, in thousandths.
+fn gpu(root: &Path) -> Option<PathBuf> {
+    let device = |folder: PathBuf| {
+        let name = maybe(&folder.join("device/of_node/name"))?;
+        let load = folder.join("device/load");
+        (GPUS.contains(&name.as_str()) && load.exists()).then_some(load)
+    };
+    let folders = entries(&root.join("sys/class/devfreq"));
+    folders.into_iter().find_map(device)
+}
+
 fn rails(root: &Path) -> Vec<RailFiles> {
     let mut rails = Vec::new();
     for device in entries(&root.join("sys/bus/i2c/devices")) {
@@ -324,6 +348,32 @@ mod tests {
         assert_eq!(sample.gpu_load, Some(0.425));
         assert_eq!(sample.gpu_memory_bytes, Some(200 << 20));
         assert_eq!(sample.cpu_load, None, "a load needs two samples");
+    }
+
+    #[test]
+    fn a_sensor_that_appears_after_the_start_is_found() {
+        let root = recorded::orin_nano_jetpack_7();
+        let mut meter = Telemeter::new(root.path());
+        let early = meter.sample(SECOND).unwrap();
+        assert_eq!((early.gpu_load, early.watts), (None, Some(5.0)));
+        recorded::write(root.path(), &recorded::ORIN_GPU);
+        assert_eq!(meter.sample(2 * SECOND).unwrap().gpu_load, Some(0.425));
+    }
+
+    #[test]
+    fn energy_counts_from_the_sample_in_which_the_rails_appear() {
+        let root = tempfile::tempdir().unwrap();
+        recorded::write(
+            root.path(),
+            &[("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\n")],
+        );
+        let mut meter = Telemeter::new(root.path());
+        let before = meter.sample(SECOND).unwrap();
+        assert_eq!((before.watts, before.joules), (None, None), "not measured");
+        recorded::write(root.path(), &recorded::ORIN_RAILS);
+        let found = meter.sample(2 * SECOND).unwrap();
+        assert_eq!((found.watts, found.joules), (Some(5.0), Some(0.0)));
+        assert_eq!(meter.sample(4 * SECOND).unwrap().joules, Some(10.0));
     }
 
     #[test]
