@@ -4,6 +4,7 @@ and errors to standard error. With `--json` standard output holds one document a
 */
 
 pub mod agent;
+pub mod completions;
 pub mod data;
 pub mod engine;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod export;
 pub mod infer;
 pub mod interrupt;
 pub mod layers;
+pub mod man;
 pub mod network;
 pub mod new;
 mod pictures;
@@ -29,6 +31,7 @@ pub mod tune;
 
 pub use error::CliError;
 
+use self::error::Context;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -63,6 +66,8 @@ enum Command {
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
     Replay(tui::ReplayArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Runs the command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrong use.
@@ -98,6 +103,16 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
         Command::Replay(args) => tui::replay(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// What a reader that left early (`| head`) has of the output is enough.
+fn printed(done: std::io::Result<()>) -> Result<(), CliError> {
+    match done {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("writing to standard output"),
     }
 }
 

@@ -4,7 +4,7 @@ use super::data::DataArg;
 use super::network::{self, Choice, InputShape, Sizes};
 use super::progress::Stage as Bar;
 use super::session::Chosen;
-use super::{CliError, error::Context};
+use super::{CliError, error::Context, printed};
 use crate::data::Calibration;
 use crate::engine::Cancel;
 use crate::propose::{self, Look, Progress, Step, Trial, Wishes};
@@ -198,14 +198,6 @@ pub fn run(args: &NewArgs, cancel: &Cancel) -> Result<(), CliError> {
     match args.run {
         true => super::run::to_report(&Chosen::of(session, &file)?, cancel),
         false => Ok(()),
-    }
-}
-
-/// What a reader that left early (`| head`) has of it is enough.
-pub(super) fn printed(done: io::Result<()>) -> Result<(), CliError> {
-    match done {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("writing what was found"),
     }
 }
 

@@ -117,7 +117,7 @@ fn guided(model: &str, data: Option<&str>, cancel: &Cancel) -> Result<PathBuf, C
     let trial = new::tried(&look, None, cancel)?;
     let mut trial = trial;
     if let Some(trial) = &mut trial {
-        new::printed(new::table(&mut std::io::stdout().lock(), trial))?;
+        super::printed(new::table(&mut std::io::stdout().lock(), trial))?;
         preprocessing(&mut ask, trial)?;
     }
     let edge = target(&mut ask, Side::Edge, cancel)?;
@@ -156,7 +156,7 @@ fn look(ask: &mut Asker, model: &str, data: &DataArg, cancel: &Cancel) -> Result
     let source =
         |input| -> Result<ModelSource, CliError> { new::model(model, input, &Choice::default()) };
     let mut look = new::look(source(None)?, data, None, cancel)?;
-    new::printed(new::describe(&mut std::io::stdout().lock(), &look))?;
+    super::printed(new::describe(&mut std::io::stdout().lock(), &look))?;
     let any_size = |r: &Remark| matches!(r, Remark::SizeChosen { .. });
     if look.remarks.iter().any(any_size) {
         let [c, h, w] = look.input;
@@ -167,7 +167,7 @@ fn look(ask: &mut Asker, model: &str, data: &DataArg, cancel: &Cancel) -> Result
         if chosen != own {
             let InputShape(input) = chosen;
             look = new::look(source(Some(chosen))?, data, Some(input), cancel)?;
-            new::printed(new::describe(&mut std::io::stdout().lock(), &look))?;
+            super::printed(new::describe(&mut std::io::stdout().lock(), &look))?;
         }
     }
     Ok(look)

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// A command's `--help`, at the width that a pipe gets.
-fn help(path: &[String]) -> String {
+pub(super) fn help(path: &[String]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
         .args(path)
         .arg("--help")
@@ -15,7 +15,7 @@ fn help(path: &[String]) -> String {
 }
 
 /// The names in the list of commands.
-fn commands(help: &str) -> Vec<String> {
+pub(super) fn commands(help: &str) -> Vec<String> {
     let list = help.lines().skip_while(|l| *l != "Commands:").skip(1);
     // A line of a name has two spaces before it, what goes on of the line above has more.
     let names = list

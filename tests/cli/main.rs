@@ -6,6 +6,7 @@ mod exits;
 mod help;
 mod networks;
 mod new;
+mod pages;
 mod parts;
 mod run;
 mod table;
