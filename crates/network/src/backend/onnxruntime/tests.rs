@@ -6,7 +6,7 @@ use super::OnnxRuntime;
 use crate::backend::{Backend, CompileOptions, Compiled, Native, Timing};
 use crate::engine::{Cancel, EngineError};
 use crate::model::fuse::fuse;
-use crate::model::op::{Binary, Op};
+use crate::model::op::{Activation, Binary, Op};
 use crate::model::zoo::ZooModel;
 use crate::model::{Builder, Constant, DType, Data, Graph, Shape};
 use pretty_assertions::assert_eq;
@@ -82,7 +82,7 @@ fn tensors_keep_their_type(#[case] dtype: DType, #[case] input: Data, #[case] ex
     };
     let mut b = Builder::new("double");
     let x = b.value("x", dtype, Shape::fixed(&[2]));
-    let y = b.node("y", Op::Binary(Binary::Add), &[x, x], Shape::fixed(&[2]), 0);
+    let y = b.node("y", Op::Binary(Binary::Add, Activation::NONE), &[x, x], Shape::fixed(&[2]), 0);
     b.output(y);
     let mut graph = b.finish();
     graph.inputs = vec![x];
