@@ -131,6 +131,7 @@ impl Pair {
             confidence: Confidence::MaxProbability,
             thresholds: vec![],
             last_exit_answers: false,
+            jpeg: None,
             wire: Wire::default(),
             deadline_ms: None,
             degrade: false,

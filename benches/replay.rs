@@ -88,6 +88,9 @@ fn profile() -> Profile {
         weight_bytes: 3200,
         arena_bytes: 8192,
         segments: (0..LAYERS).flat_map(segments).collect(),
+        boundaries: vec![],
+        codec: vec![],
+        load: None,
         resident_bytes: 40 << 20,
     }
 }

@@ -3,7 +3,7 @@
 
 use edgelesspart::engine::Cancel;
 use edgelesspart::model::onnx::import_file;
-use edgelesspart::plan::{ExitRule, Placement, Rules, SplitRule, TierNames};
+use edgelesspart::plan::{ExitRule, Placement, Rules, Sends, SplitRule, TierNames};
 use edgelesspart::predict::{Confidence, Evidence, Policy, Terms};
 use edgelesspart::runtime::parts::{PartSettings, parts};
 use edgelesspart::runtime::runner::Means;
@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             thresholds: Vec::new(),
         },
         at: None,
+        sends: Sends::Tensor,
     };
     let terms = Terms::new(Policy {
         confidence: Confidence::MaxProbability,

@@ -497,7 +497,11 @@ mod tests {
         table.set = Set::Test;
         let wires = Vec::new();
         let mut evidence = s.evidence.clone();
-        evidence.test = Some(Arc::new(Answers { table, wires }));
+        evidence.test = Some(Arc::new(Answers {
+            table,
+            wires,
+            images: None,
+        }));
         evidence
     }
 

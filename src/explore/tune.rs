@@ -541,6 +541,7 @@ mod tests {
             let answers = |set, seed| Answers {
                 table: table(set, 120, seed),
                 wires: Vec::new(),
+                images: None,
             };
             s.evidence.test = Some(Arc::new(answers(Set::Test, test)));
             let (_, held) = answers(Set::Calibration, held).hold_back();

@@ -82,6 +82,7 @@ fn stretched(link: &LinkProfile, bandwidth: f64, round_trip: f64) -> LinkProfile
     LinkProfile {
         idle: points(&link.idle),
         warm: points(&link.warm),
+        jitter_ms: link.jitter_ms.clone(),
         emulated: link.emulated,
     }
 }
@@ -298,6 +299,7 @@ mod tests {
         let link = LinkProfile {
             idle: vec![],
             warm: vec![(1000, 10.0), (2000, 12.0)],
+            jitter_ms: vec![],
             emulated: false,
         };
         let other = stretched(&link, 4.0, 0.5);

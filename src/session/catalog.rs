@@ -407,6 +407,7 @@ fn target(text: &str) -> Result<Target, SettingError> {
         url: url.trim_end_matches('/').to_owned(),
         token: words.next().map(|name| super::Token::Env(name.to_owned())),
         trust: print.map_or(Trust::System, Trust::Fingerprint),
+        engine: None,
     })
 }
 
@@ -598,7 +599,10 @@ mod tests {
     fn targets_and_tiers_come_and_go() {
         let agent = "https://jetson:7070/ EDGE_TOKEN";
         let with = session().with_target(Tier::First, None, agent).unwrap();
-        let Target::Agent { url, token, trust } = &with.targets(Tier::First)[1] else {
+        let Target::Agent {
+            url, token, trust, ..
+        } = &with.targets(Tier::First)[1]
+        else {
             panic!("{with:?}");
         };
         assert_eq!(url, "https://jetson:7070");

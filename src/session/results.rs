@@ -17,7 +17,8 @@ use crate::plan::Plan;
 use crate::plan::Wire;
 use crate::plan::{Tier, TierNames};
 use crate::predict::{
-    Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, Record, WireTable,
+    Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, Record,
+    WireTable,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
@@ -491,8 +492,8 @@ mod stored {
     /*! Results as files hold them: those of version 1 knew an edge, a cloud and the link between them. */
 
     use super::{
-        CompressionRatio, ImageTables, LinkProfile, Measured, PackedRecords, PackedTable, Profile, TrainedHead,
-        WireTables,
+        CompressionRatio, ImageTables, LinkProfile, Measured, PackedRecords, PackedTable, Profile,
+        TrainedHead, WireTables,
     };
     use crate::device::PartProfile;
     use crate::exits::ExitPoint;

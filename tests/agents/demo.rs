@@ -2,6 +2,7 @@
 //! machine: sample by sample the same answers, each wire against its own column of the tables.
 
 use crate::serving::Agent;
+use edgelesspart::backend::BackendId;
 use edgelesspart::engine::Cancel;
 use edgelesspart::event::{Event, Stage};
 use edgelesspart::plan::{Compression, Element, Link, SplitRule, Wire};
@@ -34,6 +35,7 @@ fn secured(folder: &Path) -> (Agent, Target) {
         url: agent.url().to_string(),
         token: Some(Token::File(file("token").into())),
         trust: Trust::Fingerprint(said[start..start + 7 + 64].to_string()),
+        engine: None,
     };
     (agent, target)
 }
@@ -43,6 +45,7 @@ fn local() -> Target {
         cores: vec![],
         slowdown: 1.0,
         threads: Some(1),
+        engine: BackendId::Native,
     }
 }
 

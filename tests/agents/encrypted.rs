@@ -200,6 +200,7 @@ async fn two_secured_agents_answer_as_two_local_ones_do() {
                 confidence: Confidence::MaxProbability,
                 thresholds: vec![0.2; network.exits(0) + network.exits(1)],
                 last_exit_answers: false,
+                jpeg: None,
                 wire,
                 deadline_ms: None,
                 degrade: false,

@@ -51,6 +51,7 @@ async fn offloading(
         confidence: Confidence::MaxProbability,
         thresholds: vec![1.0; network.exits(0) + network.exits(1)],
         last_exit_answers: false,
+        jpeg: None,
         wire: Wire::default(),
         deadline_ms: None,
         degrade: false,

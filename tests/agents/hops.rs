@@ -113,6 +113,7 @@ fn onward(hops: Vec<Hop>) -> InferRequest {
             degrade: false,
         }),
         pixels: Some(Default::default()),
+        jpeg: false,
     }
 }
 

@@ -271,6 +271,7 @@ async fn a_job_whose_data_is_not_here_fails_in_words() {
         confidence: Confidence::MaxProbability,
         thresholds: vec![],
         last_exit_answers: false,
+        jpeg: None,
         wire: Wire::default(),
         deadline_ms: None,
         degrade: false,

@@ -1,6 +1,7 @@
 /*! A plan over a set as sums: what each sample gives and takes wherever it may leave. Searches over
 thresholds read this; a threshold then does no more than choose where each sample leaves. */
 
+use super::times::Pace;
 use super::{ANSWER_BYTES, PreparedPlan, Tier};
 
 /// What leaves where. Stages are the plan's exits in order, and last the final classifier.
@@ -33,11 +34,11 @@ impl PreparedPlan<'_> {
         });
         let times = self.times.reaching(None);
         let cost = chain.stages.iter().zip(&times).map(|(stage, spent)| {
-            let one = |jitter: &[f32; 4]| {
+            let one = |jitter: &Pace| {
                 let billed = self.rented.iter().filter(|(tier, ..)| *tier <= stage.tier);
                 let bill = billed.map(|(tier, memory, clock)| {
                     let index = Tier::index(*tier);
-                    let ms = spent.tiers[index] * f64::from(jitter[index]);
+                    let ms = spent.tiers[index] * f64::from(jitter.tiers[index]);
                     memory
                         .per_million([ms], samples, *clock, ANSWER_BYTES)
                         .rounded

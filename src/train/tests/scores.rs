@@ -32,6 +32,7 @@ fn scores_equal_those_of_the_parts() {
         let options = ScoreOptions {
             batch: options.0,
             workers: options.1,
+            ..ScoreOptions::default()
         };
         let run = forward_scores_with(&options, &net, &heads[..1], &data, &cancel, &mut |_| {});
         for (a, b) in run.unwrap().iter().flatten().zip(scores.iter().flatten()) {

@@ -159,6 +159,7 @@ fn measured(bench: &Bench, change: impl Fn(&mut Outcome)) -> Results {
             outcome,
             original: None,
             cloud_only: None,
+            cloud_only_jpeg: None,
             edge_only: None,
         }),
         ..results()

@@ -82,7 +82,13 @@ fn tensors_keep_their_type(#[case] dtype: DType, #[case] input: Data, #[case] ex
     };
     let mut b = Builder::new("double");
     let x = b.value("x", dtype, Shape::fixed(&[2]));
-    let y = b.node("y", Op::Binary(Binary::Add, Activation::NONE), &[x, x], Shape::fixed(&[2]), 0);
+    let y = b.node(
+        "y",
+        Op::Binary(Binary::Add, Activation::NONE),
+        &[x, x],
+        Shape::fixed(&[2]),
+        0,
+    );
     b.output(y);
     let mut graph = b.finish();
     graph.inputs = vec![x];
