@@ -6,7 +6,7 @@ mod overlays;
 
 use super::command;
 use super::message::{Effect, Hit, Msg, Opened, Panel, Shipped, Timer};
-use super::ports::JobError;
+use super::ports::{Goal, JobError};
 use super::state::State;
 use super::state::document::Document;
 use super::state::explore::Explore;
@@ -343,7 +343,9 @@ impl State {
         let background = run.origin == Origin::Background;
         let (words, effects) = match ended {
             Ok(results) => {
-                run.done(at, results.measured.clone());
+                // One that went less far measured no plan: what it found kept is an earlier run's.
+                let measured = results.measured.clone().filter(|_| run.goal == Goal::Run);
+                run.done(at, measured);
                 let words = if background {
                     "this machine is profiled: predictions are its own now".to_string()
                 } else if run.was_kept() {

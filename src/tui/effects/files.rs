@@ -363,7 +363,7 @@ fn sessions() -> Vec<PathBuf> {
                 continue;
             };
             let path = entry.path();
-            if kind.is_dir() && !hidden && depth < DEEPEST && entry.file_name() != "target" {
+            if kind.is_dir() && !hidden && depth < DEEPEST && !is_ours(&path) {
                 folders.push_back((path, depth + 1));
             } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "ron") {
                 let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
@@ -378,6 +378,14 @@ fn sessions() -> Vec<PathBuf> {
     }
     found.sort();
     found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Whether a folder holds what programs leave there for themselves: builds, jobs, finished stages.
+fn is_ours(folder: &Path) -> bool {
+    let name = folder.file_name();
+    ["target", "job", "stages"]
+        .iter()
+        .any(|own| name == Some(std::ffi::OsStr::new(own)))
 }
 
 /// Whether a file begins as a session does, its comments aside.
