@@ -184,6 +184,12 @@ impl State {
                 return Reply::Stays(Vec::new());
             }
             (KeyCode::Enter | KeyCode::Tab, Some(entry)) => {
+                // The first of several arguments is the one that is typed already.
+                let next = found.get(1).filter(|_| *selected == 0);
+                let entry = match entry {
+                    Entry::Said(..) => next.unwrap_or(entry),
+                    _ => entry,
+                };
                 *input = Typed::of(self.longer(input.text()).unwrap_or_else(|| entry.line()));
             }
             (KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown, _) => {
