@@ -227,12 +227,12 @@ fn sure(tuned: &Tuned) -> String {
         }
         (false, None) => "the best that a heuristic found".to_string(),
     };
-    match tuned.feasible {
-        true => proof,
-        false => format!(
-            "the best reachable, for no threshold keeps the goal's limits ({proof}); loosen a limit"
-        ),
+    if tuned.feasible {
+        return proof;
     }
+    format!(
+        "the best reachable, for no threshold keeps the goal's limits ({proof}); loosen a limit"
+    )
 }
 
 fn judged(out: &mut impl Write, plan: &Plan, test: &Outcome, whole: f64) -> io::Result<()> {

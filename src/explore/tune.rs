@@ -322,7 +322,11 @@ pub fn tune(
         None => judge.best(common_curve.iter().map(|p| p.thresholds.clone())),
     };
     let per_exit = match searched.thresholds {
-        Some(thresholds) => judge.tuned(thresholds, searched.exact, Some(searched.bound)),
+        Some(thresholds) => {
+            // Memory is the same at any threshold; what was bounded is the mean latency.
+            let bound = Some(searched.bound).filter(|_| goal.minimise != Objective::EdgeMemory);
+            judge.tuned(thresholds, searched.exact, bound)
+        }
         None => {
             let points = per_exit_curve.iter().chain(&common_curve);
             judge.best(points.map(|p| p.thresholds.clone()))
