@@ -300,7 +300,7 @@ pub const COMMANDS: &[Command] = commands![
     "up-5" ["L", "pgup"] T, "", "the threshold up by 0.05", always, |s| s.move_threshold(5.0);
     "reset" ["delete", "backspace"] T, "", "the common threshold for this exit; on all, for every exit", always, |s| s.reset_threshold();
     "cheapest" ["A"] T, "cheapest", "snap to the cheapest threshold with an accuracy", always, |s| prompt(s, Prompt::Accuracy, String::new());
-    "most-accurate" ["M"] T, "most accurate", "snap to the most accurate threshold within a time", always, |s| prompt(s, Prompt::Latency, String::new());
+    "most-accurate" ["M"] T, "", "snap to the most accurate threshold within a time", always, |s| prompt(s, Prompt::Latency, String::new());
     "best-thresholds" ["B"] T, "best", "the best thresholds for the goal, one per exit, by search", always, |s| s.tune();
     // Explore.
     "next-plan" ["down", "j"] X, "", "the next plan", always, |s| { s.select_explored(1); nothing() };
