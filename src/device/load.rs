@@ -256,12 +256,12 @@ mod tests {
     fn shares_are_of_the_cores_in_use() {
         let own = |ticks: u64| format!("7 (a (b) c) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 5 0 0 20 0");
         let before =
-            "cpu 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\ncpu2 0 0 0 0 0 0 0 0\n";
+            "cpu 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 100 0 0 0 0\ncpu2 0 0 0 100 0 0 0 0\n";
         let root = tree(before, &own(10));
         let watch = LoadWatch::below(root.path()).unwrap();
         // Core 0 isn't ours; of 200 ticks 100 are busy, 40 of them ours, and 10 stolen.
-        let after = "cpu 0 0 0 0\ncpu0 999 0 0 0 0 0 0 0\ncpu1 30 10 20 40 0 0 0 0\n\
-                     cpu2 20 0 10 40 10 5 5 10 0 0\n";
+        let after = "cpu 0 0 0 0\ncpu0 999 0 0 0 0 0 0 0\ncpu1 30 10 20 140 0 0 0 0\n\
+                     cpu2 20 0 10 140 10 5 5 10 0 0\n";
         set(root.path(), after, &own(50));
         let load = watch.load_below(root.path(), &[]).unwrap();
         assert_eq!((load.others, load.steal), (Some(0.3), Some(0.05)));

@@ -187,9 +187,9 @@ pub struct PreparedPlan<'a> {
     chain: Chain<'a>,
     times: Times,
     /// For each sample, how its times on each tier and link compare with the usual ones.
-    jitter: Vec<Pace>,
+    jitter: Vec<Pace<f32>>,
     /// How they compare in the mean.
-    pace: Pace,
+    pace: Pace<f64>,
     common: f64,
     emulated: bool,
     /// Whether the first tier alone is.
@@ -477,15 +477,15 @@ impl<'a> PreparedPlan<'a> {
 
 /// In the mean: the recorded runs of the whole network as a share of their median, and what round trips
 /// take more than usual; stalls left aside.
-fn pace(evidence: &Evidence) -> Pace {
+fn pace(evidence: &Evidence) -> Pace<f64> {
     let tier = |tier| match evidence.profile(tier) {
         Ok(profile) if !profile.samples_ms.is_empty() && profile.total_ms.median > 0.0 => {
-            (winsorised_mean(&profile.samples_ms) / profile.total_ms.median) as f32
+            winsorised_mean(&profile.samples_ms) / profile.total_ms.median
         }
         _ => 1.0,
     };
     let link = |before| match evidence.link(before) {
-        Ok(link) if !link.jitter_ms.is_empty() => winsorised_mean(&link.jitter_ms) as f32,
+        Ok(link) if !link.jitter_ms.is_empty() => winsorised_mean(&link.jitter_ms),
         _ => 0.0,
     };
     Pace {
@@ -496,7 +496,7 @@ fn pace(evidence: &Evidence) -> Pace {
 
 /// For each sample a recorded run of the whole network on each tier, as a share of their median, and what
 /// a recorded round trip took more than usual on each link.
-fn jitters(evidence: &Evidence, seed: u64, samples: usize) -> Vec<Pace> {
+fn jitters(evidence: &Evidence, seed: u64, samples: usize) -> Vec<Pace<f32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let links = [Tier::First, Tier::Second, Tier::Third];
     let mut draw = || Pace {

@@ -24,20 +24,21 @@ pub(super) struct Elapsed {
     pub hops: usize,
 }
 
-/// How times compare with the usual ones: factors by tier, and milliseconds more by link.
+/// How times compare with the usual ones: factors by tier, and milliseconds more by link. Those of
+/// single samples are kept in half the room.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pace {
-    pub tiers: [f32; 4],
-    pub links: [f32; 3],
+pub(super) struct Pace<F> {
+    pub tiers: [F; 4],
+    pub links: [F; 3],
 }
 
 impl Elapsed {
     /// Milliseconds at a pace.
-    pub fn at(&self, pace: &Pace) -> f64 {
+    pub fn at<F: Copy + Into<f64>>(&self, pace: &Pace<F>) -> f64 {
         let computing = self.tiers.iter().zip(&pace.tiers);
-        let computing: f64 = computing.map(|(ms, pace)| ms * f64::from(*pace)).sum();
-        let more: f32 = pace.links.iter().take(self.hops).sum();
-        computing + self.links + f64::from(more)
+        let computing: f64 = computing.map(|(ms, &pace)| ms * pace.into()).sum();
+        let more = pace.links.iter().take(self.hops);
+        computing + self.links + more.map(|&ms| ms.into()).sum::<f64>()
     }
 }
 

@@ -34,7 +34,7 @@ impl PreparedPlan<'_> {
         });
         let times = self.times.reaching(None);
         let cost = chain.stages.iter().zip(&times).map(|(stage, spent)| {
-            let one = |jitter: &Pace| {
+            let one = |jitter: &Pace<f32>| {
                 let billed = self.rented.iter().filter(|(tier, ..)| *tier <= stage.tier);
                 let bill = billed.map(|(tier, memory, clock)| {
                     let index = Tier::index(*tier);
