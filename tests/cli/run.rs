@@ -142,8 +142,8 @@ fn a_run_ends_in_a_report_and_the_next_one_takes_what_is_kept() {
 
     let (again, told) = run(folder.path(), &[]);
     assert_eq!(again, report);
-    // Two profiles, link, exits, tables, parts, the run and three baselines.
-    assert_eq!(told.matches("[kept from before]").count(), 10, "{told}");
+    // Two profiles, link, exits, tables, those of JPEG files, parts, the run and four baselines.
+    assert_eq!(told.matches("[kept from before]").count(), 12, "{told}");
 
     // The session the run wrote is a session, and knows what it needs.
     let plan = edgelesspart(folder.path(), &["plan", "runs/small/session.ron", "--json"]);

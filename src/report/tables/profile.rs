@@ -1,7 +1,7 @@
 /*! One row per thing measured of a device or a link, apart from runs. */
 
 use super::{Table, Values};
-use crate::device::{PartProfile, Profile, Stats};
+use crate::device::{Form, PartProfile, Profile, Stats};
 use crate::model::layers::LayerTable;
 use crate::plan::Tier;
 use crate::predict::Evidence;
@@ -16,6 +16,7 @@ struct Row {
     after: Arc<str>,
     head: Arc<str>,
     number: Option<usize>,
+    elements: Option<usize>,
     bytes: Option<usize>,
     arena_bytes: Option<usize>,
     ms: Option<f64>,
@@ -23,9 +24,12 @@ struct Row {
 }
 
 /// What was measured of each tier and each link: the whole network (`whole`, and its single runs, `run`),
-/// its layers (`layer`) or prefixes (`prefix`), the heads (`head`), the memory of segments (`segment`), the
-/// assembled parts (`part segment`, `part head`), and the round trip of the link behind a tier against
-/// payload (`link warm`, `link idle`). `ms` is the median where several runs stand behind it.
+/// its layers (`layer`) or prefixes (`prefix`), what ending and beginning a segment behind a layer takes
+/// (`cut leave`, `cut enter`), the heads (`head`), the memory of segments (`segment`), writing and reading so
+/// many elements as they travel (`encode f32`, `decode f32` and the like), the assembled parts (`part segment`,
+/// `part head`), the round trip of the link behind a tier against payload (`link warm`, `link idle`), and by
+/// how much single round trips were longer than usual (`link variation`). `ms` is the median where several
+/// runs stand behind it.
 pub fn profile(evidence: &Evidence, parts: &[(Tier, PartProfile)]) -> Table {
     let mut rows = Vec::new();
     for tier in evidence.tiers.tiers() {
@@ -46,6 +50,13 @@ pub fn profile(evidence: &Evidence, parts: &[(Tier, PartProfile)]) -> Table {
                     ..Row::default()
                 }));
             }
+            rows.extend(link.jitter_ms.iter().enumerate().map(|(n, &ms)| Row {
+                tier: name.clone(),
+                what: "link variation",
+                number: Some(n),
+                ms: Some(ms),
+                ..Row::default()
+            }));
         }
     }
     table(&rows)
@@ -83,6 +94,26 @@ fn of_profile(tier: &Arc<str>, profile: &Profile, layers: &LayerTable) -> Vec<Ro
         stats: Some(prefix.ms),
         ..row("prefix")
     }));
+    for cut in &profile.boundaries {
+        let after = layer(cut.rows.wrapping_sub(1));
+        for (what, ms) in [("cut leave", cut.leave_ms), ("cut enter", cut.enter_ms)] {
+            rows.push(Row {
+                after: after.clone(),
+                ms: Some(ms),
+                ..row(what)
+            });
+        }
+    }
+    for codec in &profile.codec {
+        let (encode, decode) = codec_names(codec.form);
+        for (what, ms) in [(encode, codec.encode_ms), (decode, codec.decode_ms)] {
+            rows.push(Row {
+                elements: Some(codec.elements),
+                ms: Some(ms),
+                ..row(what)
+            });
+        }
+    }
     rows.extend(profile.heads.iter().map(|head| Row {
         after: head.after.as_str().into(),
         head: head.hash.as_str().into(),
@@ -99,6 +130,20 @@ fn of_profile(tier: &Arc<str>, profile: &Profile, layers: &LayerTable) -> Vec<Ro
         ..row("segment")
     }));
     rows
+}
+
+/// What writing and reading a form is called.
+fn codec_names(form: Form) -> (&'static str, &'static str) {
+    match form {
+        Form::F32 => ("encode f32", "decode f32"),
+        Form::F16 => ("encode f16", "decode f16"),
+        Form::U8 => ("encode u8", "decode u8"),
+        Form::F32Lz4 => ("encode f32 lz4", "decode f32 lz4"),
+        Form::F16Lz4 => ("encode f16 lz4", "decode f16 lz4"),
+        Form::U8Lz4 => ("encode u8 lz4", "decode u8 lz4"),
+        Form::Pixels => ("encode pixels", "decode pixels"),
+        Form::Jpeg => ("encode jpeg", "decode jpeg"),
+    }
 }
 
 fn of_part(tier: &Arc<str>, part: &PartProfile) -> Vec<Row> {
@@ -136,6 +181,7 @@ fn table(rows: &[Row]) -> Table {
         ("after", text(|row| row.after.clone())),
         ("head", text(|row| row.head.clone())),
         ("number", whole(|row| row.number)),
+        ("elements", whole(|row| row.elements)),
         ("bytes", whole(|row| row.bytes)),
         ("arena_bytes", whole(|row| row.arena_bytes)),
         ("ms", Values::Double(ms.collect())),
