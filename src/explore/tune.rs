@@ -225,7 +225,7 @@ pub fn common_steps(ways: &Ways, price: &[Vec<f64>]) -> Vec<Step> {
     steps
 }
 
-/// Those that none is more accurate than for as little, by value, thinned to [`POINTS`].
+/// Those that none is more accurate than for as little, by value, [`POINTS`] at most.
 fn curve(mut points: Vec<Point>) -> Vec<Point> {
     points.sort_by(|a, b| {
         a.value
@@ -242,8 +242,20 @@ fn curve(mut points: Vec<Point>) -> Vec<Point> {
     if count <= POINTS {
         return points;
     }
-    let kept = (0..POINTS).map(|i| points[i * (count - 1) / (POINTS - 1)].clone());
-    kept.collect()
+    // Evenly over the values, since most points lie where little is spent; both ends stay.
+    let (low, high) = (points[0].value, points[count - 1].value);
+    let at = |i: usize| {
+        let most = low + (high - low) * i as f64 / (POINTS - 1) as f64;
+        let within = points.partition_point(|p| p.value <= most);
+        if i + 1 == POINTS {
+            count - 1
+        } else {
+            within.max(1) - 1
+        }
+    };
+    let mut kept: Vec<usize> = (0..POINTS).map(at).collect();
+    kept.dedup();
+    kept.into_iter().map(|i| points[i].clone()).collect()
 }
 
 /// Searches for the thresholds of a plan that a goal asks for, until they are proved to be the best or

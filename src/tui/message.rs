@@ -68,7 +68,7 @@ pub enum Msg {
     /// The session that was asked for can't be opened.
     NotOpened(FileError),
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
-    Curves(u64, Result<CurvesAnswer, ReplayError>),
+    Curves(u64, Box<Result<CurvesAnswer, ReplayError>>),
     Explored(u64, Box<Result<Explored, ReplayError>>),
     Mouse(MouseEvent),
     /// What the mouse means where it is.

@@ -137,7 +137,7 @@ impl State {
             }
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => {
-                if let Some(best) = self.tuning.got(generation, curves) {
+                if let Some(best) = self.tuning.got(generation, *curves) {
                     return self.take_thresholds(&best);
                 }
             }

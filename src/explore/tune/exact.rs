@@ -47,19 +47,17 @@ pub(super) fn search(
     let least = least.map(|price| {
         let mut table = vec![vec![f64::INFINITY; samples]; stages + 1];
         for stage in (0..stages).rev() {
-            for sample in 0..samples {
-                let wrong = f64::from(u8::from(problem.ways.wrong[stage][sample]));
-                let here = problem.price[stage][sample] + price * wrong;
-                table[stage][sample] = here.min(table[stage + 1][sample]);
-            }
+            let own = problem.price[stage].iter().zip(&problem.ways.wrong[stage]);
+            let charged = own.map(|(own, wrong)| own + price * f64::from(u8::from(*wrong)));
+            let later = charged.zip(&table[stage + 1]);
+            table[stage] = later.map(|(here, later)| here.min(*later)).collect();
         }
         (price, table)
     });
     let mut lost = vec![vec![true; samples]; stages + 1];
     for stage in (0..stages).rev() {
-        for sample in 0..samples {
-            lost[stage][sample] = lost[stage + 1][sample] && problem.ways.wrong[stage][sample];
-        }
+        let later = problem.ways.wrong[stage].iter().zip(&lost[stage + 1]);
+        lost[stage] = later.map(|(wrong, lost)| *wrong && *lost).collect();
     }
     let mut search = Search {
         problem,

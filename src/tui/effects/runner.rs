@@ -84,7 +84,7 @@ impl Runner {
         })?;
         let told = tell.clone();
         let curves = Latest::start("curves", move |request: Box<CurvesRequest>| {
-            let _ = told.send(Msg::Curves(request.generation, request.answer()));
+            let _ = told.send(Msg::Curves(request.generation, Box::new(request.answer())));
         })?;
         let told = tell.clone();
         let explore = Latest::start("explore", move |request: Box<ExploreRequest>| {

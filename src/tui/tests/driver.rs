@@ -263,7 +263,9 @@ impl Bench {
             let answer = match effect {
                 Effect::Later { .. } | Effect::Heads(_) if self.quiet => continue,
                 Effect::Heads(request) => Msg::Heads(request.generation, make_heads(&request)),
-                Effect::Curves(request) => Msg::Curves(request.generation, request.answer()),
+                Effect::Curves(request) => {
+                    Msg::Curves(request.generation, Box::new(request.answer()))
+                }
                 Effect::Explore(request) => {
                     Msg::Explored(request.generation, Box::new(request.answer()))
                 }
