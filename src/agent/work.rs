@@ -17,7 +17,8 @@ pub(super) fn run(job: &Job, request: &JobRequest, agent: &Agent) -> Result<JobR
             heads,
             batch,
             runs,
-        } => profile::network(job, agent, model, heads, *batch, *runs).map(JobResult::Profile),
+        } => profile::network(job, agent, model, heads, *batch, *runs)
+            .map(|profile| JobResult::Profile(Box::new(profile))),
         JobRequest::ProfilePart { part, runs } => {
             profile::part(job, agent, part, *runs).map(JobResult::Part)
         }

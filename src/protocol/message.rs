@@ -359,7 +359,7 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum JobResult {
-    Profile(Profile),
+    Profile(Box<Profile>),
     Part(PartProfile),
     Link(LinkProfile),
     Trained(Trained),

@@ -92,7 +92,7 @@ impl Pipeline<'_> {
                         runs: RUNS,
                     };
                     match fleet.job(reporter, part, request)? {
-                        JobResult::Profile(profile) => Ok(profile),
+                        JobResult::Profile(profile) => Ok(*profile),
                         _ => Err(RunError::OtherAnswer),
                     }
                 },

@@ -142,7 +142,8 @@ impl OnnxRuntime {
     ) -> Result<Session, EngineError> {
         let make = || -> ort::Result<Session> {
             let mut builder = self.builder(threads)?;
-            for factor in fixed.then(|| factors(ports)).unwrap_or_default() {
+            let factors = if fixed { factors(ports) } else { Vec::new() };
+            for factor in factors {
                 let name = match factor {
                     1 => "N".to_string(),
                     k => format!("{k}N"),
