@@ -55,8 +55,9 @@ impl Pipeline<'_> {
                         .with("network", &self.network.hash)
                         .with("target", target(of))
                         .with("runs", RUNS.to_string())
-                        // Profiles of before don't hold the memory of segments.
-                        .with("memory", "of segments");
+                        // Profiles of before don't hold these.
+                        .with("memory", "of segments")
+                        .with("times", "of cuts and codecs");
                     for (_, head) in heads {
                         inputs = inputs.with(&head.point.after, &head.hash);
                     }
@@ -126,7 +127,8 @@ impl Pipeline<'_> {
         let key = Inputs::new()
             .with("edge", &pair[0])
             .with("cloud", &pair[1])
-            .with("link", format!("{link:?}"));
+            .with("link", format!("{link:?}"))
+            .with("jitter", "noted");
         let fleet = &mut self.fleet;
         let measured = self.keep.stage(
             on,
