@@ -81,7 +81,7 @@ pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
     }
     let evidence = evidence(&chosen.session, results);
     let verdict = verdict(&chosen.session, &evidence, plan);
-    let promised = promised(&chosen.session, &evidence, plan)?;
+    let promised = promised(&chosen.session, &evidence, plan);
     let document = document(&chosen.session, results, plan, &doubts, verdict, promised);
     let mut out = io::stdout().lock();
     let written = match args.json {
@@ -127,16 +127,15 @@ fn verdict(
 }
 
 /// What leaving early is promised to cost, where the session asks for it.
-fn promised(
-    session: &Session,
-    evidence: &Result<Evidence, String>,
-    plan: &Plan,
-) -> Result<Option<String>, CliError> {
+fn promised(session: &Session, evidence: &Result<Evidence, String>, plan: &Plan) -> Option<String> {
     let (Some(promise), Ok(evidence)) = (session.guarantee, evidence) else {
-        return Ok(None);
+        return None;
     };
-    let found = guarantee(evidence, &session.terms(), promise, plan)?;
-    Ok(Some(found.text()))
+    Some(match guarantee(evidence, &session.terms(), promise, plan) {
+        Ok(found) => found.text(),
+        // As with the verdict, the plan itself is known all the same.
+        Err(error) => format!("nobody can say what leaving early costs: {error}"),
+    })
 }
 
 fn document<'a>(

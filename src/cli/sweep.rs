@@ -1,6 +1,7 @@
 /*! `sweep` and `explore`: what other thresholds and other plans would give, replayed from what a run
 left. Neither needs the network, the images or an agent. */
 
+use super::progress::Stage as Bar;
 use super::session::SessionArgs;
 use super::{CliError, error::Context};
 use crate::explore;
@@ -173,7 +174,19 @@ fn others(
     thresholds: &[f64],
 ) -> Result<(), CliError> {
     let (evidence, goal) = (&replayed.evidence, &session.goal);
-    let found = explore::what_if(evidence, &replayed.terms, goal, thresholds, true)?;
+    let mut bar = Bar::start("what if", 0);
+    let found = explore::what_if(
+        evidence,
+        &replayed.terms,
+        goal,
+        thresholds,
+        true,
+        // Ctrl-C ends the program: nothing is written yet.
+        &|| false,
+        &mut |done, total| bar.set(done as u64, total as u64, ""),
+    );
+    bar.clear();
+    let found = found?;
     let found = WhatIfReport::new(&found, goal, &evidence.tiers);
     let mut out = io::stdout().lock();
     quiet(if args.json {

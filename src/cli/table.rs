@@ -57,9 +57,8 @@ impl Of {
     fn table(self, session: &Session, results: &Results) -> Result<Table, CliError> {
         let replayed = Replayed::of(session)?;
         let evidence = &replayed.evidence;
-        let measure = session.policy.confidence;
         Ok(match self {
-            Of::Samples => tables::samples(evidence, measure, replayed.plan),
+            Of::Samples => tables::samples(evidence, &replayed.terms, replayed.plan),
             Of::Records => {
                 let answers = evidence.answers(Set::Test).map_err(RunError::from)?;
                 tables::records(&ran(results)?, &answers.table.labels, &evidence.tiers)

@@ -45,6 +45,8 @@ struct Document {
     per_exit: TunedRow,
     /// What the curves' `value` is of.
     objective: Objective,
+    /// What the values of curves and bounds are of.
+    spent: Objective,
     common_curve: Vec<CurveRow>,
     per_exit_curve: Vec<CurveRow>,
     guarantee: Option<GuaranteeReport>,
@@ -144,6 +146,7 @@ pub fn run(args: &TuneArgs) -> Result<(), CliError> {
             common: TunedRow::from(&found.common),
             per_exit: TunedRow::from(&found.per_exit),
             objective: session.goal.minimise,
+            spent: found.spent,
             common_curve: curve(&found.common_curve),
             per_exit_curve: curve(&found.per_exit_curve),
             guarantee: report,
@@ -155,7 +158,7 @@ pub fn run(args: &TuneArgs) -> Result<(), CliError> {
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        human(&mut out, &found, session.goal.minimise)
+        human(&mut out, &found)
             .and_then(|()| report.map_or(Ok(()), |g| writeln!(out, "\n{}.", g.sentence())))
             .and_then(|()| judged(&mut out, &best, &test, whole))
     })
@@ -175,7 +178,7 @@ fn list(thresholds: impl IntoIterator<Item = f64>) -> String {
     all.join(", ")
 }
 
-fn human(out: &mut impl Write, found: &Tuning, minimise: Objective) -> io::Result<()> {
+fn human(out: &mut impl Write, found: &Tuning) -> io::Result<()> {
     writeln!(out, "Thresholds, predicted on the calibration set")?;
     header(out, "")?;
     row(out, "this plan", &found.own)?;
@@ -194,7 +197,7 @@ fn human(out: &mut impl Write, found: &Tuning, minimise: Objective) -> io::Resul
         list(found.per_exit.thresholds.iter().copied()),
         sure(&found.per_exit)
     )?;
-    let unit = match minimise {
+    let unit = match found.spent {
         Objective::Cost => "$ of 1 M",
         Objective::Latency(_) | Objective::EdgeMemory => "mean ms",
     };

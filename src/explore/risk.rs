@@ -234,7 +234,7 @@ impl Guarantee {
             Finding::TooFewImages { needed } => format!(
                 "{none}: not enough calibration data, {n} images are held back for it and {needed} are \
                  needed, so calibrate with {} at least",
-                2 * needed
+                needed.saturating_mul(2)
             ),
             Finding::NoThreshold { harmed } => format!(
                 "{none}: even where fewest leave early, {harmed} of the {n} images held back for it are \

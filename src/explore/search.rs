@@ -3,6 +3,7 @@
 use super::{Limits, latency};
 use crate::data::Set;
 use crate::plan::{ExitRule, MAX_PER_PART, Placement, Plan, Sends, Split, Tier, plan_at};
+use crate::predict::billing::BillingError;
 use crate::predict::{Evidence, Outcome, Policy, PreparedPlan, ReplayError, Terms};
 use std::collections::HashSet;
 
@@ -103,8 +104,13 @@ pub fn search_told(
         for (plan, placement) in plans {
             let prepared = match PreparedPlan::new(evidence, &terms, Set::Calibration, &plan) {
                 Ok(prepared) => prepared,
-                // An exit whose head was never trained or timed; the others can be compared.
-                Err(ReplayError::Table(_) | ReplayError::HeadNotTimed { .. }) => continue,
+                // An exit whose head was never trained or timed, or a part too large for any tier that is
+                // rented; the others can be compared.
+                Err(
+                    ReplayError::Table(_)
+                    | ReplayError::HeadNotTimed { .. }
+                    | ReplayError::Billing(BillingError::TooLarge { .. }),
+                ) => continue,
                 Err(error) => return Err(error),
             };
             let without = [1.0];
@@ -188,9 +194,12 @@ pub fn knee(points: &[(f64, f64)]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::replay::tests::setting;
+    use crate::explore::{Goal, verdict};
+    use crate::predict::Billing;
+    use crate::predict::replay::tests::{plan, setting};
     use proptest::prelude::*;
     use rstest::rstest;
+    use std::sync::Arc;
 
     #[test]
     fn the_front_holds_all_that_is_not_beaten() {
@@ -214,6 +223,21 @@ mod tests {
         for a in &front {
             assert!(front.iter().all(|b| !strictly(a, b)));
         }
+    }
+
+    #[test]
+    fn a_part_too_large_to_rent_leaves_what_stays_on_the_edge() {
+        let mut s = setting(60, 3);
+        s.terms.billing = Billing::AwsLambda { arm: false };
+        let cloud = Arc::make_mut(s.evidence.profiles[1].as_mut().unwrap());
+        cloud.resident_bytes = 11_000 << 20;
+        let all = search(&s.evidence, &s.terms, &[0.5], &Limits::default()).unwrap();
+        assert!(!all.is_empty());
+        assert!(all.iter().all(|c| !c.plan.offloads()), "{all:?}");
+        let goal = Goal::default();
+        let alone = plan(Split::End, &[1], 0.5);
+        let verdict = verdict::predicted(&s.evidence, &s.terms, &goal, &alone, &all).unwrap();
+        assert!(verdict.deploy.is_some());
     }
 
     #[rstest]

@@ -59,6 +59,9 @@ pub struct Tuning {
     pub common: Tuned,
     /// One per exit.
     pub per_exit: Tuned,
+    /// What the values of curves and bounds are of: the bill of a plan that rents something where the goal
+    /// asks for it, else the mean latency.
+    pub spent: Objective,
     /// Budget curve of common thresholds, by value; exact but for its length.
     pub common_curve: Vec<Point>,
     /// Budget curve of thresholds per exit, by value; a heuristic's.
@@ -70,6 +73,8 @@ struct Problem<'a> {
     ways: &'a Ways<'a>,
     /// Per stage and sample, what leaving there adds to the objective.
     price: Vec<Vec<f64>>,
+    /// Whether that is the bill; else it is the mean latency.
+    priced: bool,
     /// Wrong answers at most.
     wrong: usize,
     /// Sums that stay within a limit: per stage and sample, and the most.
@@ -101,6 +106,7 @@ impl<'a> Problem<'a> {
         }
         Problem {
             price: if priced { ways.cost.clone() } else { latency() },
+            priced,
             wrong: limits.accuracy.map_or(ways.samples, |least| {
                 // As the limit is checked: right / n ≥ least.
                 let wrong = (0..=ways.samples).rev();
@@ -109,6 +115,14 @@ impl<'a> Problem<'a> {
             }),
             caps,
             ways,
+        }
+    }
+
+    /// What the price is of.
+    fn spent(&self) -> Objective {
+        match self.priced {
+            true => Objective::Cost,
+            false => Objective::Latency(Statistic::Mean),
         }
     }
 
@@ -142,10 +156,14 @@ impl<'a> Problem<'a> {
 
     /// Whether sums keep to the limits. An accuracy that can't be reached at all keeps to none.
     fn holds(&self, sums: &Sums) -> bool {
-        let within =
-            |(sum, (_, most)): (&f64, &(Vec<Vec<f64>>, f64))| *sum <= *most + 1e-9 * most.abs();
+        let within = |(sum, (_, most)): (&f64, &(Vec<Vec<f64>>, f64))| holds(*sum, *most);
         sums.wrong <= self.wrong && sums.caps.iter().zip(&self.caps).all(within)
     }
+}
+
+/// Whether a sum keeps to its limit, but for rounding.
+fn holds(sum: f64, most: f64) -> bool {
+    sum <= most + 1e-9 * most.abs()
 }
 
 /// A threshold that parts confidences just there: at or above `below`, under `above`, with as few digits as
@@ -320,6 +338,7 @@ pub fn tune(
             own,
             common: of(&common_curve),
             per_exit: of(&all),
+            spent: problem.spent(),
             common_curve,
             per_exit_curve,
         });
@@ -335,8 +354,9 @@ pub fn tune(
     };
     let per_exit = match searched.thresholds {
         Some(thresholds) => {
-            // Memory is the same at any threshold; what was bounded is the mean latency.
-            let bound = Some(searched.bound).filter(|_| goal.minimise != Objective::EdgeMemory);
+            // Memory is the same at any threshold, and so is the bill of what rents nothing; what was
+            // bounded is the mean latency.
+            let bound = Some(searched.bound).filter(|_| goal.minimise == problem.spent());
             judge.tuned(thresholds, searched.exact, bound)
         }
         None => {
@@ -348,6 +368,7 @@ pub fn tune(
         own,
         common,
         per_exit,
+        spent: problem.spent(),
         common_curve,
         per_exit_curve,
     })
@@ -355,13 +376,24 @@ pub fn tune(
 
 /// The best common threshold within the limits.
 fn common(problem: &Problem, steps: &[Step], exits: usize) -> Option<Vec<f64>> {
-    let mut order: Vec<&Step> = steps.iter().filter(|s| s.wrong <= problem.wrong).collect();
-    order.sort_by(|a, b| a.price.total_cmp(&b.price).then(a.wrong.cmp(&b.wrong)));
-    let mut all = order.into_iter().map(|step| vec![step.threshold; exits]);
-    if problem.caps.is_empty() {
-        return all.next();
-    }
-    all.find(|thresholds| problem.holds(&problem.sums(thresholds)))
+    let right = |at: &usize| steps[*at].wrong <= problem.wrong;
+    let mut order: Vec<usize> = (0..steps.len()).filter(right).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (&steps[a], &steps[b]);
+        a.price.total_cmp(&b.price).then(a.wrong.cmp(&b.wrong))
+    });
+    let all = |step: &Step| vec![step.threshold; exits];
+    // What a step sums to within the other limits, at the same thresholds: a pass for each, not for each step.
+    let within: Vec<Vec<bool>> = problem
+        .caps
+        .iter()
+        .map(|(cap, most)| {
+            let sums = common_steps(problem.ways, cap);
+            sums.iter().map(|sum| holds(sum.price, *most)).collect()
+        })
+        .collect();
+    let holds = |at: &&usize| within.iter().all(|within| within[**at]);
+    order.iter().find(holds).map(|&at| all(&steps[at]))
 }
 
 /// Replays what a search found.
@@ -513,6 +545,19 @@ mod tests {
         assert!(!found.common.feasible && !found.per_exit.feasible);
         // All leave at the first exit.
         assert_eq!(found.per_exit.outcome.exits[0].share, 1.0);
+    }
+
+    #[test]
+    fn a_plan_that_rents_nothing_is_tuned_for_its_time_and_says_so() {
+        let s = setting(120, 3);
+        let cost = goal(Objective::Cost, 5.0);
+        let alone = plan(Split::End, &[1, 4], 0.7);
+        let found = tune(&s.evidence, &s.terms, &cost, &alone, &|| false).unwrap();
+        assert_eq!((found.spent, found.per_exit.bound), (MEAN, None));
+        let sent = plan(Split::After(3), &[1, 4], 0.7);
+        let found = tune(&s.evidence, &s.terms, &cost, &sent, &|| false).unwrap();
+        assert_eq!(found.spent, Objective::Cost);
+        assert!(found.per_exit.bound.is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ answers over the whole test set, since the confidence table tells the answers of
 use super::{Broken, Candidate, Goal, Limits, Objective, search::search_told};
 use crate::data::Set;
 use crate::plan::{Plan, Tier, TierNames};
+use crate::predict::billing::BillingError;
 use crate::predict::interval::{Z95, mcnemar};
 use crate::predict::{Evidence, Kind, Outcome, PreparedPlan, ReplayError, SampleResult, Terms};
 use serde::{Deserialize, Serialize};
@@ -228,11 +229,14 @@ pub fn decide(
     let mut best: Option<&Contender> = broken.is_empty().then_some(plan);
     for other in others {
         let row = against(goal, &limits, plan, other);
+        // What is within noise of the plan is no reason to leave it, whatever else is better than it.
+        let ahead = !broken.is_empty() || is_better(goal, plan, other, &row);
         let better = match best {
-            _ if !row.is_feasible() => false,
-            None => true,
-            Some(best) if best.what == Choice::ThisPlan => is_better(goal, plan, other, &row),
-            Some(best) => goal.minimise.compare(&other.outcome, &best.outcome).is_lt(),
+            _ if !row.is_feasible() || !ahead => false,
+            Some(best) if best.what != Choice::ThisPlan => {
+                goal.minimise.compare(&other.outcome, &best.outcome).is_lt()
+            }
+            _ => true,
         };
         if better {
             best = Some(other);
@@ -278,6 +282,12 @@ pub fn predicted(
         outcome: prepared.outcome(),
         samples: prepared.samples(),
     };
+    // One whose part no tier that is rented can hold is nobody's choice.
+    let rented = |what, plan: &Plan| match prepare(plan) {
+        Ok(prepared) => Ok(Some(contender(what, &prepared))),
+        Err(ReplayError::Billing(BillingError::TooLarge { .. })) => Ok(None),
+        Err(error) => Err(error),
+    };
     let own = prepare(plan)?;
     let this = contender(Choice::ThisPlan, &own);
     let whole_on_first = Plan::unmodified(Tier::First, tiers);
@@ -292,7 +302,7 @@ pub fn predicted(
     if last != Tier::First {
         let whole_on_last = Plan::unmodified(last, tiers);
         if !plan.runs_as(&whole_on_last) {
-            others.push(contender(Choice::CloudOnly, &prepare(&whole_on_last)?));
+            others.extend(rented(Choice::CloudOnly, &whole_on_last)?);
         }
         // What a user would send who sends the picture; known where the network was given such.
         if evidence.answers(Set::Calibration)?.images.is_some() {
@@ -302,7 +312,7 @@ pub fn predicted(
             ];
             for (what, other) in sent {
                 if let Some(other) = other.filter(|other| !plan.runs_as(other)) {
-                    others.push(contender(what, &prepare(&other)?));
+                    others.extend(rented(what, &other)?);
                 }
             }
         }
@@ -584,6 +594,23 @@ mod tests {
         let verdict = decide(&goal, 0.91, &this, &others);
         assert_eq!(verdict.deploy, expected);
         assert_eq!(verdict.nearest, None);
+    }
+
+    /// Whatever else is better than the plan, and whichever stands first.
+    #[rstest]
+    #[case([0, 1])]
+    #[case([1, 0])]
+    fn what_is_within_noise_of_the_plan_is_never_chosen(#[case] order: [usize; 2]) {
+        let plan = contender(Choice::ThisPlan, 5.0, 0.9, 1);
+        let sure = contender(Choice::Original, 4.0, 0.9, 1);
+        let mut noisy = contender(Choice::CloudOnly, 3.9, 0.9, 1);
+        for (i, sample) in noisy.samples.iter_mut().enumerate() {
+            sample.latency_ms += if i % 4 < 2 { 50.0 } else { -50.0 };
+        }
+        let both = [sure, noisy];
+        let others = order.map(|i| both[i].clone());
+        let verdict = decide(&goal(MEAN, 5.0, None), 0.9, &plan, &others);
+        assert_eq!(verdict.deploy, Some(Choice::Original));
     }
 
     #[test]

@@ -7,11 +7,12 @@ that is so many times as fast takes as much less for everything, at as many time
 by a provider's own clock stays.
 */
 
+use super::search::search_told;
 use super::verdict::best;
-use super::{Candidate, Goal, search};
+use super::{Candidate, Goal};
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile, Stats};
-use crate::plan::{Plan, Split};
+use crate::plan::{Plan, Sends, Split};
 use crate::predict::{Billing, Evidence, Outcome, ReplayError, Terms};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,7 @@ fn stretched(link: &LinkProfile, bandwidth: f64, round_trip: f64) -> LinkProfile
     LinkProfile {
         idle: points(&link.idle),
         warm: points(&link.warm),
-        jitter_ms: link.jitter_ms.clone(),
+        jitter_ms: link.jitter_ms.iter().map(|ms| round_trip * ms).collect(),
         emulated: link.emulated,
     }
 }
@@ -99,6 +100,14 @@ fn faster(profile: &Profile, speed: f64) -> Profile {
     other.prefixes.iter_mut().for_each(|p| quicken(&mut p.ms));
     other.heads.iter_mut().for_each(|h| quicken(&mut h.ms));
     other.samples_ms.iter_mut().for_each(|ms| *ms /= speed);
+    for cut in &mut other.boundaries {
+        cut.enter_ms /= speed;
+        cut.leave_ms /= speed;
+    }
+    for codec in &mut other.codec {
+        codec.encode_ms /= speed;
+        codec.decode_ms /= speed;
+    }
     other.ghz = other.ghz.map(|ghz| ghz * speed);
     other
 }
@@ -135,16 +144,19 @@ pub struct WhatIf {
     pub prices: Vec<(Billing, Option<Answer>)>,
 }
 
-/// The best plans by a goal over the settings, all predicted on the calibration set.
+/// The best plans by a goal over the settings, all predicted on the calibration set. After some of them
+/// `progress` hears how many are done, of how many.
 ///
 /// # Errors
-/// As [`search`].
+/// As [`search_told`]; [`ReplayError::Stopped`] once `stopped` says so.
 pub fn what_if(
     evidence: &Evidence,
     terms: &Terms,
     goal: &Goal,
     thresholds: &[f64],
     with_map: bool,
+    stopped: &(dyn Fn() -> bool + Sync),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<WhatIf, ReplayError> {
     let as_is = Setting([1.0; 4]);
     let mut asked: Vec<(Setting, Billing)> = vec![(as_is, terms.billing)];
@@ -167,17 +179,29 @@ pub fn what_if(
             billing,
             ..terms.clone()
         };
-        let found = search(&setting.of(evidence), &terms, thresholds, &limits);
-        let found = match found {
-            Ok(found) => found,
-            // Of this price list nothing is large enough; other settings have an answer.
-            Err(ReplayError::Billing(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(best(goal, &limits, &found).cloned())
+        let mut go_on = |_, _| !stopped();
+        let setting = setting.of(evidence);
+        let found = search_told(&setting, &terms, thresholds, &limits, &mut go_on);
+        Ok(best(goal, &limits, &found?).cloned())
     };
-    let found: Vec<Option<Candidate>> = asked.par_iter().map(answer).collect::<Result<_, _>>()?;
-    Ok(sorted(found, lists))
+    // The middle of every strip and the session's own prices are one setting, searched once.
+    let mut once: Vec<(Setting, Billing)> = Vec::new();
+    let place = |one: &(Setting, Billing)| {
+        let known = once.iter().position(|other| other == one);
+        known.unwrap_or_else(|| {
+            once.push(*one);
+            once.len() - 1
+        })
+    };
+    let places: Vec<usize> = asked.iter().map(place).collect();
+    let mut found: Vec<Option<Candidate>> = Vec::with_capacity(once.len());
+    for some in once.chunks(rayon::current_num_threads()) {
+        let answers: Result<Vec<_>, ReplayError> = some.par_iter().map(answer).collect();
+        found.extend(answers?);
+        progress(found.len(), once.len());
+    }
+    let found = places.into_iter().map(|at| found[at].clone());
+    Ok(sorted(found.collect(), lists))
 }
 
 fn sorted(found: Vec<Option<Candidate>>, lists: Vec<Billing>) -> WhatIf {
@@ -212,9 +236,9 @@ fn sorted(found: Vec<Option<Candidate>>, lists: Vec<Billing>) -> WhatIf {
 }
 
 /// What tells a plan from another, whatever its thresholds.
-fn places(plan: &Plan) -> (&[Split], Vec<usize>) {
+fn places(plan: &Plan) -> (&[Split], Vec<usize>, Sends) {
     let exits = plan.exits.iter().map(|exit| exit.layer);
-    (&plan.splits, exits.collect())
+    (&plan.splits, exits.collect(), plan.sends)
 }
 
 /// The price lists there are, the session's own first.
@@ -239,15 +263,58 @@ fn unmodified_accuracy(evidence: &Evidence) -> Result<f64, ReplayError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{Boundary, CodecTime, Form};
+    use crate::explore::search;
     use crate::explore::{Objective, Statistic, Within};
-    use crate::predict::replay::tests::setting;
+    use crate::plan::Tier;
+    use crate::predict::replay::tests::{Setting as Measured, setting};
+
+    fn all_of(
+        s: &Measured,
+        goal: &Goal,
+        thresholds: &[f64],
+        with_map: bool,
+    ) -> Result<WhatIf, ReplayError> {
+        let mut last = (0, 0);
+        let mut progress = |done, of| last = (done, of);
+        let go_on = || false;
+        let (evidence, terms) = (&s.evidence, &s.terms);
+        let found = what_if(
+            evidence,
+            terms,
+            goal,
+            thresholds,
+            with_map,
+            &go_on,
+            &mut progress,
+        );
+        assert!(last.0 > 0 && last.0 == last.1, "{last:?}");
+        found
+    }
+
+    #[test]
+    fn it_stops_when_asked() {
+        let s = setting(60, 3);
+        let goal = Goal::default();
+        let (evidence, terms) = (&s.evidence, &s.terms);
+        let found = what_if(
+            evidence,
+            terms,
+            &goal,
+            &[0.5],
+            true,
+            &|| true,
+            &mut |_, _| (),
+        );
+        assert!(matches!(found, Err(ReplayError::Stopped)), "{found:?}");
+    }
 
     #[test]
     fn the_middle_of_every_strip_is_what_explore_finds() {
         let s = setting(60, 3);
         let goal = Goal::default();
         let thresholds = [0.5, 0.7];
-        let found = what_if(&s.evidence, &s.terms, &goal, &thresholds, true).unwrap();
+        let found = all_of(&s, &goal, &thresholds, true).unwrap();
         let limits = goal.limits(unmodified_accuracy(&s.evidence).unwrap());
         let all = search(&s.evidence, &s.terms, &thresholds, &limits).unwrap();
         let expected = best(&goal, &limits, &all).unwrap();
@@ -271,7 +338,7 @@ mod tests {
                 ..Within::default()
             },
         };
-        let found = what_if(&s.evidence, &s.terms, &goal, &[0.5, 0.9], false).unwrap();
+        let found = all_of(&s, &goal, &[0.5, 0.9], false).unwrap();
         assert!(found.map.is_empty());
         for strip in &found.strips {
             let ms = strip.answers.iter().map(|answer| {
@@ -299,10 +366,42 @@ mod tests {
         let link = LinkProfile {
             idle: vec![],
             warm: vec![(1000, 10.0), (2000, 12.0)],
-            jitter_ms: vec![],
+            jitter_ms: vec![1.0],
             emulated: false,
         };
         let other = stretched(&link, 4.0, 0.5);
         assert_eq!(other.warm, [(1000, 5.0), (2000, 5.5)]);
+        assert_eq!(other.jitter_ms, [0.5]);
+    }
+
+    #[test]
+    fn a_device_twice_as_fast_takes_half_for_everything() {
+        let s = setting(60, 3);
+        let mut profile = s.evidence.profile(Tier::First).unwrap().clone();
+        profile.boundaries = vec![Boundary {
+            rows: 2,
+            leave_ms: 0.2,
+            enter_ms: 0.4,
+        }];
+        profile.codec = vec![CodecTime {
+            form: Form::F32,
+            elements: 100,
+            encode_ms: 0.6,
+            decode_ms: 0.8,
+        }];
+        let other = faster(&profile, 2.0);
+        for rows in [0..2, 2..4, 0..4] {
+            let ms = |of: &Profile| of.segment_ms(&s.evidence.layers, rows.clone()).unwrap();
+            assert!((2.0 * ms(&other) - ms(&profile)).abs() < 1e-12, "{rows:?}");
+        }
+        assert_eq!(other.codec_ms(Form::F32, 100), Some((0.3, 0.4)));
+        assert_eq!(other.heads[0].ms.median, profile.heads[0].ms.median / 2.0);
+    }
+
+    #[test]
+    fn the_image_is_another_plan_than_the_pixels() {
+        let pixels = Plan::unmodified(Tier::Second, 2);
+        let image = pixels.clone().with_images();
+        assert_ne!(places(&pixels), places(&image));
     }
 }

@@ -27,7 +27,7 @@ mod times;
 mod ways;
 
 pub use baselines::{Baselines, baselines};
-pub use chain::{Difference, Equality, WITHIN};
+pub use chain::{Difference, Equality, Met, WITHIN, met};
 pub use held::{Harm, HeldBack, harm_on_test, parted};
 pub use ways::Ways;
 

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two reports of progress.
 const TELL: Duration = Duration::from_millis(200);
+/// What the question of other links, devices and prices may take at the end of a run.
+const WHAT_IF: Duration = Duration::from_secs(10);
 
 /// All that a report tells of.
 pub(super) struct Findings<'a> {
@@ -140,8 +142,22 @@ pub(super) fn make(
         let found = guarantee(evidence, terms, promise, plan)?;
         report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
     }
-    let others = what_if(evidence, terms, &session.goal, &thresholds, false)?;
-    report.what_if = Some(WhatIfReport::new(&others, &session.goal, &evidence.tiers));
+    let until = Instant::now() + WHAT_IF;
+    let stopped = || cancel.is_cancelled() || Instant::now() >= until;
+    let mut progress = |done, total| {
+        reporter.progress(done, total, "other links, devices and prices");
+    };
+    let goal = &session.goal;
+    match what_if(evidence, terms, goal, &thresholds, false, &stopped, &mut progress) {
+        Ok(others) => report.what_if = Some(WhatIfReport::new(&others, goal, &evidence.tiers)),
+        Err(ReplayError::Stopped) if cancel.is_cancelled() => return Err(RunError::Stopped),
+        Err(ReplayError::Stopped) => report.say(format!(
+            "What other links, devices and prices would change takes more than {} s here, and is left out: \
+             `edgelesspart explore --what-if` says it.",
+            WHAT_IF.as_secs()
+        )),
+        Err(error) => return Err(error.into()),
+    }
     let shown = Shown {
         records: &found.ran.records,
         labels: found.data.labels(test),
@@ -162,8 +178,8 @@ pub(super) struct Baseline {
     pub records: Vec<Record>,
 }
 
-/// What to deploy: of the plan and the baselines by what was measured, unless the explorer's best
-/// plan, which can only be predicted, is better than all of them.
+/// What to deploy: of the plan and the baselines by what was measured, unless a choice that didn't run, and
+/// so can only be predicted, is better than all of them.
 fn answer(
     found: &Findings,
     replayed: &Replayed,
@@ -178,9 +194,6 @@ fn answer(
         ReplayError::Stopped => RunError::Stopped,
         other => other.into(),
     })?;
-    if predicted.deploy == Some(Choice::Explored) {
-        return Ok(predicted);
-    }
     let prepare = |plan: &Plan| PreparedPlan::new(evidence, terms, Set::Test, plan);
     let whole = |plan: Plan| {
         let whole = prepare(&plan)?;
@@ -215,6 +228,11 @@ fn answer(
         };
         let ran = (&baseline.outcome, baseline.records.as_slice());
         others.push(contender(what, labels, ran, table));
+    }
+    // A choice that didn't run can only be predicted, and is no worse for it.
+    let ran = |choice: &Choice| *choice == this.what || others.iter().any(|c| c.what == *choice);
+    if predicted.deploy.as_ref().is_some_and(|choice| !ran(choice)) {
+        return Ok(predicted);
     }
     let answers = &evidence.answers(Set::Test)?.table;
     let accuracy = answers.final_column()?.accuracy(&answers.labels);

@@ -205,8 +205,6 @@ pub struct CurvesAnswer {
     /// In the order of the plan's exits.
     pub pays: Vec<HeadPays>,
     pub verdict: Verdict,
-    /// What leaving early at the plan's thresholds is promised to cost.
-    pub guarantee: Option<Guarantee>,
     /// The best thresholds, where they were searched for.
     pub best: Option<BestThresholds>,
 }

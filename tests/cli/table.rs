@@ -361,7 +361,30 @@ fn every_figure_of_the_report_follows_from_the_tables() {
 }
 
 #[rstest]
-#[case("samples", 600)]
+#[case("wire: (tensor: U8),")]
+#[case("sends: Image,")]
+fn predicted_answers_follow_whatever_travels(#[case] travels: &str) {
+    let exits =
+        "exits: (per_part: 2, placement: Linear, at_split: true, training: Frozen(epochs: 1)),";
+    let folder = folder(&format!("{exits} {travels}"));
+    let (report, _) = run(folder.path(), &["--threshold", "0.125"]);
+    let samples = table(folder.path(), "samples");
+    let left = predicted_follows(&report["predicted"], &samples, None);
+    assert!(left.iter().any(|after| after.is_empty()) && left.iter().any(|a| !a.is_empty()));
+    for at in report["sweep"].as_array().unwrap() {
+        predicted_follows(at, &samples, at["threshold"].as_f64());
+    }
+    // What the run found is what these rows say.
+    assert_eq!(report["equality"]["differing"], 0);
+    near("accuracy", &report["measured"]["accuracy"], {
+        let met = met(&samples, "test");
+        let left: Vec<&Row> = met.iter().map(|met| leaves(met, None)).collect();
+        share(&left, is_right)
+    });
+}
+
+#[rstest]
+#[case("samples", 750)]
 #[case("records", 450)]
 #[case("runs", 10)]
 fn the_three_forms_say_the_same(#[case] of: &str, #[case] expected: usize) {

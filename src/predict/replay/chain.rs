@@ -41,6 +41,38 @@ pub(super) struct Chain<'a> {
     pub image_bytes: Option<f64>,
 }
 
+/// A classifier that the samples of a plan meet, as tables tell it.
+#[derive(Debug, Clone, Copy)]
+pub struct Met<'a> {
+    /// The answers it gives there: those of a column of the set's tables.
+    pub prediction: &'a [u16],
+    /// Tier that runs it.
+    pub tier: Tier,
+    /// A sample leaves there above this confidence, 0 to 1; 0 for the final classifier, at which all leave.
+    pub threshold: f64,
+}
+
+/// The classifiers that a plan's samples meet, in order, the final one last.
+///
+/// # Errors
+/// Where the set's tables lack one.
+pub fn met<'a>(
+    evidence: &'a Evidence,
+    terms: &Terms,
+    set: Set,
+    plan: &Plan,
+) -> Result<Vec<Met<'a>>, ReplayError> {
+    let stages = Chain::new(evidence, terms, evidence.answers(set)?, plan)?
+        .stages
+        .into_iter();
+    let met = stages.map(|stage| Met {
+        prediction: stage.prediction,
+        tier: stage.tier,
+        threshold: stage.threshold,
+    });
+    Ok(met.collect())
+}
+
 /// A sample that didn't go the way the table says.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {

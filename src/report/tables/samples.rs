@@ -3,7 +3,8 @@
 use super::{Table, Values};
 use crate::data::Set;
 use crate::plan::{Plan, Tier};
-use crate::predict::{Answers, Column, Confidence, Evidence};
+use crate::predict::replay::{Met, met, parted};
+use crate::predict::{Answers, Column, Confidence, Evidence, Terms};
 use std::sync::Arc;
 
 /// A classifier whose answers are listed.
@@ -20,17 +21,30 @@ struct Listed<'a> {
 }
 
 /// Every sample through every exit there is a head for, the final classifier last; and once more through
-/// those behind a split whose wire carries another element type. Where the plan has the exit, the row tells
-/// its tier and threshold: a sample leaves at the first of these rows whose `confidence` is above its
-/// `threshold`. Logits are not kept.
-pub fn samples(evidence: &Evidence, measure: Confidence, plan: &Plan) -> Table {
+/// those behind a split whose wire carries another element type, and the final one of images sent as JPEG
+/// files. Where the plan's samples meet the classifier, the row tells its tier and threshold: a sample leaves
+/// at the first of these rows whose `confidence` is above its `threshold`. Where half of the calibration images
+/// is held back for a guarantee, the other half is listed. Logits are not kept.
+pub fn samples(evidence: &Evidence, terms: &Terms, plan: &Plan) -> Table {
+    let measure = terms.policy.confidence;
     let mut out = Rows::default();
     for set in [Set::Calibration, Set::Test] {
         if let Ok(answers) = evidence.answers(set) {
-            let listed = listed(answers, evidence, plan);
-            for (sample, &label) in answers.table.labels.iter().enumerate() {
+            // Without all of the plan's classifiers in the tables, none of them is the plan's.
+            let met = met(evidence, terms, set, plan).unwrap_or_default();
+            let listed = listed(answers, &met);
+            let labels = &answers.table.labels;
+            let held = evidence
+                .held_back
+                .as_ref()
+                .filter(|_| set == Set::Calibration);
+            let numbers = match held {
+                Some(held) => parted(labels.len() + held.samples()).0,
+                None => (0..labels.len()).collect(),
+            };
+            for (at, (&label, number)) in labels.iter().zip(numbers).enumerate() {
                 for one in &listed {
-                    out.add(set, sample, label, one, measure, evidence);
+                    out.add(set, (at, number), label, one, measure, evidence);
                 }
             }
         }
@@ -38,19 +52,7 @@ pub fn samples(evidence: &Evidence, measure: Confidence, plan: &Plan) -> Table {
     out.table()
 }
 
-/// Tier and threshold of a classifier, if the plan has it.
-fn planned(column: &Column, evidence: &Evidence, plan: &Plan) -> Option<(Tier, f64)> {
-    let Some(after) = &column.after else {
-        return Some((plan.last_tier(), 0.0));
-    };
-    let exit = plan.exits.iter().find(|exit| exit.after == *after)?;
-    let mut keys = evidence.heads.iter();
-    let key = keys.find(|key| key.after == *after && key.tier == exit.tier);
-    let this = key.is_none_or(|key| key.hash == column.head);
-    this.then_some((exit.tier, exit.threshold))
-}
-
-fn listed<'a>(answers: &'a Answers, evidence: &Evidence, plan: &Plan) -> Vec<Listed<'a>> {
+fn listed<'a>(answers: &'a Answers, met: &[Met]) -> Vec<Listed<'a>> {
     let number = |column: &Column| {
         let mut all = answers.table.columns.iter();
         all.position(|c| c.after == column.after && c.head == column.head)
@@ -60,7 +62,11 @@ fn listed<'a>(answers: &'a Answers, evidence: &Evidence, plan: &Plan) -> Vec<Lis
         wire: wire.into(),
         split_after: split_after.into(),
         number: number(column).unwrap_or(answers.table.columns.len()) as u64,
-        planned: planned(column, evidence, plan),
+        // The very column, since each wire has one of its own.
+        planned: met
+            .iter()
+            .find(|met| std::ptr::eq(met.prediction, column.prediction.as_slice()))
+            .map(|met| (met.tier, met.threshold)),
     };
     let own = answers.table.columns.iter().map(|c| of(c, "F32", ""));
     let wires = answers.wires.iter().flat_map(|wire| {
@@ -68,7 +74,12 @@ fn listed<'a>(answers: &'a Answers, evidence: &Evidence, plan: &Plan) -> Vec<Lis
         let columns = wire.table.columns.iter();
         columns.map(move |c| of(c, &element, &wire.split_after))
     });
-    own.chain(wires).collect()
+    let images = answers
+        .images
+        .iter()
+        .flat_map(|images| &images.table.columns);
+    let images = images.map(|c| of(c, "JPEG", ""));
+    own.chain(wires).chain(images).collect()
 }
 
 #[derive(Default)]
@@ -96,7 +107,7 @@ impl Rows {
     fn add(
         &mut self,
         set: Set,
-        sample: usize,
+        (sample, number): (usize, usize),
         label: u16,
         one: &Listed,
         measure: Confidence,
@@ -112,7 +123,7 @@ impl Rows {
         });
         self.wire.push(one.wire.clone());
         self.split_after.push(one.split_after.clone());
-        self.sample.push(Some(sample as u64));
+        self.sample.push(Some(number as u64));
         self.label.push(Some(label.into()));
         self.classifier.push(Some(one.number));
         self.after

@@ -38,10 +38,6 @@ impl CurvesRequest {
                 prepared.with_thresholds(&own)
             }
         };
-        let promised = |plan: &Plan| {
-            let ask = |promise| guarantee(&self.evidence, &self.terms, promise, plan);
-            self.promise.map(ask).transpose()
-        };
         let best = if self.tune {
             let until = Instant::now() + SEARCH;
             let go_on = || Instant::now() < until;
@@ -52,14 +48,18 @@ impl CurvesRequest {
                 exit.threshold = *threshold;
             }
             Some(BestThresholds {
-                guarantee: promised(&plan)?,
+                // Of what was searched for only, and not of each place of the slider: who moves it until
+                // the images held back agree has chosen by them.
+                guarantee: self
+                    .promise
+                    .map(|promise| guarantee(&self.evidence, &self.terms, promise, &plan))
+                    .transpose()?,
                 tuned: found.per_exit,
             })
         } else {
             None
         };
         Ok(CurvesAnswer {
-            guarantee: promised(&self.plan)?,
             best,
             outcomes: self.thresholds.iter().map(at).collect(),
             pays: prepared.head_pays(),

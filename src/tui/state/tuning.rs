@@ -19,8 +19,6 @@ pub struct Curves {
     pub pays: Vec<HeadPays>,
     /// Verdict on the plan against its alternatives.
     pub verdict: Verdict,
-    /// What leaving early at the plan's thresholds is promised to cost, where the session asks for it.
-    pub guarantee: Option<Guarantee>,
 }
 
 /// Which threshold the slider holds, and what is known over it.
@@ -33,6 +31,8 @@ pub struct Tuning {
     pub lacking: Option<ReplayError>,
     /// The curves shown are older than the plan.
     pub stale: bool,
+    /// What leaving early is promised to cost at thresholds that were searched for, one per exit.
+    pub promised: Option<(Vec<f64>, Guarantee)>,
     generation: u64,
 }
 
@@ -56,7 +56,6 @@ impl Tuning {
                 outcomes,
                 pays,
                 verdict,
-                guarantee,
                 best,
             }) => {
                 let thresholds = thresholds();
@@ -66,7 +65,6 @@ impl Tuning {
                     outcomes,
                     pays,
                     verdict,
-                    guarantee,
                 });
                 best
             }
@@ -117,6 +115,8 @@ impl State {
         for (exit, threshold) in plan.exits.iter_mut().zip(thresholds) {
             exit.threshold = *threshold;
         }
+        let promised = best.guarantee.clone();
+        self.tuning.promised = promised.map(|promised| (thresholds.clone(), promised));
         let how = match (kept, best.tuned.feasible, best.tuned.exact) {
             (Some(_), ..) => "the best that keep the guarantee",
             (None, false, _) => "the best reachable, for none keeps the goal's limits",

@@ -47,11 +47,11 @@ fn source(curves: &Curves) -> String {
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     slider(state, buf, rows(area, 0, 1), focused);
     let mut below = rows(area, 1, area.height);
-    let promised = state
-        .tuning
-        .curves
-        .as_ref()
-        .and_then(|c| c.guarantee.as_ref());
+    // It is of the thresholds that were searched for, and of no others.
+    let planned = state.derived.plan.iter().flat_map(|plan| &plan.exits);
+    let now: Vec<f64> = planned.map(|exit| exit.threshold).collect();
+    let promised = state.tuning.promised.as_ref();
+    let promised = promised.filter(|(of, _)| *of == now).map(|(_, text)| text);
     if let (Some(guarantee), 9..) = (promised, below.height) {
         let text = guarantee.text();
         let needed = text.len() as u16 / below.width.max(1) + 1;
