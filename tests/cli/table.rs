@@ -361,14 +361,22 @@ fn every_figure_of_the_report_follows_from_the_tables() {
 }
 
 #[rstest]
-#[case("wire: (tensor: U8),")]
-#[case("sends: Image,")]
-fn predicted_answers_follow_whatever_travels(#[case] travels: &str) {
+#[case("wire: (tensor: U8),", &[], "U8")]
+#[case("", &["--set", "sends=Image"], "JPEG")]
+fn predicted_answers_follow_whatever_travels(
+    #[case] settings: &str,
+    #[case] flags: &[&str],
+    #[case] wire: &str,
+) {
     let exits =
         "exits: (per_part: 2, placement: Linear, at_split: true, training: Frozen(epochs: 1)),";
-    let folder = folder(&format!("{exits} {travels}"));
-    let (report, _) = run(folder.path(), &["--threshold", "0.125"]);
+    let folder = folder(&format!("{exits} {settings}"));
+    let flags = [&["--threshold", "0.125"], flags].concat();
+    let (report, _) = run(folder.path(), &flags);
     let samples = table(folder.path(), "samples");
+    let behind = |row: &&Row| row["tier"] == "cloud" && !row["threshold"].is_empty();
+    assert!(samples.iter().any(|row| behind(&row)));
+    assert!(samples.iter().filter(behind).all(|row| row["wire"] == wire));
     let left = predicted_follows(&report["predicted"], &samples, None);
     assert!(left.iter().any(|after| after.is_empty()) && left.iter().any(|a| !a.is_empty()));
     for at in report["sweep"].as_array().unwrap() {
