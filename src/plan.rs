@@ -290,14 +290,7 @@ impl Plan {
 
     /// Where it is cut and where it may be left, in a few words.
     pub fn describe(&self, names: &TierNames) -> String {
-        let place = self.place(names);
-        let place = if self.sends == Sends::Image {
-            place
-        } else if self.splits.iter().any(|split| split.row().is_some()) {
-            format!("split after {place}")
-        } else {
-            place
-        };
+        let place = self.place_in_words(names);
         let Some(first) = self.exits.first() else {
             return format!("{place}, no exits");
         };
@@ -316,6 +309,26 @@ impl Plan {
         } else {
             format!("{place}, exits after {exits}")
         }
+    }
+
+    /// Where it is split and what it sends on, in words.
+    fn place_in_words(&self, names: &TierNames) -> String {
+        let place = self.place(names);
+        let split = self.splits.iter().any(|split| split.row().is_some());
+        match self.sends {
+            Sends::Tensor if split => format!("split after {place}"),
+            _ => place,
+        }
+    }
+
+    /// [`Plan::describe`] without the thresholds.
+    pub fn describe_places(&self, names: &TierNames) -> String {
+        let exits: Vec<&str> = self.exits.iter().map(|exit| exit.after.as_str()).collect();
+        let exits = match exits.is_empty() {
+            true => "no exits".to_owned(),
+            false => format!("exits after {}", exits.join(", ")),
+        };
+        format!("{}, {exits}", self.place_in_words(names))
     }
 
     /// With one more exit, in the tier that runs its layer.

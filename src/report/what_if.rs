@@ -3,7 +3,7 @@
 use super::number::{dollars, ms};
 use crate::explore::Goal;
 use crate::explore::what_if::{Answer, Axis, FACTORS, WhatIf};
-use crate::plan::TierNames;
+use crate::plan::{Plan, TierNames};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -113,17 +113,7 @@ pub(super) fn times(factor: f64) -> String {
 impl WhatIfReport {
     /// Of what was found for a goal.
     pub fn new(found: &WhatIf, goal: &Goal, names: &TierNames) -> WhatIfReport {
-        let describe = |plan: &crate::plan::Plan| {
-            let exits: Vec<&str> = plan.exits.iter().map(|exit| exit.after.as_str()).collect();
-            let exits = if exits.is_empty() {
-                "no exits".to_string()
-            } else {
-                format!("exits after {}", exits.join(", "))
-            };
-            let is_split = plan.splits.iter().any(|split| split.row().is_some());
-            let split = if is_split { "split after " } else { "" };
-            format!("{split}{}, {exits}", plan.place(names))
-        };
+        let describe = |plan: &Plan| plan.describe_places(names);
         let cells = |answers: &Vec<Option<Answer>>| answers.iter().map(WhatIfCell::from).collect();
         let price = |(billing, answer): &(crate::predict::Billing, Option<Answer>)| {
             let best = WhatIfCell::from(answer);

@@ -15,7 +15,7 @@ use crate::report::evidence::{Picture, Shown};
 use crate::report::{
     BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used, WhatIfReport,
 };
-use crate::session::{Results, Session, Target};
+use crate::session::{ModelSource, Results, Session, Target};
 use crate::train::Training;
 use std::time::{Duration, Instant};
 
@@ -141,6 +141,17 @@ pub(super) fn make(
     if let Some(promise) = session.guarantee {
         let found = guarantee(evidence, terms, promise, plan)?;
         report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
+        let from_file = matches!(
+            session.model,
+            ModelSource::Onnx(_) | ModelSource::OnnxWith { .. }
+        );
+        if from_file && matches!(session.calibration, Calibration::FromTrain(_)) {
+            report.say(
+                "The guarantee rests on calibration images that are taken from the training images: it holds \
+                 only if the network never learnt from them. `calibration: FromTest(..)` takes others."
+                    .to_owned(),
+            );
+        }
     }
     let until = Instant::now() + WHAT_IF;
     let stopped = || cancel.is_cancelled() || Instant::now() >= until;
