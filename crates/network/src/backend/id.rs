@@ -37,6 +37,7 @@ pub enum Provider {
     /// `cuda:N`: cuDNN and ONNX Runtime's own kernels on the n-th CUDA device, from 0.
     Cuda(usize),
     /// `tensorrt:N`: TensorRT on the n-th CUDA device, from 0; what TensorRT doesn't cover runs by CUDA.
+    /// It may round factors to TF32 unless `NVIDIA_TF32_OVERRIDE` is 0.
     TensorRt(usize),
     /// `openvino`: OpenVINO on the CPU.
     OpenVino,
@@ -98,6 +99,30 @@ pub enum BackendError {
         reason: String,
         /// Command or package that mends it.
         remedy: String,
+    },
+    /// A folder for TensorRT's engines that can't be made or written to.
+    #[error(
+        "engine {name} can't be used: {}, where its engines are kept, can't be written to: {reason}; a service \
+         gets a folder by CacheDirectory=edgelesspart in its unit, else CACHE_DIRECTORY or XDG_CACHE_HOME names \
+         one",
+        .folder.display()
+    )]
+    Cache {
+        /// Name of the backend.
+        name: BackendId,
+        /// Path of the folder.
+        folder: PathBuf,
+        /// What is wrong with the folder.
+        reason: String,
+    },
+    /// No variable that names a folder for TensorRT's engines.
+    #[error(
+        "engine {name} can't be used: there is no folder to keep its engines in; CACHE_DIRECTORY, \
+         XDG_CACHE_HOME or HOME must be an absolute path"
+    )]
+    NoCache {
+        /// Name of the backend.
+        name: BackendId,
     },
 }
 

@@ -2,13 +2,20 @@
 ONNX Runtime as an engine: a graph is written as ONNX and runs in a session of the shared library that is
 found at run time.
 
-What may live here: opening the library and a provider (`library`, `remedy`), sessions and their runs, and
-stopping these (`watch`). Layers are fused as the provider likes, so only whole runs have a time. A provider
-that isn't there, and a node that it doesn't cover, are errors: nothing falls back to the CPU.
+What may live here: opening the library and a provider (`library`, `remedy`), sessions and their runs,
+stopping these (`watch`), and where TensorRT keeps what it built (`cache`). Layers are fused as the provider
+likes, so only whole runs have a time. A provider that isn't there, and a node that it doesn't cover, are
+errors: nothing falls back to the CPU.
 
-Results are F32 whatever the provider's habit: CUDA's TF32 and OpenVINO's BF16 are off.
+Results are F32 whatever the provider's habit: CUDA's TF32 and OpenVINO's BF16 are off. TensorRT is the
+exception: its provider has no switch for TF32, which TensorRT takes on GPUs from Ampere on (factors rounded to
+10 bits of mantissa) unless `NVIDIA_TF32_OVERRIDE=0` is in the environment. The backend's name says which.
+
+Making a session can't be stopped: ONNX Runtime looks at nothing while it does. It happens in `compile` and,
+by TensorRT and OpenVINO, in the first run of more than one sample, which looks at its token before and after.
 */
 
+mod cache;
 mod library;
 mod remedy;
 mod watch;
@@ -21,6 +28,7 @@ use crate::engine::{
 };
 use crate::model::export::{ExportError, graph_proto, to_onnx};
 use crate::model::{Dim, Graph};
+use cache::Cache;
 use library::Library;
 use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
@@ -28,10 +36,12 @@ use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType};
 use parking_lot::{Mutex, MutexGuard};
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The variable that keeps NVIDIA's libraries from TF32 where it is 0.
+const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 /// Time between two looks at the token while another run has the session.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -40,8 +50,10 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct OnnxRuntime {
     provider: Provider,
     library: Library,
-    /// Folder where TensorRT keeps the engines it has built.
-    cache: Option<PathBuf>,
+    /// Whether TensorRT may take TF32.
+    tf32: bool,
+    /// Where TensorRT keeps the engines it has built; none for other providers.
+    cache: Option<Cache>,
 }
 
 impl OnnxRuntime {
@@ -49,7 +61,7 @@ impl OnnxRuntime {
     ///
     /// # Errors
     /// Where the library isn't found or is older than 1.20, was built without the provider, or the
-    /// provider doesn't load; each with what to install.
+    /// provider doesn't load, each with what to install; and where TensorRT can't keep its engines.
     pub fn open(provider: Provider) -> Result<OnnxRuntime, BackendError> {
         let id = BackendId::OnnxRuntime(provider);
         let library = library::load(id)?;
@@ -58,15 +70,6 @@ impl OnnxRuntime {
             library: library.file.clone(),
             reason,
             remedy: remedy::remedy(id),
-        };
-        let cache = match provider {
-            Provider::TensorRt(_) => Some(cache_folder().map_err(|e| refused(e.to_string()))?),
-            _ => None,
-        };
-        let opened = OnnxRuntime {
-            provider,
-            library: library.clone(),
-            cache,
         };
         let built = match provider {
             Provider::Cpu => Ok(true),
@@ -77,9 +80,19 @@ impl OnnxRuntime {
         if !built.map_err(|e| refused(e.to_string()))? {
             return Err(refused("it was built without this provider".to_string()));
         }
+        let tensorrt = matches!(provider, Provider::TensorRt(_));
+        let mut opened = OnnxRuntime {
+            provider,
+            library: library.clone(),
+            tf32: tensorrt && std::env::var_os(TF32).is_none_or(|value| value != "0"),
+            cache: None,
+        };
         // A provider's own library is loaded where a session first asks for it.
-        let builder = opened.builder(1);
+        let builder = opened.builder(1, None);
         builder.map_err(|e| refused(e.message().to_string()))?;
+        if tensorrt {
+            opened.cache = Some(Cache::open(id, opened.tf32)?);
+        }
         Ok(opened)
     }
 
@@ -87,8 +100,9 @@ impl OnnxRuntime {
         BackendId::OnnxRuntime(self.provider)
     }
 
-    /// The providers of a session, in the order in which they take nodes; none for the CPU's.
-    fn providers(&self, threads: usize) -> Vec<ExecutionProviderDispatch> {
+    /// The providers of a session, in the order in which they take nodes; none for the CPU's. TensorRT
+    /// keeps its engines in the folder `engines`.
+    fn providers(&self, threads: usize, engines: Option<&Path>) -> Vec<ExecutionProviderDispatch> {
         let cuda = |index: usize| {
             let cuda = ort::ep::CUDA::default().with_device_id(index as i32);
             cuda.with_tf32(false).build().error_on_failure()
@@ -98,14 +112,13 @@ impl OnnxRuntime {
             Provider::Cuda(index) => vec![cuda(index)],
             Provider::TensorRt(index) => {
                 let mut engine = ort::ep::TensorRT::default().with_device_id(index as i32);
-                if let Some(folder) = &self.cache {
-                    let folder = folder.display();
+                if let (Some(cache), Some(engines)) = (&self.cache, engines) {
                     engine = engine
                         .with_engine_cache(true)
-                        .with_engine_cache_path(&folder);
+                        .with_engine_cache_path(engines.display());
                     engine = engine
                         .with_timing_cache(true)
-                        .with_timing_cache_path(&folder);
+                        .with_timing_cache_path(cache.timings().display());
                 }
                 vec![engine.build().error_on_failure(), cuda(index)]
             }
@@ -117,7 +130,7 @@ impl OnnxRuntime {
         }
     }
 
-    fn builder(&self, threads: usize) -> ort::Result<SessionBuilder> {
+    fn builder(&self, threads: usize, engines: Option<&Path>) -> ort::Result<SessionBuilder> {
         let builder = Session::builder()?
             .with_intra_threads(threads)?
             .with_inter_threads(1)?
@@ -127,7 +140,7 @@ impl OnnxRuntime {
             Provider::Cpu => Ok(builder),
             _ => Ok(builder
                 .with_disable_cpu_fallback()?
-                .with_execution_providers(self.providers(threads))?),
+                .with_execution_providers(self.providers(threads, engines))?),
         }
     }
 
@@ -140,8 +153,12 @@ impl OnnxRuntime {
         threads: usize,
         fixed: bool,
     ) -> Result<Session, EngineError> {
+        let engines = self.cache.as_ref().map(|cache| cache.engines(file, fixed));
+        let engines = engines
+            .transpose()
+            .map_err(|e| self.failed(network, &format!("its engines can't be kept: {e}"), None))?;
         let make = || -> ort::Result<Session> {
-            let mut builder = self.builder(threads)?;
+            let mut builder = self.builder(threads, engines.as_deref())?;
             let factors = if fixed { factors(ports) } else { Vec::new() };
             for factor in factors {
                 let name = match factor {
@@ -152,11 +169,12 @@ impl OnnxRuntime {
             }
             builder.commit_from_memory(file)
         };
-        make().map_err(|e| self.failed(network, e.message()))
+        let known = || remedy::of_a_session(self.provider);
+        make().map_err(|e| self.failed(network, e.message(), known()))
     }
 
-    fn failed(&self, network: &str, what: &str) -> EngineError {
-        let known = remedy::on_a_jetson(self.provider);
+    /// The error of a network, with its remedy where one is known.
+    fn failed(&self, network: &str, what: &str, known: Option<String>) -> EngineError {
         EngineError::Runtime {
             runtime: self.name(),
             network: network.to_string(),
@@ -182,23 +200,13 @@ fn factors(ports: &[Port]) -> Vec<usize> {
     factors
 }
 
-/// Where engines that took minutes to build are kept for the next process.
-fn cache_folder() -> std::io::Result<PathBuf> {
-    let named = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty());
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    let base = named.map(PathBuf::from).or_else(home);
-    let folder = base.unwrap_or_else(std::env::temp_dir);
-    let folder = folder.join("edgelesspart/tensorrt");
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
 impl Backend for OnnxRuntime {
     fn name(&self) -> String {
         let provider = self.id().provider();
+        let precision = if self.tf32 { ", TF32" } else { "" };
         match self.library.version.as_str() {
-            "" => format!("ONNX Runtime ({provider})"),
-            version => format!("ONNX Runtime {version} ({provider})"),
+            "" => format!("ONNX Runtime ({provider}{precision})"),
+            version => format!("ONNX Runtime {version} ({provider}{precision})"),
         }
     }
 
@@ -222,7 +230,7 @@ impl Backend for OnnxRuntime {
         let name = graph.name.clone();
         let file = to_onnx(&graph).map_err(|error| match error {
             ExportError::Unsupported { node, what } => Unsupported { node, what }.into(),
-            other => self.failed(&name, &other.to_string()),
+            other => self.failed(&name, &other.to_string(), None),
         })?;
         let inputs = Port::of(&graph, &graph.inputs);
         let outputs = Port::of(&graph, &graph.outputs);
@@ -277,12 +285,18 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// Looks at the token.
+fn go_on(cancel: &Cancel) -> Result<(), EngineError> {
+    if cancel.is_cancelled() {
+        return Err(EngineError::Cancelled);
+    }
+    Ok(())
+}
+
 /// Waits for a session that another run may have.
 fn locked<'a, T>(mutex: &'a Mutex<T>, cancel: &Cancel) -> Result<MutexGuard<'a, T>, EngineError> {
     loop {
-        if cancel.is_cancelled() {
-            return Err(EngineError::Cancelled);
-        }
+        go_on(cancel)?;
         if let Some(guard) = mutex.try_lock_for(LOOK) {
             return Ok(guard);
         }
@@ -290,22 +304,32 @@ fn locked<'a, T>(mutex: &'a Mutex<T>, cancel: &Cancel) -> Result<MutexGuard<'a, 
 }
 
 impl Network {
+    /// The error of a run.
     fn failed(&self, error: &ort::Error) -> EngineError {
-        self.runtime.failed(&self.name, error.message())
+        let known = remedy::of_a_run(self.runtime.provider, error.message());
+        self.runtime.failed(&self.name, error.message(), known)
     }
 
-    /// Makes the session for any batch size, where there is none yet.
-    fn ready<'a>(&self, any: &'a mut Any) -> Result<&'a mut Session, EngineError> {
+    /// An answer that isn't what the network gives.
+    fn strange(&self, what: &str) -> EngineError {
+        self.runtime.failed(&self.name, what, None)
+    }
+
+    /// Makes the session for any batch size, where there is none yet. Nothing stops that, so the token is
+    /// looked at before and after; what was made is kept for the next run either way.
+    fn ready<'a>(&self, any: &'a mut Any, cancel: &Cancel) -> Result<&'a mut Session, EngineError> {
         if let Any::File(file) = any {
+            go_on(cancel)?;
             let (name, ports) = (&self.name, &self.inputs);
             let made = self
                 .runtime
                 .session(name, file, ports, self.threads, false)?;
             *any = Any::Ready(made);
+            go_on(cancel)?;
         }
         match any {
             Any::Ready(session) => Ok(session),
-            Any::File(_) => Err(self.runtime.failed(&self.name, "there is no session")),
+            Any::File(_) => Err(self.strange("there is no session")),
         }
     }
 
@@ -326,7 +350,7 @@ impl Network {
         let values: Vec<(Cow<str>, SessionInputValue)> =
             values.collect::<ort::Result<_>>().map_err(failed)?;
         let watched = watch::watch(cancel, &options);
-        let watched = watched.map_err(|e| self.runtime.failed(&self.name, &e.to_string()))?;
+        let watched = watched.map_err(|e| self.strange(&e.to_string()))?;
         let found = session.run_with_options(values, &options);
         drop(watched);
         let found = found.map_err(|e| {
@@ -339,12 +363,12 @@ impl Network {
         for (port, output) in self.outputs.iter().zip(outputs) {
             let Some(value) = found.get(&port.name) else {
                 let what = format!("it gave no output `{}`", port.name);
-                return Err(self.runtime.failed(&self.name, &what));
+                return Err(self.strange(&what));
             };
             let fits = take(value, output).map_err(failed)?;
             if !fits {
                 let what = format!("output `{}` is not {}", port.name, port.shape);
-                return Err(self.runtime.failed(&self.name, &what));
+                return Err(self.strange(&what));
             }
         }
         Ok(())
@@ -426,7 +450,7 @@ impl Compiled for Network {
             }
             _ => {
                 let mut any = locked(&self.any, cancel)?;
-                let session = self.ready(&mut any)?;
+                let session = self.ready(&mut any, cancel)?;
                 self.run_in(session, batch, inputs, outputs, cancel)
             }
         }

@@ -35,9 +35,25 @@ pub(super) fn remedy(id: BackendId) -> String {
     )
 }
 
-/// What to know of an NVIDIA provider that fails on this machine; none where it is no Jetson.
-pub(super) fn on_a_jetson(provider: Provider) -> Option<String> {
-    let jetson = JetsonLinux::here()?;
+/// What to know of an NVIDIA provider that makes no session on this machine; none where it is no Jetson.
+pub(super) fn of_a_session(provider: Provider) -> Option<String> {
+    on_a_jetson(provider, JetsonLinux::here()?)
+}
+
+/// What to know of an NVIDIA provider of which a run failed with `message`; none where it is no Jetson, and
+/// where the library does have code for the GPU: then another package mends nothing.
+pub(super) fn of_a_run(provider: Provider, message: &str) -> Option<String> {
+    of_a_run_on(provider, message, JetsonLinux::here()?)
+}
+
+fn of_a_run_on(provider: Provider, message: &str, jetson: JetsonLinux) -> Option<String> {
+    // CUDA's words for error 209. ONNX Runtime hands on nothing but the words, and nothing hangs on them
+    // but this hint.
+    let lacks = message.contains("no kernel image");
+    lacks.then(|| on_a_jetson(provider, jetson)).flatten()
+}
+
+fn on_a_jetson(provider: Provider, jetson: JetsonLinux) -> Option<String> {
     match provider {
         Provider::Cuda(_) | Provider::TensorRt(_) => Some(package(provider, Some(jetson))),
         Provider::Cpu | Provider::OpenVino => None,
@@ -112,5 +128,22 @@ mod tests {
     ) {
         let text = package(provider, jetson.map(JetsonLinux));
         assert!(text.contains(words), "{text}");
+    }
+
+    #[rstest]
+    #[case::no_code(
+        Provider::Cuda(0),
+        "CUDA failure 209: no kernel image is available for execution on the device",
+        true
+    )]
+    #[case::memory(Provider::Cuda(0), "CUDA failure 2: out of memory", false)]
+    #[case::not_nvidia(Provider::Cpu, "no kernel image", false)]
+    fn a_run_that_fails_asks_for_a_package_where_code_is_missing(
+        #[case] provider: Provider,
+        #[case] message: &str,
+        #[case] expected: bool,
+    ) {
+        let found = of_a_run_on(provider, message, JetsonLinux(36));
+        assert_eq!(found.is_some(), expected, "{found:?}");
     }
 }

@@ -2,13 +2,14 @@
 //! provider that the library has not is passed over likewise.
 
 use super::super::id::{BackendError, Provider};
-use super::OnnxRuntime;
+use super::{Any, Library, Network, OnnxRuntime, to_onnx};
 use crate::backend::{Backend, CompileOptions, Compiled, Native, Timing};
-use crate::engine::{Cancel, EngineError};
+use crate::engine::{Cancel, EngineError, Port};
 use crate::model::fuse::fuse;
 use crate::model::op::{Activation, Binary, Op};
 use crate::model::zoo::ZooModel;
 use crate::model::{Builder, Constant, DType, Data, Graph, Shape};
+use parking_lot::Mutex;
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use std::sync::Arc;
@@ -128,6 +129,60 @@ fn a_raised_token_stops_a_run_and_the_next_one_goes_on() {
         network.run_f32(1, &[one], &cancel),
         Err(EngineError::Cancelled)
     ));
+}
+
+#[rstest]
+#[case::before(1, false)]
+#[case::after(2, true)]
+fn a_session_for_other_batches_looks_at_the_token_around_its_making(
+    #[case] look: usize,
+    #[case] kept: bool,
+) {
+    let Some(runtime) = open(Provider::Cpu) else {
+        return;
+    };
+    let graph = small();
+    let network = Network {
+        name: graph.name.clone(),
+        inputs: Port::of(&graph, &graph.inputs),
+        outputs: Port::of(&graph, &graph.outputs),
+        threads: 1,
+        one: None,
+        any: Mutex::new(Any::File(to_onnx(&graph).unwrap())),
+        runtime,
+    };
+    let mut any = network.any.lock();
+    let ended = network.ready(&mut any, &Cancel::at_look(look)).map(|_| ());
+    assert!(matches!(ended, Err(EngineError::Cancelled)), "{ended:?}");
+    assert_eq!(matches!(*any, Any::Ready(_)), kept);
+    network.ready(&mut any, &Cancel::new()).unwrap();
+}
+
+#[rstest]
+#[case::tensorrt(
+    Provider::TensorRt(0),
+    true,
+    "1.24.1",
+    "ONNX Runtime 1.24.1 (tensorrt:0, TF32)"
+)]
+#[case::exact(Provider::TensorRt(0), false, "", "ONNX Runtime (tensorrt:0)")]
+#[case::cuda(Provider::Cuda(1), false, "1.24.1", "ONNX Runtime 1.24.1 (cuda:1)")]
+fn a_runtime_that_may_take_tf32_says_so(
+    #[case] provider: Provider,
+    #[case] tf32: bool,
+    #[case] version: &str,
+    #[case] name: &str,
+) {
+    let runtime = OnnxRuntime {
+        provider,
+        library: Library {
+            version: version.to_string(),
+            file: "libonnxruntime.so".into(),
+        },
+        tf32,
+        cache: None,
+    };
+    assert_eq!(runtime.name(), name);
 }
 
 #[test]
