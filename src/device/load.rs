@@ -30,10 +30,6 @@ pub struct Load {
     pub others: Option<f64>,
     /// Share of that time that the host of a virtual machine took away, 0 to 1.
     pub steal: Option<f64>,
-    /// Processes that ran or waited to, averaged over a minute, per core of the machine.
-    pub per_core: Option<f64>,
-    /// Share of the last 10 s in which some process waited for a core, 0 to 1.
-    pub pressure: Option<f64>,
     /// Largest median of blocks of 20 runs over the smallest, less 1; 0 on a machine that keeps its pace.
     pub spread: f64,
     /// Share of the runs that took more than 1.5 times the median.
@@ -86,8 +82,6 @@ impl LoadWatch {
         let mut load = Load {
             spread: spread(runs_ms),
             stalls: stalls(runs_ms),
-            per_core: per_core(root),
-            pressure: pressure(root),
             ..Load::default()
         };
         if let (Some(start), Some(end)) = (self.start, Ticks::read(root, &self.cores)?) {
@@ -145,24 +139,6 @@ fn own(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut number = || fields.next()?.parse::<u64>().ok();
     Some(number()? + number()?)
-}
-
-fn per_core(root: &Path) -> Option<f64> {
-    let average = maybe(&root.join("proc/loadavg"))?;
-    let average: f64 = average.split_whitespace().next()?.parse().ok()?;
-    let stat = maybe(&root.join("proc/stat"))?;
-    let core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-    let cores = stat.lines().filter(core).count();
-    (cores > 0).then(|| average / cores as f64)
-}
-
-fn pressure(root: &Path) -> Option<f64> {
-    let text = maybe(&root.join("proc/pressure/cpu"))?;
-    let some = text.lines().find(|line| line.starts_with("some "))?;
-    let percent = some
-        .split_whitespace()
-        .find_map(|w| w.strip_prefix("avg10="))?;
-    Some(percent.parse::<f64>().ok()? / 100.0)
 }
 
 /// Largest median of blocks of consecutive runs over the smallest, less 1; 0 of fewer than two blocks.
@@ -238,11 +214,6 @@ mod tests {
                 ("proc/self/status", STATUS),
                 ("proc/cpuinfo", "model name : x\n"),
                 ("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 500 kB\n"),
-                ("proc/loadavg", "3.00 2.00 1.00 2/300 4711\n"),
-                (
-                    "proc/pressure/cpu",
-                    "some avg10=12.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.00 avg60=0 avg300=0 total=0\n",
-                ),
             ],
         );
         root
@@ -265,7 +236,6 @@ mod tests {
         set(root.path(), after, &own(50));
         let load = watch.load_below(root.path(), &[]).unwrap();
         assert_eq!((load.others, load.steal), (Some(0.3), Some(0.05)));
-        assert_eq!((load.per_core, load.pressure), (Some(1.0), Some(0.125)));
         let said = "other processes took 30 % of its cores, its host took 5 % away";
         assert_eq!(load.signs(), said);
         // Ten more ticks tell nothing.
