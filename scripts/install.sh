@@ -7,6 +7,8 @@
 #
 # --prefix   where to: /usr/local for root, else ~/.local
 # --from     a folder, or a web address (curl or wget), with the tarballs and their SHA256SUMS
+#
+# DESTDIR, if set, is a folder that stands for / where files are written, as for who packages them.
 set -eu
 say() { echo "install.sh: $*" >&2; }
 fail() {
@@ -34,6 +36,13 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+case $prefix in
+/*) ;;
+*) prefix=$PWD/$prefix ;;
+esac
+while [ "$prefix" != "${prefix%/}" ]; do prefix=${prefix%/}; done
+root=${DESTDIR-}
+
 [ "$(uname -s)" = Linux ] || fail "these packages are for Linux; elsewhere build it with cargo"
 case $(uname -m) in
 x86_64 | amd64) target=x86_64-unknown-linux-gnu ;;
@@ -48,7 +57,18 @@ libc=$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/^glibc //')
 # Copies $1 of $from to standard output.
 fetch() {
     case $from in
-    http://* | https://*)
+    https://*)
+        # No redirect leads out of https: curl sees to it, and wget, which can't, follows none.
+        if command -v curl >/dev/null; then
+            curl --fail --silent --show-error --location --proto-redir =https "$from/$1"
+        elif command -v wget >/dev/null; then
+            wget --quiet --max-redirect=0 --output-document=- "$from/$1" ||
+                fail "wget got no $1; where $from leads elsewhere, curl is needed"
+        else
+            fail "neither curl nor wget is here"
+        fi
+        ;;
+    http://*)
         if command -v curl >/dev/null; then
             curl --fail --silent --show-error --location "$from/$1"
         elif command -v wget >/dev/null; then
@@ -81,12 +101,48 @@ else
 fi
 "$here/edgelesspart" --version >/dev/null || fail "$here/edgelesspart doesn't run here"
 
-put() {
-    mkdir -p "$prefix/$3"
+# Writes standard input to the folder $2 as $3, with mode $1.
+write() {
+    mkdir -p "$root$2"
     # By a new name first: a program that runs is replaced, not written over.
-    cp "$here/$2" "$prefix/$3/.$4.new"
-    chmod "$1" "$prefix/$3/.$4.new"
-    mv -f "$prefix/$3/.$4.new" "$prefix/$3/$4"
+    cat >"$root$2/.$3.new"
+    chmod "$1" "$root$2/.$3.new"
+    mv -f "$root$2/.$3.new" "$root$2/$3"
+}
+
+# Installs the package's file $2 into the folder $3 of the prefix as $4, with mode $1.
+put() {
+    write "$1" "$prefix/$3" "$4" <"$here/$2"
+}
+
+# Installs the unit of the agent's service where systemd reads units, so that it finds the program.
+put_unit() {
+    unit=edgelesspart-agent.service
+    case $prefix in
+    # Here systemd looks for units, and for a program without a path.
+    /usr | /usr/local)
+        put 644 $unit lib/systemd/system $unit
+        return
+        ;;
+    # The unit says ProtectHome and PrivateTmp.
+    /home | /home/* | /root | /root/* | /run/user | /run/user/* | /tmp | /tmp/* | /var/tmp | /var/tmp/*)
+        say "the agent's service is not installed: it could not see a program below $prefix"
+        return
+        ;;
+    *[!A-Za-z0-9/._+-]*)
+        say "the agent's service is not installed: its unit can't name a program below $prefix as it is spelled"
+        return
+        ;;
+    esac
+    folder=/etc/systemd/system
+    mark="# Written by install.sh, which writes it anew with each release."
+    if [ -e "$root$folder/$unit" ] && ! grep -qxF "$mark" "$root$folder/$unit"; then
+        say "$folder/$unit is not install.sh's and stays: its ExecStart must name $prefix/bin/edgelesspart"
+        return
+    fi
+    text=$(sed "s|^ExecStart=edgelesspart |ExecStart=$prefix/bin/edgelesspart |" "$here/$unit")
+    printf '%s\n%s\n' "$mark" "$text" | write 644 $folder $unit
+    say "the agent's service is $folder/$unit, which goes before any unit of a package"
 }
 put 755 edgelesspart bin edgelesspart
 for page in "$here"/man/*.1; do
@@ -96,7 +152,7 @@ put 644 completions/edgelesspart.bash share/bash-completion/completions edgeless
 put 644 completions/edgelesspart.zsh share/zsh/site-functions _edgelesspart
 put 644 completions/edgelesspart.fish share/fish/vendor_completions.d edgelesspart.fish
 # A service of the machine is root's to install.
-[ "$(id -u)" != 0 ] || put 644 edgelesspart-agent.service lib/systemd/system edgelesspart-agent.service
+[ "$(id -u)" != 0 ] || put_unit
 say "$("$here/edgelesspart" --version) is in $prefix/bin"
 case :$PATH: in
 *":$prefix/bin:"*) ;;

@@ -4,6 +4,7 @@
 
 mod exits;
 mod help;
+mod install;
 mod networks;
 mod new;
 mod pages;
