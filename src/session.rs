@@ -21,5 +21,5 @@ mod validate;
 pub use model::{ModelError, ModelSource, Network};
 pub use parse::{SessionError, VERSION};
 pub use results::Results;
-pub use save::write_atomically;
+pub use save::{open_plain, read_plain, write_atomically};
 pub use settings::*;

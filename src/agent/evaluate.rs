@@ -167,12 +167,19 @@ impl<'a> EvaluationRun<'a> {
         })
     }
 
-    /// The first samples, whose times are thrown away.
+    /// The first samples, whose times are thrown away; nor do the answers to them count as answers of
+    /// a target.
     fn warm_up(&mut self) -> Result<(), JobError> {
+        let counts = self.forward.as_ref().map(Forward::counts);
+        let told = self.told.clone();
         let samples = self.run.samples.iter().cycle();
         for &sample in samples.take(self.run.warm_up) {
             self.sample(sample)?;
         }
+        if let (Some(forward), Some(counts)) = (&mut self.forward, &counts) {
+            forward.count_from(counts);
+        }
+        self.told = told;
         Ok(())
     }
 

@@ -180,7 +180,7 @@ fn next(loads: impl Iterator<Item = Load>) -> Option<usize> {
 
 /// Requests that a target answered, and those it didn't, or not in time.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+pub(super) struct Counts {
     answered: u64,
     failed: u64,
 }
@@ -498,6 +498,18 @@ impl Forward {
             _ => None,
         });
         told.max().unwrap_or(0)
+    }
+
+    /// How often each target answered so far, and how often it didn't.
+    pub(super) fn counts(&self) -> Vec<Counts> {
+        self.targets.iter().map(|target| target.counts).collect()
+    }
+
+    /// Goes on counting from here, as if what came since hadn't been asked.
+    pub(super) fn count_from(&mut self, counts: &[Counts]) {
+        for (target, counts) in self.targets.iter_mut().zip(counts) {
+            target.counts = *counts;
+        }
     }
 
     /// What each target of the next tier contributed: its address, samples it answered for, and requests it

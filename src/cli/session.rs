@@ -214,14 +214,7 @@ impl SessionArgs {
                 .check(Path::new("--threshold"))
                 .context("--threshold")?;
         }
-        for setting in &self.set {
-            let wrong = |problem: String| CliError::usage(format!("--set {setting}: {problem}"));
-            let Some((name, value)) = setting.split_once('=') else {
-                return Err(wrong("write it as exits.per_part=2".into()));
-            };
-            let changed = session.with_setting(name.trim(), value);
-            session = changed.map_err(|problem| wrong(problem.to_string()))?;
-        }
+        session = self.with_settings(session)?;
         self.goal.apply(&mut session.goal)?;
         if let Some(promise) = self.promise.promise()? {
             session.guarantee = Some(promise);
@@ -244,6 +237,25 @@ impl SessionArgs {
             out: out.unwrap_or_else(|| Path::new("runs").join(&name)),
             session,
             name,
+        })
+    }
+
+    /// The session with what `--set` changes.
+    fn with_settings(&self, session: Session) -> Result<Session, CliError> {
+        if self.set.is_empty() {
+            return Ok(session);
+        }
+        let mut settings = Vec::new();
+        for setting in &self.set {
+            let pair = setting.split_once('=').ok_or_else(|| {
+                CliError::usage(format!("--set {setting}: write it as exits.per_part=2"))
+            })?;
+            settings.push((pair.0.trim(), pair.1));
+        }
+        session.with_settings(&settings).map_err(|(at, problem)| {
+            let whose = at.and_then(|at| self.set.get(at));
+            let whose = whose.map_or(String::new(), |setting| format!(" {setting}"));
+            CliError::usage(format!("--set{whose}: {problem}"))
         })
     }
 

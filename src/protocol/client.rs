@@ -129,6 +129,20 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
+    /// A client that has reached nobody, for tests of what is done with one.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Client {
+        let http = reqwest::Client::builder().tls_backend_preconfigured(tls::no_trust().unwrap());
+        Client {
+            http: http.build().unwrap(),
+            url: "http://127.0.0.1:9".to_owned(),
+            token: None,
+            max_body: 0,
+            patience: PATIENCE,
+            silence: SILENCE,
+        }
+    }
+
     /// Reaches the agent at `url` as [`Client::connect_to`] does, and believes whom the system's
     /// authorities vouch for.
     ///

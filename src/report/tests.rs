@@ -176,6 +176,11 @@ fn text_is_80_columns_and_ends_with_what_matters() {
     assert!(last[4].contains("In short: measured on test, emulated"));
     assert!(last[0].starts_with("cost / 1 M") && last[3].starts_with("accuracy"));
     assert!(text.contains("the run equals the table sample by sample"));
+    // Nobody has measured the plan without one of its heads.
+    let exits = "── Exits, measured on test; pays and saves predicted on calibration ──";
+    assert!(text.contains(exits), "{text}");
+    let page = html::html(&report(false)).unwrap();
+    assert!(page.contains("has a higher mean latency, predicted on calibration"));
 }
 
 #[test]

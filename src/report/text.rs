@@ -2,6 +2,7 @@
 
 use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
 use super::{Figures, Report};
+use crate::data::Set;
 use crate::predict::{Interval, Kind, Latency};
 use std::fmt::Write;
 
@@ -289,8 +290,14 @@ fn exits(out: &mut String, report: &Report) {
     let Some(origin) = report.exits_origin else {
         return;
     };
-    let from = format!("Exits, {} on {:?}", kind(origin.kind), origin.set).to_lowercase();
-    section(out, &from.replacen('e', "E", 1));
+    let mut from = format!("Exits, {} on {:?}", kind(origin.kind), origin.set).to_lowercase();
+    let replayed = (Kind::Predicted, Set::Calibration);
+    if !report.head_pays.is_empty() && (origin.kind, origin.set) != replayed {
+        // A head's worth is the plan's against the plan's without it, which nobody has measured.
+        from += "; pays and saves predicted on calibration";
+    }
+    let from = from.replacen('e', "E", 1);
+    section(out, &from);
     line(
         out,
         format!(

@@ -5,7 +5,7 @@ workbench's session page, `--set` and `docs/settings.md` all read this list.
 
 use super::parse::{VERSION, dialect, explain};
 use super::save::Field;
-use super::{Session, Target, TierSettings, Trust};
+use super::{Session, Target, TierSettings, Token, Trust};
 use crate::explore::Limit;
 use crate::plan::{Link, Tier};
 use crate::train::recipe;
@@ -91,6 +91,13 @@ pub enum SettingError {
         /// What it may be.
         allowed: String,
     },
+    /// A token, or what looks like one, was typed where the name of its variable belongs.
+    #[error(
+        "a session holds no token, only the name of the environment variable that does, and this looks like \
+         the token itself: set the variable before you start the program (export EDGE_TOKEN=..), then type \
+         its name, in capitals, behind the address (https://jetson:7070 EDGE_TOKEN)"
+    )]
+    Token,
     /// Another setting has a value that it can't have with the new one.
     #[error("{field}: {problem}")]
     Invalid {
@@ -299,6 +306,23 @@ impl Setting {
         self.text(usual())
     }
 
+    /// Its value where a file leaves it out that has a session's tiers: there is a split and a link for each
+    /// tier but the last.
+    pub fn usual_in(&self, session: &Session) -> String {
+        let own = usual();
+        if !matches!(self.path, "splits" | "links") || session.tiers.len() == own.tiers.len() {
+            return self.usual();
+        }
+        let mut next = Session {
+            tiers: session.tiers.clone(),
+            splits: Vec::new(),
+            links: Vec::new(),
+            ..own.clone()
+        };
+        next.complete();
+        self.text(&next)
+    }
+
     /// Whether a file must have it.
     pub fn is_required(&self) -> bool {
         matches!(self.path, "model" | "data")
@@ -332,17 +356,22 @@ impl Setting {
     /// What was typed is no such value, or doesn't go with the other settings.
     pub fn change(&self, session: &Session, text: &str) -> Result<Session, SettingError> {
         let mut next = session.clone();
+        self.put(&mut next, text)?;
+        checked(next)
+    }
+
+    /// Puts a value in, whatever the other settings are.
+    fn put(&self, session: &mut Session, text: &str) -> Result<(), SettingError> {
         let text = text.trim();
         let quoted = match self.allowed {
             Allowed::Text if text.is_empty() => "None".to_owned(),
             Allowed::Text if !text.starts_with('"') && text != "None" => format!("{text:?}"),
             _ => text.to_owned(),
         };
-        (self.set)(&mut next, &quoted).map_err(|error| SettingError::Form {
+        (self.set)(session, &quoted).map_err(|error| SettingError::Form {
             problem: format!("`{text}`: {}", explain(&error)),
             allowed: self.values(),
-        })?;
-        checked(next)
+        })
     }
 
     /// Whether the value lies in the range.
@@ -389,13 +418,17 @@ pub const TARGET_FORMS: &str = "Local(cores: [0], slowdown: 6.0), an agent's add
     last tier V2(url: \"http://..\", model: \"..\")";
 
 /// A target as typed: as the file has it, or an agent's address and the variable that holds its token.
+///
+/// # Errors
+/// It is typed in no such form; what was typed isn't repeated, since a token may stand in it.
 fn target(text: &str) -> Result<Target, SettingError> {
     let text = text.trim();
+    let form = |problem: String| SettingError::Form {
+        problem,
+        allowed: TARGET_FORMS.to_owned(),
+    };
     if !text.starts_with("http") {
-        return read(text).map_err(|error| SettingError::Form {
-            problem: format!("`{text}`: {}", explain(&error)),
-            allowed: TARGET_FORMS.to_owned(),
-        });
+        return read(text).map_err(|error| form(explain(&error)));
     }
     let mut words = text.split_whitespace();
     let address = words.next().unwrap_or(text);
@@ -403,15 +436,56 @@ fn target(text: &str) -> Result<Target, SettingError> {
         Some((url, print)) => (url, Some(print.to_owned())),
         None => (address, None),
     };
+    let name = words.next();
+    if words.next().is_some() {
+        let problem = "there are more words than an address and the name of a variable";
+        return Err(form(problem.to_owned()));
+    }
     Ok(Target::Agent {
         url: url.trim_end_matches('/').to_owned(),
-        token: words.next().map(|name| super::Token::Env(name.to_owned())),
+        token: name.map(|name| Token::Env(name.to_owned())),
         trust: print.map_or(Trust::System, Trust::Fingerprint),
         engine: None,
     })
 }
 
+/// Whether an environment variable can have this name.
+pub(super) fn is_variable(name: &str) -> bool {
+    let plain = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let first = name.chars().next();
+    name.len() <= LONGEST_VARIABLE
+        && first.is_some_and(|c| !c.is_ascii_digit())
+        && name.chars().all(plain)
+}
+
+/// Letters of a variable's name, at most.
+const LONGEST_VARIABLE: usize = 64;
+
+/// Whether what was typed as a variable's name is more likely a token itself. Names are made of words in
+/// capitals, joined by `_`, as a rule; tokens are long, and mix digits and letters of both cases.
+fn is_like_a_token(name: &str) -> bool {
+    let one_word = !name.contains('_');
+    name.split('_').any(|word| {
+        let has = |kind: fn(&char) -> bool| word.chars().any(|c| kind(&c));
+        let (digit, lower) = (has(char::is_ascii_digit), has(char::is_ascii_lowercase));
+        let mixed = lower && has(char::is_ascii_uppercase);
+        let short_secret = digit && lower && (one_word || word.len() >= 12);
+        short_secret || (digit && word.len() >= 16) || (mixed && word.len() >= 20)
+    })
+}
+
 impl Target {
+    /// The environment variable that holds its token, where one does.
+    pub(super) fn variable(&self) -> Option<&str> {
+        match self {
+            Target::Agent {
+                token: Some(Token::Env(name)),
+                ..
+            } => Some(name),
+            _ => None,
+        }
+    }
+
     /// The target as the file has it, in a line.
     pub fn text(&self) -> String {
         self.ron().unwrap_or_else(|error| error.to_string())
@@ -419,12 +493,47 @@ impl Target {
 }
 
 impl Session {
-    /// A session with one setting changed, named by its fields, as `--set` has it: `exits.per_part=2`.
+    /// A session with settings changed, each named by its fields, as `--set` has it: `exits.per_part=2`.
+    /// What goes with what is looked at once all are in, so that their order says nothing.
     ///
     /// # Errors
-    /// There is no such setting, or it can't have this value.
-    pub fn with_setting(&self, name: &str, text: &str) -> Result<Session, SettingError> {
-        Setting::find(name)?.change(self, text)
+    /// There is no such setting, or it can't have this value, with the place of the one that is wrong; without
+    /// one where they don't go together.
+    pub fn with_settings(
+        &self,
+        settings: &[(&str, &str)],
+    ) -> Result<Session, (Option<usize>, SettingError)> {
+        let mut next = self.clone();
+        for (at, (name, text)) in settings.iter().enumerate() {
+            let put = Setting::find(name).and_then(|setting| setting.put(&mut next, text));
+            put.map_err(|error| (Some(at), error))?;
+        }
+        checked(next).map_err(|error| {
+            let SettingError::Invalid { field, .. } = &error else {
+                return (None, error);
+            };
+            // A field may be one inside a setting's value: `splits[0].share`.
+            let of = |(name, _): &(&str, &str)| {
+                let setting = Setting::find(name);
+                setting.is_ok_and(|setting| field.starts_with(setting.path))
+            };
+            (settings.iter().rposition(of), error)
+        })
+    }
+
+    /// A target as typed. A token in the place of its variable's name is refused before it is in a session,
+    /// from where it would get into files; a name that the session has already is none.
+    fn typed_target(&self, text: &str) -> Result<Target, SettingError> {
+        let target = target(text)?;
+        let known = |name: &str| {
+            let mut all = self.tiers.iter().flat_map(|tier| &tier.targets);
+            all.any(|own| own.variable() == Some(name))
+        };
+        let secret = |name: &&str| !known(name) && (!is_variable(name) || is_like_a_token(name));
+        match target.variable().filter(secret) {
+            Some(_) => Err(SettingError::Token),
+            None => Ok(target),
+        }
     }
 
     /// A session with a target more in a tier, or in another's place.
@@ -438,7 +547,7 @@ impl Session {
         text: &str,
     ) -> Result<Session, SettingError> {
         let mut next = self.clone();
-        let target = target(text)?;
+        let target = self.typed_target(text)?;
         if let Some(tier) = next.tiers.get_mut(tier.index()) {
             match at.and_then(|at| tier.targets.get_mut(at)) {
                 Some(own) => *own = target,
@@ -490,7 +599,7 @@ impl Session {
         let name = names.into_iter().find(|name| !known(name));
         next.tiers.push(TierSettings {
             name: name.unwrap_or_default().to_owned(),
-            targets: vec![target(text)?],
+            targets: vec![self.typed_target(text)?],
         });
         next.links.push(Link::default());
         next.splits.clear();
@@ -568,7 +677,7 @@ mod tests {
         #[case] path: &str,
         #[case] text: &str,
     ) {
-        let changed = session().with_setting(name, typed).unwrap();
+        let changed = session().with_settings(&[(name, typed)]).unwrap();
         assert_eq!(Setting::find(path).unwrap().text(&changed), text);
     }
 
@@ -591,7 +700,7 @@ mod tests {
         #[case] typed: &str,
         #[case] says: &str,
     ) {
-        let error = session().with_setting(name, typed).unwrap_err();
+        let (_, error) = session().with_settings(&[(name, typed)]).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
     }
 
@@ -606,10 +715,7 @@ mod tests {
             panic!("{with:?}");
         };
         assert_eq!(url, "https://jetson:7070");
-        assert_eq!(
-            *token,
-            Some(crate::session::Token::Env("EDGE_TOKEN".into()))
-        );
+        assert_eq!(*token, Some(Token::Env("EDGE_TOKEN".into())));
         assert_eq!(*trust, Trust::System);
         assert_eq!(with.without_target(Tier::First, 1).unwrap(), session());
         let last = session().without_target(Tier::First, 0).unwrap_err();
@@ -624,10 +730,94 @@ mod tests {
         let one = session().without_tier(Tier::Second).unwrap_err();
         assert!(one.to_string().contains("it may be 2 to 4"), "{one}");
         let renamed = session()
-            .with_setting("train_on", "Tier(\"edge\")")
+            .with_settings(&[("train_on", "Tier(\"edge\")")])
             .unwrap();
         let renamed = renamed.with_tier_name(Tier::First, "jetson").unwrap();
         assert_eq!(renamed.trains_on(), Some(Tier::First));
+    }
+
+    #[test]
+    fn settings_that_only_go_together_are_changed_together_in_any_order() {
+        let far = [("sweep.from", "0.96"), ("sweep.to", "0.99")];
+        let near = [("sweep.to", "0.2"), ("sweep.from", "0.1")];
+        for settings in [far, near] {
+            let one = session().with_settings(&settings).unwrap();
+            let other = session()
+                .with_settings(&[settings[1], settings[0]])
+                .unwrap();
+            assert_eq!(one, other);
+        }
+        let patient = session().with_settings(&[("patience", "3")]).unwrap();
+        let promise = ("guarantee", "(accuracy_loss_points: 2.0, delta: None)");
+        let promised = patient.with_settings(&[promise, ("patience", "None")]);
+        assert!(promised.unwrap().guarantee.is_some());
+        let (at, error) = patient
+            .with_settings(&[("seed", "3"), promise])
+            .unwrap_err();
+        assert_eq!(at, Some(1), "{error}");
+        let (at, _) = session()
+            .with_settings(&[("seed", "3"), ("seed", "x")])
+            .unwrap_err();
+        assert_eq!(at, Some(1));
+        let (at, error) = patient
+            .with_settings(&[("sweep.to", "0.1"), ("seed", "3")])
+            .unwrap_err();
+        assert_eq!(at, None, "{error}");
+    }
+
+    #[rstest]
+    #[case::hex("5f3c9a0d5f3c9a0d5f3c9a0d5f3c9a0d")]
+    #[case::hex_from_a_letter("af3c9a0d5f3c9a0d5f3c9a0d5f3c9a0d")]
+    #[case::hex_in_capitals("AF3C9A0D5F3C9A0D5F3C9A0D5F3C9A0D")]
+    #[case::short("s3cret")]
+    #[case::base64("aZ9-bQ_x8Kd0mWv3TnR5yLp7")]
+    #[case::with_a_prefix("ghp_16C7e42F292c6912E7710c838347Ae178B4a")]
+    #[case::letters_alone("QmXhTzRkWpLsVbNcYdGf")]
+    #[case::one_long_word_of_digits("TOKEN1234567890123456")]
+    fn a_token_is_taken_for_no_name(#[case] token: &str) {
+        for typed in [
+            format!("https://jetson:7070 {token}"),
+            format!("Agent(url: \"https://jetson:7070\", token: Env(\"{token}\"))"),
+        ] {
+            let added = session().with_target(Tier::First, None, &typed);
+            let tier = session().with_tier(&typed);
+            for error in [added.unwrap_err(), tier.unwrap_err()] {
+                assert_eq!(error, SettingError::Token);
+                assert!(!error.to_string().contains(token), "{error}");
+            }
+        }
+        let broken = format!("Agent(url: \"https://jetson:7070\", token: \"{token}\")");
+        let error = session().with_target(Tier::First, None, &broken);
+        let error = error.unwrap_err().to_string();
+        assert!(!error.contains(token), "{error}");
+    }
+
+    #[rstest]
+    #[case("EDGE_TOKEN")]
+    #[case("_T2")]
+    #[case("edge_token_2")]
+    #[case("JETSON2")]
+    #[case("TOKEN_OF_THE_JETSON_ORIN_NANO_2024_LABORATORY")]
+    fn a_name_is_taken_for_no_token(#[case] name: &str) {
+        let typed = format!("https://jetson:7070 {name}");
+        let with = session().with_target(Tier::First, None, &typed).unwrap();
+        assert_eq!(with.targets(Tier::First)[1].variable(), Some(name));
+    }
+
+    #[test]
+    fn a_name_that_a_file_has_may_stay_and_words_too_many_are_refused() {
+        let text = "Session(version: 2, model: Demo, data: Synthetic(seed: 7), tiers: [(name: \"edge\", \
+            targets: [Agent(url: \"https://jetson:7070\", token: Env(\"jetson2\"))]), \
+            (name: \"cloud\", targets: [Local()])])";
+        let read = Session::parse(text, Path::new("my.ron")).unwrap();
+        let own = read.targets(Tier::First)[0].text();
+        assert_eq!(read.with_target(Tier::First, Some(0), &own).unwrap(), read);
+        let more = read.with_target(Tier::First, None, "https://jetson:7070 EDGE_TOKEN s3cret");
+        let error = more.unwrap_err().to_string();
+        assert!(
+            error.contains("more words") && !error.contains("s3cret"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use super::parse::{SessionError, VERSION, dialect, version};
 use super::{Session, catalog};
+use nix::fcntl::OFlag;
 use ron::extensions::Extensions;
 use ron::ser::PrettyConfig;
 use serde::Serialize;
 use std::fs::{File, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 /// Columns of a comment's text.
@@ -106,7 +107,7 @@ impl Session {
             file: file.to_owned(),
             source,
         };
-        match std::fs::read(file) {
+        match read_plain(file) {
             Ok(before) if !is_ours(&before) => {
                 let mut name = file.as_os_str().to_owned();
                 name.push(".bak");
@@ -120,6 +121,40 @@ impl Session {
         let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         write_atomically(&real, text.as_bytes()).map_err(io)
     }
+}
+
+/// Opens a plain file to read. A pipe without a writer would keep its reader waiting for good, and a
+/// device may never end.
+///
+/// # Errors
+/// The file can't be opened, or is no plain file.
+pub fn open_plain(file: &Path) -> std::io::Result<File> {
+    let refused = || {
+        let problem = "a folder, pipe or device is there, not a plain file; name another";
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, problem)
+    };
+    // Looked at before it is opened, which may do something to a device, and opened without waiting, should
+    // it be another one by then.
+    if !file.metadata()?.is_file() {
+        return Err(refused());
+    }
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let opened = options.open(file)?;
+    match opened.metadata()?.is_file() {
+        true => Ok(opened),
+        false => Err(refused()),
+    }
+}
+
+/// Reads a plain file, as [`open_plain`] opens it.
+///
+/// # Errors
+/// As [`open_plain`], or it can't be read.
+pub fn read_plain(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_plain(file)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Whether this program wrote a file, in the form it writes now.

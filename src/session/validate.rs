@@ -1,6 +1,6 @@
 /*! What the types of a session can't say: ranges, which the catalog has, and what goes with what. */
 
-use super::catalog::SETTINGS;
+use super::catalog::{SETTINGS, is_variable};
 use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::{Calibration, Fit};
 use crate::plan::link::{LONGEST_DEADLINE_MS, LONGEST_ROUND_TRIP_MS, MOST_TARGETS};
@@ -300,6 +300,14 @@ impl Session {
                     }
                     Target::Agent { url, trust, .. } => {
                         web(url, &at(".url"))?;
+                        // Not repeated: it may be the token itself.
+                        let named = target.variable().is_none_or(is_variable);
+                        check(named, &at(".token"), || {
+                            "Env takes the name of an environment variable (letters, digits and `_`, at most \
+                             64, no digit first), and this is none; never write the token itself here: set a \
+                             variable to it, and give its name, as Env(\"EDGE_TOKEN\")"
+                                .into()
+                        })?;
                         if let Trust::Fingerprint(print) = trust {
                             let hex = print.strip_prefix("sha256:").unwrap_or("");
                             let good =

@@ -248,3 +248,27 @@ fn what_cannot_run_says_why() {
     ];
     refused(&untrained, "untrained");
 }
+
+#[test]
+fn settings_that_only_go_together_are_set_in_any_order() {
+    let folder = folder("");
+    let run = |set: &[&str]| {
+        let set = set.iter().flat_map(|setting| ["--set", setting]);
+        let args: Vec<&str> = ["run", "small.ron", "--dry-run"]
+            .into_iter()
+            .chain(set)
+            .collect();
+        edgelesspart(folder.path(), &args)
+    };
+    for order in [
+        ["sweep.to=0.99", "sweep.from=0.96"],
+        ["sweep.from=0.96", "sweep.to=0.99"],
+    ] {
+        let ran = run(&order);
+        assert!(ran.status.success(), "{ran:?}");
+    }
+    let wrong = run(&["seed=3", "sweep.from=0.96"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("--set sweep.from=0.96: sweep.from"), "{said}");
+}

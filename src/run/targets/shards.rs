@@ -195,6 +195,9 @@ type Gathered = (Vec<Delivery>, HashMap<usize, String>);
 /// What a message from a shard is: its number, its target's index, and the event.
 type Message = (usize, usize, JobEvent);
 
+/// Who is told what the target of an index does.
+type Told<'a> = &'a mut dyn FnMut(&mut Reporter, usize, JobEvent);
+
 /// The shards of one evaluation under way, and what came of those that are over.
 struct Evaluation<'a> {
     assignments: Vec<Assignment<'a>>,
@@ -294,18 +297,20 @@ impl<'a> Evaluation<'a> {
         });
     }
 
-    /// Passes an event on, with the progress of all shards that its target has had.
-    fn heard(&mut self, reporter: &mut Reporter, index: usize, event: JobEvent) -> JobEvent {
+    /// Passes an event of a shard on, with the progress of all shards that its target has had. Absent for
+    /// progress of a shard that is over, which is counted already.
+    fn heard(&mut self, reporter: &mut Reporter, message: Message) -> Option<(usize, JobEvent)> {
+        let (number, index, event) = message;
+        // A target runs its own shard while one it took over queues behind it.
+        let own = self.running.iter_mut().find(|r| r.number == number);
         let JobEvent::Progress(mut progress) = event else {
-            connection(reporter, Tier::First, index, &event);
-            return event;
+            if own.is_some() {
+                connection(reporter, Tier::First, index, &event);
+            }
+            return Some((index, event));
         };
+        (progress.judged, progress.right) = own?.judge(self.labels);
         let at = self.place(index);
-        // The last one started on this target is the one that reports.
-        let own = self.running.iter_mut().rev().find(|r| r.index == index);
-        if let Some(own) = own {
-            (progress.judged, progress.right) = own.judge(self.labels);
-        }
         self.last[at] = add(&self.before[at], progress);
         let mut all = self
             .running
@@ -313,7 +318,7 @@ impl<'a> Evaluation<'a> {
             .map(|r| self.last[self.place(r.index)].held);
         let held = all.all(|held| held);
         self.pause.report(reporter, held);
-        JobEvent::Progress(self.last[at].clone())
+        Some((index, JobEvent::Progress(self.last[at].clone())))
     }
 
     /// Gives the whole run up for this reason, unless there is one already.
@@ -346,29 +351,40 @@ impl<'a> Evaluation<'a> {
         true
     }
 
-    /// Takes in a shard that is over. Progress to report is the answer where a target was lost.
+    /// Takes in a shard that is over, and tells how far its target is with it.
     async fn ended(
         &mut self,
         reporter: &mut Reporter<'_>,
-        number: usize,
-        end: End,
-    ) -> Option<usize> {
-        let at = self.running.iter().position(|r| r.number == number)?;
-        let over = self.running.remove(at);
+        (number, end): (usize, End),
+        on: Told<'_>,
+    ) {
+        let Some(at) = self.running.iter().position(|r| r.number == number) else {
+            return;
+        };
+        let mut over = self.running.remove(at);
         let at = self.place(over.index);
+        // The last records were fetched after its last progress.
+        let (judged, right) = over.judge(self.labels);
+        let before = std::mem::take(&mut self.before[at]);
+        self.last[at].judged = before.judged + judged;
+        self.last[at].right = before.right + right;
         self.before[at] = self.last[at].clone();
         let records = take(&over.records);
         match end {
             End::Done(evaluated) => {
                 let result = JobResult::Evaluated(evaluated);
                 self.done.push(Delivery { result, records });
-                None
+                let progress = JobEvent::Progress(self.last[at].clone());
+                on(reporter, over.index, progress);
             }
-            End::Failed(error) => {
-                self.fail(error.into()).await;
-                None
+            End::Failed(error) => self.fail(error.into()).await,
+            End::Lost(error) => {
+                // What it ran and took along doesn't count.
+                let counted = before.done + records.len().min(over.samples.len()) as u64;
+                self.before[at].done = self.before[at].done.min(counted);
+                self.last[at] = self.before[at].clone();
+                self.taken_over(reporter, &over, (records, error), on);
             }
-            End::Lost(error) => self.taken_over(reporter, &over, records, error),
         }
     }
 
@@ -377,13 +393,13 @@ impl<'a> Evaluation<'a> {
         &mut self,
         reporter: &mut Reporter,
         over: &Running,
-        mut records: Vec<Record>,
-        error: ClientError,
-    ) -> Option<usize> {
+        (mut records, error): (Vec<Record>, ClientError),
+        on: Told<'_>,
+    ) {
         let (at, index, part) = (self.place(over.index), over.index, Tier::First);
         self.alive.retain(|&alive| alive != at);
         if self.failure.is_some() {
-            return None;
+            return;
         }
         // It may have been asked for a sample twice, by a caller's mistake.
         let fetched: HashSet<u32> = records.iter().map(|r| r.sample).collect();
@@ -392,11 +408,10 @@ impl<'a> Evaluation<'a> {
         let left: Vec<u32> = samples.filter(|s| !fetched.contains(s)).collect();
         if self.alive.is_empty() && !left.is_empty() {
             self.failure = Some(error.into());
-            return None;
+            return;
         }
-        // What it ran and took along doesn't count.
-        self.before[at].done = self.before[at].done.min(fetched.len() as u64);
-        self.last[at] = self.before[at].clone();
+        // How far it came is told before that it is lost, and both before others begin with the rest.
+        on(reporter, index, JobEvent::Progress(self.last[at].clone()));
         let target = TargetId { part, index };
         let note = Note::TakenOver {
             error: error.to_string(),
@@ -426,7 +441,6 @@ impl<'a> Evaluation<'a> {
             result: JobResult::Evaluated(evaluated),
             records,
         });
-        Some(at)
     }
 
     fn gathered(self) -> Result<Gathered, RunError> {
@@ -439,14 +453,13 @@ impl<'a> Evaluation<'a> {
 
 impl Fleet<'_> {
     /// Runs the shards at the same time, each target's to its end, and judges what was fetched by the
-    /// labels of the set; what a target that is lost leaves
-    /// is shared among the others. A failure of the work itself (and the cancel token) stops all.
+    /// labels of the set; what a target that is lost leaves is shared among the others. A failure of the work itself (and the cancel token) stops all.
     pub fn evaluate(
         &mut self,
         reporter: &mut Reporter,
         shards: Vec<Shard>,
         labels: &[u16],
-        on: &mut dyn FnMut(&mut Reporter, usize, JobEvent),
+        on: Told<'_>,
     ) -> Result<Vec<Delivery>, RunError> {
         let several = shards.len() > 1;
         let mut assignments = Vec::new();
@@ -470,18 +483,21 @@ impl Fleet<'_> {
             let mut evaluation = Evaluation::new(assignments, labels, means, events);
             loop {
                 tokio::select! {
-                    Some((_, index, event)) = inbox.recv() => {
-                        let event = evaluation.heard(reporter, index, event);
-                        on(reporter, index, event);
+                    Some(message) = inbox.recv() => {
+                        if let Some((index, event)) = evaluation.heard(reporter, message) {
+                            on(reporter, index, event);
+                        }
                     }
                     joined = evaluation.tasks.join_next() => match joined {
                         None => break,
-                        Some(Ok((number, end))) => {
-                            if let Some(at) = evaluation.ended(reporter, number, end).await {
-                                let index = evaluation.assignments[at].shard.index;
-                                let progress = evaluation.last[at].clone();
-                                on(reporter, index, JobEvent::Progress(progress));
+                        Some(Ok(over)) => {
+                            // All it said before it ended has come, and counts.
+                            while let Ok(message) = inbox.try_recv() {
+                                if let Some((index, event)) = evaluation.heard(reporter, message) {
+                                    on(reporter, index, event);
+                                }
                             }
+                            evaluation.ended(reporter, over, on).await;
                         }
                         Some(Err(error)) => evaluation.fail(RunError::Runtime(error.into())).await,
                     },
@@ -536,4 +552,154 @@ async fn stop(running: &[Running]) {
         }
     }
     all.join_all().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Stage;
+    use crate::plan::Wire;
+    use crate::predict::Confidence;
+    use crate::protocol::message::Route;
+    use pretty_assertions::assert_eq;
+    use std::cell::RefCell;
+
+    fn shard(index: usize, samples: std::ops::Range<u32>) -> Shard {
+        let run = Evaluate {
+            route: Route {
+                part: None,
+                onward: Vec::new(),
+            },
+            data: String::new(),
+            preprocessing: Default::default(),
+            samples: samples.collect(),
+            warm_up: 0,
+            confidence: Confidence::MaxProbability,
+            thresholds: Vec::new(),
+            last_exit_answers: false,
+            wire: Wire::default(),
+            jpeg: None,
+            deadline_ms: None,
+            degrade: false,
+        };
+        Shard { index, run }
+    }
+
+    /// A record of a sample whose answer is class 0.
+    fn record(sample: u32) -> Record {
+        Record {
+            sample,
+            exit: 0,
+            prediction: 0,
+            confidence: 1.0,
+            degraded: false,
+            latency_ms: 1.0,
+            tier_ms: Vec::new(),
+            hops: Vec::new(),
+        }
+    }
+
+    fn done(done: u64) -> JobEvent {
+        JobEvent::Progress(Progress {
+            done,
+            total: 4,
+            ..Progress::default()
+        })
+    }
+
+    fn words(event: &JobEvent) -> String {
+        match event {
+            JobEvent::Progress(p) => format!("{} done, {} of {} right", p.done, p.right, p.judged),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn hear(run: &mut Evaluation, reporter: &mut Reporter, message: Message) -> Option<String> {
+        let heard = run.heard(reporter, message);
+        heard.map(|(_, event)| words(&event))
+    }
+
+    fn lost() -> End {
+        End::Lost(ClientError::Unreachable {
+            url: String::new(),
+            cause: String::new(),
+        })
+    }
+
+    /// Two targets with four samples each, of which the second target is lost after two: what the first
+    /// has of its own four and then of the two it takes over counts once, and is judged to the last.
+    #[test]
+    fn a_survivor_counts_and_judges_its_own_shard_while_the_one_it_took_over_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let said = RefCell::new(Vec::new());
+        let (names, pause) = (TierNames::usual(2), Pause::new(None));
+        let shards = [shard(0, 0..4), shard(1, 4..8)];
+        // Sample 3 is the only one of another class.
+        let labels = [0, 0, 0, 1, 0, 0, 0, 0];
+        let mut told = |event: Event| match event {
+            Event::Target { connection, .. } => said.borrow_mut().push(format!("{connection:?}")),
+            Event::Say(_) => said.borrow_mut().push("note".to_owned()),
+            _ => {}
+        };
+        let mut reporter = Reporter {
+            stage: Stage::Run,
+            on: &mut told,
+        };
+        let mut on = |_: &mut Reporter, index: usize, event: JobEvent| {
+            said.borrow_mut()
+                .push(format!("{index}: {}", words(&event)));
+        };
+        runtime.block_on(async {
+            let assign = |shard| Assignment {
+                shard,
+                client: Client::of_nobody(),
+            };
+            // No task runs, since nothing is waited for.
+            let (events, _inbox) = mpsc::unbounded_channel();
+            let assignments = shards.iter().map(assign).collect();
+            let means = (None, &names, &pause);
+            let mut run = Evaluation::new(assignments, &labels, means, events);
+            let fetch = |run: &Evaluation, number: usize, samples: std::ops::Range<u32>| {
+                let shard = run.running.iter().find(|r| r.number == number).unwrap();
+                shard.records.lock().unwrap().extend(samples.map(record));
+            };
+            fetch(&run, 2, 4..6);
+            assert_eq!(
+                hear(&mut run, &mut reporter, (2, 1, done(3))).unwrap(),
+                "3 done, 2 of 2 right"
+            );
+            run.ended(&mut reporter, (2, lost()), &mut on).await;
+            let numbers: Vec<usize> = run.running.iter().map(|r| r.number).collect();
+            assert_eq!(numbers, [1, 3]);
+            assert_eq!(said.take(), ["1: 2 done, 2 of 2 right", "note", "Lost"]);
+
+            fetch(&run, 1, 0..2);
+            assert_eq!(
+                hear(&mut run, &mut reporter, (1, 0, done(3))).unwrap(),
+                "3 done, 2 of 2 right"
+            );
+            assert_eq!(
+                hear(&mut run, &mut reporter, (1, 0, done(4))).unwrap(),
+                "4 done, 2 of 2 right"
+            );
+            fetch(&run, 1, 2..4);
+            let end = End::Done(Evaluated::default());
+            run.ended(&mut reporter, (1, end), &mut on).await;
+            assert_eq!(said.take(), ["0: 4 done, 3 of 4 right"]);
+            // It ended with four; what comes late of it was counted.
+            assert_eq!(hear(&mut run, &mut reporter, (1, 0, done(4))), None);
+            fetch(&run, 3, 6..7);
+            assert_eq!(
+                hear(&mut run, &mut reporter, (3, 0, done(2))).unwrap(),
+                "6 done, 4 of 5 right"
+            );
+            // Lost in its turn, it keeps what was fetched of both its shards.
+            run.alive.push(1);
+            run.ended(&mut reporter, (3, lost()), &mut on).await;
+            assert_eq!(said.take(), ["0: 5 done, 4 of 5 right", "note", "Lost"]);
+        });
+    }
 }

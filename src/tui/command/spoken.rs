@@ -124,17 +124,33 @@ pub fn parse(line: &str) -> Option<(Takes, &str)> {
     Some((takes, argument.trim()))
 }
 
-/// The rows of the palette for what is typed.
+/// The rows of the palette for what is typed: a word with its argument, then what a search finds. A search
+/// of two words may begin with one that takes an argument, as `threshold down`, and then comes first.
 pub fn entries(state: &State, line: &str) -> Vec<Entry> {
-    if let Some((takes, argument)) = parse(line) {
-        let fits = |text: &String| {
-            text.len() > argument.len() && text.to_lowercase().starts_with(&argument.to_lowercase())
-        };
-        let typed = (!argument.is_empty()).then(|| argument.to_owned());
-        let more = takes.completions(state, argument).into_iter().filter(fits);
-        let all = typed.into_iter().chain(more);
-        return all.map(|text| Entry::Said(takes, text)).collect();
+    let found = found(state, line);
+    let Some((takes, argument)) = parse(line) else {
+        return found;
+    };
+    let fits = |text: &String| {
+        text.len() > argument.len() && text.to_lowercase().starts_with(&argument.to_lowercase())
+    };
+    let typed = (!argument.is_empty()).then(|| argument.to_owned());
+    let more = takes.completions(state, argument).into_iter().filter(fits);
+    let more: Vec<String> = more.collect();
+    // Where a value was begun, Enter must do nothing else than say what is wrong with it.
+    let meant = !more.is_empty()
+        || !argument.starts_with(char::is_alphabetic)
+        || takes.holds(state, argument);
+    let said = typed.into_iter().chain(more);
+    let said = said.map(|text| Entry::Said(takes, text));
+    match meant {
+        true => said.chain(found).collect(),
+        false => found.into_iter().chain(said).collect(),
     }
+}
+
+/// What a search for all words finds: commands, words that take an argument, settings.
+fn found(state: &State, line: &str) -> Vec<Entry> {
     let words = line.trim().to_lowercase();
     let mut all: Vec<Entry> = search(state, line)
         .into_iter()
@@ -292,7 +308,7 @@ impl Takes {
                 format!(
                     "{}; now {now}, usually {}",
                     setting.values(),
-                    setting.usual()
+                    setting.usual_in(&state.document.session)
                 )
             }
             _ => {
@@ -317,6 +333,20 @@ impl Takes {
             Takes::Theme => theme::names().map(str::to_owned).collect(),
             _ if self.is_path() => state.paths(argument),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether the argument can be taken, as far as is known before.
+    fn holds(self, state: &State, argument: &str) -> bool {
+        match self {
+            Takes::Setting(_) | Takes::Memory | Takes::Layers => {
+                self.change(state, argument).is_ok()
+            }
+            Takes::After | Takes::Theme => {
+                let all = self.completions(state, argument);
+                all.iter().any(|name| name == argument)
+            }
+            Takes::Open | Takes::Prompt(_) => true,
         }
     }
 

@@ -7,7 +7,7 @@ use super::questions::make_heads;
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
 use crate::plan::Tier;
-use crate::session::{Session, write_atomically};
+use crate::session::{Session, open_plain, read_plain, write_atomically};
 use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
 use crate::tui::ports::JobRunner;
@@ -46,7 +46,7 @@ impl Files {
             Effect::Open(source) => self.open(&source),
             Effect::List => self.say(Msg::Sessions(Found {
                 recent: recent::read(),
-                below: sessions(),
+                below: sessions(Path::new(".")),
             })),
             Effect::LookInto(typed) => {
                 let names = names_in(&typed);
@@ -168,10 +168,10 @@ impl Files {
     }
 }
 
-/// What a file holds; `None` where there is none.
+/// What a plain file holds; `None` where there is none.
 fn content(file: &Path) -> Option<Content> {
     let mut hasher = DefaultHasher::new();
-    std::fs::read(file).ok()?.hash(&mut hasher);
+    read_plain(file).ok()?.hash(&mut hasher);
     Some(Content(hasher.finish()))
 }
 
@@ -349,10 +349,10 @@ const DEEPEST: usize = 4;
 /// Entries that are looked at, so that a home folder takes no minutes.
 const MOST_ENTRIES: usize = 20_000;
 
-/// Session files in this folder and below, those less deep first.
-fn sessions() -> Vec<PathBuf> {
+/// Session files in a folder and below, those less deep first; their paths start there.
+fn sessions(top: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = std::collections::VecDeque::from([(PathBuf::from("."), 0)]);
+    let mut folders = std::collections::VecDeque::from([(top.to_owned(), 0)]);
     let mut seen = 0;
     while let Some((folder, depth)) = folders.pop_front() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -366,8 +366,8 @@ fn sessions() -> Vec<PathBuf> {
             if kind.is_dir() && !hidden && depth < DEEPEST && !is_ours(&path) {
                 folders.push_back((path, depth + 1));
             } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "ron") {
-                let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
                 if is_session(&path) {
+                    let path = path.strip_prefix(top).unwrap_or(&path).to_owned();
                     found.push((depth, path));
                 }
             }
@@ -392,8 +392,7 @@ fn is_ours(folder: &Path) -> bool {
 fn is_session(file: &Path) -> bool {
     use std::io::Read as _;
     let mut head = Vec::new();
-    let open = std::fs::File::open(file);
-    let read = open.and_then(|file| file.take(4096).read_to_end(&mut head));
+    let read = open_plain(file).and_then(|file| file.take(4096).read_to_end(&mut head));
     if read.is_err() {
         return false;
     }
@@ -420,4 +419,30 @@ fn names_in(typed: &str) -> Vec<String> {
     let mut names: Vec<String> = entries.take(MOST_ENTRIES).map(name).collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::Mode;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_pipe_that_is_called_a_session_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let text = "// mine\nSession(version: 2, model: Demo, data: Synthetic(seed: 7))";
+        std::fs::create_dir(at("deep")).unwrap();
+        std::fs::write(at("deep/mine.ron"), text).unwrap();
+        symlink(at("deep/mine.ron"), at("link.ron")).unwrap();
+        nix::unistd::mkfifo(&at("pipe.ron"), Mode::S_IRWXU).unwrap();
+        symlink(at("pipe.ron"), at("to-pipe.ron")).unwrap();
+        symlink("/dev/zero", at("to-device.ron")).unwrap();
+        let found = sessions(folder.path());
+        assert_eq!(found, [Path::new("link.ron"), Path::new("deep/mine.ron")]);
+        assert_eq!(content(&at("pipe.ron")), None);
+        let session = Session::demo().unwrap();
+        let refused = session.save(&at("pipe.ron")).unwrap_err().to_string();
+        assert!(refused.contains("not a plain file"), "{refused}");
+    }
 }

@@ -86,24 +86,22 @@ impl Row {
         }
     }
 
-    /// Its value, as the file has it, in a line.
-    pub fn value(self, session: &Session) -> String {
-        let text = match self {
+    /// Its value, as the file has it to the letter; a tier's name without its quotes.
+    pub fn text(self, session: &Session) -> String {
+        match self {
             Row::Setting(setting) => setting.text(session),
             Row::Tier(tier) => session.tier_names().name(tier).to_owned(),
             Row::Target(tier, at) => session
                 .targets(tier)
                 .get(at)
                 .map_or(String::new(), Target::text),
-        };
-        let words: Vec<&str> = text.split_whitespace().collect();
-        words.join(" ")
+        }
     }
 
     /// Its value where a file leaves it out; none where it must have it.
-    pub fn usual(self) -> Option<String> {
+    pub fn usual(self, session: &Session) -> Option<String> {
         match self {
-            Row::Setting(setting) if !setting.is_required() => Some(setting.usual()),
+            Row::Setting(setting) if !setting.is_required() => Some(setting.usual_in(session)),
             _ => None,
         }
     }
@@ -189,10 +187,11 @@ impl State {
         let Some(row) = self.setting_row() else {
             return Vec::new();
         };
-        let value = row.value(&self.document.session);
+        // To the letter, quotes too, so that what nobody edits comes back as it was.
+        let value = row.text(&self.document.session);
         self.overlay = Some(Overlay::Value(ValueForm {
             of: Edited::Row(row),
-            input: Typed::of(value.trim_matches('"')),
+            input: Typed::of(value),
             error: None,
         }));
         Vec::new()
@@ -279,7 +278,10 @@ impl State {
                 self.complain(format!("a session needs its {}", setting.path));
                 return Vec::new();
             }
-            Some(Row::Setting(setting)) => return self.set(setting, &setting.usual()),
+            Some(Row::Setting(setting)) => {
+                let usual = setting.usual_in(session);
+                return self.set(setting, &usual);
+            }
             Some(Row::Tier(tier)) => session.without_tier(tier),
             Some(Row::Target(tier, at)) => session.without_target(tier, at),
         };

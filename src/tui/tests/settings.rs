@@ -3,13 +3,16 @@
 use super::driver::{Bench, results};
 use crate::plan::{SplitRule, Tier};
 use crate::predict::{Outcome, replay};
-use crate::session::Target;
 use crate::session::catalog::Setting;
+use crate::session::{Session, Target};
+use crate::tui::command::spoken::{self, Entry};
 use crate::tui::message::{Effect, Msg, Source, Tested};
 use crate::tui::state::finder::{Folder, Found};
+use crate::tui::state::settings::Row;
 use crate::tui::work::{Measured, Results};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
+use std::path::Path;
 
 /// The page with the cursor on a setting.
 fn at(bench: &mut Bench, path: &str) {
@@ -43,6 +46,57 @@ fn a_setting_is_typed_turned_and_taken_back() {
     assert!(bench.line("wire.tensor").contains("F16"));
     bench.press("uu");
     assert_eq!(bench.state.document.session.exits.per_part, 2);
+}
+
+#[test]
+fn a_value_that_is_only_looked_at_stays_as_it_is() {
+    let mut bench = Bench::new(120, 40);
+    let text = r#"Session(version: 2, model: Onnx("a  b.onnx"), data: ImageFolder("/data/My  photos"),
+        name: "it's \"so\"", classes: [("grey  cat", 1), ("o'dog", 0)], jpeg_quality: 77,
+        exits: (templates: "/home/o'neil/h", classifier: Template("[\n    Linear(classes),\n]")),
+        tiers: [(name: "edge", targets: [Local(), Agent(url: "https://jetson:7070",
+            token: File("/etc/my  token"), trust: Ca("o'ca.pem"))]), (name: "cloud", targets: [Local()])])"#;
+    let session = Session::parse(text, Path::new("my.ron")).unwrap();
+    bench.state.document.session = session.clone();
+    bench.press("7g");
+    for row in Row::all(&session) {
+        assert_eq!(bench.state.setting_row().unwrap().path(), row.path());
+        bench.press("<ret><ret>");
+        assert!(bench.state.overlay.is_none(), "{}", bench.screen());
+        assert_eq!(bench.state.document.session, session, "{}", row.path());
+        bench.press("j");
+    }
+}
+
+#[rstest]
+#[case(
+    "splits",
+    "[Fastest, Latency]",
+    "[Memory(share: 0.35), Memory(share: 0.7)]"
+)]
+#[case(
+    "links",
+    "[Measured, Emulated(mbit: 40, rtt_ms: 12)]",
+    "[Measured, Measured]"
+)]
+fn what_there_is_of_for_each_tier_is_taken_back_for_three(
+    #[case] path: &str,
+    #[case] other: &str,
+    #[case] usual: &str,
+) {
+    let mut bench = Bench::new(120, 40);
+    let three = bench.state.document.session.with_tier("Local()").unwrap();
+    bench.state.take_session(three);
+    at(&mut bench, path);
+    bench.press(&format!("<ret><c-u>{other}<ret>"));
+    assert!(bench.line(path).contains('•'), "{}", bench.screen());
+    bench.press("<del>");
+    let setting = Setting::find(path).unwrap();
+    assert_eq!(setting.text(&bench.state.document.session), usual);
+    let line = bench.line(path);
+    assert!(line.contains(usual) && !line.contains('•'), "{line}");
+    let told = format!("usually {usual}");
+    assert!(bench.screen().contains(&told), "{}", bench.screen());
 }
 
 #[test]
@@ -105,6 +159,28 @@ fn the_palette_takes_arguments(#[case] keys: &str, #[case] holds: fn(&Bench) -> 
     let mut bench = Bench::new(80, 24);
     bench.press(keys);
     assert!(holds(&bench), "{}", bench.screen());
+}
+
+#[rstest]
+// A search of two words, the first of which takes an argument, finds what it names.
+#[case("threshold down", "threshold-down")]
+#[case("exits spread", "exits.placement ")]
+#[case("layers filter", "filter")]
+#[case("to the layers", "layers")]
+// What is an argument, or was begun as one, comes first, and the search below it.
+#[case("threshold 0.9", "policy.threshold 0.9")]
+#[case("threshold 2", "policy.threshold 2")]
+#[case("exits.placement L", "exits.placement L")]
+#[case("filter layers", "filter layers")]
+fn the_palette_finds_words_and_takes_arguments(#[case] typed: &str, #[case] first: &str) {
+    let bench = Bench::new(80, 24);
+    let found = spoken::entries(&bench.state, typed);
+    let lines: Vec<String> = found.iter().map(Entry::line).collect();
+    assert_eq!(lines[0], first, "{lines:?}");
+    let own = crate::tui::command::search(&bench.state, typed);
+    for command in own {
+        assert!(lines.iter().any(|line| line == command.name), "{lines:?}");
+    }
 }
 
 #[test]

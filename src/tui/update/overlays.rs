@@ -186,8 +186,8 @@ impl State {
             (KeyCode::Enter | KeyCode::Tab, Some(entry)) => {
                 // The first of several arguments is the one that is typed already.
                 let next = found.get(1).filter(|_| *selected == 0);
-                let entry = match entry {
-                    Entry::Said(..) => next.unwrap_or(entry),
+                let entry = match (entry, next) {
+                    (Entry::Said(..), Some(next @ Entry::Said(..))) => next,
                     _ => entry,
                 };
                 *input = Typed::of(self.longer(input.text()).unwrap_or_else(|| entry.line()));

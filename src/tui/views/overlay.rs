@@ -125,7 +125,10 @@ fn palette(
     let room = inside.height.saturating_sub(1 + foot);
     list(state, buf, rows(inside, 1, room), &items, selected);
     let foot = rows(inside, 1 + room, foot);
-    let help = spoken::parse(input.text()).map(|(takes, _)| takes.words(state));
+    // Of a command that was found by two words, the row says all.
+    let is_command = matches!(entries.get(selected), Some(spoken::Entry::Command(_)));
+    let said = spoken::parse(input.text()).filter(|_| !is_command);
+    let help = said.map(|(takes, _)| takes.words(state));
     match (error, help) {
         (Some(error), _) => {
             super::wrapped(buf, rows(foot, 0, 2), 0, error, theme.error);

@@ -55,9 +55,10 @@ fn list(state: &State, buf: &mut Buffer, area: Rect) {
     // Two rows behind the cursor stay in sight.
     let first = (selected + 3).min(all.len()).saturating_sub(height);
     for (i, row) in all.iter().enumerate().skip(first).take(height) {
-        let value = row.value(session);
-        let usual = row.usual();
-        let own = usual.is_some_and(|usual| usual != value);
+        let text = row.text(session);
+        let usual = row.usual(session);
+        let own = usual.is_some_and(|usual| usual != text);
+        let value = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let tested = match row {
             Row::Target(part, index) => {
                 let id = TargetId {
@@ -157,7 +158,7 @@ fn detail(state: &State, buf: &mut Buffer, area: Rect) {
         return;
     }
     from += wrapped(buf, area, from, row.help(), theme.text);
-    let usual = row.usual();
+    let usual = row.usual(&state.document.session);
     let usual = usual.map_or(String::new(), |usual| format!("; usually {usual}"));
     let text = format!("{}{usual}", row.allowed());
     wrapped(buf, area, from, &text, theme.dim);
