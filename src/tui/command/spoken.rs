@@ -143,9 +143,10 @@ pub fn entries(state: &State, line: &str) -> Vec<Entry> {
         || takes.holds(state, argument);
     let said = typed.into_iter().chain(more);
     let said = said.map(|text| Entry::Said(takes, text));
-    match meant {
-        true => said.chain(found).collect(),
-        false => found.into_iter().chain(said).collect(),
+    if meant {
+        said.chain(found).collect()
+    } else {
+        found.into_iter().chain(said).collect()
     }
 }
 

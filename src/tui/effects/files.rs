@@ -365,11 +365,9 @@ fn sessions(top: &Path) -> Vec<PathBuf> {
             let path = entry.path();
             if kind.is_dir() && !hidden && depth < DEEPEST && !is_ours(&path) {
                 folders.push_back((path, depth + 1));
-            } else if !kind.is_dir() && path.extension().is_some_and(|e| e == "ron") {
-                if is_session(&path) {
-                    let path = path.strip_prefix(top).unwrap_or(&path).to_owned();
-                    found.push((depth, path));
-                }
+            } else if path.extension().is_some_and(|e| e == "ron") && is_session(&path) {
+                let path = path.strip_prefix(top).unwrap_or(&path).to_owned();
+                found.push((depth, path));
             }
         }
         if seen > MOST_ENTRIES {

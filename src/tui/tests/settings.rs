@@ -164,9 +164,8 @@ fn the_palette_takes_arguments(#[case] keys: &str, #[case] holds: fn(&Bench) -> 
 #[rstest]
 // A search of two words, the first of which takes an argument, finds what it names.
 #[case("threshold down", "threshold-down")]
-#[case("exits spread", "exits.placement ")]
+#[case("exits spread", "placement")]
 #[case("layers filter", "filter")]
-#[case("to the layers", "layers")]
 // What is an argument, or was begun as one, comes first, and the search below it.
 #[case("threshold 0.9", "policy.threshold 0.9")]
 #[case("threshold 2", "policy.threshold 2")]
