@@ -29,9 +29,7 @@ pub mod train;
 pub mod tui;
 pub mod tune;
 
-pub use error::CliError;
-
-use self::error::Context;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -79,13 +77,13 @@ pub fn main(cli: Cli) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            crate::cli::progress::note(format_args!("edgelesspart: {error}"));
-            error.exit_code()
+            progress::note(format_args!("edgelesspart: {}", error::line(&error)));
+            error::exit_code(&error)
         }
     }
 }
 
-fn dispatch(command: Command) -> Result<(), CliError> {
+fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::New(args) => new::run(&args, &interrupt::token()?),
         Command::Layers(args) => layers::run(&args),
@@ -109,7 +107,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
 }
 
 /// What a reader that left early (`| head`) has of the output is enough.
-fn printed(done: std::io::Result<()>) -> Result<(), CliError> {
+fn printed(done: std::io::Result<()>) -> anyhow::Result<()> {
     match done {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),

@@ -3,10 +3,11 @@
 mod init;
 
 use super::engine::EngineArgs;
-use super::{CliError, error::Context};
+use super::error::usage;
 use crate::agent::{AgentConfig, Ended, is_name, serve};
 use crate::protocol::message::TOKEN_VARIABLE;
 use crate::protocol::tls::check_token;
+use anyhow::Context;
 use std::env::VarError;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -114,7 +115,7 @@ fn log(json: bool) {
 }
 
 /// The token of a file's first line, or the one that a parent gave where no list of processes shows it.
-fn token(file: Option<&Path>) -> Result<Option<String>, CliError> {
+fn token(file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let (text, from) = match file {
         Some(path) => {
             let from = path.display().to_string();
@@ -124,17 +125,17 @@ fn token(file: Option<&Path>) -> Result<Option<String>, CliError> {
         None => match std::env::var(TOKEN_VARIABLE) {
             Ok(text) => (text, TOKEN_VARIABLE.to_string()),
             Err(VarError::NotPresent) => return Ok(None),
-            Err(error) => return Err(CliError::usage(format!("{TOKEN_VARIABLE}: {error}"))),
+            Err(error) => return Err(usage(format!("{TOKEN_VARIABLE}: {error}"))),
         },
     };
     match check_token(&text) {
         Ok(token) => Ok(Some(token.to_string())),
-        Err(error) => Err(CliError::usage(format!("{from}: the token: {error}"))),
+        Err(error) => Err(usage(format!("{from}: the token: {error}"))),
     }
 }
 
 /// Runs the command.
-pub fn run(args: &AgentArgs) -> Result<(), CliError> {
+pub fn run(args: &AgentArgs) -> anyhow::Result<()> {
     if let Some(folder) = &args.init {
         let said = init::init(folder, args.listen)?;
         let _ = std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes());

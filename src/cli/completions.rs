@@ -1,6 +1,6 @@
 /*! `completions`: what a shell needs to complete commands and options. */
 
-use super::{CliError, printed};
+use super::printed;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ pub struct CompletionsArgs {
 ///
 /// # Errors
 /// Where standard output can't be written to.
-pub fn run(args: &CompletionsArgs) -> Result<(), CliError> {
+pub fn run(args: &CompletionsArgs) -> anyhow::Result<()> {
     let mut command = super::Cli::command();
     let mut script = Vec::new();
     let name = command.get_name().to_string();

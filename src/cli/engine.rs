@@ -1,6 +1,6 @@
 /*! `--engine` and `--provider`: what runs a network, for the commands that run one. */
 
-use super::CliError;
+use super::error::usage;
 use crate::backend::BackendId;
 
 /// What runs the network.
@@ -22,8 +22,8 @@ impl EngineArgs {
     ///
     /// # Errors
     /// Wrong use, where the engine has no such provider.
-    pub(super) fn backend(&self) -> Result<BackendId, CliError> {
+    pub(super) fn backend(&self) -> anyhow::Result<BackendId> {
         let named = BackendId::named(&self.engine, &self.provider);
-        named.map_err(|error| CliError::usage(error.to_string()))
+        named.map_err(|error| usage(error.to_string()))
     }
 }

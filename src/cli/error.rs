@@ -1,105 +1,65 @@
-/*! What a command fails with, and the exit code it becomes. */
+/*! What a failed command says, and the exit code it becomes. */
 
-use std::error::Error;
-use std::fmt;
 use std::process::ExitCode;
 
-/// A failed command. Any room's error turns into one with `?`; like other catch-all error types it
-/// is not itself a `std::error::Error`, which is what lets that conversion exist.
-#[derive(Debug)]
-pub struct CliError {
-    context: Vec<String>,
-    cause: Option<Box<dyn Error + Send + Sync>>,
-    usage: bool,
+/// Wrong use of a command: exit code 2 in place of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// An error for wrong use of a command.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
 }
 
-impl CliError {
-    /// Wrong use: exit code 2.
-    pub fn usage(message: impl Into<String>) -> Self {
-        CliError {
-            context: vec![message.into()],
-            cause: None,
-            usage: true,
+/// The exit code of an error: 1 for a failure, 2 for wrong use.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}
+
+/// An error with its context and its causes in one line.
+pub fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // Many errors already end with the text of their cause.
+        if line.ends_with(&text) {
+            continue;
         }
-    }
-
-    /// A failure with nothing beneath it: exit code 1.
-    pub fn failed(message: impl Into<String>) -> Self {
-        CliError {
-            context: vec![message.into()],
-            cause: None,
-            usage: false,
+        if !line.is_empty() {
+            line += ": ";
         }
+        line += &text;
     }
-
-    /// Says what was being done when it failed.
-    pub fn context(mut self, what: impl Into<String>) -> Self {
-        self.context.insert(0, what.into());
-        self
-    }
-
-    /// 1 for a failure, 2 for wrong use.
-    pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(if self.usage { 2 } else { 1 })
-    }
-}
-
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.context.join(": "))?;
-        let mut cause: Option<&dyn Error> = self.cause.as_deref().map(|e| e as &dyn Error);
-        let mut before = self.context.join(": ");
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors already end with the text of their cause.
-            if !before.ends_with(&text) {
-                if !before.is_empty() {
-                    write!(f, ": ")?;
-                }
-                write!(f, "{text}")?;
-                before = text;
-            }
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for CliError {
-    fn from(error: E) -> Self {
-        CliError {
-            context: Vec::new(),
-            cause: Some(Box::new(error)),
-            usage: false,
-        }
-    }
-}
-
-/// `.context("reading the session")?` on any room's result.
-pub trait Context<T> {
-    /// Says what was being done when it failed.
-    fn context(self, what: impl Into<String>) -> Result<T, CliError>;
-}
-
-impl<T, E: Into<CliError>> Context<T> for Result<T, E> {
-    fn context(self, what: impl Into<String>) -> Result<T, CliError> {
-        self.map_err(|e| e.into().context(what))
-    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context as _;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Err(usage("--threshold 2: it may be 0 to 1")), 2)]
+    #[case(Err(usage("it may be 0 to 1")).context("--threshold 2"), 2)]
+    #[case(Err(anyhow::Error::msg("it may be 0 to 1")).context("--threshold 2"), 1)]
+    fn wrong_use_keeps_its_exit_code_below_any_context(
+        #[case] done: anyhow::Result<()>,
+        #[case] code: u8,
+    ) {
+        let error = done.unwrap_err();
+        assert_eq!(line(&error), "--threshold 2: it may be 0 to 1");
+        assert_eq!(exit_code(&error), ExitCode::from(code));
+    }
 
     #[test]
     fn says_the_whole_chain_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("a.ron: {0}")]
+        struct Unread(#[source] std::io::Error);
         let io = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
-        let error = CliError::from(io)
-            .context("a.ron")
-            .context("reading the session");
-        assert_eq!(
-            error.to_string(),
-            "reading the session: a.ron: no such file"
-        );
+        let error = anyhow::Error::new(Unread(io)).context("reading the session");
+        assert_eq!(line(&error), "reading the session: a.ron: no such file");
     }
 }

@@ -7,10 +7,10 @@ mod templates;
 mod write;
 
 use super::network::{self, BUILT_IN, InputShape, Network, SEED, Sizes};
-use super::{CliError, error::Context};
 use crate::exits::{self, ExitPoint};
 use crate::plan::TierNames;
 use crate::session::Session;
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// Check and render exit classifiers at the exit points of a network, or list templates to start
@@ -76,7 +76,7 @@ struct Place {
 }
 
 impl PlaceArgs {
-    fn load(&self) -> Result<Place, CliError> {
+    fn load(&self) -> anyhow::Result<Place> {
         let (network, seed, session) = match &self.session {
             Some(file) => {
                 let folder = std::path::absolute(file).context(file.display().to_string())?;
@@ -99,14 +99,14 @@ impl PlaceArgs {
             let row = table.find(name)?;
             if !points.iter().any(|p| p.layer == row) {
                 let why = table.layers[row].why_not.clone().unwrap_or_default();
-                return Err(CliError::failed(format!(
+                return Err(anyhow::Error::msg(format!(
                     "no exit may stand behind `{name}`: {why}"
                 )));
             }
             points.retain(|p| p.layer == row);
         }
         match points.is_empty() {
-            true => Err(CliError::failed(format!(
+            true => Err(anyhow::Error::msg(format!(
                 "`{}` has no place for an exit",
                 table.network
             ))),
@@ -124,7 +124,7 @@ impl PlaceArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &ExitsArgs) -> Result<(), CliError> {
+pub fn run(args: &ExitsArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Check(args) => check::run(args),
         What::Render(args) => write::run(args),

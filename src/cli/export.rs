@@ -2,7 +2,7 @@
 
 mod parts;
 
-use super::CliError;
+use super::error::usage;
 use super::network::NetworkArgs;
 use crate::engine::Cancel;
 use crate::model::export::write_file;
@@ -32,12 +32,12 @@ enum What {
 }
 
 /// Runs the command.
-pub fn run(args: &ExportArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &ExportArgs, cancel: &Cancel) -> anyhow::Result<()> {
     if let Some(What::Parts(args)) = &args.what {
         return parts::run(args, cancel);
     }
     let Some(out) = &args.out else {
-        return Err(CliError::usage("name the file to write"));
+        return Err(usage("name the file to write"));
     };
     let imported = args.network.import()?;
     let graph = if args.fused {

@@ -3,12 +3,13 @@
 mod part;
 
 use super::engine::EngineArgs;
+use super::error::usage;
 use super::network::ShapedNetworkArgs;
-use super::{CliError, error::Context};
 use crate::backend::CompileOptions;
 use crate::data::npy;
 use crate::engine::{Cancel, share_threads};
 use crate::model::{Constant, DType, Value};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// Run a network on a tensor in NumPy's format and write its outputs, or a part, sample by sample as an
@@ -44,7 +45,7 @@ pub struct InferArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &InferArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let backend = args.engine.backend()?;
     if let Some(file) = &args.part {
         return part::run(args, file, cancel);
@@ -63,18 +64,18 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
     };
     if args.input.len() != graph.inputs.len() {
         let (n, names) = (graph.inputs.len(), names(&graph.inputs));
-        return Err(CliError::usage(format!(
+        return Err(usage(format!(
             "the network takes {n} inputs ({names}): name as many with --input"
         )));
     }
     if args.output.len() != graph.outputs.len() {
         let (n, names) = (graph.outputs.len(), names(&graph.outputs));
-        return Err(CliError::usage(format!(
+        return Err(usage(format!(
             "the network has {n} outputs ({names}): name as many with --output"
         )));
     }
     let files = args.input.iter().zip(&arrays).zip(&graph.inputs);
-    let inputs: Result<Vec<Constant>, CliError> = files
+    let inputs: anyhow::Result<Vec<Constant>> = files
         .map(|((path, array), &id)| fitting(path, array, graph.value(id)))
         .collect();
     let inputs = inputs?;
@@ -92,12 +93,12 @@ pub fn run(args: &InferArgs, cancel: &Cancel) -> Result<(), CliError> {
 }
 
 /// A tensor from a file in NumPy's format, in the type that `input` takes.
-fn fitting(path: &Path, read: &npy::Array, input: &Value) -> Result<Constant, CliError> {
+fn fitting(path: &Path, read: &npy::Array, input: &Value) -> anyhow::Result<Constant> {
     if read.dtype() == "float64" && input.dtype == DType::F32 {
         eprintln!("{}: float64, rounded to float32", path.display());
     }
     read.to_constant(input.dtype).map_err(|problem| {
-        CliError::failed(format!(
+        anyhow::Error::msg(format!(
             "{}: {problem}, for the input `{}`; save it with that type",
             path.display(),
             input.name

@@ -1,11 +1,11 @@
 /*! `layers`: what a network is made of, what each layer costs, and where it may be cut. */
 
 use super::network::NetworkArgs;
-use super::{CliError, error::Context};
 use crate::backend::{Backend, CompileOptions, Native, Timing};
 use crate::engine::{StepInfo, Unsupported};
 use crate::model::Graph;
 use crate::model::layers::{Layer, LayerTable};
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -58,7 +58,7 @@ struct Document<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &LayersArgs) -> Result<(), CliError> {
+pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
     let network = args.network.load()?;
     let table = network.table()?;
     if !network.fused.other_outputs.is_empty() {
@@ -135,7 +135,7 @@ fn share(part: f64, whole: f64) -> f64 {
 /// What the engine does for each node: the steps that run it, or why it can't.
 type Ways = (Vec<StepInfo>, Vec<Unsupported>);
 
-fn ways(graph: &Graph) -> Result<Ways, CliError> {
+fn ways(graph: &Graph) -> anyhow::Result<Ways> {
     let refused = Native::default().check(graph);
     if !refused.is_empty() {
         return Ok((Vec::new(), refused));

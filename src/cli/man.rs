@@ -1,8 +1,8 @@
 /*! `man`: pages for man(1), made of the same definitions as the parser and the help. */
 
-use super::error::Context;
-use super::{CliError, printed};
+use super::printed;
 use crate::protocol::message::TOKEN_VARIABLE;
+use anyhow::Context;
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -57,7 +57,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 ///
 /// # Errors
 /// Where the folder, a page in it or standard output can't be written to.
-pub fn run(args: &ManArgs) -> Result<(), CliError> {
+pub fn run(args: &ManArgs) -> anyhow::Result<()> {
     let mut command = super::Cli::command().disable_help_subcommand(true);
     command.build();
     let Some(folder) = &args.out else {

@@ -1,11 +1,12 @@
 /*! The MODEL argument, the same for every command that takes a network. */
 
-use super::{CliError, error::Context};
+use super::error::usage;
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::ImportError;
 use crate::model::{Dim, Graph};
 use crate::session::{ModelError, ModelSource, Network as BuiltIn};
+use anyhow::Context;
 use std::fmt;
 use std::str::FromStr;
 
@@ -127,7 +128,7 @@ pub struct Network {
 
 impl NetworkArgs {
     /// Imports or builds the network, and fuses it.
-    pub fn load(&self) -> Result<Network, CliError> {
+    pub fn load(&self) -> anyhow::Result<Network> {
         let source = self.source()?;
         let imported = load(&source, self.seed.unwrap_or(SEED))?;
         check_input(&source, &imported, self.input, "--input")?;
@@ -135,16 +136,16 @@ impl NetworkArgs {
     }
 
     /// The network as it comes, with all its outputs.
-    pub fn import(&self) -> Result<Graph, CliError> {
+    pub fn import(&self) -> anyhow::Result<Graph> {
         let source = self.source()?;
         let imported = explained(&source, source.load_whole(self.seed.unwrap_or(SEED)))?;
         check_input(&source, &imported, self.input, "--input")?;
         Ok(imported)
     }
 
-    fn source(&self) -> Result<ModelSource, CliError> {
+    fn source(&self) -> anyhow::Result<ModelSource> {
         let Some(model) = &self.model else {
-            return Err(CliError::usage("name a network"));
+            return Err(usage("name a network"));
         };
         refuse_seed(model, self.seed)?;
         let source = source(model, self.input, &self.sizes)?;
@@ -155,9 +156,9 @@ impl NetworkArgs {
 impl ShapedNetworkArgs {
     /// Imports or builds the network, and fuses it.
     /// `tensor` are the extents of the first input, which a file may leave open.
-    pub fn load(&self, tensor: &[usize]) -> Result<Network, CliError> {
+    pub fn load(&self, tensor: &[usize]) -> anyhow::Result<Network> {
         let Some(model) = &self.model else {
-            return Err(CliError::usage("name a network, or a part with --part"));
+            return Err(usage("name a network, or a part with --part"));
         };
         refuse_seed(model, self.seed)?;
         let source = source(model, self.shape, &self.sizes)?;
@@ -177,11 +178,7 @@ impl ShapedNetworkArgs {
 }
 
 /// The network that `name` means, as a session would say it.
-pub fn source(
-    name: &str,
-    input: Option<InputShape>,
-    sizes: &Sizes,
-) -> Result<ModelSource, CliError> {
+pub fn source(name: &str, input: Option<InputShape>, sizes: &Sizes) -> anyhow::Result<ModelSource> {
     if let Ok(network) = name.parse::<BuiltIn>() {
         let model = network.model();
         let (c, h, w) = model.paper_input();
@@ -218,7 +215,7 @@ pub fn source(
 
 impl Choice {
     /// The source with what was chosen.
-    pub fn applied(&self, source: ModelSource) -> Result<ModelSource, CliError> {
+    pub fn applied(&self, source: ModelSource) -> anyhow::Result<ModelSource> {
         if self.classifier.is_none() && self.fix.is_empty() {
             return Ok(source);
         }
@@ -228,7 +225,7 @@ impl Choice {
             ModelSource::Zoo { .. } | ModelSource::Demo => {
                 let what = "--classifier and --fix are for an ONNX file; this network has one input \
                             and one output";
-                return Err(CliError::usage(what.to_string()));
+                return Err(usage(what.to_string()));
             }
         };
         Ok(ModelSource::OnnxWith {
@@ -240,14 +237,14 @@ impl Choice {
     }
 }
 
-fn only_built_in(flag: &str, name: &str) -> CliError {
-    CliError::usage(format!(
+fn only_built_in(flag: &str, name: &str) -> anyhow::Error {
+    usage(format!(
         "{flag} is for a built-in network that comes untrained; {name} has its own"
     ))
 }
 
 /// A file has its weights.
-fn refuse_seed(name: &str, seed: Option<u64>) -> Result<(), CliError> {
+fn refuse_seed(name: &str, seed: Option<u64>) -> anyhow::Result<()> {
     match seed {
         Some(_) if name.parse::<BuiltIn>().is_err() => Err(only_built_in("--seed", name)),
         _ => Ok(()),
@@ -255,14 +252,14 @@ fn refuse_seed(name: &str, seed: Option<u64>) -> Result<(), CliError> {
 }
 
 /// The network as imported or built. Settings a built-in network can't have are wrong use.
-pub fn load(source: &ModelSource, seed: u64) -> Result<Graph, CliError> {
+pub fn load(source: &ModelSource, seed: u64) -> anyhow::Result<Graph> {
     explained(source, source.load(seed))
 }
 
 /// A network, or why there is none in the words of the command line.
-fn explained(source: &ModelSource, loaded: Result<Graph, ModelError>) -> Result<Graph, CliError> {
+fn explained(source: &ModelSource, loaded: Result<Graph, ModelError>) -> anyhow::Result<Graph> {
     loaded.map_err(|error| match (source.file(), error) {
-        (_, ModelError::Zoo(zoo)) => CliError::usage(zoo.to_string()),
+        (_, ModelError::Zoo(zoo)) => usage(zoo.to_string()),
         // A missing file whose name looks like a network's may be a slip of the pen.
         (
             Some(path),
@@ -275,7 +272,7 @@ fn explained(source: &ModelSource, loaded: Result<Graph, ModelError>) -> Result<
             && path.extension().is_none() =>
         {
             match file.parse::<BuiltIn>() {
-                Err(unknown) => CliError::failed(format!("{file}: no such file, and {unknown}")),
+                Err(unknown) => anyhow::Error::msg(format!("{file}: no such file, and {unknown}")),
                 Ok(_) => cause.into(),
             }
         }
@@ -289,7 +286,7 @@ pub fn check_input(
     graph: &Graph,
     asked: Option<InputShape>,
     flag: &str,
-) -> Result<(), CliError> {
+) -> anyhow::Result<()> {
     let (name, asked) = match (source, source.file(), asked) {
         (_, Some(path), Some(asked)) => (path.display().to_string(), asked),
         (ModelSource::Demo, _, Some(asked)) => (DEMO.to_string(), asked),
@@ -300,7 +297,7 @@ pub fn check_input(
     }
     let shape = |&i| graph.value(i).shape.to_string();
     let shapes: Vec<String> = graph.inputs.iter().map(shape).collect();
-    Err(CliError::usage(format!(
+    Err(usage(format!(
         "{flag} {asked}: {name} takes {}; only built-in networks that come untrained, and files that \
          leave it open, take other sizes",
         shapes.join(", ")
@@ -328,7 +325,7 @@ impl Network {
     }
 
     /// Its layers.
-    pub fn table(&self) -> Result<LayerTable, CliError> {
+    pub fn table(&self) -> anyhow::Result<LayerTable> {
         LayerTable::new(&self.fused).context("listing the layers")
     }
 }

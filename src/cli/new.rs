@@ -2,9 +2,9 @@
 
 use super::data::DataArg;
 use super::network::{self, Choice, InputShape, Sizes};
+use super::printed;
 use super::progress::Stage as Bar;
 use super::session::Chosen;
-use super::{CliError, error::Context, printed};
 use crate::data::Calibration;
 use crate::engine::Cancel;
 use crate::propose::{self, Look, Progress, Step, Trial, Wishes};
@@ -12,6 +12,7 @@ use crate::protocol::client::ClientError;
 use crate::protocol::message::RefusalKind;
 use crate::run::{RunError, probe};
 use crate::session::{ModelSource, Session, Target, Token, Trust, write_atomically};
+use anyhow::Context;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -111,7 +112,7 @@ impl Side {
 
 impl AgentArg {
     /// The target as the session names it, if it answers.
-    pub(super) fn reached(&self, side: Side, cancel: &Cancel) -> Result<Target, CliError> {
+    pub(super) fn reached(&self, side: Side, cancel: &Cancel) -> anyhow::Result<Target> {
         let name = side.variable();
         let token = std::env::var_os(name).map(|_| Token::Env(name.to_string()));
         let without = token.is_none();
@@ -130,7 +131,7 @@ impl AgentArg {
                     ..
                 })
             );
-            let error = CliError::from(error).context(side.name());
+            let error = anyhow::Error::new(error).context(side.name());
             match refused && without {
                 true => error.context(format!("set {name} to the agent's token and try again")),
                 false => error,
@@ -156,14 +157,14 @@ impl AgentArg {
 }
 
 /// Runs the command.
-pub fn run(args: &NewArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &NewArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let file = args
         .out
         .clone()
         .unwrap_or_else(|| proposed_file(&args.model));
     // Before the work, not after it.
     may_write(&file, args.yes)?;
-    let reach = |side, agents: &[AgentArg]| -> Result<Vec<Target>, CliError> {
+    let reach = |side, agents: &[AgentArg]| -> anyhow::Result<Vec<Target>> {
         agents
             .iter()
             .map(|agent| agent.reached(side, cancel))
@@ -206,7 +207,7 @@ pub(super) fn model(
     name: &str,
     input: Option<InputShape>,
     choice: &Choice,
-) -> Result<ModelSource, CliError> {
+) -> anyhow::Result<ModelSource> {
     let sizes = Sizes {
         classes: None,
         width: None,
@@ -233,9 +234,9 @@ pub(super) fn run_name(file: &Path) -> String {
     if name.is_empty() { "session" } else { name }.to_string()
 }
 
-fn may_write(file: &Path, replace: bool) -> Result<(), CliError> {
+fn may_write(file: &Path, replace: bool) -> anyhow::Result<()> {
     if file.exists() && !replace {
-        return Err(CliError::failed(format!(
+        return Err(anyhow::Error::msg(format!(
             "{}: is there already; give another name with --out, or replace it with --yes (what is there \
              is kept as {}.bak)",
             file.display(),
@@ -252,7 +253,7 @@ pub(super) fn written(
     trial: Option<&Trial>,
     file: &Path,
     replace: bool,
-) -> Result<(), CliError> {
+) -> anyhow::Result<()> {
     let text = propose::text(session, look, trial, file)?;
     may_write(file, replace)?;
     if file.exists() {
@@ -269,7 +270,7 @@ pub(super) fn look(
     data: &DataArg,
     input: Option<[usize; 3]>,
     cancel: &Cancel,
-) -> Result<Look, CliError> {
+) -> anyhow::Result<Look> {
     let mut bars = Bars::default();
     let seed = network::SEED;
     let found = propose::look(
@@ -289,7 +290,7 @@ pub(super) fn tried(
     look: &Look,
     images: Option<usize>,
     cancel: &Cancel,
-) -> Result<Option<Trial>, CliError> {
+) -> anyhow::Result<Option<Trial>> {
     if !look.is_trained() {
         return Ok(None);
     }
@@ -303,9 +304,9 @@ pub(super) fn tried(
 fn unless_stopped<T>(
     found: Result<T, propose::ProposeError>,
     cancel: &Cancel,
-) -> Result<T, CliError> {
+) -> anyhow::Result<T> {
     match found {
-        Err(_) if cancel.is_cancelled() => Err(CliError::failed("stopped; nothing was written")),
+        Err(_) if cancel.is_cancelled() => Err(anyhow::Error::msg("stopped; nothing was written")),
         other => Ok(other?),
     }
 }

@@ -1,8 +1,8 @@
 /*! The samples that a report shows, as pictures of half blocks, where the terminal has colours. */
 
-use super::{CliError, error::Context};
 use crate::report::Report;
 use crate::report::evidence::{Group, Picture, ShownSample};
+use anyhow::Context;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -12,7 +12,7 @@ const SIDE: u32 = 16;
 const ACROSS: usize = 4;
 
 /// Shows the first of each group, if standard output is a terminal with colours.
-pub fn show(report: &Report) -> Result<(), CliError> {
+pub fn show(report: &Report) -> anyhow::Result<()> {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
         || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let Some(evidence) = &report.evidence else {

@@ -2,7 +2,6 @@
 
 use super::run::go;
 use super::session::SessionArgs;
-use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::Stage;
 use crate::explore::{guarantee, verdict};
@@ -10,6 +9,7 @@ use crate::plan::{Plan, Split, Tier};
 use crate::predict::{Doubt, Evidence};
 use crate::report::VerdictReport;
 use crate::session::{Results, Session};
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -67,12 +67,13 @@ struct ExitRow<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &PlanArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &PlanArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let chosen = args.session.load()?;
     let done = go(&chosen, false, Stage::Plan, cancel)?;
     let results = done.session.results.as_deref();
     let found = results.and_then(|r| Some((r, r.plan.as_ref()?)));
-    let (results, plan) = found.ok_or_else(|| CliError::failed("the run ended without a plan"))?;
+    let (results, plan) =
+        found.ok_or_else(|| anyhow::Error::msg("the run ended without a plan"))?;
     let mut doubts = done.session.doubts().context("reading the tables")?;
     for doubt in chosen.session.doubts().context("reading the tables")? {
         if !doubts.contains(&doubt) {

@@ -1,13 +1,14 @@
 /*! `profile`: how long each layer of a network takes on this device, and how much memory. */
 
 use super::engine::EngineArgs;
+use super::error::usage;
 use super::layers::clipped;
 use super::network::NetworkArgs;
 use super::progress::Stage;
-use super::{CliError, error::Context};
 use crate::device::profile::{ProfileOptions, profile};
 use crate::device::{HeadProfile, PrefixProfile, Profile, Stats};
 use crate::engine::Cancel;
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -68,10 +69,10 @@ struct Document<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &ProfileArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &ProfileArgs, cancel: &Cancel) -> anyhow::Result<()> {
     for (option, value) in [("--batch", args.batch), ("--runs", args.runs)] {
         if value == 0 {
-            return Err(CliError::usage(format!("{option} is at least 1")));
+            return Err(usage(format!("{option} is at least 1")));
         }
     }
     let network = args.network.load()?;

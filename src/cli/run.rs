@@ -5,12 +5,12 @@ mod dry;
 use super::pictures;
 use super::progress::{Loudness, LoudnessArgs, Stage as Bar, loudness};
 use super::session::{Chosen, SessionArgs};
-use super::{CliError, error::Context};
 use crate::engine::Cancel;
 use crate::event::{Event, Stage, TargetId, Vitals};
 use crate::plan::TierNames;
 use crate::report;
 use crate::run::{self, Options, RunError};
+use anyhow::Context;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub const REACHED: &str = "job/reached.ron";
 pub const FAILED: &str = "failed";
 
 /// Runs the command.
-pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &RunArgs, cancel: &Cancel) -> anyhow::Result<()> {
     args.loudness.apply();
     let done = to_its_goal(args, cancel);
     if let (Some(_), Some(file), Err(error)) = (args.detached, args.session.file(), &done) {
@@ -76,7 +76,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
     done
 }
 
-fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
+fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let chosen = args.session.load()?;
     let until = match args.detached {
         None | Some(Detached::Run) => Stage::Report,
@@ -120,13 +120,13 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> Result<(), CliError> {
 }
 
 /// Runs a session to its report, which is kept and shown as text.
-pub fn to_report(chosen: &Chosen, cancel: &Cancel) -> Result<(), CliError> {
+pub fn to_report(chosen: &Chosen, cancel: &Cancel) -> anyhow::Result<()> {
     let done = go(chosen, false, Stage::Report, cancel)?;
     let [text, ..] = keep(&done, &chosen.out)?;
     show_report(&text, &chosen.out)
 }
 
-fn show_report(shown: &str, out: &Path) -> Result<(), CliError> {
+fn show_report(shown: &str, out: &Path) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(shown.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("writing the report")?,
@@ -139,7 +139,7 @@ fn show_report(shown: &str, out: &Path) -> Result<(), CliError> {
 }
 
 /// Raises `cancel` when the process that started this one is gone.
-fn end_with_parent(cancel: &Cancel) -> Result<(), CliError> {
+fn end_with_parent(cancel: &Cancel) -> anyhow::Result<()> {
     let (parent, cancel) = (nix::unistd::getppid(), cancel.clone());
     let watch = std::thread::Builder::new().name("parent".into());
     let watching = watch.spawn(move || {
@@ -156,11 +156,11 @@ fn end_with_parent(cancel: &Cancel) -> Result<(), CliError> {
 ///
 /// # Errors
 /// Names the file; or there is no report.
-pub fn keep(done: &run::Done, out: &Path) -> Result<[String; 3], CliError> {
+pub fn keep(done: &run::Done, out: &Path) -> anyhow::Result<[String; 3]> {
     let report = done
         .report
         .as_ref()
-        .ok_or_else(|| CliError::failed("the run ended without a report"))?;
+        .ok_or_else(|| anyhow::Error::msg("the run ended without a report"))?;
     let text = report::text::text(report);
     let csv = report::csv::figures(report)?;
     let json = report::json::json(report)?;
@@ -179,7 +179,7 @@ pub fn go(
     fresh: bool,
     until: Stage,
     cancel: &Cancel,
-) -> Result<run::Done, CliError> {
+) -> anyhow::Result<run::Done> {
     Ok(attempt(chosen, fresh, until, cancel)?)
 }
 
@@ -206,7 +206,7 @@ fn attempt(
     )
 }
 
-fn write(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
+fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(file, bytes).context(file.display().to_string())
 }
 

@@ -1,11 +1,12 @@
 /*! The SESSION argument, the same for every command that works on one. */
 
 use super::data::DataArg;
+use super::error::usage;
 use super::network::{self, InputShape, Sizes};
-use super::{CliError, error::Context};
 use crate::engine::share_threads;
 use crate::explore::{Goal, Objective, Promise, PromiseError, Statistic};
 use crate::session::{ModelSource, Session, VERSION};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// Which session, and what of it is replaced.
@@ -72,7 +73,7 @@ struct PromiseArgs {
 }
 
 impl PromiseArgs {
-    fn promise(&self) -> Result<Option<Promise>, CliError> {
+    fn promise(&self) -> anyhow::Result<Option<Promise>> {
         let Some(accuracy_loss_points) = self.guarantee else {
             return Ok(None);
         };
@@ -87,7 +88,7 @@ impl PromiseArgs {
         };
         promise
             .check()
-            .map_err(|e| CliError::usage(format!("{}: {e}", flag(&e))))?;
+            .map_err(|e| usage(format!("{}: {e}", flag(&e))))?;
         Ok(Some(promise))
     }
 }
@@ -101,7 +102,7 @@ enum Minimise {
 }
 
 impl GoalArgs {
-    fn apply(&self, goal: &mut Goal) -> Result<(), CliError> {
+    fn apply(&self, goal: &mut Goal) -> anyhow::Result<()> {
         if let Some(minimise) = self.minimise {
             goal.minimise = match minimise {
                 Minimise::Latency => Objective::Latency(Statistic::Mean),
@@ -115,7 +116,7 @@ impl GoalArgs {
         within.cost_per_month = self.cost_per_month.or(within.cost_per_month);
         within.requests_per_second = self.requests_per_second.or(within.requests_per_second);
         goal.check()
-            .map_err(|e| CliError::usage(format!("--{}: {e}", e.limit.field().replace('_', "-"))))
+            .map_err(|e| usage(format!("--{}: {e}", e.limit.field().replace('_', "-"))))
     }
 }
 
@@ -132,7 +133,7 @@ pub struct Chosen {
 
 impl Chosen {
     /// The session of a file, as it stands.
-    pub fn of(session: Session, file: &Path) -> Result<Chosen, CliError> {
+    pub fn of(session: Session, file: &Path) -> anyhow::Result<Chosen> {
         // Absolute, so that the session a run writes elsewhere still finds its files.
         let folder = std::path::absolute(file).context(file.display().to_string())?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
@@ -147,13 +148,13 @@ impl Chosen {
     }
 
     /// The session with its results: those in its own file, or where its last run left them.
-    pub fn with_results(&self) -> Result<Session, CliError> {
+    pub fn with_results(&self) -> anyhow::Result<Session> {
         if self.session.results.is_some() {
             return Ok(self.session.clone());
         }
         let left = self.out.join("session.ron");
         if !left.is_file() {
-            return Err(CliError::failed(format!(
+            return Err(anyhow::Error::msg(format!(
                 "{} was never run: neither the session nor {} holds results; run it first with \
                  `edgelesspart run`",
                 self.name,
@@ -194,7 +195,7 @@ impl SessionArgs {
     }
 
     /// Reads the session and puts in what was given instead.
-    pub fn load(&self) -> Result<Chosen, CliError> {
+    pub fn load(&self) -> anyhow::Result<Chosen> {
         let (mut session, stem) = match &self.session {
             Some(file) => {
                 let chosen = Chosen::of(Session::read(file)?, file)?;
@@ -241,26 +242,26 @@ impl SessionArgs {
     }
 
     /// The session with what `--set` changes.
-    fn with_settings(&self, session: Session) -> Result<Session, CliError> {
+    fn with_settings(&self, session: Session) -> anyhow::Result<Session> {
         if self.set.is_empty() {
             return Ok(session);
         }
         let mut settings = Vec::new();
         for setting in &self.set {
-            let pair = setting.split_once('=').ok_or_else(|| {
-                CliError::usage(format!("--set {setting}: write it as exits.per_part=2"))
-            })?;
+            let pair = setting
+                .split_once('=')
+                .ok_or_else(|| usage(format!("--set {setting}: write it as exits.per_part=2")))?;
             settings.push((pair.0.trim(), pair.1));
         }
         session.with_settings(&settings).map_err(|(at, problem)| {
             let whose = at.and_then(|at| self.set.get(at));
             let whose = whose.map_or(String::new(), |setting| format!(" {setting}"));
-            CliError::usage(format!("--set{whose}: {problem}"))
+            usage(format!("--set{whose}: {problem}"))
         })
     }
 
     /// A built-in network takes over input and classes from the one it stands in for.
-    fn model_of(&self, name: &str, before: &ModelSource) -> Result<ModelSource, CliError> {
+    fn model_of(&self, name: &str, before: &ModelSource) -> anyhow::Result<ModelSource> {
         let (input, classes) = match *before {
             ModelSource::Zoo {
                 input: (c, h, w),

@@ -7,9 +7,10 @@ workbench on it. With a session file alone, the workbench opens at once.
 mod ask;
 
 use super::data::DataArg;
+use super::error::{self, usage};
 use super::network::Choice;
 use super::new::{self, AgentArg, Side};
-use super::{CliError, interrupt, tui};
+use super::{interrupt, tui};
 use crate::cli::network::InputShape;
 use crate::engine::Cancel;
 use crate::explore::{Goal, Objective, Statistic};
@@ -40,7 +41,7 @@ pub struct StartArgs {
 }
 
 /// Opens the workbench on what was given.
-pub fn run(args: &StartArgs) -> Result<(), CliError> {
+pub fn run(args: &StartArgs) -> anyhow::Result<()> {
     let Some(file) = &args.file else {
         return tui::open(None, &args.look, None);
     };
@@ -55,7 +56,7 @@ pub fn run(args: &StartArgs) -> Result<(), CliError> {
     }
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         let data = args.data.as_deref().unwrap_or("DATA");
-        return Err(CliError::usage(format!(
+        return Err(usage(format!(
             "making a session by questions needs a terminal; in a script write `edgelesspart new {file} \
              {data}`"
         )));
@@ -81,7 +82,7 @@ fn is_session(path: &Path) -> bool {
 }
 
 /// A word that is neither file nor network: probably a command, misspelt.
-fn unknown(word: &str) -> CliError {
+fn unknown(word: &str) -> anyhow::Error {
     let command = super::Cli::command();
     let names = command.get_subcommands().map(|c| c.get_name().to_string());
     let near = names
@@ -91,21 +92,21 @@ fn unknown(word: &str) -> CliError {
     let meant = near.map_or(String::new(), |(_, name)| {
         format!("; did you mean `{name}`?")
     });
-    CliError::usage(format!(
+    usage(format!(
         "{word}: no such file, and no command or built-in network of that name{meant} (`edgelesspart \
          --help` lists the commands)"
     ))
 }
 
 /// From the arguments to a session file, by questions.
-fn guided(model: &str, data: Option<&str>, cancel: &Cancel) -> Result<PathBuf, CliError> {
+fn guided(model: &str, data: Option<&str>, cancel: &Cancel) -> anyhow::Result<PathBuf> {
     let mut ask = Asker::new(cancel);
     ask.say(
         "This makes a session for your network and images, and opens the workbench on it. Enter takes \
          the answer in brackets, Ctrl-C ends without writing anything.",
     );
     let data: DataArg = match data {
-        Some(text) => read_data(text).map_err(CliError::usage)?,
+        Some(text) => read_data(text).map_err(usage)?,
         None => ask.until(
             "Where are the labelled images? A folder (a folder per class, with train/ and test/ or \
              without), a table (.csv), an .npz or .tar file, or `synthetic`",
@@ -152,9 +153,9 @@ fn read_data(text: &str) -> Result<DataArg, String> {
 }
 
 /// Looks, shows what is found, and asks for a size where any would do.
-fn look(ask: &mut Asker, model: &str, data: &DataArg, cancel: &Cancel) -> Result<Look, CliError> {
+fn look(ask: &mut Asker, model: &str, data: &DataArg, cancel: &Cancel) -> anyhow::Result<Look> {
     let source =
-        |input| -> Result<ModelSource, CliError> { new::model(model, input, &Choice::default()) };
+        |input| -> anyhow::Result<ModelSource> { new::model(model, input, &Choice::default()) };
     let mut look = new::look(source(None)?, data, None, cancel)?;
     super::printed(new::describe(&mut std::io::stdout().lock(), &look))?;
     let any_size = |r: &Remark| matches!(r, Remark::SizeChosen { .. });
@@ -174,7 +175,7 @@ fn look(ask: &mut Asker, model: &str, data: &DataArg, cancel: &Cancel) -> Result
 }
 
 /// Asks which preprocessing it is where the images don't tell, and whether to go on where none fits.
-fn preprocessing(ask: &mut Asker, trial: &mut Trial) -> Result<(), CliError> {
+fn preprocessing(ask: &mut Asker, trial: &mut Trial) -> anyhow::Result<()> {
     if trial.is_guessing() {
         let go_on = ask.choose(
             "No usual preprocessing makes the network much better than guessing. What now?",
@@ -184,7 +185,7 @@ fn preprocessing(ask: &mut Asker, trial: &mut Trial) -> Result<(), CliError> {
             ],
         )?;
         return match go_on {
-            0 => Err(CliError::failed("stopped; nothing was written")),
+            0 => Err(anyhow::Error::msg("stopped; nothing was written")),
             _ => Ok(()),
         };
     }
@@ -218,7 +219,7 @@ fn preprocessing(ask: &mut Asker, trial: &mut Trial) -> Result<(), CliError> {
 }
 
 /// Asks where a part is to run, until it answers.
-fn target(ask: &mut Asker, side: Side, cancel: &Cancel) -> Result<Vec<Target>, CliError> {
+fn target(ask: &mut Asker, side: Side, cancel: &Cancel) -> anyhow::Result<Vec<Target>> {
     let (question, here) = match side {
         Side::Edge => (
             "Where will the edge part run?",
@@ -238,7 +239,7 @@ fn target(ask: &mut Asker, side: Side, cancel: &Cancel) -> Result<Vec<Target>, C
         let agent = ask.until(&address, None, |text| text.parse::<AgentArg>())?;
         match agent.reached(side, cancel) {
             Ok(target) => return Ok(vec![target]),
-            Err(error) if !cancel.is_cancelled() => ask.say(&error.to_string()),
+            Err(error) if !cancel.is_cancelled() => ask.say(&error::line(&error)),
             Err(error) => return Err(error),
         }
         if ask.choose("It wasn't reached. What now?", &["try again", here])? == 1 {
@@ -248,7 +249,7 @@ fn target(ask: &mut Asker, side: Side, cancel: &Cancel) -> Result<Vec<Target>, C
 }
 
 /// Asks what is wanted of a deployment.
-fn goal(ask: &mut Asker) -> Result<Goal, CliError> {
+fn goal(ask: &mut Asker) -> anyhow::Result<Goal> {
     let objectives = [
         Objective::Latency(Statistic::Mean),
         Objective::Latency(Statistic::P95),
@@ -281,7 +282,7 @@ fn goal(ask: &mut Asker) -> Result<Goal, CliError> {
 }
 
 /// Asks where the session goes; whether what is there may be replaced.
-fn file(ask: &mut Asker, model: &str) -> Result<(PathBuf, bool), CliError> {
+fn file(ask: &mut Asker, model: &str) -> anyhow::Result<(PathBuf, bool)> {
     let mut proposed = new::proposed_file(model);
     loop {
         let shown = proposed.display().to_string();

@@ -1,9 +1,9 @@
 /*! `sweep` and `explore`: what other thresholds and other plans would give, replayed from what a run
 left. Neither needs the network, the images or an agent. */
 
+use super::error::usage;
 use super::progress::Stage as Bar;
 use super::session::SessionArgs;
-use super::{CliError, error::Context};
 use crate::explore;
 use crate::explore::{Candidate, Limits};
 use crate::explore::{sweep, verdict};
@@ -13,6 +13,7 @@ use crate::report;
 use crate::report::{Figures, WhatIfReport};
 use crate::run::Replayed;
 use crate::session::Session;
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -72,21 +73,19 @@ pub struct ExploreArgs {
 }
 
 impl Range {
-    fn thresholds(&self, session: &Session) -> Result<Vec<f64>, CliError> {
+    fn thresholds(&self, session: &Session) -> anyhow::Result<Vec<f64>> {
         let mut session = session.clone();
         session.sweep.from = self.from.unwrap_or(session.sweep.from);
         session.sweep.to = self.to.unwrap_or(session.sweep.to);
         session.sweep.step = self.step.unwrap_or(session.sweep.step);
         let name = std::path::Path::new("--from, --to, --step");
-        session
-            .check(name)
-            .map_err(|e| CliError::usage(e.to_string()))?;
+        session.check(name).map_err(|e| usage(e.to_string()))?;
         Ok(session.sweep.thresholds())
     }
 }
 
 /// Runs `sweep`.
-pub fn run(args: &SweepArgs) -> Result<(), CliError> {
+pub fn run(args: &SweepArgs) -> anyhow::Result<()> {
     let session = args.session.load()?.with_results()?;
     let thresholds = args.range.thresholds(&session)?;
     let replayed = Replayed::of(&session)?;
@@ -125,7 +124,7 @@ struct Row<'a> {
 }
 
 /// Runs `explore`.
-pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
+pub fn explore(args: &ExploreArgs) -> anyhow::Result<()> {
     let session = args.session.load()?.with_results()?;
     let mut session = session;
     // A finer grid than a report's, unless asked for another.
@@ -148,7 +147,7 @@ pub fn explore(args: &ExploreArgs) -> Result<(), CliError> {
     let goal = &session.goal;
     front.sort_by(|a, b| goal.minimise.compare(&a.outcome, &b.outcome));
     if front.is_empty() {
-        return Err(CliError::failed(
+        return Err(anyhow::Error::msg(
             "no plan keeps to these limits; loosen one of --latency, --accuracy and --memory",
         ));
     }
@@ -172,7 +171,7 @@ fn others(
     session: &Session,
     replayed: &Replayed,
     thresholds: &[f64],
-) -> Result<(), CliError> {
+) -> anyhow::Result<()> {
     let (evidence, goal) = (&replayed.evidence, &session.goal);
     let mut bar = Bar::start("what if", 0);
     let found = explore::what_if(
@@ -269,7 +268,7 @@ pub(super) fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::R
     )
 }
 
-pub(super) fn quiet(written: io::Result<()>) -> Result<(), CliError> {
+pub(super) fn quiet(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing the result"),

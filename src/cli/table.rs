@@ -1,11 +1,11 @@
 /*! `table`: what a run left, as tables for pandas, R or a spreadsheet. */
 
 use super::session::SessionArgs;
-use super::{CliError, error::Context};
 use crate::data::Set;
 use crate::report::tables::{self, Ran, Table};
 use crate::run::{Replayed, RunError};
 use crate::session::{Results, Session, write_atomically};
+use anyhow::Context;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ impl Of {
         (Of::Profile, "profile"),
     ];
 
-    fn table(self, session: &Session, results: &Results) -> Result<Table, CliError> {
+    fn table(self, session: &Session, results: &Results) -> anyhow::Result<Table> {
         let replayed = Replayed::of(session)?;
         let evidence = &replayed.evidence;
         Ok(match self {
@@ -70,7 +70,7 @@ impl Of {
 }
 
 /// The runs whose records the session kept.
-fn ran(results: &Results) -> Result<Vec<Ran>, CliError> {
+fn ran(results: &Results) -> anyhow::Result<Vec<Ran>> {
     let unpacked = results.records.iter().map(|kept| {
         let outcome = results.last(&kept.what).map(|last| &last.outcome);
         Ok(Ran {
@@ -86,7 +86,7 @@ fn ran(results: &Results) -> Result<Vec<Ran>, CliError> {
 }
 
 /// Runs the command.
-pub fn run(args: &TableArgs) -> Result<(), CliError> {
+pub fn run(args: &TableArgs) -> anyhow::Result<()> {
     let chosen = SessionArgs::of(&args.session, None, &args.from).load()?;
     let session = chosen.with_results()?;
     let results = session.results.as_deref().ok_or(RunError::NoResults)?;
@@ -95,7 +95,7 @@ pub fn run(args: &TableArgs) -> Result<(), CliError> {
     }
     let records = matches!(args.of, Of::Records | Of::Runs);
     if records && results.records.is_empty() {
-        return Err(CliError::failed(format!(
+        return Err(anyhow::Error::msg(format!(
             "the run of {} kept no records of its samples (releases before this one kept none); run it \
              again with `edgelesspart run`",
             chosen.name
@@ -124,7 +124,7 @@ pub fn run(args: &TableArgs) -> Result<(), CliError> {
 }
 
 /// Which tables there are, how long they are, and their columns.
-fn list(session: &Session, results: &Results) -> Result<(), CliError> {
+fn list(session: &Session, results: &Results) -> anyhow::Result<()> {
     let mut text = String::new();
     for (of, name) in Of::ALL {
         let table = of.table(session, results)?;

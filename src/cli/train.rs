@@ -4,9 +4,9 @@ checkpoint beside the output, from which the same command goes on after a kill o
 */
 
 use super::data::DataArg;
+use super::error::usage;
 use super::network::{self, BUILT_IN, InputShape, SEED, Sizes};
 use super::progress::{LoudnessArgs, Stage};
-use super::{CliError, error::Context};
 use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::{Calibration, Layout, LoadOptions, LoadedData, Preprocessing, Set, Source};
 use crate::engine::{Cancel, EngineError};
@@ -18,6 +18,7 @@ use crate::train::{
     Event, FEATURE_BATCH, Optimizer, Samples, TrainError, Training, TrainingConfig,
 };
 use crate::train::{Task, learnt_so_far, train_joint};
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 /// Train a network, from scratch or (a file) further, and write it as ONNX. Say which with a
@@ -116,7 +117,7 @@ struct Lesson {
 }
 
 /// Runs the command.
-pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &TrainArgs, cancel: &Cancel) -> anyhow::Result<()> {
     args.loudness.apply();
     let mut lesson = lesson(args)?;
     let (graph, data) = load(args, &mut lesson, cancel)?;
@@ -125,7 +126,7 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
         Some(sample.iter().product::<usize>())
     });
     if classes != Some(data.classes()) {
-        return Err(CliError::failed(format!(
+        return Err(anyhow::Error::msg(format!(
             "the network has {} classes, the data {}",
             classes.map_or("no".into(), |n| n.to_string()),
             data.classes()
@@ -156,14 +157,14 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> Result<(), CliError> {
             return tell(&mut stage, &event, None);
         };
         let judged = learnt_so_far(&checkpoint, &graph)
-            .map_err(CliError::from)
+            .map_err(anyhow::Error::from)
             .and_then(|learnt| judge(&learnt, &held_out, cancel));
         tell(&mut stage, &event, Some(judged));
     });
     let (trained, _) = match told {
         Ok(trained) => trained,
         Err(TrainError::Engine(EngineError::Cancelled)) if checkpoint.exists() => {
-            return Err(CliError::failed(format!(
+            return Err(anyhow::Error::msg(format!(
                 "stopped; {} keeps the finished epochs, the same command goes on from there",
                 checkpoint.display()
             )));
@@ -190,12 +191,12 @@ fn beside(out: &Path) -> PathBuf {
     name.into()
 }
 
-fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> Result<f64, CliError> {
+fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> anyhow::Result<f64> {
     let network = Native::default().compile(fuse(graph), &CompileOptions::default())?;
     Ok(accuracy(&*network, images, FEATURE_BATCH, cancel)?)
 }
 
-fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>>) {
+fn tell(stage: &mut Stage, event: &Event, held_out: Option<anyhow::Result<f64>>) {
     match event {
         Event::Resumed { epoch } => {
             stage.say(&format!("goes on after epoch {epoch}"));
@@ -228,7 +229,7 @@ fn tell(stage: &mut Stage, event: &Event, held_out: Option<Result<f64, CliError>
 }
 
 /// Flags and session together; a flag wins.
-fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
+fn lesson(args: &TrainArgs) -> anyhow::Result<Lesson> {
     let session = match &args.session {
         Some(file) => {
             let folder = file.parent().unwrap_or(Path::new(""));
@@ -244,18 +245,18 @@ fn lesson(args: &TrainArgs) -> Result<Lesson, CliError> {
         (Some(name), _) => network::source(name, args.input, &sizes)?,
         (None, Some(session)) => {
             if args.input.is_some() || args.classes.is_some() || args.width.is_some() {
-                return Err(CliError::usage(
+                return Err(usage(
                     "--input, --classes and --width go with --model; the session has its own",
                 ));
             }
             session.model.clone()
         }
-        (None, None) => return Err(CliError::usage("name a session, or --model and --data")),
+        (None, None) => return Err(usage("name a session, or --model and --data")),
     };
     let data = match (&args.data, &session) {
         (Some(DataArg(source)), _) => source.clone(),
         (None, Some(session)) => session.data.clone(),
-        (None, None) => return Err(CliError::usage("name the images with --data")),
+        (None, None) => return Err(usage("name the images with --data")),
     };
     let mut preprocessing = session
         .as_ref()
@@ -306,7 +307,7 @@ fn load(
     args: &TrainArgs,
     lesson: &mut Lesson,
     cancel: &Cancel,
-) -> Result<(Graph, LoadedData), CliError> {
+) -> anyhow::Result<(Graph, LoadedData)> {
     let seed = lesson.hyper.seed;
     let mut graph = network::load(&lesson.model, seed)?;
     network::check_input(&lesson.model, &graph, args.input, "--input")?;
@@ -320,14 +321,14 @@ fn load(
     let input = match (sample.as_deref(), lesson.preprocessing.layout) {
         (Some(&[c, h, w]), Layout::Nchw) | (Some(&[h, w, c]), Layout::Nhwc) => [c, h, w],
         _ => {
-            return Err(CliError::failed(format!(
+            return Err(anyhow::Error::msg(format!(
                 "`{}` doesn't take one image; only classifiers of images can be trained",
                 graph.name
             )));
         }
     };
     if lesson.preprocessing.layout == Layout::Nhwc && (args.flip || args.shift > 0) {
-        return Err(CliError::usage(
+        return Err(usage(
             "--flip and --shift need a network that takes channels first",
         ));
     }

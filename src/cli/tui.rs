@@ -2,7 +2,6 @@
 
 mod work;
 
-use super::CliError;
 use crate::tui::{self, ColorChoice};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,12 +49,12 @@ fn speed(text: &str) -> Result<f64, String> {
 }
 
 /// Runs `tui`.
-pub fn run(args: &TuiArgs) -> Result<(), CliError> {
+pub fn run(args: &TuiArgs) -> anyhow::Result<()> {
     open(args.session.clone(), &args.look, None)
 }
 
 /// Runs `replay`.
-pub fn replay(args: &ReplayArgs) -> Result<(), CliError> {
+pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
     open(args.session.clone(), &args.look, Some(args.speed))
 }
 
@@ -63,7 +62,7 @@ pub(super) fn open(
     session: Option<PathBuf>,
     look: &Look,
     replay: Option<f64>,
-) -> Result<(), CliError> {
+) -> anyhow::Result<()> {
     let options = tui::Options {
         session,
         color: look.color,

@@ -1,15 +1,16 @@
 /*! `tune`: the thresholds that a session's goal asks for, and what they keep with a guarantee; from what a
 run left, without network, images or agents. */
 
+use super::error::usage;
 use super::session::SessionArgs;
 use super::sweep::{header, quiet, row};
-use super::{CliError, error::Context};
 use crate::data::Set;
 use crate::explore::{Guarantee, Objective, Point, Tuned, Tuning, guarantee, tune};
 use crate::plan::Plan;
 use crate::predict::{Outcome, PreparedPlan};
 use crate::report::{Figures, GuaranteeReport};
 use crate::run::Replayed;
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -101,16 +102,16 @@ fn curve(points: &[Point]) -> Vec<CurveRow> {
 }
 
 /// Runs the command.
-pub fn run(args: &TuneArgs) -> Result<(), CliError> {
+pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
     if !(args.seconds >= 0.0 && args.seconds.is_finite()) {
-        return Err(CliError::usage("--seconds: a number from 0 up".to_string()));
+        return Err(usage("--seconds: a number from 0 up".to_string()));
     }
     let chosen = args.session.load()?;
     let session = chosen.with_results()?;
     let replayed = Replayed::of(&session)?;
     let (evidence, terms, plan) = (&replayed.evidence, &replayed.terms, replayed.plan);
     if plan.exits.is_empty() {
-        return Err(CliError::failed(
+        return Err(anyhow::Error::msg(
             "the plan has no exits, so there are no thresholds to choose; give it some with `exits`",
         ));
     }

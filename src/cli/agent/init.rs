@@ -1,7 +1,7 @@
 /*! `agent --init`: a certificate and a token for this machine, and the line that names them. */
 
-use crate::cli::{CliError, error::Context};
 use crate::protocol::tls::{self_signed, token};
+use anyhow::Context;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::path::Path;
 /// Writes `cert.pem`, `key.pem` and `token` into the folder, readable by their owner alone, and
 /// returns what to do with them. Never writes over anything: a certificate that clients believe would
 /// be gone.
-pub(super) fn init(folder: &Path, listen: SocketAddr) -> Result<String, CliError> {
+pub(super) fn init(folder: &Path, listen: SocketAddr) -> anyhow::Result<String> {
     std::fs::create_dir_all(folder).context(folder.display().to_string())?;
     let host = host();
     let mut names = vec!["localhost".into(), "127.0.0.1".into(), "::1".into()];
@@ -31,7 +31,7 @@ pub(super) fn init(folder: &Path, listen: SocketAddr) -> Result<String, CliError
                 "{} is there already; remove it first if clients may forget it",
                 file.display()
             );
-            return Err(CliError::failed(what));
+            return Err(anyhow::Error::msg(what));
         }
     }
     private(&key, &made.key)?;
@@ -62,7 +62,7 @@ fn host() -> String {
     }
 }
 
-fn private(file: &Path, text: &str) -> Result<(), CliError> {
+fn private(file: &Path, text: &str) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     let opened = options
         .write(true)

@@ -2,9 +2,9 @@
 
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
-use crate::cli::{CliError, error::Context};
 use crate::exits::{Diagnostic, ExitPoint, Head};
 use crate::plan::{Tier, TierNames};
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -59,7 +59,7 @@ type Checked<'a> = (
 );
 
 /// Runs the command.
-pub fn run(args: &CheckArgs) -> Result<(), CliError> {
+pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
     let pricer = Pricer::of(&place);
@@ -71,7 +71,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
                     let cost = pricer.cost(&head)?;
                     Ok((part, head, cost))
                 });
-                Ok(priced.collect::<Result<Vec<_>, CliError>>()?)
+                Ok(priced.collect::<anyhow::Result<Vec<_>>>()?)
             }
             Err(error) => Err(error.diagnostics),
         };
@@ -101,7 +101,7 @@ pub fn run(args: &CheckArgs) -> Result<(), CliError> {
     written.context("writing the findings")?;
     match failed {
         0 => Ok(()),
-        n => Err(CliError::failed(format!(
+        n => Err(anyhow::Error::msg(format!(
             "{}: no head at {n} of {} exit points",
             source.name,
             checked.len()

@@ -1,7 +1,6 @@
 /*! What heads cost and whether they pay, for `exits check` and `exits render`. */
 
 use super::Place;
-use crate::cli::CliError;
 use crate::device::Stats;
 use crate::exits::Head;
 use crate::predict::Kind;
@@ -32,7 +31,7 @@ impl<'a> Pricer<'a> {
         Pricer(place.session.as_ref().and_then(Costs::of))
     }
 
-    pub(super) fn cost(&self, head: &Head) -> Result<Cost, CliError> {
+    pub(super) fn cost(&self, head: &Head) -> anyhow::Result<Cost> {
         let here = head_cost::here(head)?;
         let costs = self.0.as_ref();
         Ok(Cost {

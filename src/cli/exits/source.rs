@@ -1,9 +1,9 @@
 /*! The source a command is given. */
 
 use super::{Place, SourceArgs};
-use crate::cli::{CliError, error::Context};
 use crate::exits::{self, BLOCKS, Classifier, TEMPLATES};
 use crate::run::ExitSource;
+use anyhow::Context;
 use std::io::Read;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) struct Source {
 
 impl SourceArgs {
     /// Reads the source and the templates it may include.
-    pub(super) fn read(&self, place: &Place) -> Result<Source, CliError> {
+    pub(super) fn read(&self, place: &Place) -> anyhow::Result<Source> {
         let given = match (&self.source, &place.session) {
             (Some(given), _) => given,
             (None, None) => "replica",
@@ -47,8 +47,8 @@ impl SourceArgs {
                 let names: Vec<&str> = TEMPLATES.iter().map(|t| t.name).collect();
                 let hint = format!("there is no such file; templates are {}", names.join(", "));
                 match error.kind() {
-                    std::io::ErrorKind::NotFound => CliError::failed(format!("{given}: {hint}")),
-                    _ => CliError::from(error).context(given.to_owned()),
+                    std::io::ErrorKind::NotFound => anyhow::Error::msg(format!("{given}: {hint}")),
+                    _ => anyhow::Error::new(error).context(given.to_owned()),
                 }
             })?
         };

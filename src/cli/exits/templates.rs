@@ -1,7 +1,7 @@
 /*! `exits templates`: sources to start from, and the reference of their language. */
 
 use super::PlaceArgs;
-use crate::cli::CliError;
+use crate::cli::error::usage;
 use crate::exits::{self, BLOCKS, TEMPLATES};
 use std::io::{self, Write};
 
@@ -28,7 +28,7 @@ struct Row {
 }
 
 /// Runs the command.
-pub fn run(args: &TemplatesArgs) -> Result<(), CliError> {
+pub fn run(args: &TemplatesArgs) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if args.reference {
         return finish(write!(out, "{}", exits::reference()));
@@ -63,7 +63,7 @@ pub fn run(args: &TemplatesArgs) -> Result<(), CliError> {
     let written = match (&args.name, rows.as_slice()) {
         (Some(name), []) => {
             let names: Vec<&str> = TEMPLATES.iter().map(|t| t.name).collect();
-            return Err(CliError::usage(format!(
+            return Err(usage(format!(
                 "there is no template `{name}`; there are replica, {}, {}",
                 names.join(", "),
                 BLOCKS.name
@@ -80,7 +80,7 @@ pub fn run(args: &TemplatesArgs) -> Result<(), CliError> {
     finish(written)
 }
 
-fn finish(written: io::Result<()>) -> Result<(), CliError> {
+fn finish(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -2,10 +2,11 @@
 
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
-use crate::cli::{CliError, error::Context};
+use crate::cli::error::usage;
 use crate::exits::{ExitPoint, Head, Line};
 use crate::model::export::write_file;
 use crate::plan::Tier;
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -58,7 +59,7 @@ struct Made {
 }
 
 /// Runs the command.
-pub fn run(args: &RenderArgs) -> Result<(), CliError> {
+pub fn run(args: &RenderArgs) -> anyhow::Result<()> {
     let place = args.place.load()?;
     let source = args.source.read(&place)?;
     let text = source.source.text.as_str();
@@ -67,7 +68,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
         None => None,
         Some(name) => Some(place.tiers.find(name).ok_or_else(|| {
             let names = place.tiers.all().join(", ");
-            CliError::usage(format!(
+            usage(format!(
                 "--part: there is no tier `{name}`; there are {names}"
             ))
         })?),
@@ -96,7 +97,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     if args.onnx.is_some() || args.pytorch {
         let [Made { head, .. }] = heads.as_slice() else {
-            return Err(CliError::usage(format!(
+            return Err(usage(format!(
                 "the source makes {} heads here; say which with --part: {}",
                 heads.len(),
                 place.tiers.all().join(", ")
@@ -118,7 +119,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     let written = match args.json {
         true => {
             let rows = heads.iter().map(|head| row(head, &pricer));
-            let rows = rows.collect::<Result<Vec<Row>, CliError>>()?;
+            let rows = rows.collect::<anyhow::Result<Vec<Row>>>()?;
             serde_json::to_writer_pretty(&mut out, &rows)
                 .map_err(io::Error::from)
                 .and_then(|()| writeln!(out))
@@ -138,7 +139,7 @@ pub fn run(args: &RenderArgs) -> Result<(), CliError> {
     }
 }
 
-fn row<'a>(made: &'a Made, pricer: &Pricer<'_>) -> Result<Row<'a>, CliError> {
+fn row<'a>(made: &'a Made, pricer: &Pricer<'_>) -> anyhow::Result<Row<'a>> {
     let head = &made.head;
     Ok(Row {
         point: &head.point,

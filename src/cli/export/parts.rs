@@ -1,13 +1,13 @@
 /*! `export parts`: the parts of a session's plan as files, for agents and for other runtimes. */
 
 use crate::cli::session::SessionArgs;
-use crate::cli::{CliError, error::Context};
 use crate::deploy::{Form, Written, write};
 use crate::engine::Cancel;
 use crate::plan::Plan;
 use crate::run::session_parts;
 use crate::runtime::manifest::{Extent, Tensor};
 use crate::session::Session;
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ struct File<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &PartsArgs, cancel: &Cancel) -> Result<(), CliError> {
+pub fn run(args: &PartsArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let chosen = SessionArgs::of(&args.session, args.threshold, &args.from).load()?;
     let session = chosen.with_results()?;
     let form = match args.format {

@@ -1,12 +1,13 @@
 /*! `infer --part`: a part run sample by sample as an agent runs it, with no network connection. */
 
 use super::InferArgs;
-use crate::cli::{CliError, error::Context};
+use crate::cli::error::usage;
 use crate::data::npy;
 use crate::engine::{Cancel, share_threads};
 use crate::model::{Constant, DType, Data};
 use crate::runtime::parts::Part;
 use crate::runtime::runner::{Means, Rules, Runner, Verdict};
+use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
@@ -39,14 +40,12 @@ struct Samples {
 }
 
 /// Runs the part in a file.
-pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> Result<(), CliError> {
+pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> anyhow::Result<()> {
     let ([input], true) = (args.input.as_slice(), args.output.len() < 2) else {
-        return Err(CliError::usage("a part takes one --input and one --output"));
+        return Err(usage("a part takes one --input and one --output"));
     };
     if args.threshold.is_some_and(|t| !(0.0..=1.0).contains(&t)) {
-        return Err(CliError::usage(
-            "--threshold: a threshold lies between 0 and 1",
-        ));
+        return Err(usage("--threshold: a threshold lies between 0 and 1"));
     }
     let part = Part::open(file).context(file.display().to_string())?;
     let exits = part.segments.iter().filter_map(|s| s.exit.as_ref());
@@ -98,11 +97,11 @@ pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> Result<(), 
 }
 
 /// The samples of a file: what the part takes, or pixels of images, which are made into it.
-fn samples(runner: &Runner, path: &Path) -> Result<Samples, CliError> {
+fn samples(runner: &Runner, path: &Path) -> anyhow::Result<Samples> {
     let array = npy::read(path)?;
     let takes = &runner.info().input;
     let each: usize = takes.iter().product();
-    let fail = |what: String| CliError::failed(format!("{}: {what}", path.display()));
+    let fail = |what: String| anyhow::Error::msg(format!("{}: {what}", path.display()));
     let preprocessing = runner.settings().preprocessing.as_ref();
     let image = preprocessing.and_then(|p| Some((p, runner.image(p.layout)?)));
     let is_pixels = array.dtype() == "uint8";
@@ -168,7 +167,7 @@ fn row<'a>(
 }
 
 /// Writes the scores of every sample, or the tensors of those that go on.
-fn write(runner: &Runner, path: &Path, values: Vec<f32>) -> Result<(), CliError> {
+fn write(runner: &Runner, path: &Path, values: Vec<f32>) -> anyhow::Result<()> {
     let sample = if runner.info().ends_network {
         vec![runner.info().classes]
     } else {

@@ -1,10 +1,9 @@
 /*! `run --dry-run`: what a run would do, and what is kept from before, without doing any of it. */
 
-use crate::cli::CliError;
-use crate::cli::error::Context as _;
 use crate::cli::session::Chosen;
 use crate::run::Network;
 use crate::session::catalog::Setting;
+use anyhow::Context;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -23,7 +22,7 @@ const TELLING: [&str; 7] = [
 ///
 /// # Errors
 /// What would fail at the start: the network can't be read.
-pub(super) fn show(chosen: &Chosen, fresh: bool) -> Result<(), CliError> {
+pub(super) fn show(chosen: &Chosen, fresh: bool) -> anyhow::Result<()> {
     let session = &chosen.session;
     let network = Network::load(session)?;
     let row = |name: &str, text: &str| format!("{name:<16} {text}\n");
@@ -35,7 +34,7 @@ pub(super) fn show(chosen: &Chosen, fresh: bool) -> Result<(), CliError> {
         &format!("{name}: {layers} layers, {points} places for exits"),
     );
     for path in TELLING {
-        let setting = Setting::find(path).map_err(|e| CliError::failed(e.to_string()))?;
+        let setting = Setting::find(path).map_err(|e| anyhow::Error::msg(e.to_string()))?;
         let value = setting.text(session);
         let words: Vec<&str> = value.split_whitespace().collect();
         text += &row(path, &words.join(" "));

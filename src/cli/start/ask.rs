@@ -1,8 +1,7 @@
 /*! Questions on a terminal, line by line: numbered choices, defaults that Enter takes. */
 
-use crate::cli::CliError;
-use crate::cli::error::Context;
 use crate::engine::Cancel;
+use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write as _};
@@ -34,7 +33,7 @@ impl<'a> Asker<'a> {
     }
 
     /// One of `options`, by its number; the first if Enter alone is pressed. Gives its place, from 0.
-    pub fn choose(&mut self, question: &str, options: &[&str]) -> Result<usize, CliError> {
+    pub fn choose(&mut self, question: &str, options: &[&str]) -> anyhow::Result<usize> {
         self.say(question);
         for (at, option) in options.iter().enumerate() {
             let mark = format!("  {}) ", at + 1);
@@ -62,7 +61,7 @@ impl<'a> Asker<'a> {
         question: &str,
         default: Option<&str>,
         read: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<T, CliError> {
+    ) -> anyhow::Result<T> {
         self.say(question);
         loop {
             let answer = self.answer(default.unwrap_or(""))?;
@@ -77,12 +76,12 @@ impl<'a> Asker<'a> {
     }
 
     /// Waits for Enter.
-    pub fn pause(&mut self, what: &str) -> Result<(), CliError> {
+    pub fn pause(&mut self, what: &str) -> anyhow::Result<()> {
         self.put(&format!("[{what}] "))?;
         self.line().map(drop)
     }
 
-    fn answer(&mut self, default: &str) -> Result<String, CliError> {
+    fn answer(&mut self, default: &str) -> anyhow::Result<String> {
         let prompt = match default {
             "" => "> ".to_string(),
             default => format!("[{default}] > "),
@@ -95,15 +94,15 @@ impl<'a> Asker<'a> {
         })
     }
 
-    fn put(&mut self, text: &str) -> Result<(), CliError> {
+    fn put(&mut self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         written.context("asking")
     }
 
     /// A line as typed. Byte by byte, so that nothing is read ahead of what the workbench is to get.
-    fn line(&mut self) -> Result<String, CliError> {
-        let ended = || CliError::failed("ended; nothing was written");
+    fn line(&mut self) -> anyhow::Result<String> {
+        let ended = || anyhow::Error::msg("ended; nothing was written");
         let input = io::stdin();
         let mut line = Vec::new();
         loop {
