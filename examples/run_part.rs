@@ -3,7 +3,7 @@
 //! `cargo run --release --example run_part -- bundles/edge.tar`.
 
 use edgelesspart::engine::Cancel;
-use edgelesspart::runtime::runner::Means;
+use edgelesspart::runtime::runner::ExecutionOptions;
 use edgelesspart::{Part, PartRunner};
 use std::error::Error;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .filter_map(|segment| Some(segment.exit.as_ref()?.after.clone()))
         .collect();
-    let runner = PartRunner::new(part, &Means::default())?;
+    let runner = PartRunner::new(part, &ExecutionOptions::default())?;
     let elements = runner.input_elements();
     // Any numbers do to see it run; a real caller preprocesses images as the manifest says.
     let input: Vec<f32> = (0..BATCH * elements)
@@ -49,6 +49,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => println!("sample {sample}: goes on to the next tier"),
         }
     }
-    runner.done_with(work);
+    runner.recycle(work);
     Ok(())
 }

@@ -6,7 +6,7 @@ use edgelesspart::model::onnx::import_file;
 use edgelesspart::plan::{ExitRule, Placement, Rules, Sends, SplitRule, TierNames};
 use edgelesspart::predict::{Confidence, Evidence, Policy, Terms};
 use edgelesspart::runtime::parts::{PartSettings, parts};
-use edgelesspart::runtime::runner::Means;
+use edgelesspart::runtime::runner::ExecutionOptions;
 use edgelesspart::session::Session;
 use edgelesspart::{Network, PartRunner, Planner};
 use std::error::Error;
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = format!("{}.tar", evidence.tiers.name(part.tier));
         let bundle = part.bundle()?;
         std::fs::write(&name, &bundle)?;
-        let runner = PartRunner::new(part, &Means::default())?;
+        let runner = PartRunner::new(part, &ExecutionOptions::default())?;
         if tensor.is_empty() {
             tensor = (0..runner.input_elements())
                 .map(|i| (i % 7) as f32 / 7.0)
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(answer) => println!("class {} at {:.3}", answer.prediction, answer.confidence),
             None => tensor = work.tensor().to_vec(),
         }
-        runner.done_with(work);
+        runner.recycle(work);
     }
     Ok(())
 }

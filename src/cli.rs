@@ -63,7 +63,8 @@ enum Command {
     Exits(exits::ExitsArgs),
     Train(train::TrainArgs),
     Tui(tui::TuiArgs),
-    Replay(tui::ReplayArgs),
+    #[command(visible_alias = "replay")]
+    Playback(tui::PlaybackArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -100,7 +101,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Exits(args) => exits::run(&args),
         Command::Train(args) => train::run(&args, &interrupt::token()?),
         Command::Tui(args) => tui::run(&args),
-        Command::Replay(args) => tui::replay(&args),
+        Command::Playback(args) => tui::playback(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

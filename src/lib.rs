@@ -41,7 +41,7 @@ a [`PartRunner`] runs it. `examples/` has both ways: a network split in two, and
 use edgelesspart::engine::Cancel;
 use edgelesspart::plan::{Plan, Split};
 use edgelesspart::runtime::parts::{PartSettings, parts};
-use edgelesspart::runtime::runner::Means;
+use edgelesspart::runtime::runner::ExecutionOptions;
 use edgelesspart::{Network, PartRunner, session::Session};
 
 # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +53,7 @@ let settings = PartSettings::default();
 let parts = parts(&network.fused, &network.table, &plan, &|_, _| None, &settings)?;
 let mut tensor = vec![0.5; 3 * 32 * 32];
 for part in parts {
-    let runner = PartRunner::new(part, &Means::default())?;
+    let runner = PartRunner::new(part, &ExecutionOptions::default())?;
     let mut work = runner.work();
     runner.run(1, &tensor, &runner.rules(), &mut work, &Cancel::default())?;
     tensor = work.tensor().to_vec();

@@ -18,7 +18,7 @@ pub mod stages;
 pub mod tables;
 mod validate;
 
-pub use model::{ModelError, ModelSource, Network};
+pub use model::{BuiltIn, ModelError, ModelSource};
 pub use parse::{SessionError, VERSION};
 pub use results::Results;
 pub use save::{open_plain, read_plain, write_atomically};

@@ -35,7 +35,7 @@ mod work;
 pub use error::{ConfigError, NoReplica};
 pub use ports::{Goal, Job, JobControl, JobError, JobRunner, RunningJob};
 pub use term::color::ColorChoice;
-pub use work::{Explored, HeadFacts, Measured, Network, Results};
+pub use work::{Explored, HeadFacts, Measured, NetworkFacts, Results};
 
 use effects::Runner;
 use message::{Effect, Source};
@@ -56,7 +56,7 @@ pub struct Options {
     /// A theme's name, over the configuration's.
     pub theme: Option<String>,
     /// Plays the session's last run, so many times as fast as it was.
-    pub replay: Option<f64>,
+    pub playback: Option<f64>,
     /// Called once the terminal is taken, for tests of what becomes of it in a panic.
     #[doc(hidden)]
     pub once_taken: Option<fn()>,
@@ -106,7 +106,7 @@ pub fn run(options: &Options, jobs: Arc<dyn JobRunner>) -> Result<(), TuiError> 
     state.ascii =
         options.ascii || config.ascii || !term::shows_unicode(|name| std::env::var(name).ok());
     state.theme_name = name;
-    state.replay_at = options.replay;
+    state.playback_speed = options.playback;
     let source = options.session.clone().map_or(Source::Demo, Source::File);
 
     let depth = options.color.depth(|name| std::env::var(name).ok());

@@ -1,7 +1,7 @@
 /*! How an agent is to serve. */
 
 use crate::backend::BackendId;
-use crate::runtime::runner::Means;
+use crate::runtime::runner::ExecutionOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// What runs the parts.
-    pub(super) fn means(&self) -> Means {
-        Means {
+    pub(super) fn execution(&self) -> ExecutionOptions {
+        ExecutionOptions {
             backend: self.backend,
             threads: self.threads,
             slowdown: self.slowdown,

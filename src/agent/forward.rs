@@ -185,7 +185,7 @@ pub(super) struct Counts {
     failed: u64,
 }
 
-struct Target {
+struct NextTarget {
     target: CloudTarget,
     protocol: Option<Protocol>,
     counts: Counts,
@@ -195,7 +195,7 @@ struct Target {
     pause: Duration,
 }
 
-impl Target {
+impl NextTarget {
     fn close(&mut self) {
         self.load.closed = true;
         self.again = Instant::now() + self.pause;
@@ -205,7 +205,7 @@ impl Target {
 
 /// The way to the next tier.
 pub(super) struct Forward {
-    targets: Vec<Target>,
+    targets: Vec<NextTarget>,
     hop: Hop,
     terms: Terms,
     deadline: Option<Duration>,
@@ -266,7 +266,7 @@ impl Forward {
                 forward.emulated |= part.emulated;
             }
             let several = forward.hop.targets.len() > 1;
-            let mut target = Target {
+            let mut target = NextTarget {
                 target,
                 protocol: None,
                 counts: Counts::default(),

@@ -17,7 +17,7 @@ use crate::protocol::message::{
 };
 use crate::protocol::wire;
 use crate::runtime::emulation;
-use crate::runtime::runner::{PartAnswer, PartInfo, Rules, Runner, Work};
+use crate::runtime::runner::{ExitRules, PartAnswer, PartInfo, Runner, Workspace};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -80,7 +80,7 @@ pub(super) async fn infer(
         let exits = runner.info().exits as u16;
         left.filter(|exit| *exit <= exits)
             .for_each(|exit| agent.metrics.exit(exit));
-        runner.done_with(ran.work);
+        runner.recycle(ran.work);
         Ok(counted(&agent, ran.reply))
     });
     Ok(Json(reply.await?))
@@ -293,7 +293,7 @@ fn passed(offloaded: Offloaded) -> Passed {
 
 /// A part that has run: what it left, and the reply so far.
 struct Ran {
-    work: Work,
+    work: Workspace,
     reply: InferReply,
 }
 
@@ -412,7 +412,7 @@ fn run(
             Some(_) => request.thresholds.get(..runner.info().exits),
             None => None,
         };
-        Rules {
+        ExitRules {
             confidence: request.confidence,
             thresholds: here.unwrap_or(&request.thresholds),
             ..own

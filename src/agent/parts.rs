@@ -4,7 +4,7 @@ use super::error::Refused;
 use super::store::Store;
 use crate::protocol::message::Address;
 use crate::runtime::parts::Part;
-use crate::runtime::runner::{Means, Runner};
+use crate::runtime::runner::{ExecutionOptions, Runner};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ pub(super) struct Parts {
     ready: Mutex<Vec<(Address, Arc<Runner>)>>,
     /// Held while one is made ready, so that none is made twice.
     making: Mutex<()>,
-    means: Means,
+    options: ExecutionOptions,
 }
 
 impl Parts {
-    pub(super) fn new(means: Means) -> Parts {
+    pub(super) fn new(options: ExecutionOptions) -> Parts {
         Parts {
             ready: Mutex::default(),
             making: Mutex::default(),
-            means,
+            options,
         }
     }
 
@@ -58,7 +58,7 @@ impl Parts {
         }
         let (mut file, length) = store.reader(address)?;
         let part = Part::read(&mut file, length).map_err(Refused::bad)?;
-        let runner = Runner::new(part, &self.means);
+        let runner = Runner::new(part, &self.options);
         let runner = Arc::new(runner.map_err(Refused::bad)?);
         let mut ready = self.lock();
         ready.push((address.to_string(), runner.clone()));

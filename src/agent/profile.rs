@@ -3,7 +3,7 @@
 use super::error::JobError;
 use super::jobs::Job;
 use super::state::Agent;
-use crate::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
+use crate::device::profile::{HeadToTime, ProfileOptions, SegmentToTime, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
 use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
@@ -114,10 +114,10 @@ pub(super) fn part(
         return Err(JobError::invalid(format!("at most {MOST_RUNS} runs")));
     }
     let part = Part::read(&mut file, length).map_err(JobError::invalid)?;
-    let stages: Vec<Stage> = part
+    let stages: Vec<SegmentToTime> = part
         .segments
         .into_iter()
-        .map(|segment| Stage {
+        .map(|segment| SegmentToTime {
             segment: segment.graph,
             head: segment.exit.map(|e| e.head),
         })

@@ -200,7 +200,7 @@ fn models(config: &AgentConfig) -> Result<Vec<(String, Arc<Runner>)>, AgentError
             path: file.clone(),
             cause,
         })?;
-        let runner = v2::load(name, opened, &config.means());
+        let runner = v2::load(name, opened, &config.execution());
         models.push((name.clone(), Arc::new(runner.map_err(wrong)?)));
     }
     Ok(models)

@@ -113,7 +113,7 @@ impl Agent {
         Ok(Agent {
             store: Store::open(&folder.join("blobs"), config.max_data)?,
             jobs: Jobs::open(&folder.join("jobs"), life)?,
-            parts: Parts::new(config.means()),
+            parts: Parts::new(config.execution()),
             ways: Ways::new(files.ways),
             folder: folder.to_path_buf(),
             backend: config.backend,

@@ -27,7 +27,7 @@ use upload::{Coming, SUFFIX};
 /// How long a file that is only partly here waits for the rest of it.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-struct Kept {
+struct Entry {
     bytes: u64,
     used: u64,
     /// Held once more by everyone who uses the file.
@@ -36,7 +36,7 @@ struct Kept {
 
 #[derive(Default)]
 struct Index {
-    blobs: HashMap<Address, Kept>,
+    blobs: HashMap<Address, Entry>,
     coming: HashMap<Address, Coming>,
     /// Counts uses, so that the oldest is known.
     clock: u64,
@@ -108,7 +108,7 @@ impl Store {
             let about = entry.metadata().map_err(failed)?;
             let bytes = about.len();
             if is_address(&name) {
-                let kept = Kept {
+                let kept = Entry {
                     bytes,
                     used: 0,
                     pin: Arc::default(),

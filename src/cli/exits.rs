@@ -6,7 +6,7 @@ mod source;
 mod templates;
 mod write;
 
-use super::network::{self, BUILT_IN, InputShape, Network, SEED, Sizes};
+use super::network::{self, BUILT_IN, InputShape, LoadedGraph, SEED, Sizes};
 use crate::exits::{self, ExitPoint};
 use crate::plan::TierNames;
 use crate::session::Session;
@@ -66,7 +66,7 @@ pub struct SourceArgs {
 
 /// A network with its exit points, and those asked for.
 struct Place {
-    network: Network,
+    network: LoadedGraph,
     points: Vec<ExitPoint>,
     seed: u64,
     /// What the tiers are called: a source may make other heads for each.
@@ -83,14 +83,14 @@ impl PlaceArgs {
                 let folder = folder.parent().unwrap_or(Path::new("/"));
                 let session = Session::read(file)?.resolved(folder);
                 let fused = crate::run::Network::load(&session)?.fused;
-                (Network { fused }, session.seed, Some(session))
+                (LoadedGraph { fused }, session.seed, Some(session))
             }
             None => {
                 let seed = self.seed.unwrap_or(SEED);
                 let model = network::source(&self.model, self.input, &self.sizes)?;
                 let imported = network::load(&model, seed)?;
                 network::check_input(&model, &imported, self.input, "--input")?;
-                (Network::of(imported), seed, None)
+                (LoadedGraph::of(imported), seed, None)
             }
         };
         let table = network.table()?;

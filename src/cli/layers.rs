@@ -47,7 +47,7 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct LayersJson<'a> {
     network: &'a str,
     input: String,
     classes: usize,
@@ -85,7 +85,7 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
         .collect();
     let mut out = io::stdout().lock();
     let written = if args.json {
-        let document = Document {
+        let document = LayersJson {
             network: &table.network,
             input: table.input.to_string(),
             classes: table.classes,

@@ -5,7 +5,7 @@ use crate::model::fuse::fused;
 use crate::model::layers::LayerTable;
 use crate::model::onnx::ImportError;
 use crate::model::{Dim, Graph};
-use crate::session::{ModelError, ModelSource, Network as BuiltIn};
+use crate::session::{BuiltIn, ModelError, ModelSource};
 use anyhow::Context;
 use std::fmt;
 use std::str::FromStr;
@@ -121,18 +121,18 @@ impl fmt::Display for InputShape {
 
 /// A network as the commands use it.
 #[derive(Debug)]
-pub struct Network {
+pub struct LoadedGraph {
     /// As it runs.
     pub fused: Graph,
 }
 
 impl NetworkArgs {
     /// Imports or builds the network, and fuses it.
-    pub fn load(&self) -> anyhow::Result<Network> {
+    pub fn load(&self) -> anyhow::Result<LoadedGraph> {
         let source = self.source()?;
         let imported = load(&source, self.seed.unwrap_or(SEED))?;
         check_input(&source, &imported, self.input, "--input")?;
-        Ok(Network::of(imported))
+        Ok(LoadedGraph::of(imported))
     }
 
     /// The network as it comes, with all its outputs.
@@ -156,7 +156,7 @@ impl NetworkArgs {
 impl ShapedNetworkArgs {
     /// Imports or builds the network, and fuses it.
     /// `tensor` are the extents of the first input, which a file may leave open.
-    pub fn load(&self, tensor: &[usize]) -> anyhow::Result<Network> {
+    pub fn load(&self, tensor: &[usize]) -> anyhow::Result<LoadedGraph> {
         let Some(model) = &self.model else {
             return Err(usage("name a network, or a part with --part"));
         };
@@ -173,7 +173,7 @@ impl ShapedNetworkArgs {
         };
         let imported = explained(&source, source.load_whole(self.seed.unwrap_or(SEED)))?;
         check_input(&source, &imported, self.shape, "--shape")?;
-        Ok(Network::of(imported))
+        Ok(LoadedGraph::of(imported))
     }
 }
 
@@ -316,10 +316,10 @@ fn takes(graph: &Graph, InputShape([c, h, w]): InputShape) -> bool {
     }
 }
 
-impl Network {
+impl LoadedGraph {
     /// Of a network as it came.
     pub fn of(imported: Graph) -> Self {
-        Network {
+        LoadedGraph {
             fused: fused(imported),
         }
     }

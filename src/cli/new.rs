@@ -3,7 +3,7 @@
 use super::data::DataArg;
 use super::network::{self, Choice, InputShape, Sizes};
 use super::printed;
-use super::progress::Stage as Bar;
+use super::progress::Bar;
 use super::session::Chosen;
 use crate::data::Calibration;
 use crate::engine::Cancel;

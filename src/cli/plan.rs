@@ -26,7 +26,7 @@ pub struct PlanArgs {
 
 /// The plan as scripts read it. Shares are of the whole network, 0 to 1.
 #[derive(Serialize)]
-struct Document<'a> {
+struct PlanJson<'a> {
     network: &'a str,
     /// The first of `splits`.
     split: SplitRow<'a>,
@@ -146,7 +146,7 @@ fn document<'a>(
     doubts: &[Doubt],
     verdict: Result<VerdictReport, String>,
     guarantee: Option<String>,
-) -> Document<'a> {
+) -> PlanJson<'a> {
     let (verdict, no_verdict) = match verdict {
         Ok(verdict) => (Some(verdict), None),
         Err(why) => (None, Some(why)),
@@ -179,7 +179,7 @@ fn document<'a>(
             bytes,
         }
     };
-    Document {
+    PlanJson {
         network: &table.network,
         split: of_split(0),
         splits: (0..plan.splits.len()).map(of_split).collect(),
@@ -205,7 +205,7 @@ fn document<'a>(
     }
 }
 
-fn human(out: &mut impl Write, document: &Document) -> io::Result<()> {
+fn human(out: &mut impl Write, document: &PlanJson) -> io::Result<()> {
     let rules: Vec<&str> = document.splits.iter().map(|s| s.rule.as_str()).collect();
     writeln!(out, "{}, by rule {}", document.network, rules.join(", "))?;
     for split in &document.splits {

@@ -4,7 +4,7 @@ use super::engine::EngineArgs;
 use super::error::usage;
 use super::layers::clipped;
 use super::network::NetworkArgs;
-use super::progress::Stage;
+use super::progress::Bar;
 use crate::device::profile::{ProfileOptions, profile};
 use crate::device::{HeadProfile, PrefixProfile, Profile, Stats};
 use crate::engine::Cancel;
@@ -48,7 +48,7 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Document<'a> {
+struct ProfileJson<'a> {
     network: &'a str,
     target: &'a str,
     device: &'a str,
@@ -85,7 +85,7 @@ pub fn run(args: &ProfileArgs, cancel: &Cancel) -> anyhow::Result<()> {
         warm_up: args.runs.div_ceil(5),
         ..ProfileOptions::default()
     };
-    let mut stage = Stage::start("profile", 0);
+    let mut stage = Bar::start("profile", 0);
     let mut progress = |done: usize, total: usize| {
         stage.set(done as u64, total as u64, &table.network);
     };
@@ -126,7 +126,7 @@ fn disturbed(p: &Profile) -> Option<String> {
     })
 }
 
-fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
+fn document<'a>(network: &'a str, p: &'a Profile) -> ProfileJson<'a> {
     let rows = p.layers.iter().map(|l| Row {
         name: &l.name,
         ms: l.ms.median,
@@ -135,7 +135,7 @@ fn document<'a>(network: &'a str, p: &'a Profile) -> Document<'a> {
         ms_p95: l.ms.p95,
         bytes: l.bytes,
     });
-    Document {
+    ProfileJson {
         network,
         target: &p.target,
         device: &p.device,

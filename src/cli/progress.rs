@@ -73,7 +73,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// The progress of one stage.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Bar {
     name: String,
     started: Instant,
     total: u64,
@@ -83,7 +83,7 @@ pub struct Stage {
     first: Option<(Instant, u64)>,
 }
 
-impl Stage {
+impl Bar {
     /// Starts a stage of `total` steps (0: unknown).
     pub fn start(name: &str, total: u64) -> Self {
         let shown = std::io::stderr().is_terminal() && loudness() != Loudness::Quiet;
@@ -99,7 +99,7 @@ impl Stage {
             bar
         });
         let now = Instant::now();
-        Stage {
+        Bar {
             name: name.to_string(),
             started: now,
             total,

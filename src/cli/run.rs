@@ -3,7 +3,7 @@
 mod dry;
 
 use super::pictures;
-use super::progress::{Loudness, LoudnessArgs, Stage as Bar, loudness};
+use super::progress::{Bar, Loudness, LoudnessArgs, loudness};
 use super::session::{Chosen, SessionArgs};
 use crate::engine::Cancel;
 use crate::event::{Event, Stage, TargetId, Vitals};
@@ -57,7 +57,7 @@ pub enum Detached {
 
 /// How often a detached run looks whether the one before it has let go of the folder, and whether its
 /// parent is still there.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a detached run that doesn't go to its report leaves of its results, beside `session.ron`.
 pub const REACHED: &str = "job/reached.ron";
@@ -95,7 +95,7 @@ fn to_its_goal(args: &RunArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let done = loop {
         match attempt(&chosen, args.fresh, until, cancel) {
             Err(RunError::Busy { .. }) if args.detached.is_some() && !cancel.is_cancelled() => {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             other => break other?,
         }
@@ -144,7 +144,7 @@ fn end_with_parent(cancel: &Cancel) -> anyhow::Result<()> {
     let watch = std::thread::Builder::new().name("parent".into());
     let watching = watch.spawn(move || {
         while nix::unistd::getppid() == parent {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         cancel.cancel();
     });

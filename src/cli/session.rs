@@ -270,7 +270,7 @@ impl SessionArgs {
             } => (Some(InputShape([c, h, w])), Some(classes)),
             _ => (None, None),
         };
-        let built_in = name.parse::<crate::session::Network>().is_ok();
+        let built_in = name.parse::<crate::session::BuiltIn>().is_ok();
         let sizes = Sizes {
             classes: classes.filter(|_| built_in),
             width: None,

@@ -15,7 +15,7 @@ use crate::cli::network::InputShape;
 use crate::engine::Cancel;
 use crate::explore::{Goal, Objective, Statistic};
 use crate::propose::{self, Look, Remark, Trial, Wishes};
-use crate::session::{ModelSource, Network, Session, Target};
+use crate::session::{BuiltIn, ModelSource, Session, Target};
 use ask::Asker;
 use clap::CommandFactory;
 use std::io::{IsTerminal as _, Read as _};
@@ -49,7 +49,7 @@ pub fn run(args: &StartArgs) -> anyhow::Result<()> {
         if is_session(Path::new(file)) {
             return tui::open(Some(file.into()), &args.look, None);
         }
-        let is_network = *file == "demo" || file.parse::<Network>().is_ok();
+        let is_network = *file == "demo" || file.parse::<BuiltIn>().is_ok();
         if !is_network && !Path::new(file).exists() {
             return Err(unknown(file));
         }

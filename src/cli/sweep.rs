@@ -2,7 +2,7 @@
 left. Neither needs the network, the images or an agent. */
 
 use super::error::usage;
-use super::progress::Stage as Bar;
+use super::progress::Bar;
 use super::session::SessionArgs;
 use crate::explore;
 use crate::explore::{Candidate, Limits};

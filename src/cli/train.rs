@@ -6,7 +6,7 @@ checkpoint beside the output, from which the same command goes on after a kill o
 use super::data::DataArg;
 use super::error::usage;
 use super::network::{self, BUILT_IN, InputShape, SEED, Sizes};
-use super::progress::{LoudnessArgs, Stage};
+use super::progress::{Bar, LoudnessArgs};
 use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::{Calibration, Layout, LoadOptions, LoadedData, Preprocessing, Set, Source};
 use crate::engine::{Cancel, EngineError};
@@ -103,7 +103,7 @@ enum Rule {
 }
 
 /// What is to be done, once flags and session have been put together.
-struct Lesson {
+struct TrainJob {
     model: ModelSource,
     /// Whether the classes of a built-in network are to follow the data.
     any_classes: bool,
@@ -119,8 +119,8 @@ struct Lesson {
 /// Runs the command.
 pub fn run(args: &TrainArgs, cancel: &Cancel) -> anyhow::Result<()> {
     args.loudness.apply();
-    let mut lesson = lesson(args)?;
-    let (graph, data) = load(args, &mut lesson, cancel)?;
+    let mut job = job(args)?;
+    let (graph, data) = load(args, &mut job, cancel)?;
     let classes = graph.outputs.first().and_then(|&o| {
         let sample = graph.value(o).shape.sample()?;
         Some(sample.iter().product::<usize>())
@@ -132,13 +132,13 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> anyhow::Result<()> {
             data.classes()
         )));
     }
-    let train = Images::new(&data, Set::Train, &lesson.preprocessing)?;
-    let held_out = Images::new(&data, Set::Calibration, &lesson.preprocessing)?;
+    let train = Images::new(&data, Set::Train, &job.preprocessing)?;
+    let held_out = Images::new(&data, Set::Calibration, &job.preprocessing)?;
     let checkpoint = beside(&args.out);
     if args.fresh && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).context(checkpoint.display().to_string())?;
     }
-    let mut stage = Stage::start("training", lesson.hyper.epochs as u64);
+    let mut stage = Bar::start("training", job.hyper.epochs as u64);
     stage.say(&format!(
         "{} on {} images, judged on {} others",
         graph.name,
@@ -147,7 +147,7 @@ pub fn run(args: &TrainArgs, cancel: &Cancel) -> anyhow::Result<()> {
     ));
     let task = Task {
         data: &train,
-        hyper: &lesson.hyper,
+        hyper: &job.hyper,
         judge: None,
         saved: Some(&checkpoint),
         cancel,
@@ -196,7 +196,7 @@ fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> anyhow::Result<f64>
     Ok(accuracy(&*network, images, FEATURE_BATCH, cancel)?)
 }
 
-fn tell(stage: &mut Stage, event: &Event, held_out: Option<anyhow::Result<f64>>) {
+fn tell(stage: &mut Bar, event: &Event, held_out: Option<anyhow::Result<f64>>) {
     match event {
         Event::Resumed { epoch } => {
             stage.say(&format!("goes on after epoch {epoch}"));
@@ -229,7 +229,7 @@ fn tell(stage: &mut Stage, event: &Event, held_out: Option<anyhow::Result<f64>>)
 }
 
 /// Flags and session together; a flag wins.
-fn lesson(args: &TrainArgs) -> anyhow::Result<Lesson> {
+fn job(args: &TrainArgs) -> anyhow::Result<TrainJob> {
     let session = match &args.session {
         Some(file) => {
             let folder = file.parent().unwrap_or(Path::new(""));
@@ -289,7 +289,7 @@ fn lesson(args: &TrainArgs) -> anyhow::Result<Lesson> {
         shift: args.shift,
         ..TrainingConfig::default()
     };
-    Ok(Lesson {
+    Ok(TrainJob {
         any_classes: args.model.is_some() && args.classes.is_none(),
         model,
         data,
@@ -305,20 +305,20 @@ fn lesson(args: &TrainArgs) -> anyhow::Result<Lesson> {
 /// nothing else was asked for.
 fn load(
     args: &TrainArgs,
-    lesson: &mut Lesson,
+    job: &mut TrainJob,
     cancel: &Cancel,
 ) -> anyhow::Result<(Graph, LoadedData)> {
-    let seed = lesson.hyper.seed;
-    let mut graph = network::load(&lesson.model, seed)?;
-    network::check_input(&lesson.model, &graph, args.input, "--input")?;
+    let seed = job.hyper.seed;
+    let mut graph = network::load(&job.model, seed)?;
+    network::check_input(&job.model, &graph, args.input, "--input")?;
     let sample = match graph.inputs.as_slice() {
         [input] => graph.value(*input).shape.sample(),
         _ => None,
     };
     if let (None, Some(layout)) = (&args.session, sample.as_deref().and_then(Layout::of)) {
-        lesson.preprocessing.layout = layout;
+        job.preprocessing.layout = layout;
     }
-    let input = match (sample.as_deref(), lesson.preprocessing.layout) {
+    let input = match (sample.as_deref(), job.preprocessing.layout) {
         (Some(&[c, h, w]), Layout::Nchw) | (Some(&[h, w, c]), Layout::Nhwc) => [c, h, w],
         _ => {
             return Err(anyhow::Error::msg(format!(
@@ -327,36 +327,36 @@ fn load(
             )));
         }
     };
-    if lesson.preprocessing.layout == Layout::Nhwc && (args.flip || args.shift > 0) {
+    if job.preprocessing.layout == Layout::Nhwc && (args.flip || args.shift > 0) {
         return Err(usage(
             "--flip and --shift need a network that takes channels first",
         ));
     }
     let options = LoadOptions {
         input,
-        fit: lesson.preprocessing.fit,
+        fit: job.preprocessing.fit,
         classes: None,
-        outputs: lesson.outputs.clone(),
-        calibration: lesson.calibration,
-        train: lesson.train_samples,
+        outputs: job.outputs.clone(),
+        calibration: job.calibration,
+        train: job.train_samples,
         // Nobody looks at the test images here.
         test: Some(1),
         seed,
     };
-    let mut stage = Stage::start("images", 0);
+    let mut stage = Bar::start("images", 0);
     let data = LoadedData::load(
-        &lesson.data,
+        &job.data,
         &options,
         &mut |p| stage.set(p.done, p.total, ""),
         cancel,
     )?;
     stage.done(&format!("{} classes", data.classes()));
     data.notes().iter().for_each(|note| eprintln!("{note}"));
-    if let (ModelSource::Zoo { classes, .. }, true) = (&mut lesson.model, lesson.any_classes)
+    if let (ModelSource::Zoo { classes, .. }, true) = (&mut job.model, job.any_classes)
         && *classes != data.classes()
     {
         *classes = data.classes();
-        graph = network::load(&lesson.model, seed)?;
+        graph = network::load(&job.model, seed)?;
     }
     Ok((graph, data))
 }

@@ -31,7 +31,7 @@ pub struct TuiArgs {
 
 /// Play the last run of a session again, as it went; nothing but the session file is needed.
 #[derive(Debug, clap::Args)]
-pub struct ReplayArgs {
+pub struct PlaybackArgs {
     /// A session file that a run left; the demo that ships if absent.
     pub session: Option<PathBuf>,
     /// So many times as fast as it was.
@@ -53,22 +53,22 @@ pub fn run(args: &TuiArgs) -> anyhow::Result<()> {
     open(args.session.clone(), &args.look, None)
 }
 
-/// Runs `replay`.
-pub fn replay(args: &ReplayArgs) -> anyhow::Result<()> {
+/// Runs `playback`.
+pub fn playback(args: &PlaybackArgs) -> anyhow::Result<()> {
     open(args.session.clone(), &args.look, Some(args.speed))
 }
 
 pub(super) fn open(
     session: Option<PathBuf>,
     look: &Look,
-    replay: Option<f64>,
+    playback: Option<f64>,
 ) -> anyhow::Result<()> {
     let options = tui::Options {
         session,
         color: look.color,
         ascii: look.ascii,
         theme: look.theme.clone(),
-        replay,
+        playback,
         once_taken: None,
     };
     Ok(tui::run(&options, Arc::new(work::Processes))?)

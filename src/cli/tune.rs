@@ -39,7 +39,7 @@ pub struct TuneArgs {
 
 /// What was found, for scripts.
 #[derive(Serialize)]
-struct Document {
+struct TuneJson {
     /// The plan at its own thresholds, predicted on calibration.
     own: Figures,
     common: TunedRow,
@@ -142,7 +142,7 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<()> {
     }
     let mut out = io::stdout().lock();
     quiet(if args.json {
-        let document = Document {
+        let document = TuneJson {
             own: Figures::from(&found.own),
             common: TunedRow::from(&found.common),
             per_exit: TunedRow::from(&found.per_exit),

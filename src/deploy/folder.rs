@@ -95,7 +95,7 @@ pub fn write(
     let mut written = Vec::new();
     for part in parts {
         let tier = file_name(names, part);
-        let target = Target {
+        let target = Destination {
             folder: beside.path(),
             shown: out,
         };
@@ -130,12 +130,12 @@ fn file_name(names: &TierNames, part: &Part) -> String {
 }
 
 /// Where the files of one export are written, and what the folder is called when they are.
-struct Target<'a> {
+struct Destination<'a> {
     folder: &'a Path,
     shown: &'a Path,
 }
 
-impl Target<'_> {
+impl Destination<'_> {
     fn write(&self, name: &Path, bytes: &[u8]) -> Result<(), DeployError> {
         let write = || -> std::io::Result<()> {
             let mut file = File::create(self.folder.join(name))?;

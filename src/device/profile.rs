@@ -101,7 +101,7 @@ pub struct HeadToTime<'a> {
 
 /// A segment of a part, and the head that reads its output, if an exit stands there.
 #[derive(Debug, Clone)]
-pub struct Stage {
+pub struct SegmentToTime {
     /// The segment: one input, one output, which is the next segment's input.
     pub segment: Graph,
     /// Graph of the head, where an exit stands behind the segment.
@@ -385,7 +385,7 @@ fn time_head(
 /// # Errors
 /// As [`profile`], and where a segment doesn't take what the one before gives.
 pub fn profile_part(
-    stages: Vec<Stage>,
+    stages: Vec<SegmentToTime>,
     options: &ProfileOptions,
     progress: Progress,
     cancel: &Cancel,

@@ -40,7 +40,7 @@ pub(super) enum Kind {
 
 /// What a field takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Takes {
+pub(super) enum FieldKind {
     /// A whole number within bounds, both included.
     Whole(u32, u32),
     /// A number within bounds, both included.
@@ -57,19 +57,19 @@ pub(super) enum Takes {
     Branches,
 }
 
-impl Takes {
+impl FieldKind {
     pub fn says(self) -> String {
         match self {
-            Takes::Whole(low, high) => format!("a whole number from {low} to {high}"),
-            Takes::Real(low, high) if low > 0.0 && low < 1e-4 => {
+            FieldKind::Whole(low, high) => format!("a whole number from {low} to {high}"),
+            FieldKind::Real(low, high) if low > 0.0 && low < 1e-4 => {
                 format!("a number from {low:e} to {high}")
             }
-            Takes::Real(low, high) => format!("a number from {low} to {high}"),
-            Takes::Flag => "`true` or `false`".to_string(),
-            Takes::Word(words) => format!("`{}`", words.join("` or `")),
-            Takes::Text => "a name in quotes".to_string(),
-            Takes::List => "a list of layers".to_string(),
-            Takes::Branches => "a list of lists of layers".to_string(),
+            FieldKind::Real(low, high) => format!("a number from {low} to {high}"),
+            FieldKind::Flag => "`true` or `false`".to_string(),
+            FieldKind::Word(words) => format!("`{}`", words.join("` or `")),
+            FieldKind::Text => "a name in quotes".to_string(),
+            FieldKind::List => "a list of layers".to_string(),
+            FieldKind::Branches => "a list of lists of layers".to_string(),
         }
     }
 }
@@ -78,7 +78,7 @@ impl Takes {
 #[derive(Debug)]
 pub(super) struct Field {
     pub name: &'static str,
-    pub takes: Takes,
+    pub takes: FieldKind,
     /// What it is where the source leaves it out; `None` must be given.
     pub default: Option<Default>,
 }
@@ -192,8 +192,8 @@ impl Layer {
                         return None;
                     }
                     let text = match field.takes {
-                        Takes::Flag => (*n != 0.0).to_string(),
-                        Takes::Word(words) => words.get(*n as usize).map(|w| w.to_string())?,
+                        FieldKind::Flag => (*n != 0.0).to_string(),
+                        FieldKind::Word(words) => words.get(*n as usize).map(|w| w.to_string())?,
                         _ => n.to_string(),
                     };
                     (text, false)
@@ -202,7 +202,7 @@ impl Layer {
                 Value::Lists(lists) => {
                     let lists: Vec<String> = lists.iter().map(|l| list(l)).collect();
                     let text = match field.takes {
-                        Takes::Branches => nested(&lists),
+                        FieldKind::Branches => nested(&lists),
                         _ => lists.concat(),
                     };
                     (text, true)

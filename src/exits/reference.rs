@@ -1,6 +1,6 @@
 /*! The reference of the language, written from the tables that make it. */
 
-use super::layer::{Default, Field, LAYERS, Spec, Takes};
+use super::layer::{Default, Field, FieldKind, LAYERS, Spec};
 use super::render::VARIABLES;
 use super::template::{BLOCKS, TEMPLATES};
 use std::fmt::Write;
@@ -144,16 +144,16 @@ fn written(field: &Field) -> String {
     let default = match field.default {
         None => {
             return match field.takes {
-                Takes::List => format!("{}: […]", field.name),
-                Takes::Branches => format!("{}: [[…], […]]", field.name),
-                Takes::Text => format!("{}: \"…\"", field.name),
+                FieldKind::List => format!("{}: […]", field.name),
+                FieldKind::Branches => format!("{}: [[…], […]]", field.name),
+                FieldKind::Text => format!("{}: \"…\"", field.name),
                 _ => field.name.to_string(),
             };
         }
         Some(Default::As(other)) => other.to_string(),
         Some(Default::Is(n)) => match field.takes {
-            Takes::Flag => (n != 0.0).to_string(),
-            Takes::Word(words) => words.join("/"),
+            FieldKind::Flag => (n != 0.0).to_string(),
+            FieldKind::Word(words) => words.join("/"),
             _ => n.to_string(),
         },
     };

@@ -26,7 +26,7 @@ use tokio::process::{Child, Command};
 /// Longest a child may take until it serves.
 const START: Duration = Duration::from_secs(20);
 /// Time between two looks at one that ends.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long it may finish what it does before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 /// Where a target left behind keeps its token, in its folder: readable by its owner alone.
@@ -285,7 +285,7 @@ impl LocalAgent {
                 signal(pid, Signal::SIGTERM);
                 let gone = async {
                     while is_agent(pid) {
-                        tokio::time::sleep(LOOK).await;
+                        tokio::time::sleep(POLL_INTERVAL).await;
                     }
                 };
                 tokio::time::timeout(GRACE, gone).await.is_ok()

@@ -108,17 +108,17 @@ impl Drop for Lock {
 }
 
 /// Writes the events of a run while it goes on.
-pub(super) struct Diary(BufWriter<File>, PathBuf);
+pub(super) struct EventLog(BufWriter<File>, PathBuf);
 
-impl Diary {
-    pub fn new(out: &Path) -> Result<Diary, RunError> {
+impl EventLog {
+    pub fn new(out: &Path) -> Result<EventLog, RunError> {
         let file = events_file(out);
         let begun = File::create(&file).and_then(|mut open| {
             writeln!(open, "{}", std::process::id())?;
             Ok(open)
         });
         match begun {
-            Ok(open) => Ok(Diary(BufWriter::new(open), file)),
+            Ok(open) => Ok(EventLog(BufWriter::new(open), file)),
             Err(source) => Err(RunError::Io { file, source }),
         }
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// How often the file is looked for.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The file that lets a run wait while it is there. A run removes what an earlier one left.
 pub fn pause_file(out: &Path) -> PathBuf {
@@ -57,7 +57,7 @@ impl Pause {
             .0
             .looked
             .get()
-            .is_none_or(|then| then.elapsed() >= LOOK)
+            .is_none_or(|then| then.elapsed() >= POLL_INTERVAL)
         {
             self.0.looked.set(Some(Instant::now()));
             self.0.there.set(file.exists());
@@ -78,7 +78,7 @@ impl Pause {
     /// Waits while somebody asks, or until `cancel` is raised.
     pub fn wait(&self, cancel: &Cancel) {
         while self.is_asked() && !cancel.is_cancelled() {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
         let pause = Pause::new(Some(out.path()));
         assert!(!pause.is_asked());
         std::fs::write(&file, "").unwrap();
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
         assert!(pause.is_here());
         pause.elsewhere(true);
         assert!(!pause.is_here() && pause.is_asked());

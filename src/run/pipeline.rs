@@ -5,7 +5,7 @@ mod journal;
 mod measure;
 mod profile;
 
-use super::lock::{Diary, Lock};
+use super::lock::{EventLog, Lock};
 use super::pause::Pause;
 use super::stage_cache::{Listener, Reporter, StageCache, told};
 use super::targets::Fleet;
@@ -23,7 +23,7 @@ use crate::session::results::Measured;
 use crate::session::stages::Stages;
 use crate::session::{Results, Session};
 use crate::train::Training;
-use journal::Due;
+use journal::JournalThrottle;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,11 +60,11 @@ pub(super) fn execute(
     let held = (!looks)
         .then(|| Lock::take(&options.out, options.until))
         .transpose()?;
-    let mut diary = (!looks).then(|| Diary::new(&options.out)).transpose()?;
+    let mut diary = (!looks).then(|| EventLog::new(&options.out)).transpose()?;
     let mut unwritten = None;
     let start = Instant::now();
     let mut journal: Vec<(f64, Event)> = Vec::new();
-    let mut due = Due::default();
+    let mut due = JournalThrottle::default();
     let pause = Pause::new((!looks).then_some(&options.out));
     let mut tell = |event: Event| {
         let seconds = start.elapsed().as_secs_f64();

@@ -55,7 +55,7 @@ use tokio::runtime::Runtime;
 use watch::Watch;
 
 /// How often the cancel token is looked at while agents work.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a cancelled agent may take to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -66,7 +66,7 @@ async fn unless_stopped<T>(
 ) -> Result<T, RunError> {
     let raised = async {
         while !cancel.is_cancelled() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     tokio::select! {

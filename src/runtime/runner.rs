@@ -45,7 +45,7 @@ pub struct PartInfo {
 
 /// When a sample leaves.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct ExitRules<'a> {
     /// How confidence is measured.
     pub confidence: Confidence,
     /// One for each exit of the part.
@@ -68,7 +68,7 @@ struct Exit {
     temperature: f32,
 }
 
-struct Stage {
+struct SegmentRunner {
     network: Box<dyn Compiled>,
     /// Elements of a sample.
     input: usize,
@@ -78,7 +78,7 @@ struct Stage {
 
 /// What a part is run by.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Means {
+pub struct ExecutionOptions {
     /// Engine, and what it runs on.
     pub backend: BackendId,
     /// Threads on the CPU; 0 for one per core.
@@ -87,9 +87,9 @@ pub struct Means {
     pub slowdown: f64,
 }
 
-impl Default for Means {
+impl Default for ExecutionOptions {
     fn default() -> Self {
-        Means {
+        ExecutionOptions {
             backend: BackendId::Native,
             threads: 0,
             slowdown: 1.0,
@@ -97,9 +97,9 @@ impl Default for Means {
     }
 }
 
-/// A part, ready to run. `Send + Sync`; each run takes a [`Work`] of its own.
+/// A part, ready to run. `Send + Sync`; each run takes a [`Workspace`] of its own.
 pub struct Runner {
-    stages: Vec<Stage>,
+    stages: Vec<SegmentRunner>,
     info: PartInfo,
     /// The plan's, one for each exit.
     thresholds: Vec<f64>,
@@ -111,7 +111,7 @@ pub struct Runner {
     /// Bytes alive at once for one sample, at most.
     peak: usize,
     slowdown: f64,
-    works: Mutex<Vec<Work>>,
+    works: Mutex<Vec<Workspace>>,
 }
 
 impl std::fmt::Debug for Runner {
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Runner {
 
 /// Buffers of a run, and what came of it.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct Workspace {
     front: Vec<f32>,
     back: Vec<f32>,
     scores: Vec<f32>,
@@ -141,7 +141,7 @@ pub struct Work {
     pub kept_scores: Vec<f32>,
 }
 
-impl Work {
+impl Workspace {
     /// Milliseconds in segments and heads.
     pub fn compute_ms(&self) -> f32 {
         self.segments_ms.iter().chain(&self.heads_ms).sum()
@@ -163,12 +163,10 @@ impl Runner {
     ///
     /// # Errors
     /// Where the part has no segment, holds what no kernel covers, or needs more memory than there is.
-    pub fn new(part: Part, means: &Means) -> Result<Runner, RunnerError> {
-        let options = CompileOptions {
-            threads: means.threads,
-        };
-        let backend = means.backend.open()?;
-        let compile = |graph: Graph| backend.compile(graph, &options);
+    pub fn new(part: Part, options: &ExecutionOptions) -> Result<Runner, RunnerError> {
+        let backend = options.backend.open()?;
+        let threads = options.threads;
+        let compile = |graph: Graph| backend.compile(graph, &CompileOptions { threads });
         let exits = part.segments.iter().filter_map(|s| s.exit.as_ref());
         let graphs = part.segments.iter().map(|s| &s.graph);
         let all = graphs.chain(exits.map(|e| &e.head));
@@ -188,7 +186,7 @@ impl Runner {
                 }
             };
             let (input, output) = io_elements(&segment.graph, at)?;
-            stages.push(Stage {
+            stages.push(SegmentRunner {
                 network: compile(segment.graph)?,
                 input,
                 output,
@@ -224,15 +222,15 @@ impl Runner {
             stages,
             output,
             peak,
-            slowdown: means.slowdown,
+            slowdown: options.slowdown,
             works: Mutex::default(),
         })
     }
 
     /// When samples leave by the plan that the part was made for: its thresholds, and the measure they
     /// are compared with.
-    pub fn rules(&self) -> Rules<'_> {
-        Rules {
+    pub fn rules(&self) -> ExitRules<'_> {
+        ExitRules {
             confidence: self.settings.confidence,
             thresholds: &self.thresholds,
             last_exit_answers: false,
@@ -284,13 +282,13 @@ impl Runner {
         port.map_or_else(Vec::new, |port| port.shape.at(batch))
     }
 
-    /// Buffers for a run; give them back with [`Runner::done_with`].
-    pub fn work(&self) -> Work {
+    /// Buffers for a run; give them back with [`Runner::recycle`].
+    pub fn work(&self) -> Workspace {
         self.works.lock().pop().unwrap_or_default()
     }
 
     /// Keeps the buffers for the next run.
-    pub fn done_with(&self, work: Work) {
+    pub fn recycle(&self, work: Workspace) {
         self.works.lock().push(work);
     }
 
@@ -304,8 +302,8 @@ impl Runner {
         &self,
         batch: usize,
         input: &[f32],
-        rules: &Rules,
-        work: &mut Work,
+        rules: &ExitRules,
+        work: &mut Workspace,
         cancel: &Cancel,
     ) -> Result<(), RunnerError> {
         let (exits, found) = (self.info.exits, rules.thresholds.len());

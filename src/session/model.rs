@@ -34,7 +34,7 @@ pub enum ModelSource {
     /// A built-in network, untrained.
     Zoo {
         /// Built-in network.
-        network: Network,
+        network: BuiltIn,
         /// Channels, height and width of the input, in pixels.
         input: (usize, usize, usize),
         /// Number of classes.
@@ -52,7 +52,7 @@ pub enum ModelSource {
 /// Networks that the program can build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub enum Network {
+pub enum BuiltIn {
     ResNet50,
     MobileNetV2,
     InceptionV3,
@@ -135,43 +135,43 @@ impl ModelSource {
     }
 }
 
-impl Network {
+impl BuiltIn {
     /// All of them.
-    pub const ALL: [Network; 6] = [
-        Network::ResNet50,
-        Network::MobileNetV2,
-        Network::InceptionV3,
-        Network::ResNet8,
-        Network::ResNet14,
-        Network::ResNet20,
+    pub const ALL: [BuiltIn; 6] = [
+        BuiltIn::ResNet50,
+        BuiltIn::MobileNetV2,
+        BuiltIn::InceptionV3,
+        BuiltIn::ResNet8,
+        BuiltIn::ResNet14,
+        BuiltIn::ResNet20,
     ];
 
     /// The network at its paper's width.
     pub fn model(self) -> ZooModel {
         let small = |depth| ZooModel::ResNet { depth, width: 16 };
         match self {
-            Network::ResNet50 => ZooModel::ResNet50,
-            Network::MobileNetV2 => ZooModel::MobileNetV2 { width: 1.0 },
-            Network::InceptionV3 => ZooModel::InceptionV3,
-            Network::ResNet8 => small(8),
-            Network::ResNet14 => small(14),
-            Network::ResNet20 => small(20),
+            BuiltIn::ResNet50 => ZooModel::ResNet50,
+            BuiltIn::MobileNetV2 => ZooModel::MobileNetV2 { width: 1.0 },
+            BuiltIn::InceptionV3 => ZooModel::InceptionV3,
+            BuiltIn::ResNet8 => small(8),
+            BuiltIn::ResNet14 => small(14),
+            BuiltIn::ResNet20 => small(20),
         }
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for BuiltIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.model().fmt(f)
     }
 }
 
-impl FromStr for Network {
+impl FromStr for BuiltIn {
     type Err = ZooError;
 
     fn from_str(name: &str) -> Result<Self, ZooError> {
-        let same = |n: &&Network| n.to_string().eq_ignore_ascii_case(name);
-        let found = Network::ALL.iter().find(same).copied();
+        let same = |n: &&BuiltIn| n.to_string().eq_ignore_ascii_case(name);
+        let found = BuiltIn::ALL.iter().find(same).copied();
         found.ok_or_else(|| ZooError::Unknown(name.to_string()))
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
-    fn source(network: Network, width: Option<f64>) -> ModelSource {
+    fn source(network: BuiltIn, width: Option<f64>) -> ModelSource {
         ModelSource::Zoo {
             network,
             input: (3, 32, 32),
@@ -192,30 +192,30 @@ mod tests {
 
     #[test]
     fn every_name_is_its_network() {
-        for network in Network::ALL {
-            assert_eq!(network.to_string().parse::<Network>().unwrap(), network);
+        for network in BuiltIn::ALL {
+            assert_eq!(network.to_string().parse::<BuiltIn>().unwrap(), network);
             let known: ZooModel = network.to_string().parse().unwrap();
             assert_eq!(known, network.model());
         }
-        assert!("resnet51".parse::<Network>().is_err());
+        assert!("resnet51".parse::<BuiltIn>().is_err());
     }
 
     #[test]
     fn width_is_a_factor_and_the_seed_decides_the_weights() {
         let stem = |width| {
-            let graph = source(Network::ResNet8, width).load(1).unwrap();
+            let graph = source(BuiltIn::ResNet8, width).load(1).unwrap();
             graph.value(graph.nodes[0].outputs[0]).shape.at(1)[1]
         };
         assert_eq!([stem(None), stem(Some(1.0)), stem(Some(0.5))], [16, 16, 8]);
-        let resnet8 = source(Network::ResNet8, None);
+        let resnet8 = source(BuiltIn::ResNet8, None);
         assert_eq!(resnet8.load(1).unwrap(), resnet8.load(1).unwrap());
         assert_ne!(resnet8.load(1).unwrap(), resnet8.load(2).unwrap());
         let refused = |network, width| {
             let error = source(network, Some(width)).load(1).unwrap_err();
             error.to_string()
         };
-        assert!(refused(Network::ResNet50, 0.5).contains("one width"));
-        assert!(refused(Network::ResNet8, 0.0).contains("above 0"));
-        assert!(refused(Network::MobileNetV2, 17.0).contains("above 0"));
+        assert!(refused(BuiltIn::ResNet50, 0.5).contains("one width"));
+        assert!(refused(BuiltIn::ResNet8, 0.0).contains("above 0"));
+        assert!(refused(BuiltIn::MobileNetV2, 17.0).contains("above 0"));
     }
 }

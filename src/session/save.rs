@@ -209,7 +209,7 @@ pub fn write_atomically(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Degrade, ModelSource, Network, Target, Token, TrainOn, Trust};
+    use super::super::{BuiltIn, Degrade, ModelSource, Target, Token, TrainOn, Trust};
     use super::*;
     use crate::backend::{BackendId, Provider};
     use crate::data::{Calibration, Channels, Fit, Preprocessing, Source};
@@ -275,7 +275,7 @@ mod tests {
             session.name = samples.map(|n| format!("run {n}"));
             if zoo {
                 session.model = ModelSource::Zoo {
-                    network: Network::MobileNetV2, input: (3, 32, 32), classes: 10, width: Some(0.5),
+                    network: BuiltIn::MobileNetV2, input: (3, 32, 32), classes: 10, width: Some(0.5),
                 };
             }
             session.tiers[0].targets.push(Target::Local {

@@ -6,7 +6,7 @@ losses.
 use super::config::{Optimizer, TrainingConfig};
 use super::heads::HeadSpec;
 use super::learner::{Learner, below, generator, order};
-use super::loss::{Target, loss};
+use super::loss::{LossTarget, loss};
 use super::scores::forward_scores;
 use super::{Event, Samples, Task, TrainError, checkpoint};
 use crate::autograd::Run;
@@ -248,10 +248,15 @@ impl Chain<'_> {
     }
 
     /// What the logits of network `n` are held against.
-    fn target<'t>(&self, n: usize, labels: &'t [u16], teacher: Option<&'t [f32]>) -> Target<'t> {
+    fn target<'t>(
+        &self,
+        n: usize,
+        labels: &'t [u16],
+        teacher: Option<&'t [f32]>,
+    ) -> LossTarget<'t> {
         let hyper = self.task.hyper;
         match n {
-            0 => Target {
+            0 => LossTarget {
                 labels,
                 smoothing: hyper.label_smoothing,
                 teacher: None,
@@ -304,7 +309,7 @@ fn judged(
     // The network's own come last, its weight first.
     scores.rotate_right(1);
     let labels: Vec<u16> = (0..judge.len()).map(|i| judge.label(i)).collect();
-    let target = Target {
+    let target = LossTarget {
         labels: &labels,
         smoothing: 0.0,
         teacher: None,

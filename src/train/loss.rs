@@ -16,7 +16,7 @@ pub(super) struct Loss {
 
 /// What logits are held against.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(super) struct LossTarget<'a> {
     pub labels: &'a [u16],
     /// Share of the target spread over all classes.
     pub smoothing: f64,
@@ -27,9 +27,9 @@ pub(super) struct Target<'a> {
 /// The loss of logits `[samples, classes]`: cross-entropy with label smoothing, and, with a teacher,
 /// that weighed against T² times the divergence of its softened answers from theirs, so that
 /// gradients stay of one size at any temperature T (Hinton et al. 2015, section 2.1).
-pub(super) fn loss(logits: &Tensor, target: &Target<'_>) -> Result<Loss, TrainError> {
+pub(super) fn loss(logits: &Tensor, target: &LossTarget<'_>) -> Result<Loss, TrainError> {
     let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-    let Target {
+    let LossTarget {
         labels,
         smoothing,
         teacher,
@@ -124,7 +124,7 @@ mod tests {
 
     fn at(logits: &[f32], teacher: Option<(Distill, &[f32])>) -> Loss {
         let logits = Tensor::from_slice(logits, (2, 3), &Device::Cpu).unwrap();
-        let target = Target {
+        let target = LossTarget {
             labels: &[2, 1],
             smoothing: 0.1,
             teacher,

@@ -26,7 +26,7 @@ pub enum Place {
     /// Only in this panel, where it goes before one of everywhere with the same key.
     In(Panel),
     /// In the runs' panel while it plays a run again, where it goes before all others.
-    Replay,
+    Playback,
 }
 
 /// Command of the workbench: its name, its keys, where it counts and what it does.
@@ -282,17 +282,17 @@ pub const COMMANDS: &[Command] = commands![
     "mark" ["m"] R, "mark", "mark the run for a comparison, or no longer", with_runs, mark;
     "compare" ["c"] R, "compare", "the run beside the marked ones, or beside the one before", with_two_runs, |s| page(s, Page::Compare);
     "pause" ["space"] R, "pause", "the run waits at its next sample, or goes on", with_runs, |s| s.pause();
-    "replay" ["v"] R, "replay", "play the shown run again, as it went", State::can_replay, |s| s.replay(1.0);
-    "replay-pause" ["space"] Place::Replay, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
-    "replay-step" ["."] Place::Replay, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();
-    "replay-forward" ["right", "l"] Place::Replay, "+5 s", "five seconds on", always,
+    "playback" ["v"] R, "play back", "play the shown run again, as it went", State::can_play_back, |s| s.play_back(1.0);
+    "playback-pause" ["space"] Place::Playback, "pause", "pause, go on; at the end, once more", always, |s| s.pause_playback();
+    "playback-step" ["."] Place::Playback, "step", "to the next event; so does forward while paused", always, |s| s.step_playback();
+    "playback-forward" ["right", "l"] Place::Playback, "+5 s", "five seconds on", always,
         |s| if s.playback.as_ref().is_some_and(|p| p.paused) { s.step_playback() } else { s.seek(true, Some(SEEK_MS)) };
-    "replay-back" ["left", "h"] Place::Replay, "-5 s", "five seconds back", always, |s| s.seek(false, Some(SEEK_MS));
-    "replay-start" ["home", "g"] Place::Replay, "", "to its start", always, |s| s.seek(false, None);
-    "replay-last" ["end", "G"] Place::Replay, "", "to its end", always, |s| s.seek(true, None);
-    "faster" ["+", "="] Place::Replay, "faster", "twice as fast", always, |s| s.change_speed(2.0);
-    "slower" ["-"] Place::Replay, "slower", "half as fast", always, |s| s.change_speed(0.5);
-    "replay-end" ["esc"] Place::Replay, "end", "back to the run as it ended", always, |s| { s.end_playback(); nothing() };
+    "playback-back" ["left", "h"] Place::Playback, "-5 s", "five seconds back", always, |s| s.seek(false, Some(SEEK_MS));
+    "playback-start" ["home", "g"] Place::Playback, "", "to its start", always, |s| s.seek(false, None);
+    "playback-last" ["end", "G"] Place::Playback, "", "to its end", always, |s| s.seek(true, None);
+    "faster" ["+", "="] Place::Playback, "faster", "twice as fast", always, |s| s.change_speed(2.0);
+    "slower" ["-"] Place::Playback, "slower", "half as fast", always, |s| s.change_speed(0.5);
+    "playback-end" ["esc"] Place::Playback, "end", "back to the run as it ended", always, |s| { s.end_playback(); nothing() };
     // Threshold.
     "next-exit" ["down", "j"] T, "next exit", "the slider to the next exit", always, |s| s.select_threshold(1);
     "previous-exit" ["up", "k"] T, "", "the slider to the exit before; first of all: all of them", always, |s| s.select_threshold(-1);
@@ -360,7 +360,7 @@ fn find_in(
 fn places(state: &State) -> [Option<Place>; 3] {
     let plays = state.focus == Panel::Runs && state.shown_playback().is_some();
     [
-        plays.then_some(Place::Replay),
+        plays.then_some(Place::Playback),
         Some(Place::In(state.focus)),
         Some(Place::Any),
     ]
@@ -397,7 +397,7 @@ pub fn key_table() -> String {
         let place = match command.place {
             Place::Any => "everywhere",
             Place::In(panel) => panel.name(),
-            Place::Replay => "Runs, replaying",
+            Place::Playback => "Runs, playback",
         };
         let keys: Vec<String> = command.keys.iter().map(|k| format!("`{k}`")).collect();
         out += &format!("| {place} | {} | {} |\n", keys.join(" "), command.help);

@@ -6,7 +6,7 @@ made of. Everything else in this room imports this file, and this file imports n
 use super::error::{FileError, NetworkError};
 use super::ports::{Job, JobError, RunningJob};
 use super::state::finder::{Folder, Found};
-use super::work::{Explored, HeadFacts, Network, Results};
+use super::work::{Explored, HeadFacts, NetworkFacts, Results};
 use crate::event::{Event, TargetId};
 use crate::exits::ExitError;
 use crate::explore::{Candidate, Goal, Guarantee, Limits, Promise, Tuned, Verdict};
@@ -32,7 +32,7 @@ pub enum Msg {
     /// Somebody continued the process.
     Resume,
     Opened(Box<Opened>),
-    Network(Result<Box<Network>, NetworkError>),
+    Network(Result<Box<NetworkFacts>, NetworkError>),
     /// Results of earlier runs of the session.
     Kept(Box<Results>),
     /// Results of earlier runs that ship with the program, measured on another machine.
@@ -169,7 +169,7 @@ pub struct HeadsRequest {
     pub source: String,
     /// Where what the source includes is looked for, paths resolved.
     pub settings: Box<ExitSettings>,
-    pub network: Arc<Network>,
+    pub network: Arc<NetworkFacts>,
     pub seed: u64,
     /// A source may make other heads for other tiers.
     pub tiers: TierNames,

@@ -23,7 +23,7 @@ use super::error::NetworkError;
 use super::keymap::Keymap;
 use super::message::{Effect, Panel, Severity, Shipped, Source};
 use super::theme::Theme;
-use super::work::{Network, Results};
+use super::work::{NetworkFacts, Results};
 use crate::event::TargetId;
 use crate::predict::Evidence;
 use crate::session::{Session, Target};
@@ -52,7 +52,7 @@ pub struct State {
     pub ascii: bool,
     pub keymap: Keymap,
     pub document: Document,
-    pub network: Option<Arc<Network>>,
+    pub network: Option<Arc<NetworkFacts>>,
     /// Why there is no network.
     pub network_problem: Option<Arc<NetworkError>>,
     pub results: Arc<Results>,
@@ -79,7 +79,7 @@ pub struct State {
     pub notice: Option<(Severity, String)>,
     pub playback: Option<Playback>,
     /// How fast the session's last run is to be played once it is open.
-    pub replay_at: Option<f64>,
+    pub playback_speed: Option<f64>,
     /// Which of edge profile, cloud profile and measured outcome ship with the program.
     pub shipped: Shipped,
     /// Whether each agent of the session took a connection when it was last seen to.
@@ -122,7 +122,7 @@ impl State {
             overlay: None,
             notice: None,
             playback: None,
-            replay_at: None,
+            playback_speed: None,
             shipped: Shipped::default(),
             reached: HashMap::new(),
             opened: 0,

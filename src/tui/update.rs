@@ -16,7 +16,7 @@ use super::state::plan::Derived;
 use super::state::runs::{Origin, Run};
 use super::state::settings::SettingsPage;
 use super::state::tuning::Tuning;
-use super::work::{Network, Results};
+use super::work::{NetworkFacts, Results};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl State {
                     self.say(words);
                 }
                 // A recorded run is looked at; the machine is left alone.
-                if self.replay_at.is_none() {
+                if self.playback_speed.is_none() {
                     effects.extend(self.profile_in_background());
                 }
                 effects.extend(self.play_if_asked());
@@ -261,16 +261,16 @@ impl State {
     }
 
     fn play_if_asked(&mut self) -> Vec<Effect> {
-        let Some(speed) = self.replay_at.take() else {
+        let Some(speed) = self.playback_speed.take() else {
             return Vec::new();
         };
         self.run = self.runs.iter().position(|r| r.id == 0).unwrap_or(0);
-        if self.can_replay().is_err() {
+        if self.can_play_back().is_err() {
             self.focus = Panel::Runs;
             self.complain("the session holds no recorded run; r runs it, w then saves it");
             return Vec::new();
         }
-        self.replay(speed)
+        self.play_back(speed)
     }
 
     fn opened(&mut self, opened: Opened) -> Vec<Effect> {
@@ -315,7 +315,7 @@ impl State {
         self.see_who_is_there()
     }
 
-    fn got_network(&mut self, network: Network) -> Vec<Effect> {
+    fn got_network(&mut self, network: NetworkFacts) -> Vec<Effect> {
         self.network = Some(Arc::new(network));
         self.network_problem = None;
         self.load_source();

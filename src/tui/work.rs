@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// A network, as far as the workbench looks into it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Network {
+pub struct NetworkFacts {
     /// Layers and cuts of the network.
     pub table: Arc<LayerTable>,
     /// Where exits may stand.
@@ -128,7 +128,12 @@ impl Results {
 
     /// All that predictions for `network` with these heads read. Exits stand where a head does; while
     /// no head is known, at every legal point.
-    pub fn evidence(&self, network: &Network, heads: &[HeadFacts], names: TierNames) -> Evidence {
+    pub fn evidence(
+        &self,
+        network: &NetworkFacts,
+        heads: &[HeadFacts],
+        names: TierNames,
+    ) -> Evidence {
         let has_head = |p: &&ExitPoint| heads.iter().any(|h| h.layer == p.layer);
         let points = if heads.is_empty() || heads.len() == network.points.len() {
             network.points.clone()

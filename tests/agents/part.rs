@@ -11,18 +11,18 @@ use edgelesspart::protocol::message::{INFER_HEADER, InferReply};
 use edgelesspart::protocol::{Client, TlsTrust, wire};
 use edgelesspart::runtime::RunnerError;
 use edgelesspart::runtime::parts::Part;
-use edgelesspart::runtime::runner::{Means, Rules, Runner};
+use edgelesspart::runtime::runner::{ExecutionOptions, ExitRules, Runner};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use std::time::Instant;
 
 const SIZE: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
 
-fn means(slowdown: f64) -> Means {
-    Means {
+fn options(slowdown: f64) -> ExecutionOptions {
+    ExecutionOptions {
         threads: 1,
         slowdown,
-        ..Means::default()
+        ..ExecutionOptions::default()
     }
 }
 
@@ -32,8 +32,8 @@ fn input(samples: usize) -> Vec<f32> {
         .collect()
 }
 
-fn rules(thresholds: &[f64]) -> Rules<'_> {
-    Rules {
+fn rules(thresholds: &[f64]) -> ExitRules<'_> {
+    ExitRules {
         confidence: Confidence::MaxProbability,
         thresholds,
         last_exit_answers: false,
@@ -41,7 +41,7 @@ fn rules(thresholds: &[f64]) -> Rules<'_> {
 }
 
 fn runner(spec: &Part) -> Runner {
-    Runner::new(spec.clone(), &means(1.0)).unwrap()
+    Runner::new(spec.clone(), &options(1.0)).unwrap()
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn layers_behind_the_last_leaver_do_not_run() {
         let exit = segments.min(2) as u16 - 1;
         assert!(work.verdicts.iter().all(|v| v.latest.unwrap().exit == exit));
     }
-    let last = Rules {
+    let last = ExitRules {
         last_exit_answers: true,
         ..rules(&[1.0, 1.0])
     };
@@ -139,7 +139,7 @@ fn in_a_batch_each_sample_fares_as_alone() {
 #[test]
 fn a_slow_device_takes_its_time() {
     let network = Network::new(1);
-    let slow = Runner::new(network.parts[0].clone(), &means(50.0)).unwrap();
+    let slow = Runner::new(network.parts[0].clone(), &options(50.0)).unwrap();
     let mut work = slow.work();
     let start = Instant::now();
     slow.run(1, &input(1), &rules(&[1.0, 1.0]), &mut work, &Cancel::new())
@@ -174,7 +174,7 @@ fn refuses_what_does_not_fit() {
         ..network.parts[0].clone()
     };
     assert!(matches!(
-        Runner::new(empty, &means(1.0)),
+        Runner::new(empty, &options(1.0)),
         Err(RunnerError::Empty)
     ));
 }

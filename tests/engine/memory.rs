@@ -2,7 +2,9 @@
 //! explorer tries.
 
 use edgelesspart::data::Set;
-use edgelesspart::device::profile::{HeadToTime, ProfileOptions, Stage, profile, profile_part};
+use edgelesspart::device::profile::{
+    HeadToTime, ProfileOptions, SegmentToTime, profile, profile_part,
+};
 use edgelesspart::device::{LinkProfile, Profile};
 use edgelesspart::engine::Cancel;
 use edgelesspart::exits::Head;
@@ -90,7 +92,7 @@ fn assembled(network: &Network, heads: &[Head], plan: &Plan) -> Vec<usize> {
     let specs = parts(&network.fused, &network.table, plan, &head, &settings).unwrap();
     let mut bytes = vec![0; 2];
     for spec in specs {
-        let stages = spec.segments.into_iter().map(|segment| Stage {
+        let stages = spec.segments.into_iter().map(|segment| SegmentToTime {
             segment: segment.graph,
             head: segment.exit.map(|exit| fuse(&exit.head)),
         });

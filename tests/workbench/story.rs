@@ -472,7 +472,7 @@ fn the_whole_story() {
     let file = folder.path().join("runs/story/session.ron");
     std::fs::copy(file, alone.path().join("session.ron")).unwrap();
     drop(folder);
-    let args = ["replay", "session.ron", "--speed", "64"];
+    let args = ["playback", "session.ron", "--speed", "64"];
     let Some(mut terminal) = Terminal::with(alone, &args) else {
         return;
     };

@@ -7,14 +7,14 @@ use crate::agent::state::Agent;
 use crate::data::Layout;
 use crate::engine::Cancel;
 use crate::protocol::message::Evaluate;
-use crate::runtime::runner::{Rules, Runner, Verdict, Work};
+use crate::runtime::runner::{ExitRules, Runner, Verdict, Workspace};
 use std::sync::Arc;
 
 /// The edge's part (none in a cloud-only run), and the sample that is being run.
 pub(super) struct LocalPart<'a> {
     samples: Samples,
     run: &'a Evaluate,
-    part: Option<(Arc<Runner>, Work, Vec<f32>)>,
+    part: Option<(Arc<Runner>, Workspace, Vec<f32>)>,
     thresholds: &'a [f64],
     pixels: Vec<u8>,
     /// Of a cloud-only run whose cloud doesn't preprocess: the network's input.
@@ -119,7 +119,7 @@ impl<'a> LocalPart<'a> {
         let Some((runner, work, input)) = &mut self.part else {
             return Ok(Verdict::default());
         };
-        let rules = Rules {
+        let rules = ExitRules {
             confidence: self.run.confidence,
             thresholds: self.thresholds,
             last_exit_answers: self.run.last_exit_answers,

@@ -7,7 +7,7 @@ Two clients that send the same file don't get into each other's way: the later o
 is here, and the one before is told so with the next bytes it sends.
 */
 
-use super::{Index, Kept, Store, address_of, is_address};
+use super::{Entry, Index, Store, address_of, is_address};
 use crate::agent::body::next;
 use crate::agent::error::Refused;
 use crate::protocol::message::{RefusalKind, Upload};
@@ -279,7 +279,7 @@ impl Store {
         index.coming.remove(address);
         let moved = std::fs::rename(self.partial(address), self.folder.join(address));
         moved.map_err(|e| disk(address, &e))?;
-        let kept = Kept {
+        let kept = Entry {
             bytes: received,
             used: index.now(),
             pin: Arc::default(),

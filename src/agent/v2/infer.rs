@@ -11,7 +11,7 @@ use crate::protocol::v2::{
     BINARY, CONFIDENCE, Datatype, EXIT, HEADER_LENGTH, InferRequest, InferResponse, Tensor, head,
     json, tensors,
 };
-use crate::runtime::runner::{Rules, Runner};
+use crate::runtime::runner::{ExitRules, Runner};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -204,7 +204,7 @@ fn run(agent: &Agent, runner: &Runner, question: &Question) -> Result<Vec<Tensor
         Some(_) => &all,
         None => own.thresholds,
     };
-    let rules = Rules { thresholds, ..own };
+    let rules = ExitRules { thresholds, ..own };
     let mut work = runner.work();
     work.keep_scores = leaves(runner);
     let cancel = Cancel::new();
@@ -245,7 +245,7 @@ fn run(agent: &Agent, runner: &Runner, question: &Question) -> Result<Vec<Tensor
         vec![tensor(output, shape, Datatype::F32, work.tensor().to_vec())]
     };
     work.keep_scores = false;
-    runner.done_with(work);
+    runner.recycle(work);
     Ok(outputs)
 }
 

@@ -8,7 +8,7 @@ use crate::model::fuse::fused;
 use crate::model::onnx::import_reader;
 use crate::runtime::is_bundle;
 use crate::runtime::parts::{Part, PartSettings, Segment};
-use crate::runtime::runner::{Means, Runner};
+use crate::runtime::runner::{ExecutionOptions, Runner};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -20,22 +20,26 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// A network or part from its file, ready to run.
-pub(in crate::agent) fn load(name: &str, mut file: File, means: &Means) -> Result<Runner, String> {
+pub(in crate::agent) fn load(
+    name: &str,
+    mut file: File,
+    options: &ExecutionOptions,
+) -> Result<Runner, String> {
     let about = file.metadata().map_err(|e| e.to_string())?;
     if about.is_file() {
-        return read(name, &mut BufReader::new(file), about.len(), means);
+        return read(name, &mut BufReader::new(file), about.len(), options);
     }
     // A pipe doesn't say how long it is.
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    read(name, &mut bytes.as_slice(), bytes.len() as u64, means)
+    read(name, &mut bytes.as_slice(), bytes.len() as u64, options)
 }
 
 fn read(
     name: &str,
     mut file: &mut dyn BufRead,
     length: u64,
-    means: &Means,
+    options: &ExecutionOptions,
 ) -> Result<Runner, String> {
     let start = file.fill_buf().map_err(|e| e.to_string())?;
     let part = if is_bundle(start) {
@@ -56,7 +60,7 @@ fn read(
             settings: PartSettings::default(),
         }
     };
-    Runner::new(part, means).map_err(|e| e.to_string())
+    Runner::new(part, options).map_err(|e| e.to_string())
 }
 
 /// A model's name and, where the address has it, version.

@@ -22,7 +22,7 @@ pub struct CheckArgs {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct CheckJson<'a> {
     source: &'a str,
     network: &'a str,
     points: Vec<Row<'a>>,
@@ -81,7 +81,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let written = match args.json {
         true => {
-            let document = Document {
+            let document = CheckJson {
                 source: &source.name,
                 network: &place.network.fused.name,
                 points: checked.iter().map(|c| row(c, &place.tiers)).collect(),

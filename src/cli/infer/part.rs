@@ -6,7 +6,7 @@ use crate::data::npy;
 use crate::engine::{Cancel, share_threads};
 use crate::model::{Constant, DType, Data};
 use crate::runtime::parts::Part;
-use crate::runtime::runner::{Means, Rules, Runner, Verdict};
+use crate::runtime::runner::{ExecutionOptions, ExitRules, Runner, Verdict};
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -51,17 +51,17 @@ pub(super) fn run(args: &InferArgs, file: &Path, cancel: &Cancel) -> anyhow::Res
     let exits = part.segments.iter().filter_map(|s| s.exit.as_ref());
     let after: Vec<String> = exits.map(|exit| exit.after.clone()).collect();
     share_threads(args.threads);
-    let means = Means {
+    let options = ExecutionOptions {
         backend: args.engine.backend()?,
         threads: args.threads,
-        ..Means::default()
+        ..ExecutionOptions::default()
     };
-    let runner = Runner::new(part, &means)?;
+    let runner = Runner::new(part, &options)?;
     let samples = samples(&runner, input)?;
     let thresholds = vec![args.threshold.unwrap_or_default(); runner.info().exits];
     let rules = match args.threshold {
         None => runner.rules(),
-        Some(_) => Rules {
+        Some(_) => ExitRules {
             thresholds: &thresholds,
             ..runner.rules()
         },

@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How often a run is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Names the run that a workbench started, beside what it writes.
 const ASKED: &str = "job/pid";
@@ -160,14 +160,14 @@ impl Process {
 }
 
 /// The events of one process, as far as they were read.
-struct Diary {
+struct EventLog {
     file: PathBuf,
     pid: u32,
     from: u64,
     last: Option<Stage>,
 }
 
-impl Diary {
+impl EventLog {
     /// Passes on the whole lines that have come; none while the file is another process's.
     fn follow(&mut self, tell: &mut dyn FnMut(u64, Event)) -> std::io::Result<()> {
         let mut open = BufReader::new(File::open(&self.file)?);
@@ -220,7 +220,7 @@ impl Processes {
         tell: &mut dyn FnMut(u64, Event),
         control: &JobControl,
     ) -> Result<Results, JobError> {
-        let mut diary = Diary {
+        let mut diary = EventLog {
             file: events_file(out),
             pid: process.pid,
             from: 0,
@@ -270,7 +270,7 @@ impl Processes {
                     pause(out, waits)?;
                 }
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         if stopping {
             return Err(JobError::Stopped);
@@ -373,14 +373,14 @@ mod tests {
     fn only_the_events_of_the_process_that_is_followed_are_told_and_whole_ones() {
         let out = tempfile::tempdir().unwrap();
         let file = events_file(out.path());
-        let mut diary = Diary {
+        let mut diary = EventLog {
             file: file.clone(),
             pid: 7,
             from: 0,
             last: None,
         };
         let mut seen = Vec::new();
-        let mut look = |diary: &mut Diary, text: &str| {
+        let mut look = |diary: &mut EventLog, text: &str| {
             std::fs::write(&file, text).unwrap();
             diary
                 .follow(&mut |at, event| seen.push((at, event)))

@@ -251,11 +251,11 @@ fn a_part_is_timed_segment_by_segment_with_zeros_where_no_head_stands() {
         convolution("head", 16, 2),
     );
     let stages = [
-        Stage {
+        SegmentToTime {
             segment: a,
             head: Some(head),
         },
-        Stage {
+        SegmentToTime {
             segment: b,
             head: None,
         },

@@ -77,7 +77,7 @@ impl HeadBuilder<'_> {
         }
     }
 
-    /// Takes the network's nodes over. Weights to keep go through an `Identity`, behind which
+    /// FieldKind the network's nodes over. Weights to keep go through an `Identity`, behind which
     /// training doesn't look for parameters, and which fusion takes away.
     fn graft(&mut self, graph: &Graph, trainable: bool) -> Result<(), Trouble> {
         let mut known: BTreeMap<ValueId, ValueId> = BTreeMap::new();

@@ -1,8 +1,8 @@
 /*! The layers a head may have: their names, fields, bounds, defaults and meaning, in one table. */
 
-use super::{Default, Field, Kind, Spec, Takes};
+use super::{Default, Field, FieldKind, Kind, Spec};
 
-const fn field(name: &'static str, takes: Takes, default: Option<Default>) -> Field {
+const fn field(name: &'static str, takes: FieldKind, default: Option<Default>) -> Field {
     Field {
         name,
         takes,
@@ -10,15 +10,23 @@ const fn field(name: &'static str, takes: Takes, default: Option<Default>) -> Fi
     }
 }
 
-const OUT: Field = field("out", Takes::Whole(1, 65_536), None);
-const KERNEL: Field = field("kernel", Takes::Whole(1, 64), Some(Default::Is(3.0)));
-const STRIDE: Field = field("stride", Takes::Whole(1, 64), Some(Default::Is(1.0)));
-const PAD: Field = field("pad", Takes::Whole(0, 64), Some(Default::Is(0.0)));
-const BIAS: Field = field("bias", Takes::Flag, Some(Default::Is(1.0)));
-const EPSILON: Field = field("epsilon", Takes::Real(1e-12, 1.0), Some(Default::Is(1e-5)));
+const OUT: Field = field("out", FieldKind::Whole(1, 65_536), None);
+const KERNEL: Field = field("kernel", FieldKind::Whole(1, 64), Some(Default::Is(3.0)));
+const STRIDE: Field = field("stride", FieldKind::Whole(1, 64), Some(Default::Is(1.0)));
+const PAD: Field = field("pad", FieldKind::Whole(0, 64), Some(Default::Is(0.0)));
+const BIAS: Field = field("bias", FieldKind::Flag, Some(Default::Is(1.0)));
+const EPSILON: Field = field(
+    "epsilon",
+    FieldKind::Real(1e-12, 1.0),
+    Some(Default::Is(1e-5)),
+);
 const POOL: &[Field] = &[
-    field("kernel", Takes::Whole(1, 1024), None),
-    field("stride", Takes::Whole(1, 1024), Some(Default::As("kernel"))),
+    field("kernel", FieldKind::Whole(1, 1024), None),
+    field(
+        "stride",
+        FieldKind::Whole(1, 1024),
+        Some(Default::As("kernel")),
+    ),
     PAD,
 ];
 const CONV: &[Field] = &[OUT, KERNEL, STRIDE, PAD, BIAS];
@@ -92,7 +100,7 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         Kind::LeakyRelu,
         &[field(
             "slope",
-            Takes::Real(0.0, 1.0),
+            FieldKind::Real(0.0, 1.0),
             Some(Default::Is(0.01)),
         )],
         "x where positive, slope · x elsewhere",
@@ -122,7 +130,7 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
     spec(
         "AdaptiveAvgPool2d",
         Kind::AdaptiveAvgPool2d,
-        &[field("out", Takes::Whole(1, 1024), None)],
+        &[field("out", FieldKind::Whole(1, 1024), None)],
         "means over out×out equal windows; height and width must be multiples of it",
     ),
     spec(
@@ -141,8 +149,12 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         "GemPool",
         Kind::GemPool,
         &[
-            field("power", Takes::Real(0.1, 100.0), Some(Default::Is(3.0))),
-            field("epsilon", Takes::Real(1e-12, 1.0), Some(Default::Is(1e-6))),
+            field("power", FieldKind::Real(0.1, 100.0), Some(Default::Is(3.0))),
+            field(
+                "epsilon",
+                FieldKind::Real(1e-12, 1.0),
+                Some(Default::Is(1e-6)),
+            ),
         ],
         "generalised mean over all positions (or tokens): the root of the mean of powers of \
          max(x, epsilon); features out",
@@ -157,7 +169,7 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
     spec(
         "Dropout",
         Kind::Dropout,
-        &[field("rate", Takes::Real(0.0, 0.95), None)],
+        &[field("rate", FieldKind::Real(0.0, 0.95), None)],
         "sets a share of the values to zero while training; nothing afterwards",
     ),
     spec(
@@ -165,7 +177,7 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         Kind::SqueezeExcite,
         &[field(
             "reduction",
-            Takes::Whole(1, 1024),
+            FieldKind::Whole(1, 1024),
             Some(Default::Is(16.0)),
         )],
         "weighs the channels by what all positions say (Hu et al. 2018): mean, channels / \
@@ -174,24 +186,28 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
     spec(
         "AttentionPool",
         Kind::AttentionPool,
-        &[field("heads", Takes::Whole(1, 256), Some(Default::Is(1.0)))],
+        &[field(
+            "heads",
+            FieldKind::Whole(1, 256),
+            Some(Default::Is(1.0)),
+        )],
         "a learnt weighted mean over positions (or tokens), each of the heads weighing its share \
          of the channels: features out; features pass unchanged",
     ),
     spec(
         "Residual",
         Kind::Residual,
-        &[field("layers", Takes::List, None)],
+        &[field("layers", FieldKind::List, None)],
         "x + layers(x); the layers must keep the shape",
     ),
     spec(
         "Parallel",
         Kind::Parallel,
         &[
-            field("branches", Takes::Branches, None),
+            field("branches", FieldKind::Branches, None),
             field(
                 "join",
-                Takes::Word(&["concat", "sum", "mix"]),
+                FieldKind::Word(&["concat", "sum", "mix"]),
                 Some(Default::Is(0.0)),
             ),
         ],
@@ -202,8 +218,8 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         "Repeat",
         Kind::Repeat,
         &[
-            field("times", Takes::Whole(1, 64), None),
-            field("layers", Takes::List, None),
+            field("times", FieldKind::Whole(1, 64), None),
+            field("layers", FieldKind::List, None),
         ],
         "the layers so many times in a row, each time with weights of their own",
     ),
@@ -211,8 +227,8 @@ pub(in crate::exits) const LAYERS: &[Spec] = &[
         "Onnx",
         Kind::Onnx,
         &[
-            field("file", Takes::Text, None),
-            field("trainable", Takes::Flag, Some(Default::Is(1.0))),
+            field("file", FieldKind::Text, None),
+            field("trainable", FieldKind::Flag, Some(Default::Is(1.0))),
         ],
         "a network from an ONNX file with its weights, trained further or (`trainable: false`) \
          kept; a softmax at its end is left out",

@@ -3,7 +3,7 @@
 use super::token::{Span, Token};
 use super::{MAX_DEPTH, Reader, hints};
 use crate::exits::diagnostic::Finding;
-use crate::exits::layer::{Field, Layer, Spec, Takes, Value};
+use crate::exits::layer::{Field, FieldKind, Layer, Spec, Value};
 
 impl Reader<'_> {
     /// Up to and with the closing bracket.
@@ -82,25 +82,25 @@ impl Reader<'_> {
         let says = self.says();
         let help = hints::value(field, self.peek(), self.names);
         let found = match field.takes {
-            Takes::List | Takes::Branches if self.peek() == Some(&Token::Sign('[')) => {
+            FieldKind::List | FieldKind::Branches if self.peek() == Some(&Token::Sign('[')) => {
                 match self.lists(field.takes) {
                     Some(lists) => Some(Value::Lists(lists)),
                     None => return,
                 }
             }
-            Takes::List | Takes::Branches => None,
-            Takes::Text => match self.peek() {
+            FieldKind::List | FieldKind::Branches => None,
+            FieldKind::Text => match self.peek() {
                 Some(Token::Text(text)) => Some(Value::Text(text.clone())),
                 _ => None,
             },
-            Takes::Word(words) => match self.peek() {
+            FieldKind::Word(words) => match self.peek() {
                 Some(Token::Word(w)) => {
                     let at = words.iter().position(|known| known == w);
                     at.map(|i| Value::Number(i as f64))
                 }
                 _ => None,
             },
-            Takes::Flag | Takes::Whole(..) | Takes::Real(..) => self.number(field),
+            FieldKind::Flag | FieldKind::Whole(..) | FieldKind::Real(..) => self.number(field),
         };
         // A list is read already.
         if !matches!(found, Some(Value::Lists(_))) {
@@ -125,7 +125,7 @@ impl Reader<'_> {
     }
 
     /// A list of layers as its only branch, or branches.
-    fn lists(&mut self, takes: Takes) -> Option<Vec<Vec<Layer>>> {
+    fn lists(&mut self, takes: FieldKind) -> Option<Vec<Vec<Layer>>> {
         if self.depth >= MAX_DEPTH {
             let message = format!("lists in lists more than {MAX_DEPTH} deep");
             let finding = Finding::new(self.span(), message);
@@ -136,7 +136,7 @@ impl Reader<'_> {
         self.at += 1;
         self.depth += 1;
         let lists = match takes {
-            Takes::Branches => self.branches(),
+            FieldKind::Branches => self.branches(),
             _ => vec![self.list()],
         };
         self.depth -= 1;
@@ -164,11 +164,11 @@ impl Reader<'_> {
 
 fn fits(field: &Field, n: f64, flag: bool) -> bool {
     match field.takes {
-        Takes::Flag => flag,
-        Takes::Whole(low, high) => {
+        FieldKind::Flag => flag,
+        FieldKind::Whole(low, high) => {
             !flag && n.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(&n)
         }
-        Takes::Real(low, high) => !flag && (low..=high).contains(&n),
+        FieldKind::Real(low, high) => !flag && (low..=high).contains(&n),
         _ => false,
     }
 }

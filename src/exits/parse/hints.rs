@@ -6,7 +6,7 @@ sign for a colon.
 use super::Names;
 use super::token::Token;
 use crate::exits::diagnostic::nearest;
-use crate::exits::layer::{Field, Kind, LAYERS, Spec, Takes};
+use crate::exits::layer::{Field, FieldKind, Kind, LAYERS, Spec};
 
 /// What to write in place of a layer that isn't there.
 pub(super) fn layer(name: &str) -> String {
@@ -75,11 +75,11 @@ pub(super) fn field(spec: &Spec, word: &str) -> String {
 /// What to write in place of a value that a field doesn't take.
 pub(super) fn value(field: &Field, found: Option<&Token>, names: Names) -> Option<String> {
     match (field.takes, found?) {
-        (Takes::Word(words), Token::Word(word)) => {
+        (FieldKind::Word(words), Token::Word(word)) => {
             let near = nearest(word, words.iter().copied())?;
             Some(format!("did you mean `{near}`?"))
         }
-        (Takes::Whole(..) | Takes::Real(..), Token::Word(word)) => {
+        (FieldKind::Whole(..) | FieldKind::Real(..), Token::Word(word)) => {
             let known = names.iter().map(|n| n.0);
             Some(match nearest(word, known.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -89,16 +89,16 @@ pub(super) fn value(field: &Field, found: Option<&Token>, names: Names) -> Optio
                 ),
             })
         }
-        (Takes::Whole(..), Token::Sign('(')) => {
+        (FieldKind::Whole(..), Token::Sign('(')) => {
             Some("one number, for height and width alike".to_string())
         }
-        (Takes::Whole(..), Token::Number(n)) if n.fract() != 0.0 => {
+        (FieldKind::Whole(..), Token::Number(n)) if n.fract() != 0.0 => {
             Some("round it: `{{ (…) | round | int }}`, or divide by `//`".to_string())
         }
-        (Takes::Real(_, high), Token::Number(n)) if high <= 1.0 && *n > 1.0 => {
+        (FieldKind::Real(_, high), Token::Number(n)) if high <= 1.0 && *n > 1.0 => {
             Some("it is a share: 0.5 is half".to_string())
         }
-        (Takes::List | Takes::Branches, Token::Word(_)) => {
+        (FieldKind::List | FieldKind::Branches, Token::Word(_)) => {
             Some("put the layers in brackets: `[…]`".to_string())
         }
         _ => None,

@@ -93,7 +93,7 @@ pub(super) fn read(marked: &str) -> Option<(String, Vec<Origin>)> {
     Some((text, origins))
 }
 
-/// Takes over what stands between two marks.
+/// FieldKind over what stands between two marks.
 fn verbatim(piece: &str, at: &mut Origin, text: &mut String, origins: &mut Vec<Origin>) {
     text.push_str(piece);
     let made = at.end > at.start;

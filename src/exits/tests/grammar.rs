@@ -7,7 +7,7 @@ is refused with a place in the source; and no text at all brings the program dow
 
 use super::files::network;
 use super::support::{learns, point, sound};
-use crate::exits::layer::{LAYERS, Takes};
+use crate::exits::layer::{FieldKind, LAYERS};
 use crate::exits::{BLOCKS, ExitError, Library, TEMPLATES, head, head_with};
 use crate::model::export::to_onnx;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn plain() -> impl Strategy<Value = String> {
     let specs: Vec<usize> = (0..LAYERS.len())
         .filter(|&i| {
             let mut takes = LAYERS[i].fields.iter().map(|f| f.takes);
-            !takes.any(|t| matches!(t, Takes::List | Takes::Branches | Takes::Text))
+            !takes.any(|t| matches!(t, FieldKind::List | FieldKind::Branches | FieldKind::Text))
         })
         .collect();
     let args = prop::collection::vec(prop::option::weighted(0.7, 0u32..10), 5);
@@ -38,8 +38,8 @@ fn plain() -> impl Strategy<Value = String> {
                     Some(_) => a?,
                 };
                 Some(match f.takes {
-                    Takes::Flag => format!("{}: {}", f.name, a % 2 == 0),
-                    Takes::Real(..) => format!("{}: 0.{a}", f.name),
+                    FieldKind::Flag => format!("{}: {}", f.name, a % 2 == 0),
+                    FieldKind::Real(..) => format!("{}: 0.{a}", f.name),
                     _ => format!("{}: {a}", f.name),
                 })
             })

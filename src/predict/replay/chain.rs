@@ -16,7 +16,7 @@ pub const WITHIN: f64 = 1e-5;
 
 /// A classifier a sample meets.
 #[derive(Debug, Clone)]
-pub(super) struct Stage<'a> {
+pub(super) struct Classifier<'a> {
     /// `None` for the final classifier.
     pub after: Option<String>,
     pub tier: Tier,
@@ -34,7 +34,7 @@ pub(super) struct Stage<'a> {
 pub(super) struct Chain<'a> {
     pub set: Set,
     pub labels: &'a [u16],
-    pub stages: Vec<Stage<'a>>,
+    pub stages: Vec<Classifier<'a>>,
     /// Whether some column behind a split is of F32 tensors though the wire carries another type.
     pub as_f32: bool,
     /// Mean bytes of the images, where such are sent.
@@ -106,7 +106,7 @@ pub struct Equality {
     pub largest_difference: f32,
 }
 
-impl Stage<'_> {
+impl Classifier<'_> {
     /// How sure the classifier is of each sample, by the policy's measure.
     pub fn confidence(&self) -> &[f32] {
         self.confidence
@@ -152,7 +152,7 @@ impl<'a> Chain<'a> {
                 }
             }
             let mut own = terms.policy.exits.iter();
-            stages.push(Stage {
+            stages.push(Classifier {
                 after: Some(exit.after.clone()),
                 tier: exit.tier,
                 hash: &column.head,
@@ -174,7 +174,7 @@ impl<'a> Chain<'a> {
             as_f32 |= found.is_none();
             last = found.unwrap_or(last);
         }
-        stages.push(Stage {
+        stages.push(Classifier {
             after: None,
             tier: plan.last_tier(),
             hash: "",
@@ -209,7 +209,7 @@ impl<'a> Chain<'a> {
     /// A common one, but for exits the policy names.
     pub fn common(&self, threshold: f64) -> Vec<f64> {
         let exits = &self.stages[..self.stages.len() - 1];
-        let own = |s: &Stage| if s.named { s.threshold } else { threshold };
+        let own = |s: &Classifier| if s.named { s.threshold } else { threshold };
         exits.iter().map(own).collect()
     }
 
@@ -252,7 +252,7 @@ impl<'a> Chain<'a> {
                 equality.largest_difference = equality.largest_difference.max(difference);
             }
             let met = self.stages[..=at].iter().zip(&thresholds);
-            let near = |(stage, &threshold): (&Stage, &f64)| {
+            let near = |(stage, &threshold): (&Classifier, &f64)| {
                 (f64::from(stage.confidence[sample]) - threshold).abs() <= WITHIN
             };
             if met.into_iter().any(near) {

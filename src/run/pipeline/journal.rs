@@ -6,12 +6,12 @@ use crate::plan::Tier;
 /// Which events a journal wants: of a stage's progress five a second, and the last; of a target's
 /// sensors one in five seconds.
 #[derive(Default)]
-pub(super) struct Due {
+pub(super) struct JournalThrottle {
     progress: Option<(Stage, f64)>,
     vitals: Vec<((Tier, usize), f64)>,
 }
 
-impl Due {
+impl JournalThrottle {
     pub(super) fn is(&mut self, event: &Event, seconds: f64) -> bool {
         match event {
             Event::Progress {
@@ -53,7 +53,7 @@ mod tests {
             total: 1000,
             note: String::new(),
         };
-        let mut due = Due::default();
+        let mut due = JournalThrottle::default();
         let kept = (1..=1000).filter(|&i| due.is(&step(i), i as f64 / 1024.0));
         assert_eq!(kept.collect::<Vec<u64>>(), [1, 206, 411, 616, 821, 1000]);
         assert!(due.is(&Event::Started(Stage::Plan), 0.0));

@@ -1,7 +1,7 @@
 /*! One job on one target, from its submission to its end. */
 
 use super::pause_relay::{PauseRelay, connection};
-use super::{Fleet, LAST_WORDS, LOOK, unless_stopped};
+use super::{Fleet, LAST_WORDS, POLL_INTERVAL, unless_stopped};
 use crate::plan::Tier;
 use crate::protocol::client::{Client, ClientError};
 use crate::protocol::message::{JobEvent, JobRequest, JobResult};
@@ -70,7 +70,7 @@ impl Fleet<'_> {
                         on(reporter, event);
                     }
                     end = &mut follow => break Some(end),
-                    () = tokio::time::sleep(LOOK) => {
+                    () = tokio::time::sleep(POLL_INTERVAL) => {
                         if cancel.is_cancelled() && stopped.is_none() {
                             stopped = Some(Instant::now());
                             // One that is over, or gone, needs no stopping.

@@ -6,7 +6,7 @@ over. A record that was fetched stays, and its sample isn't run again: nothing c
 
 use super::pause_relay::{PauseRelay, connection};
 use super::resume_file::ResumeFile;
-use super::{Delivery, Fleet, LAST_WORDS, LOOK, Reached};
+use super::{Delivery, Fleet, LAST_WORDS, POLL_INTERVAL, Reached};
 use crate::engine::Cancel;
 use crate::event::{Connection, Event, Note, TargetId};
 use crate::plan::{Tier, TierNames};
@@ -501,7 +501,7 @@ impl Fleet<'_> {
                         }
                         Some(Err(error)) => evaluation.fail(RunError::Runtime(error.into())).await,
                     },
-                    () = tokio::time::sleep(LOOK) => {
+                    () = tokio::time::sleep(POLL_INTERVAL) => {
                         if !evaluation.attend(cancel, edge).await {
                             break;
                         }

@@ -4,7 +4,7 @@ use super::HeadSpec;
 use crate::autograd::Run;
 use crate::model::ValueId;
 use crate::train::learner::{Learner, generator};
-use crate::train::loss::{Target, loss};
+use crate::train::loss::{LossTarget, loss};
 use crate::train::standard::Standard;
 use crate::train::{Task, TrainError};
 use candle_core::{Device, Tensor};
@@ -87,7 +87,7 @@ impl HeadTrainer<'_> {
     pub(super) fn judge(&mut self, rows: Vec<f32>, labels: &[u16]) -> Result<(), TrainError> {
         let x = self.input(rows, labels.len())?;
         let y = self.learner.net.forward(&[x], &[self.learner.logits])?;
-        let target = Target {
+        let target = LossTarget {
             labels,
             smoothing: 0.0,
             teacher: None,

@@ -4,7 +4,7 @@ use crate::exits::{Dropout, Head};
 use crate::model::{Graph, Op, ValueId};
 use crate::train::TrainError;
 use crate::train::config::{Optimizer, TrainingConfig};
-use crate::train::loss::Target;
+use crate::train::loss::LossTarget;
 use crate::train::settings::{Distill, HeadRecipe};
 
 /// A head to train.
@@ -52,9 +52,9 @@ impl HeadSpec<'_> {
         hyper: &TrainingConfig,
         labels: &'t [u16],
         teacher: Option<&'t [f32]>,
-    ) -> Target<'t> {
+    ) -> LossTarget<'t> {
         let smoothing = self.recipe.label_smoothing;
-        Target {
+        LossTarget {
             labels,
             smoothing: smoothing.unwrap_or(hyper.label_smoothing),
             teacher: self.distill().zip(teacher),

@@ -227,7 +227,7 @@ const SAME: &[(&str, &str)] = &[
     ("plan", "plan"),
     ("threshold", "sweep"),
     ("explore", "explore"),
-    ("replay", "replay"),
+    ("playback", "playback"),
 ];
 
 impl State {

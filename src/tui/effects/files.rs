@@ -12,7 +12,7 @@ use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
 use crate::tui::ports::JobRunner;
 use crate::tui::state::finder::{Folder, Found};
-use crate::tui::work::{HeadFacts, Network, Results};
+use crate::tui::work::{HeadFacts, NetworkFacts, Results};
 use journal::Claim;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -186,7 +186,7 @@ fn named(opened: &Opened) -> Session {
 }
 
 /// The heads of the session's exit source, where it makes any.
-fn heads(opened: &Opened, network: &Network) -> Option<Vec<HeadFacts>> {
+fn heads(opened: &Opened, network: &NetworkFacts) -> Option<Vec<HeadFacts>> {
     let source = match &opened.session.exits.classifier {
         Classifier::Replica => network.replica.clone().ok()?,
         Classifier::Template(text) => text.clone(),
@@ -319,13 +319,13 @@ fn network(
     session: &Session,
     folder: &Path,
     results: Option<&crate::session::Results>,
-) -> Result<Network, NetworkError> {
+) -> Result<NetworkFacts, NetworkError> {
     let session = session.resolved(folder);
     let loaded = session.model.load(session.seed);
     let graph = match (loaded, results) {
         (Ok(graph), _) => graph,
         (Err(problem), Some(kept)) => {
-            return Ok(Network {
+            return Ok(NetworkFacts {
                 table: Arc::new(kept.layers.clone()),
                 points: Arc::new(kept.points.clone()),
                 replica: Err(NoReplica::NoFile {
@@ -337,7 +337,7 @@ fn network(
     };
     let fused = fuse(&graph);
     let table = LayerTable::new(&fused)?;
-    Ok(Network {
+    Ok(NetworkFacts {
         points: Arc::new(exits::points(&table, &fused)),
         replica: exits::replica(&fused).map_err(NoReplica::from),
         table: Arc::new(table),

@@ -43,7 +43,7 @@ pub fn millis(seconds: f64) -> u64 {
 
 impl State {
     /// Why the shown run can't be played again.
-    pub fn can_replay(&self) -> Result<(), Refusal> {
+    pub fn can_play_back(&self) -> Result<(), Refusal> {
         let Some(run) = self.shown_run() else {
             return Err(Refusal::NoRuns);
         };
@@ -57,7 +57,7 @@ impl State {
     }
 
     /// Plays the shown run from its start.
-    pub fn replay(&mut self, speed: f64) -> Vec<Effect> {
+    pub fn play_back(&mut self, speed: f64) -> Vec<Effect> {
         self.end_playback();
         let run = self.runs.get(self.run).filter(|r| !r.is_running());
         let Some((id, end)) = run.and_then(|r| Some((r.id, r.events.last()?.0))) else {

@@ -2,7 +2,7 @@
 
 mod target;
 
-pub use target::{Log, Reach, Target};
+pub use target::{Log, Reach, TargetState};
 
 use crate::event::{Event, Stage, TargetId};
 use crate::plan::{Plan, Tier, TierNames};
@@ -79,7 +79,7 @@ pub struct Run {
     pub at: u64,
     pub stages: Vec<StageLine>,
     /// Edges first, each side in the session's order.
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetState>,
     /// Training accuracy of each learner, epoch by epoch, in the network's order.
     pub learners: Vec<(String, Vec<f64>)>,
     pub epoch: (usize, usize),
@@ -176,18 +176,18 @@ impl Run {
         self.state == RunState::Running
     }
 
-    fn target(&mut self, part: Tier, index: usize) -> &mut Target {
-        let place = |t: &Target| (t.part, t.index);
+    fn target(&mut self, part: Tier, index: usize) -> &mut TargetState {
+        let place = |t: &TargetState| (t.part, t.index);
         let at = self.targets.binary_search_by_key(&(part, index), place);
         let at = at.unwrap_or_else(|at| {
-            self.targets.insert(at, Target::new(part, index));
+            self.targets.insert(at, TargetState::new(part, index));
             at
         });
         &mut self.targets[at]
     }
 
     /// The targets of a side.
-    pub fn side(&self, part: Tier) -> impl Iterator<Item = &Target> {
+    pub fn side(&self, part: Tier) -> impl Iterator<Item = &TargetState> {
         self.targets.iter().filter(move |t| t.part == part)
     }
 

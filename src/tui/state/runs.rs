@@ -2,7 +2,7 @@
 
 use super::State;
 use super::playback::millis;
-pub use super::run::{Log, Origin, Reach, Run, RunState, Target, stage_name};
+pub use super::run::{Log, Origin, Reach, Run, RunState, TargetState, stage_name};
 use crate::event::Event;
 use crate::plan::{Plan, Tier};
 use crate::session::results::Measured;

@@ -18,7 +18,7 @@ use crate::tui::message::{Effect, HeadsRequest, Msg, Timer};
 use crate::tui::ports::Job;
 use crate::tui::state::State;
 use crate::tui::theme::Theme;
-use crate::tui::work::{Network, Results};
+use crate::tui::work::{NetworkFacts, Results};
 use crate::tui::{app, views};
 use crate::{exits, tui};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -58,8 +58,8 @@ fn session() -> Session {
     Session::parse(text, Path::new("demo.ron")).unwrap()
 }
 
-pub fn network() -> Network {
-    static NETWORK: OnceLock<Network> = OnceLock::new();
+pub fn network() -> NetworkFacts {
+    static NETWORK: OnceLock<NetworkFacts> = OnceLock::new();
     let make = || {
         let model = ZooModel::ResNet {
             depth: 14,
@@ -67,7 +67,7 @@ pub fn network() -> Network {
         };
         let fused = fuse(&model.build((3, 32, 32), 10, 1).unwrap());
         let table = LayerTable::new(&fused).unwrap();
-        Network {
+        NetworkFacts {
             points: Arc::new(exits::points(&table, &fused)),
             replica: exits::replica(&fused).map_err(NoReplica::from),
             table: Arc::new(table),
@@ -76,7 +76,7 @@ pub fn network() -> Network {
     NETWORK.get_or_init(make).clone()
 }
 
-fn profile(network: &Network, slower: f64, heads: &[tui::HeadFacts]) -> Profile {
+fn profile(network: &NetworkFacts, slower: f64, heads: &[tui::HeadFacts]) -> Profile {
     let stats = |ms: f64| Stats {
         min: 0.9 * ms,
         median: ms,
@@ -144,7 +144,7 @@ fn segments(table: &LayerTable) -> Vec<SegmentMemory> {
 }
 
 /// Heads that get better with depth, and surer of easy samples.
-fn table(network: &Network, heads: &[tui::HeadFacts]) -> ConfidenceTable {
+fn table(network: &NetworkFacts, heads: &[tui::HeadFacts]) -> ConfidenceTable {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
     let samples = 1000;
     let labels: Vec<u16> = (0..samples).map(|i| (i * 7 % 10) as u16).collect();

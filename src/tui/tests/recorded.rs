@@ -45,7 +45,7 @@ fn recorded() -> Results {
     }
 }
 
-fn replaying(size: (u16, u16)) -> Bench {
+fn playing_back(size: (u16, u16)) -> Bench {
     let mut bench = Bench::bare(size.0, size.1);
     bench.tell(Msg::Kept(Box::new(recorded())));
     bench.press("4v");
@@ -65,7 +65,7 @@ fn ticks(bench: &mut Bench, count: usize) {
 
 #[test]
 fn the_recorded_run_is_history_and_plays_as_it_went() {
-    let mut bench = replaying((80, 24));
+    let mut bench = playing_back((80, 24));
     assert!(bench.line("recorded run · ").contains("0:00 of 0:20"));
     assert!(!bench.screen().contains("41.0 %"));
     ticks(&mut bench, 5);
@@ -92,7 +92,7 @@ fn the_recorded_run_is_history_and_plays_as_it_went() {
 
 #[test]
 fn a_paused_playback_steps_from_event_to_event_and_stands_still() {
-    let mut bench = replaying((80, 24));
+    let mut bench = playing_back((80, 24));
     bench.press("<space>");
     assert!(bench.line("recorded run").contains("paused"));
     ticks(&mut bench, 50);
@@ -113,7 +113,7 @@ fn a_paused_playback_steps_from_event_to_event_and_stands_still() {
 
 #[test]
 fn thresholds_are_tuned_while_a_run_plays() {
-    let mut bench = replaying((120, 40));
+    let mut bench = playing_back((120, 40));
     let before = bench.field("offloaded");
     bench.press("5<right><right><right><right>");
     ticks(&mut bench, 5);
@@ -143,15 +143,15 @@ fn a_live_run_can_be_played_again_once_it_has_ended() {
 #[test]
 fn a_session_without_a_record_says_so_when_it_is_to_be_played() {
     let mut bench = Bench::bare(80, 24);
-    bench.state.replay_at = Some(2.0);
+    bench.state.playback_speed = Some(2.0);
     bench.tell(Msg::Kept(Box::new(results())));
     assert!(bench.line("no recorded run").contains('!'));
     let mut bench = Bench::bare(80, 24);
-    bench.state.replay_at = Some(2.0);
+    bench.state.playback_speed = Some(2.0);
     bench.tell(Msg::Shipped(Box::new(recorded())));
     assert_eq!(bench.state.playback.as_ref().unwrap().speed, 2.0);
     assert_eq!(bench.state.focus, Panel::Runs);
-    assert!(bench.jobs.is_empty(), "a replay leaves the machine alone");
+    assert!(bench.jobs.is_empty(), "a playback leaves the machine alone");
 }
 
 #[test]

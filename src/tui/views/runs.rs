@@ -207,7 +207,7 @@ fn draw_playback(state: &State, buf: &mut Buffer, area: Rect, run: &Run, playbac
     let how = match (playback.is_over(), playback.paused) {
         (true, _) => "at its end",
         (false, true) => "paused",
-        (false, false) => "replaying",
+        (false, false) => "playback",
     };
     let words = format!("{} · {how} ", run.label());
     let times = format!(

@@ -86,7 +86,7 @@ impl Backend for Candle {
         let first = Program::compile(&graph, &graph.constants, 1)?;
         let constants = upload_all(&graph, &self.device)?;
         let_go(&mut graph.constants);
-        Ok(Box::new(Network {
+        Ok(Box::new(DeviceGraph {
             inputs: Port::of(&graph, &graph.inputs),
             outputs: Port::of(&graph, &graph.outputs),
             graph,
@@ -103,7 +103,7 @@ fn size(tensor: &Tensor) -> usize {
 }
 
 /// A graph whose constants lie on a device.
-struct Network {
+struct DeviceGraph {
     /// Large constants are empty in it.
     graph: Graph,
     inputs: Vec<Port>,
@@ -113,13 +113,13 @@ struct Network {
     programs: PerBatch<Program>,
 }
 
-impl std::fmt::Debug for Network {
+impl std::fmt::Debug for DeviceGraph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Network({}, {:?})", self.graph.name, self.device)
+        write!(f, "DeviceGraph({}, {:?})", self.graph.name, self.device)
     }
 }
 
-impl Network {
+impl DeviceGraph {
     fn program(&self, batch: usize) -> std::result::Result<Arc<Program>, EngineError> {
         check_batch(&self.inputs, batch)?;
         let compile = || Program::compile(&self.graph, &self.graph.constants, batch);
@@ -141,7 +141,7 @@ impl Network {
     }
 }
 
-impl Compiled for Network {
+impl Compiled for DeviceGraph {
     fn inputs(&self) -> &[Port] {
         &self.inputs
     }
@@ -178,7 +178,7 @@ impl Compiled for Network {
     }
 }
 
-impl TimedSteps for Network {
+impl TimedSteps for DeviceGraph {
     fn steps(&self, batch: usize) -> std::result::Result<Vec<StepInfo>, EngineError> {
         self.program(batch)?;
         let step = |node: &Node| {
@@ -279,7 +279,7 @@ impl Program {
     /// node, without it only at the end.
     fn run(
         &self,
-        network: &Network,
+        network: &DeviceGraph,
         inputs: &[TensorRef],
         outputs: &mut [TensorMut],
         cancel: &Cancel,

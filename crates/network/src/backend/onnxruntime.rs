@@ -43,7 +43,7 @@ use std::time::Duration;
 /// The variable that keeps NVIDIA's libraries from TF32 where it is 0.
 const TF32: &str = "NVIDIA_TF32_OVERRIDE";
 /// Time between two looks at the token while another run has the session.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// ONNX Runtime by one of its execution providers.
 #[derive(Debug, Clone)]
@@ -248,7 +248,7 @@ impl Backend for OnnxRuntime {
         } else {
             (None, Any::Ready(session(false)?))
         };
-        Ok(Box::new(Network {
+        Ok(Box::new(SessionGraph {
             runtime: self.clone(),
             name,
             inputs,
@@ -268,7 +268,7 @@ enum Any {
 }
 
 /// A graph in sessions of ONNX Runtime.
-struct Network {
+struct SessionGraph {
     runtime: OnnxRuntime,
     name: String,
     inputs: Vec<Port>,
@@ -279,9 +279,9 @@ struct Network {
     any: Mutex<Any>,
 }
 
-impl std::fmt::Debug for Network {
+impl std::fmt::Debug for SessionGraph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Network({}, {:?})", self.name, self.runtime)
+        write!(f, "SessionGraph({}, {:?})", self.name, self.runtime)
     }
 }
 
@@ -297,13 +297,13 @@ fn go_on(cancel: &Cancel) -> Result<(), EngineError> {
 fn locked<'a, T>(mutex: &'a Mutex<T>, cancel: &Cancel) -> Result<MutexGuard<'a, T>, EngineError> {
     loop {
         go_on(cancel)?;
-        if let Some(guard) = mutex.try_lock_for(LOOK) {
+        if let Some(guard) = mutex.try_lock_for(POLL_INTERVAL) {
             return Ok(guard);
         }
     }
 }
 
-impl Network {
+impl SessionGraph {
     /// The error of a run.
     fn failed(&self, error: &ort::Error) -> EngineError {
         let known = remedy::of_a_run(self.runtime.provider, error.message());
@@ -421,7 +421,7 @@ fn take(value: &DynValue, output: &mut TensorMut) -> ort::Result<bool> {
     }
 }
 
-impl Compiled for Network {
+impl Compiled for SessionGraph {
     fn inputs(&self) -> &[Port] {
         &self.inputs
     }

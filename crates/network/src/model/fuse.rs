@@ -31,7 +31,7 @@ pub fn fuse(graph: &Graph) -> Graph {
 /// Like [`fuse`], of a graph that nobody needs any more: each weight is let go as the one in its place is
 /// made, so that there is one set of them throughout.
 pub fn fused(graph: Graph) -> Graph {
-    let mut work = Work::new(graph);
+    let mut work = Rewriting::new(graph);
     let phases: [&[Pass]; 3] = [
         &[
             fold::fold,
@@ -51,10 +51,10 @@ pub fn fused(graph: Graph) -> Graph {
 }
 
 /// Tries to fuse at one node. Whether it changed anything.
-type Pass = fn(&mut Work, usize) -> bool;
+type Pass = fn(&mut Rewriting, usize) -> bool;
 
 /// A graph being rewritten: nodes vanish in place, so that indices keep their order.
-struct Work {
+struct Rewriting {
     graph: Graph,
     nodes: Vec<Option<Node>>,
     /// For each value, the index of its producer.
@@ -64,13 +64,13 @@ struct Work {
     names: HashSet<String>,
 }
 
-impl Work {
+impl Rewriting {
     fn new(mut graph: Graph) -> Self {
         let nodes: Vec<Option<Node>> = std::mem::take(&mut graph.nodes)
             .into_iter()
             .map(Some)
             .collect();
-        let mut work = Work {
+        let mut work = Rewriting {
             producer: vec![None; graph.values.len()],
             uses: vec![0; graph.values.len()],
             names: graph.values.iter().map(|v| v.name.clone()).collect(),
@@ -266,7 +266,7 @@ impl Work {
 }
 
 /// A clamp without bounds, or an identity, hands on its input.
-fn no_op(work: &mut Work, i: usize) -> bool {
+fn no_op(work: &mut Rewriting, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
     };
@@ -279,7 +279,7 @@ fn no_op(work: &mut Work, i: usize) -> bool {
 }
 
 /// `MatMul` of a matrix by constant weights is a `Gemm`.
-fn product(work: &mut Work, i: usize) -> bool {
+fn product(work: &mut Rewriting, i: usize) -> bool {
     let Some(Node {
         op: Op::MatMul,
         inputs,
@@ -306,7 +306,7 @@ fn product(work: &mut Work, i: usize) -> bool {
 }
 
 /// A constant row added to a `Gemm` without bias is its bias.
-fn product_bias(work: &mut Work, i: usize) -> bool {
+fn product_bias(work: &mut Rewriting, i: usize) -> bool {
     let Some((x, bias)) = constant_operand(work, i, Binary::Add) else {
         return false;
     };
@@ -351,7 +351,7 @@ fn product_bias(work: &mut Work, i: usize) -> bool {
 }
 
 /// Node `i` as `x ∘ constant`, for a commutative `∘` in either order.
-fn constant_operand(work: &Work, i: usize, wanted: Binary) -> Option<(ValueId, ValueId)> {
+fn constant_operand(work: &Rewriting, i: usize, wanted: Binary) -> Option<(ValueId, ValueId)> {
     let node = work.node(i)?;
     let Op::Binary(op, activation) = node.op else {
         return None;
@@ -370,7 +370,7 @@ fn constant_operand(work: &Work, i: usize, wanted: Binary) -> Option<(ValueId, V
 
 /// The sum at the end of a residual block goes into the last convolution of the longer branch, which
 /// takes its place: the shortcut is there by then, wherever the file has it.
-fn residual(work: &mut Work, i: usize) -> bool {
+fn residual(work: &mut Rewriting, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
     };
@@ -418,7 +418,7 @@ fn residual(work: &mut Work, i: usize) -> bool {
 }
 
 /// A clamp goes into the convolution, product or sum before it.
-fn clamp(work: &mut Work, i: usize) -> bool {
+fn clamp(work: &mut Rewriting, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
     };

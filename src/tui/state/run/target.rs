@@ -24,7 +24,7 @@ pub enum Reach {
 
 /// A target of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
+pub struct TargetState {
     pub part: Tier,
     pub index: usize,
     /// How the run says it can be reached.
@@ -42,9 +42,9 @@ pub struct Target {
     last: Option<(u64, u64)>,
 }
 
-impl Target {
-    pub(super) fn new(part: Tier, index: usize) -> Target {
-        Target {
+impl TargetState {
+    pub(super) fn new(part: Tier, index: usize) -> TargetState {
+        TargetState {
             part,
             index,
             connection: None,

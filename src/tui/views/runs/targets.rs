@@ -7,7 +7,7 @@ use super::draw_log;
 use crate::event::Vitals;
 use crate::plan::{Plan, Tier};
 use crate::tui::state::State;
-use crate::tui::state::runs::{Reach, Run, Target};
+use crate::tui::state::runs::{Reach, Run, TargetState};
 use crate::tui::widgets::{bar, columns, line, number, put, put_right, rows};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -57,7 +57,14 @@ fn side_style(state: &State, part: Tier) -> Style {
 }
 
 /// Name and connection; on the right as much of the sensors as there is room for.
-fn title(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target, several: bool) {
+fn title(
+    state: &State,
+    buf: &mut Buffer,
+    area: Rect,
+    run: &Run,
+    target: &TargetState,
+    several: bool,
+) {
     let theme = &state.theme;
     let plays = state.shown_playback().is_some();
     let told = || {
@@ -127,13 +134,13 @@ fn progress(buf: &mut Buffer, area: Rect, share: f64, style: Style) {
     put_right(buf, area, 0, &format!("{:.0} %", 100.0 * share), style);
 }
 
-fn rate(target: &Target) -> String {
+fn rate(target: &TargetState) -> String {
     let rate = target.rate_hz;
     rate.map_or(number::NONE.into(), |r| format!("{}/s", number::count(r)))
 }
 
 /// The last time, and those before it as a line of columns.
-fn times(state: &State, buf: &mut Buffer, area: Rect, target: &Target) {
+fn times(state: &State, buf: &mut Buffer, area: Rect, target: &TargetState) {
     let Some(last) = target.times_ms.back() else {
         return;
     };
@@ -179,7 +186,7 @@ fn put_end(buf: &mut Buffer, area: Rect, used: usize, words: &str, style: Style)
     }
 }
 
-fn edge(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target) -> u16 {
+fn edge(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &TargetState) -> u16 {
     let theme = &state.theme;
     let told = &target.progress;
     let total = told.total.max(told.done);
@@ -215,7 +222,7 @@ fn edge(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target)
     ROWS - 1
 }
 
-fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &Target) -> u16 {
+fn cloud(state: &State, buf: &mut Buffer, area: Rect, run: &Run, target: &TargetState) -> u16 {
     let theme = &state.theme;
     let (done, _) = run.evaluated();
     let (answered, failed) = target.answered;

@@ -2,7 +2,7 @@
 //! provider that the library has not is passed over likewise.
 
 use super::super::id::{BackendError, Provider};
-use super::{Any, Library, Network, OnnxRuntime, to_onnx};
+use super::{Any, Library, OnnxRuntime, SessionGraph, to_onnx};
 use crate::backend::{Backend, CompileOptions, Compiled, Native, Timing};
 use crate::engine::{Cancel, EngineError, Port};
 use crate::model::fuse::fuse;
@@ -142,7 +142,7 @@ fn a_session_for_other_batches_looks_at_the_token_around_its_making(
         return;
     };
     let graph = small();
-    let network = Network {
+    let network = SessionGraph {
         name: graph.name.clone(),
         inputs: Port::of(&graph, &graph.inputs),
         outputs: Port::of(&graph, &graph.outputs),

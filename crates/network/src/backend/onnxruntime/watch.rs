@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Time between two looks at the tokens.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Looks without a run after which the thread sleeps until there is one: between the runs of a part it
 /// stays awake, for waking it would take the time of a small layer.
 const PATIENCE: u32 = 200;
@@ -94,7 +94,7 @@ fn look() {
         };
         seen = state.next;
         if idle < PATIENCE {
-            WATCH.wake.wait_for(&mut state, LOOK);
+            WATCH.wake.wait_for(&mut state, POLL_INTERVAL);
             continue;
         }
         state.thread = Thread::Asleep;

@@ -1,6 +1,6 @@
 /*! What scales or shifts each channel goes into the weights and the bias before it. */
 
-use super::{Work, constant_operand};
+use super::{Rewriting, constant_operand};
 use crate::model::constant::Constant;
 use crate::model::graph::ValueId;
 use crate::model::op::{Binary, Op};
@@ -13,7 +13,7 @@ struct PerChannel {
 }
 
 /// A batch norm goes into the convolution before it.
-pub(super) fn batch_norm(work: &mut Work, i: usize) -> bool {
+pub(super) fn batch_norm(work: &mut Rewriting, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
     };
@@ -38,7 +38,7 @@ pub(super) fn batch_norm(work: &mut Work, i: usize) -> bool {
 }
 
 /// A constant factor or offset a channel goes into the convolution before it.
-pub(super) fn affine(work: &mut Work, i: usize) -> bool {
+pub(super) fn affine(work: &mut Rewriting, i: usize) -> bool {
     for op in [Binary::Mul, Binary::Add, Binary::Sub, Binary::Div] {
         let Some((x, c)) = constant_operand(work, i, op) else {
             continue;
@@ -69,7 +69,7 @@ pub(super) fn affine(work: &mut Work, i: usize) -> bool {
 }
 
 /// The constant as one number a channel, if it is constant over all other axes.
-fn per_channel(work: &Work, c: ValueId, x: &Shape, channels: usize) -> Option<Vec<f64>> {
+fn per_channel(work: &Rewriting, c: ValueId, x: &Shape, channels: usize) -> Option<Vec<f64>> {
     let values = work.floats(c)?;
     if values.len() == 1 {
         return Some(vec![f64::from(values[0]); channels]);
@@ -84,7 +84,7 @@ fn per_channel(work: &Work, c: ValueId, x: &Shape, channels: usize) -> Option<Ve
 }
 
 /// The weights of filters, each times its factor: in place where nobody else has them.
-fn scaled(work: &mut Work, id: ValueId, factors: &[f64]) -> ValueId {
+fn scaled(work: &mut Rewriting, id: ValueId, factors: &[f64]) -> ValueId {
     let scale = |weights: &mut [f32]| {
         let each = (weights.len() / factors.len().max(1)).max(1);
         for (filter, &s) in weights.chunks_mut(each).zip(factors) {
@@ -104,7 +104,7 @@ fn scaled(work: &mut Work, id: ValueId, factors: &[f64]) -> ValueId {
 }
 
 /// Folds `map`, which node `i` applies to `x`, into the convolution that alone produces `x`.
-fn into_convolution(work: &mut Work, x: ValueId, i: usize, map: &PerChannel) -> bool {
+fn into_convolution(work: &mut Rewriting, x: ValueId, i: usize, map: &PerChannel) -> bool {
     let Some(c) = work.sole_producer(x) else {
         return false;
     };

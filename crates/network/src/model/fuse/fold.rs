@@ -3,7 +3,7 @@ Nodes whose inputs are all constants become constants: dequantised weights, tran
 weights, arithmetic on scales. Ops that don't turn up on weights are left to the engine.
 */
 
-use super::Work;
+use super::Rewriting;
 use crate::model::constant::{Constant, Data};
 use crate::model::op::{Binary, Op, Unary};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Elements of a constant that may be made of smaller ones.
 const SMALL: usize = 1 << 20;
 
-pub(super) fn fold(work: &mut Work, i: usize) -> bool {
+pub(super) fn fold(work: &mut Rewriting, i: usize) -> bool {
     let Some(node) = work.node(i) else {
         return false;
     };
