@@ -9,7 +9,6 @@
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
-use edgelesspart::plan::Tier;
 use edgelesspart::plan::{Link, Wire};
 use edgelesspart::plan::{Plan, Split};
 use edgelesspart::predict::{Confidence, Record};
@@ -157,8 +156,7 @@ fn bundles() -> Vec<Vec<u8>> {
     let wide = |&at: &usize| table.layers[at].shape.elements(1) == 16 * 32 * 32;
     let split = Split::After(table.splits().find(wide).unwrap());
     let plan = Plan::cut(&table, vec![split]);
-    let no_head = |_: &str, _: Tier| None;
-    let made = parts(&graph, &table, &plan, &no_head, &PartSettings::default()).unwrap();
+    let made = parts(&graph, &table, &plan, &[], &PartSettings::default()).unwrap();
     made.iter().map(|part| part.bundle().unwrap()).collect()
 }
 

@@ -50,13 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // No exits, so no heads are asked for.
     let settings = PartSettings::default();
-    let parts = parts(
-        &network.fused,
-        &network.table,
-        &plan,
-        &|_, _| None,
-        &settings,
-    )?;
+    let parts = parts(&network.fused, &network.table, &plan, &[], &settings)?;
     let mut tensor: Vec<f32> = Vec::new();
     for part in parts {
         let name = format!("{}.tar", evidence.tiers.name(part.tier));

@@ -97,13 +97,13 @@ pub struct Boundary {
 /// What a device takes to write and to read a tensor, or an image, in one of the forms that travel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CodecTime {
-    /// The form.
+    /// Element type and compression on the wire.
     pub form: Form,
     /// Elements of the tensor, or bytes of the image's pixels.
     pub elements: usize,
-    /// To write it.
+    /// Milliseconds to encode a tensor of `elements`.
     pub encode_ms: f64,
-    /// To read it.
+    /// Milliseconds to decode it.
     pub decode_ms: f64,
 }
 

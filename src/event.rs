@@ -172,7 +172,7 @@ pub struct Linked {
     /// The tier before it; release 0.1 knew one link and left it out.
     #[serde(default = "first")]
     pub before: Tier,
-    /// What was measured.
+    /// Round trip and bandwidth of the link behind that tier.
     #[serde(flatten)]
     pub link: LinkProfile,
 }

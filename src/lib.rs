@@ -50,7 +50,7 @@ let network = Network::load(&Session::demo()?)?;
 let row = network.table.layers.iter().position(|layer| layer.split_legal);
 let plan = Plan::cut(&network.table, vec![Split::After(row.ok_or("no place for a split")?)]);
 let settings = PartSettings::default();
-let parts = parts(&network.fused, &network.table, &plan, &|_, _| None, &settings)?;
+let parts = parts(&network.fused, &network.table, &plan, &[], &settings)?;
 let mut tensor = vec![0.5; 3 * 32 * 32];
 for part in parts {
     let runner = PartRunner::new(part, &ExecutionOptions::default())?;

@@ -2,6 +2,7 @@
 Where to split and where to put exits. Pure functions over the layer table and stored profiles.
 */
 
+mod head;
 pub mod link;
 pub mod manual;
 pub mod place;
@@ -14,6 +15,7 @@ pub mod tier;
 
 use crate::exits::ExitPoint;
 use crate::model::layers::LayerTable;
+pub use head::TierHead;
 pub use link::{Compression, Element, Link, Wire};
 pub use remark::Remark;
 use serde::{Deserialize, Serialize};
@@ -60,7 +62,7 @@ impl fmt::Display for SplitRule {
 }
 
 /// How exits are spread inside a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, strum::Display)]
 pub enum Placement {
     /// Targets at i/(n+1) of the part's MACs.
     Linear,

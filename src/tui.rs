@@ -65,7 +65,7 @@ pub struct Options {
 /// Why the workbench couldn't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TuiError {
-    /// The terminal fails.
+    /// Reading from or writing to the terminal failed.
     #[error("the terminal: {0}")]
     Terminal(#[from] std::io::Error),
     /// Standard input or output is something else.

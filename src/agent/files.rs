@@ -20,7 +20,7 @@ const ENOUGH: usize = OTHERS + 2 * PER_CONNECTION * CONNECTIONS + 2 * PER_WAY * 
 /// How many connections there may be at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileBudget {
-    /// From clients.
+    /// Connections of clients that may be open at once.
     pub(super) connections: usize,
     /// To next tiers, those that wait for the next sample included.
     pub(super) ways: usize,

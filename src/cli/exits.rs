@@ -71,7 +71,7 @@ struct Place {
     seed: u64,
     /// What the tiers are called: a source may make other heads for each.
     tiers: TierNames,
-    /// Its paths resolved.
+    /// The session that was named, its paths resolved.
     session: Option<Session>,
 }
 

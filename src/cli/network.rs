@@ -122,7 +122,7 @@ impl fmt::Display for InputShape {
 /// A network as the commands use it.
 #[derive(Debug)]
 pub struct LoadedGraph {
-    /// As it runs.
+    /// The graph as it runs, its batch norms and activations fused into their layers.
     pub fused: Graph,
 }
 
@@ -324,7 +324,7 @@ impl LoadedGraph {
         }
     }
 
-    /// Its layers.
+    /// The table of the graph's layers.
     pub fn table(&self) -> anyhow::Result<LayerTable> {
         LayerTable::new(&self.fused).context("listing the layers")
     }

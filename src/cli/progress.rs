@@ -23,12 +23,12 @@ fn clean(text: &str) -> String {
 /// How much is said of what goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Loudness {
-    /// Errors alone.
+    /// Errors alone are printed.
     Quiet,
     /// Stages, their progress, and what of it stays.
     #[default]
     Usual,
-    /// Each step too.
+    /// Every step of a stage is printed too.
     Verbose,
 }
 

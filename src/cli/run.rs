@@ -51,7 +51,7 @@ pub enum Detached {
     Profile,
     /// To heads and tables.
     Train,
-    /// To the report.
+    /// Every stage, to the report.
     Run,
 }
 

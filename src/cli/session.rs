@@ -125,9 +125,9 @@ impl GoalArgs {
 pub struct Chosen {
     /// With its paths resolved and its replacements made.
     pub session: Session,
-    /// Of the run.
+    /// Name of the run, by which its folder is called.
     pub name: String,
-    /// Where results go.
+    /// Folder that results are written to.
     pub out: PathBuf,
 }
 

@@ -202,7 +202,7 @@ fn others(
 fn described<'a>(candidate: &'a Candidate, names: &TierNames) -> Row<'a> {
     Row {
         split: candidate.plan.place(names),
-        placement: format!("{:?}", candidate.placement),
+        placement: candidate.placement.to_string(),
         threshold: candidate.outcome.threshold,
         exits: candidate
             .plan

@@ -50,7 +50,7 @@ struct Ticks {
     all: u64,
     busy: u64,
     steal: u64,
-    /// This process's.
+    /// Processor time of this process alone, in the same unit.
     own: u64,
 }
 

@@ -162,7 +162,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them.
+    /// Every limit, in the order of the settings.
     pub const ALL: [Limit; 5] = [
         Limit::AccuracyLoss,
         Limit::Latency,

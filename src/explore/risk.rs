@@ -167,7 +167,7 @@ pub struct Kept {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Thresholds keep it.
+    /// Thresholds were found that keep the promise.
     Kept(Box<Kept>),
     /// No threshold could, were none of the images harmed.
     TooFewImages {

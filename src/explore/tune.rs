@@ -57,7 +57,7 @@ pub struct Tuning {
     pub own: Outcome,
     /// One threshold for all exits.
     pub common: Tuned,
-    /// One per exit.
+    /// The best with a threshold per exit.
     pub per_exit: Tuned,
     /// What the values of curves and bounds are of: the bill of a plan that rents something where the goal
     /// asks for it, else the mean latency.

@@ -36,7 +36,7 @@ pub enum Axis {
 }
 
 impl Axis {
-    /// All of them.
+    /// Every axis, in the order of the report.
     pub const ALL: [Axis; 4] = [
         Axis::Bandwidth,
         Axis::RoundTrip,
@@ -124,7 +124,7 @@ pub struct Answer {
 /// The best plans along one axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strip {
-    /// What is another.
+    /// Which quantity is scaled along the strip.
     pub axis: Axis,
     /// One per factor of [`FACTORS`]; `None` where no plan holds the limits.
     pub answers: Vec<Option<Answer>>,
@@ -136,7 +136,7 @@ pub struct WhatIf {
     /// Plans that are best somewhere, each once whatever its thresholds; the first is the one that is best
     /// as things are, if one is.
     pub plans: Vec<Plan>,
-    /// One per axis.
+    /// A strip of regions per axis.
     pub strips: Vec<Strip>,
     /// Bandwidth across, round trip down, each by [`FACTORS`]; empty where it wasn't asked for.
     pub map: Vec<Vec<Option<Answer>>>,

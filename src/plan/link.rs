@@ -4,7 +4,7 @@ use crate::device::Form;
 use serde::{Deserialize, Serialize};
 
 /// How the elements of the split tensor travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, strum::Display)]
 #[allow(missing_docs)]
 pub enum Element {
     #[default]

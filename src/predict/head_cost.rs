@@ -82,7 +82,7 @@ impl Rates {
         best.filter(|_| rows.len() >= 3).map(Rates)
     }
 
-    /// Milliseconds of work.
+    /// Milliseconds that a head of this work takes, at these rates.
     pub fn predict(&self, work: &HeadWork) -> f64 {
         let Rates([fixed, mac, byte]) = self;
         fixed * work.layers as f64 + mac * work.macs as f64 + byte * work.bytes as f64

@@ -85,7 +85,7 @@ pub fn bootstrap<const N: usize>(
     }))
 }
 
-/// Mean of values.
+/// The arithmetic mean of values, summed in double; NaN of none.
 pub fn mean(values: &[f32]) -> f64 {
     values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64
 }

@@ -62,7 +62,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// There are no samples.
-    #[error("the {0:?} table has no samples; give the set some images and build it afresh")]
+    #[error("the {0} table has no samples; give the set some images and build it afresh")]
     Empty(crate::data::Set),
     /// Several heads stand after one layer, and nothing says which is meant.
     #[error(
@@ -73,7 +73,7 @@ pub enum ReplayError {
         after: String,
         /// The tier in whose part the exit stands.
         tier: Tier,
-        /// Number of them.
+        /// Number of heads behind that layer.
         count: usize,
     },
     /// A head without a time.

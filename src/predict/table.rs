@@ -37,7 +37,7 @@ pub enum TableError {
         expected: usize,
     },
     /// No head stands there.
-    #[error("the {set:?} table has no head after `{after}`; train one, or take another exit")]
+    #[error("the {set} table has no head after `{after}`; train one, or take another exit")]
     Missing {
         /// The layer asked for.
         after: String,
@@ -45,7 +45,7 @@ pub enum TableError {
         set: Set,
     },
     /// Every replay ends in the final classifier.
-    #[error("the {set:?} table lacks the network's final classifier; build it afresh")]
+    #[error("the {set} table lacks the network's final classifier; build it afresh")]
     NoFinal {
         /// Set of samples that the table is of.
         set: Set,

@@ -13,9 +13,9 @@ pub(super) struct Usual {
 
 /// Means and deviations of ImageNet's training images, pixels from 0 to 1, as torchvision has them.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-/// Those of CIFAR-10's.
+/// Mean and standard deviation of CIFAR-10's training images, per channel, 0 to 1.
 const CIFAR10: ([f32; 3], [f32; 3]) = ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]);
-/// Those of CIFAR-100's.
+/// Mean and standard deviation of CIFAR-100's training images, per channel, 0 to 1.
 const CIFAR100: ([f32; 3], [f32; 3]) = ([0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]);
 /// Caffe's means of ImageNet, blue first, pixels from 0 to 255.
 const CAFFE: [f32; 3] = [103.939, 116.779, 123.68];

@@ -78,18 +78,14 @@ pub fn exits(report: &Report) -> Result<String, ReportError> {
     finish(writer)
 }
 
-fn lower(value: &impl std::fmt::Debug) -> String {
-    format!("{value:?}").to_lowercase()
-}
-
 fn record(row: &str, f: &Figures) -> Vec<String> {
     let latency = |pick: fn(&crate::predict::Latency) -> f64| {
         f.latency_ms.map_or(String::new(), |l| pick(&l).to_string())
     };
     vec![
         row.to_string(),
-        lower(&f.kind),
-        lower(&f.set),
+        f.kind.to_string(),
+        f.set.to_string(),
         f.emulated.to_string(),
         f.samples.to_string(),
         f.threshold.to_string(),

@@ -109,7 +109,7 @@ pub struct ShownSample {
 pub struct Picture {
     /// Pixels in a row.
     pub width: u32,
-    /// Rows.
+    /// Rows of pixels.
     pub height: u32,
     /// Red, green and blue of each pixel, row by row.
     pub rgb: Vec<u8>,

@@ -50,7 +50,7 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         chief => chief(report),
         figures => figures(report),
         exits_from => report.exits_origin.map_or(String::new(), |o| {
-            format!("{} on {:?}", kind(o.kind), o.set).to_lowercase()
+            format!("{} on {}", o.kind, o.set)
         }),
         exits => exits(report),
         sweep => sweep(report),
@@ -83,15 +83,8 @@ fn sure(interval: Option<Interval>, number: &dyn Fn(f64) -> String) -> String {
     })
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Measured => "measured",
-        Kind::Predicted => "predicted",
-    }
-}
-
 fn set(f: &Figures) -> String {
-    format!("{:?}", f.set).to_lowercase()
+    f.set.to_string()
 }
 
 fn latency(f: &Figures, pick: fn(&Latency) -> f64) -> String {
@@ -174,7 +167,7 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
         };
         vec![
             name.to_string(),
-            format!("{}{emulated}", kind(f.kind)),
+            format!("{}{emulated}", f.kind),
             format!("{}, {}", set(f), count(f.samples)),
             format!(
                 "{about}{}{}",
@@ -401,7 +394,7 @@ fn placements(report: &Report) -> Vec<Vec<String>> {
     let times = |x: Option<f64>| x.map_or(NONE.to_string(), |x| format!("{x:.3}"));
     let row = |p: &super::PlacementReport| {
         vec![
-            format!("{:?}", p.placement),
+            p.placement.to_string(),
             p.exits.join(", "),
             threshold(p.ratios.threshold),
             times(p.ratios.accuracy),
@@ -546,7 +539,7 @@ fn ratio_charts(report: &Report) -> Result<Vec<Value>, ReportError> {
     let mut charts = Vec::new();
     for (title, pick, from_zero) in all {
         let placed = report.placements.iter().map(|p| Curve {
-            name: format!("{:?}", p.placement),
+            name: p.placement.to_string(),
             points: p
                 .sweep
                 .iter()

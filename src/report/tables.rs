@@ -23,13 +23,13 @@ use std::sync::Arc;
 pub enum Values {
     /// Words; an empty one stands for none.
     Text(Vec<Arc<str>>),
-    /// Whole numbers.
+    /// Whole numbers from 0, absent where a row has none.
     Whole(Vec<Option<u64>>),
     /// Numbers as they were measured, NaN for none.
     Single(Vec<f32>),
     /// Numbers as they were computed, NaN for none.
     Double(Vec<f64>),
-    /// Yes or no.
+    /// A flag per row.
     Flag(Vec<bool>),
 }
 

@@ -196,10 +196,10 @@ fn block(out: &mut String, tiers: &[String], columns: &[(&'static str, &Figures)
         line(out, text);
     };
     row("", &|name, _| name.to_string());
-    row("", &|_, f| kind(f.kind).to_string());
+    row("", &|_, f| f.kind.to_string());
     row("", &|_, f| match f.set {
         crate::data::Set::Calibration => "calibr.".to_string(),
-        set => format!("{set:?}").to_lowercase(),
+        set => set.to_string(),
     });
     row("", &|_, f| {
         if f.emulated { "emulated" } else { "" }.to_string()
@@ -274,29 +274,21 @@ fn two(x: f64) -> String {
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Measured => "measured",
-        Kind::Predicted => "predicted",
-    }
-}
-
 /// Says what figures are and of which set: "measured on test".
 pub(super) fn origin(f: &Figures) -> String {
-    format!("{} on {:?}", kind(f.kind), f.set).to_lowercase()
+    format!("{} on {}", f.kind, f.set)
 }
 
 fn exits(out: &mut String, report: &Report) {
     let Some(origin) = report.exits_origin else {
         return;
     };
-    let mut from = format!("Exits, {} on {:?}", kind(origin.kind), origin.set).to_lowercase();
+    let mut from = format!("Exits, {} on {}", origin.kind, origin.set);
     let replayed = (Kind::Predicted, Set::Calibration);
     if !report.head_pays.is_empty() && (origin.kind, origin.set) != replayed {
         // A head's worth is the plan's against the plan's without it, which nobody has measured.
         from += "; pays and saves predicted on calibration";
     }
-    let from = from.replacen('e', "E", 1);
     section(out, &from);
     line(
         out,
@@ -387,7 +379,7 @@ fn placements(out: &mut String, report: &Report) {
             out,
             format!(
                 "{:<12}{:>12}{:>14}{:>10}   {exits}",
-                format!("{:?}", p.placement),
+                p.placement,
                 times(p.ratios.accuracy),
                 times(p.ratios.latency),
                 times(p.ratios.cost),

@@ -20,7 +20,7 @@ pub struct WhatIfReport {
     pub plans: Vec<String>,
     /// What the axes are multiplied by.
     pub factors: Vec<f64>,
-    /// One per axis.
+    /// A strip of regions per axis.
     pub strips: Vec<StripReport>,
     /// By factor of bandwidth across and round trip down; empty where it wasn't asked for.
     #[serde(default)]
@@ -34,9 +34,9 @@ pub struct WhatIfReport {
 /// The best plans along one axis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StripReport {
-    /// What is another.
+    /// Which quantity is scaled along the strip.
     pub axis: Axis,
-    /// One per factor.
+    /// The best plan at each factor, in the order of the factors.
     pub cells: Vec<WhatIfCell>,
 }
 
@@ -56,7 +56,7 @@ pub struct WhatIfCell {
 /// The best plan at a price list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PriceReport {
-    /// Whose prices.
+    /// Cloud provider whose prices these are.
     pub provider: String,
     /// The plan, and what it gives.
     #[serde(flatten)]

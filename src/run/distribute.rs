@@ -6,8 +6,7 @@ use super::{Network, RunError};
 use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::event::{Event, Note, TargetId, Vitals};
-use crate::exits::Head;
-use crate::plan::{Link, Plan, Tier};
+use crate::plan::{Link, Plan, Tier, TierHead};
 use crate::predict::Record;
 use crate::protocol::message::{
     CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, Hop, JobEvent, JobRequest, JobResult,
@@ -48,12 +47,11 @@ impl Parts {
     pub fn of(
         network: &Network,
         plan: &Plan,
-        heads: &[(Tier, Head, f32)],
+        heads: &[TierHead],
         settings: &PartSettings,
     ) -> Result<Parts, RunError> {
-        let head = |after: &str, part: Tier| head_at(heads, after, part).map(|(_, h, t)| (h, *t));
         let mut made = Parts::default();
-        for part in parts(&network.fused, &network.table, plan, &head, settings)? {
+        for part in parts(&network.fused, &network.table, plan, heads, settings)? {
             let files = PartFiles::of(&part)?;
             let bytes = files.bundle()?;
             made.0.push(Packed {
@@ -90,17 +88,6 @@ pub(super) fn part_settings(session: &Session, data: &LoadedData) -> PartSetting
         wire: session.wire,
         labels: data.class_names().to_vec(),
     }
-}
-
-/// The head of an exit: the one trained for its part, or the one that serves both.
-pub(super) fn head_at<'a>(
-    heads: &'a [(Tier, Head, f32)],
-    after: &str,
-    part: Tier,
-) -> Option<&'a (Tier, Head, f32)> {
-    let mut here = heads.iter().filter(|(_, h, _)| h.point.after == after);
-    let first = here.clone().next();
-    here.find(|(p, _, _)| *p == part).or(first)
 }
 
 /// The test set as agents get it.

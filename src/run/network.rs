@@ -6,12 +6,12 @@ use super::stage_cache::Reporter;
 use crate::data::LoadOptions;
 use crate::event::Note;
 use crate::exits;
-use crate::exits::{ExitPoint, Head};
+use crate::exits::ExitPoint;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
-use crate::plan::Tier;
+use crate::plan::TierHead;
 use crate::runtime::parts::address;
 use crate::session::{ModelSource, Session};
 
@@ -105,8 +105,8 @@ impl Network {
     }
 
     /// The points at which one of these heads stands.
-    pub(super) fn points_with(&self, heads: &[(Tier, Head)]) -> Vec<ExitPoint> {
-        let stands = |point: &&ExitPoint| heads.iter().any(|(_, h)| h.point.layer == point.layer);
+    pub(super) fn points_with(&self, heads: &[TierHead]) -> Vec<ExitPoint> {
+        let stands = |point: &&ExitPoint| heads.iter().any(|h| h.head.point.layer == point.layer);
         self.points.iter().filter(stands).cloned().collect()
     }
 
@@ -120,7 +120,7 @@ impl Network {
         &self,
         session: &Session,
         reporter: &mut Reporter,
-    ) -> Result<Vec<(Tier, Head)>, RunError> {
+    ) -> Result<Vec<TierHead>, RunError> {
         let source = ExitSource::of(&session.exits, &self.fused)?;
         let mut heads = Vec::new();
         let mut refused = None;

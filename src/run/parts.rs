@@ -1,15 +1,14 @@
 /*! The parts of a session's plan, of what its run left: for those who take them elsewhere. */
 
-use super::distribute::{head_at, part_settings};
+use super::distribute::part_settings;
 use super::stage_cache::Reporter;
 use super::{Network, RunError, train_heads};
 use crate::data::LoadedData;
 use crate::engine::Cancel;
 use crate::event::Stage;
-use crate::exits::Head;
 use crate::explore::Planner;
 use crate::model::onnx::import_bytes;
-use crate::plan::{Plan, PlannedExit, Tier};
+use crate::plan::{Plan, PlannedExit, TierHead};
 use crate::runtime::parts::{Part, parts};
 use crate::session::results::TrainedHead;
 use crate::session::stages::Stages;
@@ -57,9 +56,8 @@ pub fn session_parts(
         }
     };
     let heads = unpacked(&plan, &trained)?;
-    let head = |after: &str, tier: Tier| head_at(&heads, after, tier).map(|(_, h, t)| (h, *t));
     let settings = part_settings(session, &data);
-    let made = parts(&network.fused, &network.table, &plan, &head, &settings)?;
+    let made = parts(&network.fused, &network.table, &plan, &heads, &settings)?;
     Ok((plan, made))
 }
 
@@ -70,7 +68,7 @@ fn frozen<'a>(
     results: &'a Results,
     network: &Network,
     data: &LoadedData,
-    untrained: &[(Tier, Head)],
+    untrained: &[TierHead],
 ) -> Vec<&'a TrainedHead> {
     if train_heads::key(session, network, data, untrained) == results.heads_key {
         return results.heads.iter().collect();
@@ -85,7 +83,7 @@ fn plan_of(
     session: &Session,
     results: &Results,
     network: &Network,
-    untrained: &[(Tier, Head)],
+    untrained: &[TierHead],
 ) -> Result<Plan, RunError> {
     let mut evidence = results.evidence(session.tier_names())?;
     evidence.points = Arc::new(network.points_with(untrained));
@@ -109,12 +107,12 @@ fn learnt_network(out: &Path, key: &str) -> Result<Network, RunError> {
 }
 
 /// The heads of a plan's exits among those that were trained.
-fn unpacked(plan: &Plan, trained: &[&TrainedHead]) -> Result<Vec<(Tier, Head, f32)>, RunError> {
+fn unpacked(plan: &Plan, trained: &[&TrainedHead]) -> Result<Vec<TierHead>, RunError> {
     let head = |exit: &PlannedExit| {
-        let here = || trained.iter().filter(|head| head.point.after == exit.after);
-        let own = here().find(|head| head.tier == exit.tier).or(here().next());
+        let here = trained.iter().filter(|head| head.point.after == exit.after);
+        let own = exit.tier.own_or_first(here, |head| head.tier);
         let own = own.ok_or_else(|| RunError::NotTrained(exit.after.clone()))?;
-        Ok((own.tier, own.unpack()?, own.temperature))
+        Ok(own.unpack()?)
     };
     plan.exits.iter().map(head).collect()
 }

@@ -13,10 +13,9 @@ use super::{Done, Network, Options, RunError, summary, train_heads};
 use crate::data::{LoadedData, Set};
 use crate::engine::Cancel;
 use crate::event::{Event, Note, Stage};
-use crate::exits::{ExitPoint, Head};
+use crate::exits::ExitPoint;
 use crate::explore::Planner;
-use crate::plan::Tier;
-use crate::plan::{Plan, SplitRule};
+use crate::plan::{Plan, SplitRule, TierHead};
 use crate::predict::{ConfidenceTable, Doubt};
 use crate::report::Report;
 use crate::session::results::Measured;
@@ -36,7 +35,7 @@ struct Pipeline<'a> {
     cancel: &'a Cancel,
     network: Network,
     data: Option<LoadedData>,
-    heads: Vec<(Tier, Head, f32)>,
+    heads: Vec<TierHead>,
     /// What each of them was trained from and with.
     head_keys: Vec<String>,
     tables: Option<(ConfidenceTable, ConfidenceTable)>,
@@ -200,7 +199,7 @@ impl Pipeline<'_> {
         self.distribute(on, &plan)
     }
 
-    fn untrained_heads(&mut self, on: Listener) -> Result<Vec<(Tier, Head)>, RunError> {
+    fn untrained_heads(&mut self, on: Listener) -> Result<Vec<TierHead>, RunError> {
         let mut reporter = Reporter {
             stage: Stage::Data,
             on,

@@ -402,7 +402,7 @@ fn say_more(report: &mut Report, session: &Session, replayed: &Replayed) {
     }
     if session.wire.tensor != Element::F32 {
         report.say(format!(
-            "The split tensor travels as {:?}; the cloud's answers are predicted from tensors as they arrive.",
+            "The split tensor travels as {}; the cloud's answers are predicted from tensors as they arrive.",
             session.wire.tensor
         ));
     }

@@ -5,9 +5,9 @@ run, the commands, the workbench) reads them here, so that all see the same.
 */
 
 use super::RunError;
-use crate::exits::{self, Classifier, ExitError, ExitPoint, Head, Library};
+use crate::exits::{self, Classifier, ExitError, ExitPoint, Library};
 use crate::model::Graph;
-use crate::plan::{Tier, TierNames};
+use crate::plan::{Tier, TierHead, TierNames};
 use crate::session::ExitSettings;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -120,14 +120,14 @@ impl ExitSource {
         point: &ExitPoint,
         tiers: &TierNames,
         seed: u64,
-    ) -> Result<Vec<(Tier, Head)>, ExitError> {
+    ) -> Result<Vec<TierHead>, ExitError> {
         let names = tiers.all();
         let heads = self
             .with_library(|library| exits::heads_with(&self.text, point, &names, seed, library))?;
         let tiers: Vec<Tier> = tiers.tiers().collect();
         Ok(heads
             .into_iter()
-            .map(|(i, head)| (tiers[i], head))
+            .map(|(i, head)| TierHead::new(tiers[i], head))
             .collect())
     }
 

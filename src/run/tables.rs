@@ -9,11 +9,9 @@ use super::{Network, RunError};
 use crate::backend::{BackendId, CompileOptions, Compiled};
 use crate::data::{LoadedData, Set};
 use crate::engine::Cancel;
-use crate::exits::Head;
 use crate::model::Graph;
-use crate::plan::Plan;
-use crate::plan::Tier;
 use crate::plan::Wire;
+use crate::plan::{Plan, TierHead};
 use crate::predict::policy::Output;
 use crate::predict::{Column, ConfidenceTable, parted, reliability};
 use crate::protocol::wire;
@@ -39,7 +37,7 @@ pub(super) fn make(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Tier, Head)],
+    heads: &[TierHead],
     cancel: &Cancel,
 ) -> Result<Tables, RunError> {
     let total = data.len(Set::Calibration) + data.len(Set::Test);
@@ -112,14 +110,14 @@ impl Fitting<'_> {
 fn through(
     backend: BackendId,
     graph: &Graph,
-    heads: &[(Tier, Head)],
+    heads: &[TierHead],
     samples: &dyn Samples,
     cancel: &Cancel,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f32>>, RunError> {
     let heads: Vec<(&str, &Graph)> = heads
         .iter()
-        .map(|(_, h)| (h.point.value.as_str(), &h.graph))
+        .map(|TierHead { head, .. }| (head.point.value.as_str(), &head.graph))
         .collect();
     let options = ScoreOptions {
         backend,
@@ -131,7 +129,7 @@ fn through(
 
 fn columns(
     network: &Network,
-    heads: &[(Tier, Head)],
+    heads: &[TierHead],
     temperatures: &[f32],
     scores: &[Vec<f32>],
     set: Set,
@@ -139,7 +137,8 @@ fn columns(
 ) -> Result<ConfidenceTable, RunError> {
     let classes = network.table.classes;
     let mut table = ConfidenceTable::new(set, labels);
-    for ((scores, (_, head)), &temperature) in scores.iter().zip(heads).zip(temperatures) {
+    for ((scores, of), &temperature) in scores.iter().zip(heads).zip(temperatures) {
+        let head = &of.head;
         let mut column = Column::new(Some(&head.point.after), &head.hash, temperature);
         column.extend(scores, classes, Output::Logits)?;
         let mut raw = Column::new(None, "", 1.0);
@@ -224,7 +223,7 @@ pub(super) fn over_the_wire(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Tier, Head, f32)],
+    heads: &[TierHead],
     plan: &Plan,
     cancel: &Cancel,
 ) -> Result<Option<WireTables>, RunError> {
@@ -239,12 +238,9 @@ pub(super) fn over_the_wire(
     let cut = fused.find(&layer.value)?;
     let prefix = fused.subgraph(&fused.inputs, &[cut])?;
     let suffix = fused.subgraph(&[cut], &fused.outputs)?;
-    let behind: Vec<&(Tier, Head, f32)> = heads
-        .iter()
-        .filter(|(_, h, _)| h.point.layer > at)
-        .collect();
-    let temperatures: Vec<f32> = behind.iter().map(|(_, _, t)| *t).collect();
-    let behind: Vec<(Tier, Head)> = behind.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+    let behind = heads.iter().filter(|h| h.head.point.layer > at);
+    let behind: Vec<TierHead> = behind.cloned().collect();
+    let temperatures: Vec<f32> = behind.iter().map(|h| h.temperature).collect();
     let shape = layer.shape.at(1);
     let engine = session.table_engine();
     let backend = engine.open()?;

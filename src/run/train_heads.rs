@@ -15,7 +15,7 @@ use crate::exits::Head;
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
-use crate::plan::{Plan, PlannedExit, Tier};
+use crate::plan::{Plan, PlannedExit, Tier, TierHead};
 use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
@@ -36,7 +36,7 @@ const SHORT: usize = 32;
 
 /// Heads that learnt, and the network they belong to where it learnt too.
 pub(super) struct Learnt {
-    pub heads: Vec<(Tier, Head)>,
+    pub heads: Vec<TierHead>,
     /// Hashes of all that each head depends on; empty where the network learnt too.
     pub keys: Vec<String>,
     pub network: Option<Network>,
@@ -81,13 +81,13 @@ pub(super) fn key(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Tier, Head)],
+    heads: &[TierHead],
 ) -> String {
     let mut inputs = inputs(session, network, data);
     if !session.exits.recipe.is_usual() {
         inputs = inputs.with("recipe", format!("{:?}", session.exits.recipe));
     }
-    for (tier, head) in heads {
+    for TierHead { tier, head, .. } in heads {
         let name = format!("{} {}", key_name(*tier), head.point.after);
         inputs = inputs.with(&name, &head.hash);
     }
@@ -110,11 +110,11 @@ pub(super) fn head_keys(
     session: &Session,
     network: &Network,
     data: &LoadedData,
-    heads: &[(Tier, Head)],
+    heads: &[TierHead],
 ) -> Vec<String> {
     let inputs = inputs(session, network, data);
     let recipe = &session.exits.recipe;
-    let key = |(_, head): &(Tier, Head)| {
+    let key = |TierHead { head, .. }: &TierHead| {
         let after = &head.point.after;
         inputs
             .clone()
@@ -128,13 +128,8 @@ pub(super) fn head_keys(
 
 /// The heads at a plan's exits, in their order: those made for the exit's tier, else those that serve
 /// all.
-pub(super) fn planned_heads(plan: &Plan, heads: &[(Tier, Head)]) -> Vec<(Tier, Head)> {
-    let head = |exit: &PlannedExit| {
-        let here = || heads.iter().filter(|(_, h)| h.point.layer == exit.layer);
-        here()
-            .find(|(tier, _)| *tier == exit.tier)
-            .or(here().next())
-    };
+pub(super) fn planned_heads(plan: &Plan, heads: &[TierHead]) -> Vec<TierHead> {
+    let head = |exit: &PlannedExit| TierHead::find(heads, &exit.after, exit.tier);
     plan.exits.iter().filter_map(head).cloned().collect()
 }
 
@@ -153,11 +148,11 @@ impl TrainingContext<'_> {
         }
     }
 
-    fn specs<'h>(&self, heads: &[&'h (Tier, Head)]) -> Vec<HeadSpec<'h>> {
+    fn specs<'h>(&self, heads: &[&'h TierHead]) -> Vec<HeadSpec<'h>> {
         let recipe = &self.session.exits.recipe;
-        let spec = |(_, head): &&'h (Tier, Head)| HeadSpec {
-            recipe: recipe.of(&head.point.after),
-            ..HeadSpec::from(head)
+        let spec = |of: &&'h TierHead| HeadSpec {
+            recipe: recipe.of(&of.head.point.after),
+            ..HeadSpec::from(&of.head)
         };
         heads.iter().map(spec).collect()
     }
@@ -167,7 +162,7 @@ impl TrainingContext<'_> {
     pub fn frozen(
         &self,
         on: Listener,
-        heads: &[(Tier, Head)],
+        heads: &[TierHead],
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
@@ -193,7 +188,7 @@ impl TrainingContext<'_> {
                         all: heads.len(),
                     });
                 }
-                let wanted: Vec<&(Tier, Head)> = missing.iter().map(|i| of(i).0).collect();
+                let wanted: Vec<&TierHead> = missing.iter().map(|i| of(i).0).collect();
                 let trained = self.train_frozen(reporter, &wanted, epochs, fleet)?;
                 let packed = pack(&wanted, trained)?;
                 for (i, mut head) in missing.into_iter().zip(packed) {
@@ -219,12 +214,7 @@ impl TrainingContext<'_> {
     }
 
     /// A head trained alike before: in this folder, or in the results that the session brought.
-    fn kept_head(
-        &self,
-        shelf: &Stages,
-        (part, head): &(Tier, Head),
-        key: &str,
-    ) -> Option<TrainedHead> {
+    fn kept_head(&self, shelf: &Stages, of: &TierHead, key: &str) -> Option<TrainedHead> {
         if self.keep.fresh {
             return None;
         }
@@ -236,8 +226,8 @@ impl TrainingContext<'_> {
         };
         let found: TrainedHead = here.or_else(brought)?;
         Some(TrainedHead {
-            tier: *part,
-            point: head.point.clone(),
+            tier: of.tier,
+            point: of.head.point.clone(),
             ..found
         })
     }
@@ -245,7 +235,7 @@ impl TrainingContext<'_> {
     fn train_frozen(
         &self,
         reporter: &mut Reporter,
-        heads: &[&(Tier, Head)],
+        heads: &[&TierHead],
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Vec<Graph>, RunError> {
@@ -300,7 +290,7 @@ impl TrainingContext<'_> {
     }
 
     /// Trains the network, and `heads` with it.
-    pub fn together(&self, on: Listener, heads: &[(Tier, Head)]) -> Result<Learnt, RunError> {
+    pub fn together(&self, on: Listener, heads: &[TierHead]) -> Result<Learnt, RunError> {
         self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
         let outcome =
@@ -317,7 +307,7 @@ impl TrainingContext<'_> {
             }
             _ => told(on, Stage::Heads, outcome, |reporter| {
                 let (graph, trained) = self.train_together(reporter, heads)?;
-                let all: Vec<&(Tier, Head)> = heads.iter().collect();
+                let all: Vec<&TierHead> = heads.iter().collect();
                 let kept = (pack(&all, trained)?, to_onnx(&graph)?);
                 self.keep.stages.store_bytes("backbone", &key, &kept.1)?;
                 self.keep.stages.store("heads", &key, &kept.0)?;
@@ -335,12 +325,12 @@ impl TrainingContext<'_> {
     fn train_together(
         &self,
         reporter: &mut Reporter,
-        heads: &[(Tier, Head)],
+        heads: &[TierHead],
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
         let samples = self.samples(Set::Train)?;
         let judge = self.judge()?;
-        let all: Vec<&(Tier, Head)> = heads.iter().collect();
+        let all: Vec<&TierHead> = heads.iter().collect();
         let specs = self.specs(&all).into_iter();
         let branches: Vec<Branch> = specs
             .map(|head| Branch {
@@ -415,22 +405,23 @@ fn described(heads: &[TrainedHead], how: &str) -> String {
     format!("{} exit{s} trained {how}, {params} parameters", heads.len())
 }
 
-fn pack(heads: &[&(Tier, Head)], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
+fn pack(heads: &[&TierHead], trained: Vec<Graph>) -> Result<Vec<TrainedHead>, RunError> {
     let pairs = heads.iter().zip(trained);
     pairs
-        .map(|((part, head), graph)| {
+        .map(|(of, graph)| {
             let head = Head {
                 graph,
-                ..head.clone()
+                ..of.head.clone()
             };
             // Temperatures are fitted on the calibration table, which is made next.
-            Ok(TrainedHead::pack(*part, &head, 1.0)?)
+            let made = TierHead::new(of.tier, head);
+            Ok(TrainedHead::pack(&made)?)
         })
         .collect()
 }
 
-fn unpack(heads: &[TrainedHead]) -> Result<Vec<(Tier, Head)>, RunError> {
-    heads.iter().map(|h| Ok((h.tier, h.unpack()?))).collect()
+fn unpack(heads: &[TrainedHead]) -> Result<Vec<TierHead>, RunError> {
+    heads.iter().map(|h| Ok(h.unpack()?)).collect()
 }
 
 #[cfg(test)]

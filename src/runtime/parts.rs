@@ -3,10 +3,9 @@ The parts of a plan: chains of segments between exits, with all that running the
 */
 
 use crate::data::Preprocessing;
-use crate::exits::Head;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
-use crate::plan::{Plan, Tier, Wire};
+use crate::plan::{Plan, Tier, TierHead, Wire};
 use crate::predict::Confidence;
 use sha2::{Digest, Sha256};
 
@@ -129,19 +128,16 @@ pub struct PartSettings {
     pub labels: Vec<String>,
 }
 
-/// A trained head and its temperature.
-pub type TrainedHead<'a> = (&'a Head, f32);
-
-/// The parts of a plan, in order of tiers; a tier that has nothing to do is left out. `head` gives the
-/// trained head of an exit, by layer name and part. Of `settings` each part keeps what concerns it.
+/// The parts of a plan, in order of tiers; a tier that has nothing to do is left out. `heads`
+/// holds one for each exit at least. Of `settings` each part keeps what concerns it.
 ///
 /// # Errors
 /// Where the plan is of another network, or an exit has no head.
-pub fn parts<'a>(
+pub fn parts(
     fused: &Graph,
     table: &LayerTable,
     plan: &Plan,
-    head: &dyn Fn(&str, Tier) -> Option<TrainedHead<'a>>,
+    heads: &[TierHead],
     settings: &PartSettings,
 ) -> Result<Vec<Part>, PartError> {
     let value = |layer: usize| {
@@ -180,13 +176,15 @@ pub fn parts<'a>(
         let mut segments = Vec::new();
         for exit in plan.exits_in(tier) {
             let to = value(exit.layer)?;
-            let (head, temperature) =
-                head(&exit.after, tier).ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
+            let found = TierHead::find(heads, &exit.after, tier);
+            let TierHead {
+                head, temperature, ..
+            } = found.ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
             let exit = SegmentExit {
                 after: exit.after.clone(),
                 layer: exit.layer,
                 threshold: exit.threshold,
-                temperature,
+                temperature: *temperature,
                 head: head.graph.clone(),
                 hash: head.hash.clone(),
             };

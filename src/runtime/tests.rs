@@ -8,7 +8,7 @@ use crate::engine::{Cancel, Engine, Options};
 use crate::exits;
 use crate::model::layers::LayerTable;
 use crate::model::{Activation, Builder, Graph, Shape, fuse};
-use crate::plan::{Compression, Element, Wire};
+use crate::plan::{Compression, Element, Tier, TierHead, Wire};
 use crate::plan::{ExitRule, Placement, Split, plan_at};
 use crate::predict::Confidence;
 use pretty_assertions::assert_eq;
@@ -51,14 +51,14 @@ pub(crate) fn made() -> (Graph, Vec<Part>) {
     let split = table.find("c").unwrap();
     let plan = plan_at(&table, &points, vec![Split::After(split)], &rule);
     assert_eq!(plan.exits.len(), 2, "{plan:?}");
-    let heads: Vec<exits::Head> = points
+    let heads: Vec<TierHead> = points
         .iter()
-        .map(|p| exits::head("[GlobalAvgPool, Linear(classes)]", p, "edge", 1).unwrap())
+        .map(|p| TierHead {
+            tier: Tier::First,
+            head: exits::head("[GlobalAvgPool, Linear(classes)]", p, "edge", 1).unwrap(),
+            temperature: 1.5,
+        })
         .collect();
-    let head = |name: &str, _| {
-        let head = heads.iter().find(|h| h.point.after == name);
-        head.map(|h| (h, 1.5))
-    };
     let settings = PartSettings {
         confidence: Confidence::Margin,
         preprocessing: Some(Preprocessing::default()),
@@ -68,7 +68,7 @@ pub(crate) fn made() -> (Graph, Vec<Part>) {
         },
         labels: ["ant", "bee", "cat", "dog"].map(String::from).to_vec(),
     };
-    let made = parts(&graph, &table, &plan, &head, &settings).unwrap();
+    let made = parts(&graph, &table, &plan, &heads, &settings).unwrap();
     (graph, made)
 }
 

@@ -136,7 +136,7 @@ impl ModelSource {
 }
 
 impl BuiltIn {
-    /// All of them.
+    /// Every network that the program can build.
     pub const ALL: [BuiltIn; 6] = [
         BuiltIn::ResNet50,
         BuiltIn::MobileNetV2,

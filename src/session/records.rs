@@ -18,7 +18,7 @@ const HOP: usize = 4 + 4 + 4;
 #[derive(Debug, thiserror::Error)]
 #[error("the records of the run of `{what}` are damaged: {problem}; run the session again")]
 pub struct RecordsError {
-    /// Which run.
+    /// Run whose records are damaged: the plan or a baseline.
     pub what: String,
     /// What is wrong with the packed records.
     pub problem: String,

@@ -15,7 +15,7 @@ use crate::model::layers::LayerTable;
 use crate::model::onnx::import_bytes;
 use crate::plan::Plan;
 use crate::plan::Wire;
-use crate::plan::{Tier, TierNames};
+use crate::plan::{Tier, TierHead, TierNames};
 use crate::predict::{
     Answers, CompressionRatio, ConfidenceTable, Evidence, HeadKey, ImageTable, Outcome, Record,
     WireTable,
@@ -201,20 +201,21 @@ impl TrainedHead {
     ///
     /// # Errors
     /// Where the graph can't be written as ONNX.
-    pub fn pack(tier: Tier, head: &Head, temperature: f32) -> Result<TrainedHead, HeadError> {
+    pub fn pack(of: &TierHead) -> Result<TrainedHead, HeadError> {
+        let head = &of.head;
         let fail = |what: String| HeadError {
             after: head.point.after.clone(),
             what,
         };
         let bytes = to_onnx(&fuse(&head.graph)).map_err(|e| fail(e.to_string()))?;
         Ok(TrainedHead {
-            tier,
+            tier: of.tier,
             point: head.point.clone(),
             rendered: head.rendered.clone(),
             hash: head.hash.clone(),
             params: head.params,
             macs: head.macs,
-            temperature,
+            temperature: of.temperature,
             key: String::new(),
             weights: pack(&bytes).map_err(fail)?,
         })
@@ -224,14 +225,14 @@ impl TrainedHead {
     ///
     /// # Errors
     /// Where the packed file is damaged.
-    pub fn unpack(&self) -> Result<Head, HeadError> {
+    pub fn unpack(&self) -> Result<TierHead, HeadError> {
         let fail = |what: String| HeadError {
             after: self.point.after.clone(),
             what,
         };
         let bytes = unpack(&self.weights).map_err(fail)?;
         let graph = import_bytes(&bytes, "head.onnx").map_err(|e| fail(e.to_string()))?;
-        Ok(Head {
+        let head = Head {
             point: self.point.clone(),
             rendered: self.rendered.clone(),
             hash: self.hash.clone(),
@@ -241,6 +242,11 @@ impl TrainedHead {
             dropout: Vec::new(),
             lines: Vec::new(),
             warnings: Vec::new(),
+        };
+        Ok(TierHead {
+            tier: self.tier,
+            head,
+            temperature: self.temperature,
         })
     }
 }
@@ -379,9 +385,9 @@ impl Results {
     pub fn head_keys(&self, tiers: &TierNames) -> Vec<HeadKey> {
         let mut keys = Vec::new();
         for point in &self.points {
-            let here = || self.heads.iter().filter(|h| h.point.layer == point.layer);
+            let here = self.heads.iter().filter(|h| h.point.layer == point.layer);
             for tier in tiers.tiers() {
-                if let Some(head) = here().find(|h| h.tier == tier).or(here().next()) {
+                if let Some(head) = tier.own_or_first(here.clone(), |h| h.tier) {
                     keys.push(HeadKey {
                         after: point.after.clone(),
                         tier,
@@ -396,8 +402,8 @@ impl Results {
     /// Hash of the head that stands at each exit of a plan, in their order.
     pub fn heads_of(&self, plan: &Plan) -> Vec<String> {
         let hash = |exit: &crate::plan::PlannedExit| {
-            let here = || self.heads.iter().filter(|h| h.point.after == exit.after);
-            let own = here().find(|h| h.tier == exit.tier).or(here().next());
+            let here = self.heads.iter().filter(|h| h.point.after == exit.after);
+            let own = exit.tier.own_or_first(here, |h| h.tier);
             own.map_or_else(String::new, |head| head.hash.clone())
         };
         plan.exits.iter().map(hash).collect()
@@ -648,17 +654,19 @@ mod tests {
         let layers = LayerTable::new(&fused).unwrap();
         let point = &points(&layers, &fused)[1];
         let source = "[Conv2d(6), BatchNorm2d, Relu, GlobalAvgPool, Linear(classes)]";
-        let mut before = head(source, point, "edge", 3).unwrap();
-        before.graph = fuse(&before.graph);
-        let packed = TrainedHead::pack(Tier::First, &before, 1.5).unwrap();
+        let mut before = TierHead::new(Tier::First, head(source, point, "edge", 3).unwrap());
+        before.temperature = 1.5;
+        before.head.graph = fuse(&before.head.graph);
+        let packed = TrainedHead::pack(&before).unwrap();
         let after = packed.unpack().unwrap();
+        assert_eq!((after.tier, after.temperature), (Tier::First, 1.5));
         let size: usize = point.sample.iter().product();
         let x: Vec<f32> = (0..size).map(|i| (i as f32 * 0.37).sin()).collect();
         let run = |graph| {
             let engine = Engine::new(graph, &Options { threads: 1 }).unwrap();
             engine.run_f32(1, &[&x], &Cancel::new()).unwrap()
         };
-        assert_eq!(run(before.graph), run(after.graph));
+        assert_eq!(run(before.head.graph), run(after.head.graph));
         let mut broken = packed;
         broken.weights.truncate(40);
         let text = broken.unpack().unwrap_err().to_string();

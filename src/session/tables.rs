@@ -18,7 +18,7 @@ const SAMPLE: usize = 2 + 3 * 4;
 
 /// A packed table that isn't whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the {set:?} confidence table is damaged: {problem}; run the session again to rebuild it")]
+#[error("the {set} confidence table is damaged: {problem}; run the session again to rebuild it")]
 pub struct PackError {
     /// Set of samples that the table is of.
     pub set: Set,

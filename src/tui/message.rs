@@ -233,7 +233,7 @@ pub struct ExploreRequest {
 /// What a test says of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tested {
-    /// It was asked.
+    /// The target was asked and hasn't answered yet.
     Asked,
     /// Somebody takes connections there; the agent is asked who it is.
     Reached,

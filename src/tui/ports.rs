@@ -142,7 +142,7 @@ pub enum JobError {
     /// A table that the run left is damaged.
     #[error(transparent)]
     Damaged(#[from] PackError),
-    /// The job panicked.
+    /// The job's process ended by a panic.
     #[error("the job broke; its report is in the temporary folder")]
     Broke,
     /// The system has no thread left.

@@ -3,13 +3,12 @@
 use edgelesspart::backend::Compiled;
 use edgelesspart::engine::{Cancel, Engine, Options};
 use edgelesspart::exits;
-use edgelesspart::exits::Head;
 use edgelesspart::model::Graph;
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::zoo::ZooModel;
 use edgelesspart::plan::Tier;
-use edgelesspart::plan::{ExitRule, Placement, Plan, plan_at, split};
+use edgelesspart::plan::{ExitRule, Placement, Plan, TierHead, plan_at, split};
 use edgelesspart::predict::policy::{Output, decide};
 use edgelesspart::protocol::message::DataSet;
 use edgelesspart::runtime::parts::{Part, PartSettings, parts};
@@ -49,15 +48,15 @@ impl Network {
         let splits = shares.iter().map(split).collect();
         let plan = plan_at(&table, &points, splits, &rule);
         let source = exits::replica(&graph).unwrap();
-        let heads: Vec<Head> = points
+        let heads: Vec<TierHead> = points
             .iter()
-            .map(|p| exits::head(&source, p, "edge", p.index as u64).unwrap())
+            .map(|p| TierHead {
+                tier: Tier::First,
+                head: exits::head(&source, p, "edge", p.index as u64).unwrap(),
+                temperature: 1.5,
+            })
             .collect();
-        let head = |after: &str, _: Tier| {
-            let head = heads.iter().find(|h| h.point.after == after)?;
-            Some((head, 1.5))
-        };
-        let parts = parts(&graph, &table, &plan, &head, &PartSettings::default()).unwrap();
+        let parts = parts(&graph, &table, &plan, &heads, &PartSettings::default()).unwrap();
         assert_eq!(parts.len(), shares.len() + 1);
         let mut state = 7u32;
         let size: usize = SHAPE.iter().product();
@@ -96,7 +95,7 @@ impl Network {
             &self.graph,
             &self.table,
             &plan,
-            &|_, _| None,
+            &[],
             &PartSettings::default(),
         )
         .unwrap();

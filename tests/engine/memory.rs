@@ -11,7 +11,7 @@ use edgelesspart::exits::Head;
 use edgelesspart::explore::{Limits, search};
 use edgelesspart::model::fuse::fuse;
 use edgelesspart::model::onnx::import_file;
-use edgelesspart::plan::{Plan, Tier, TierNames};
+use edgelesspart::plan::{Plan, Tier, TierHead, TierNames};
 use edgelesspart::predict::{Answers, Column, ConfidenceTable, Evidence, Policy, Terms, replay};
 use edgelesspart::run::{ExitSource, Network};
 use edgelesspart::runtime::parts::{PartSettings, parts};
@@ -36,7 +36,7 @@ fn heads(network: &Network) -> Vec<Head> {
     let source = ExitSource::of(&session.exits, &network.fused).unwrap();
     let points = network.points.iter();
     let heads = points.flat_map(|p| source.heads(p, &session.tier_names(), 1).unwrap());
-    heads.map(|(_, head)| head).collect()
+    heads.map(|of| of.head).collect()
 }
 
 fn measured(network: &Network, heads: &[Head]) -> Profile {
@@ -84,12 +84,10 @@ fn answers(heads: &[Head]) -> Answers {
 
 /// Bytes of each tier's part of a plan, from its parts compiled and run.
 fn assembled(network: &Network, heads: &[Head], plan: &Plan) -> Vec<usize> {
-    let head = |after: &str, _: Tier| {
-        let found = heads.iter().find(|h| h.point.after == after);
-        found.map(|h| (h, 1.0))
-    };
+    let heads = heads.iter().cloned();
+    let heads: Vec<TierHead> = heads.map(|h| TierHead::new(Tier::First, h)).collect();
     let settings = PartSettings::default();
-    let specs = parts(&network.fused, &network.table, plan, &head, &settings).unwrap();
+    let specs = parts(&network.fused, &network.table, plan, &heads, &settings).unwrap();
     let mut bytes = vec![0; 2];
     for spec in specs {
         let stages = spec.segments.into_iter().map(|segment| SegmentToTime {

@@ -2,8 +2,8 @@
 
 use super::cost::{Cost, Pricer};
 use super::{PlaceArgs, SourceArgs};
-use crate::exits::{Diagnostic, ExitPoint, Head};
-use crate::plan::{Tier, TierNames};
+use crate::exits::{Diagnostic, ExitPoint};
+use crate::plan::{TierHead, TierNames};
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -55,7 +55,7 @@ struct Found<'a> {
 
 type Checked<'a> = (
     &'a ExitPoint,
-    Result<Vec<(Tier, Head, Cost)>, Vec<Diagnostic>>,
+    Result<Vec<(TierHead, Cost)>, Vec<Diagnostic>>,
 );
 
 /// Runs the command.
@@ -67,9 +67,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
     for point in &place.points {
         let heads = match source.source.heads(point, &place.tiers, place.seed) {
             Ok(heads) => {
-                let priced = heads.into_iter().map(|(part, head)| {
-                    let cost = pricer.cost(&head)?;
-                    Ok((part, head, cost))
+                let priced = heads.into_iter().map(|of| {
+                    let cost = pricer.cost(&of.head)?;
+                    Ok((of, cost))
                 });
                 Ok(priced.collect::<anyhow::Result<Vec<_>>>()?)
             }
@@ -111,8 +111,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
 
 fn row<'a>((point, heads): &'a Checked, tiers: &'a TierNames) -> Row<'a> {
     let made = heads.as_deref().unwrap_or_default();
-    let head = |(part, head, cost): &'a (Tier, Head, Cost)| HeadRow {
-        part: tiers.name(*part),
+    let head = |(TierHead { tier, head, .. }, cost): &'a (TierHead, Cost)| HeadRow {
+        part: tiers.name(*tier),
         hash: &head.hash,
         parameters: head.params,
         macs: head.macs,
@@ -139,7 +139,7 @@ fn human(
     });
     let warnings = collect(checked, |(_, made)| {
         let made = made.as_deref().unwrap_or_default();
-        made.iter().flat_map(|(_, head, _)| &head.warnings)
+        made.iter().flat_map(|(of, _)| &of.head.warnings)
     });
     for (what, found) in [("error", errors), ("warning", warnings)] {
         for Found { finding, points } in found {
@@ -153,7 +153,7 @@ fn human(
         }
     }
     for (point, made) in checked {
-        for (tier, head, cost) in made.as_deref().unwrap_or_default() {
+        for (TierHead { tier, head, .. }, cost) in made.as_deref().unwrap_or_default() {
             let apart = made.as_ref().is_ok_and(|m| m.len() > 1);
             let part = if apart {
                 format!(" for {}", tiers.name(*tier))

@@ -5,7 +5,7 @@ use super::{PlaceArgs, SourceArgs};
 use crate::cli::error::usage;
 use crate::exits::{ExitPoint, Head, Line};
 use crate::model::export::write_file;
-use crate::plan::Tier;
+use crate::plan::{Tier, TierHead};
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -76,10 +76,10 @@ pub fn run(args: &RenderArgs) -> anyhow::Result<()> {
     for point in &place.points {
         let made = source.source.heads(point, &place.tiers, place.seed)?;
         let apart = made.len() > 1;
-        let own = |tier: Tier| made.iter().any(|(other, _)| *other == tier);
+        let own = |tier: Tier| made.iter().any(|other| other.tier == tier);
         // A tier without a head of its own has the first one's.
         let wanted = wanted.map(|tier| if own(tier) { tier } else { Tier::First });
-        let made = made.into_iter().map(|(tier, head)| Made {
+        let made = made.into_iter().map(|TierHead { tier, head, .. }| Made {
             tier: place.tiers.name(tier).to_string(),
             head,
             apart,

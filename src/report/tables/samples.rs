@@ -70,7 +70,7 @@ fn listed<'a>(answers: &'a Answers, met: &[Met]) -> Vec<Listed<'a>> {
     };
     let own = answers.table.columns.iter().map(|c| of(c, "F32", ""));
     let wires = answers.wires.iter().flat_map(|wire| {
-        let element = format!("{:?}", wire.element);
+        let element = wire.element.to_string();
         let columns = wire.table.columns.iter();
         columns.map(move |c| of(c, &element, &wire.split_after))
     });
@@ -116,11 +116,7 @@ impl Rows {
         let column = one.column;
         let prediction = column.prediction[sample];
         let (tier, threshold) = one.planned.unzip();
-        self.set.push(match set {
-            Set::Calibration => "calibration".into(),
-            Set::Test => "test".into(),
-            Set::Train => "train".into(),
-        });
+        self.set.push(set.to_string().into());
         self.wire.push(one.wire.clone());
         self.split_after.push(one.split_after.clone());
         self.sample.push(Some(number as u64));

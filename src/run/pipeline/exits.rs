@@ -4,8 +4,7 @@ use super::Pipeline;
 use crate::backend::BackendId;
 use crate::data::Set;
 use crate::event::{Event, Note, Said, Stage};
-use crate::exits::Head;
-use crate::plan::{Compression, Tier};
+use crate::plan::{Compression, TierHead};
 use crate::predict::CompressionRatio;
 use crate::predict::doubt::doubts;
 use crate::run::stage_cache::Listener;
@@ -18,7 +17,7 @@ impl Pipeline<'_> {
     pub(super) fn learn(
         &mut self,
         on: Listener,
-        heads: &[(Tier, Head)],
+        heads: &[TierHead],
         frozen: Option<usize>,
     ) -> Result<(), RunError> {
         let data = self.data.as_ref().ok_or(RunError::NothingToRun)?;
@@ -50,7 +49,7 @@ impl Pipeline<'_> {
         }
         self.results.heads_key = key;
         self.head_keys = learnt.keys;
-        self.heads = learnt.heads.into_iter().map(|(p, h)| (p, h, 1.0)).collect();
+        self.heads = learnt.heads;
         Ok(())
     }
 
@@ -74,7 +73,7 @@ impl Pipeline<'_> {
             engine => key.with("engine", engine.to_string()).key(),
         };
         let (session, network, cancel) = (self.session, &self.network, self.cancel);
-        let heads: Vec<(Tier, Head)> = self.heads.iter().map(|(p, h, _)| (*p, h.clone())).collect();
+        let heads = &self.heads;
         if let Some(results) = session.results.as_deref()
             && results.tables_key == key
             && let (Some(calibration), Some(test)) = (&results.calibration, &results.test)
@@ -95,15 +94,15 @@ impl Pipeline<'_> {
                 let (calibration, test) = (t.calibration.samples, t.test.samples);
                 format!("{calibration} calibration and {test} test images through every exit")
             },
-            |reporter| tables::make(reporter, session, network, data, &heads, cancel),
+            |reporter| tables::make(reporter, session, network, data, heads, cancel),
         )?;
         for (head, t) in self.heads.iter_mut().zip(&made.temperatures) {
-            head.2 = *t;
+            head.temperature = *t;
         }
         self.results.heads = self
             .heads
             .iter()
-            .map(|(part, head, t)| TrainedHead::pack(*part, head, *t))
+            .map(TrainedHead::pack)
             .collect::<Result<_, _>>()?;
         for (head, key) in self.results.heads.iter_mut().zip(&self.head_keys) {
             head.key.clone_from(key);

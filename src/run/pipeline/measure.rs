@@ -52,7 +52,7 @@ impl Pipeline<'_> {
                 (Stage::Tables, "wire", &tables_key),
                 |_: &Option<WireTables>| {
                     format!(
-                        "the cloud's exits on tensors as {:?} delivers them",
+                        "the cloud's exits on tensors as {} delivers them",
                         session.wire.tensor
                     )
                 },

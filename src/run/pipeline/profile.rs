@@ -3,10 +3,9 @@
 use super::Pipeline;
 use crate::device::{LinkProfile, Profile};
 use crate::event::{Event, Linked, Stage};
-use crate::exits::Head;
 use crate::model::export::to_onnx;
 use crate::model::fuse::fuse;
-use crate::plan::Tier;
+use crate::plan::{Tier, TierHead};
 use crate::protocol::message::{HeadToProfile, JobRequest, JobResult};
 use crate::run::distribute::RUNS;
 use crate::run::stage_cache::{Listener, Reporter};
@@ -41,7 +40,7 @@ impl Pipeline<'_> {
     }
 
     /// The layers of both sides, and the link between them.
-    pub(super) fn profile(&mut self, on: Listener, heads: &[(Tier, Head)]) -> Result<(), RunError> {
+    pub(super) fn profile(&mut self, on: Listener, heads: &[TierHead]) -> Result<(), RunError> {
         let session = self.session;
         let target = |t: &Target| format!("{t:?} {}", summary::machine());
         let mut targets = Vec::new();
@@ -58,7 +57,7 @@ impl Pipeline<'_> {
                         // Profiles of before don't hold these.
                         .with("memory", "of segments")
                         .with("times", "of cuts and codecs");
-                    for (_, head) in heads {
+                    for TierHead { head, .. } in heads {
                         inputs = inputs.with(&head.point.after, &head.hash);
                     }
                     inputs.key()
@@ -77,7 +76,7 @@ impl Pipeline<'_> {
                 |reporter| {
                     let model = fleet.put(reporter, part, index, &network.onnx)?;
                     let mut to_profile = Vec::new();
-                    for (_, head) in heads {
+                    for TierHead { head, .. } in heads {
                         let onnx = to_onnx(&fuse(&head.graph))?;
                         to_profile.push(HeadToProfile {
                             after: head.point.after.clone(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::backend::{Backend, CompileOptions, Native};
 use crate::data::{Fit, LoadOptions};
 use crate::exits::Classifier;
+use crate::plan::TierHead;
 use crate::run::pause::Pause;
 use crate::session::ExitSettings;
 use crate::train::HeadRecipe;
@@ -21,7 +22,7 @@ struct Bench {
 struct Did {
     learnt: Vec<String>,
     backbone: bool,
-    heads: Vec<(Tier, Head)>,
+    heads: Vec<TierHead>,
     keys: Vec<String>,
     said: Vec<String>,
 }
@@ -178,8 +179,8 @@ fn a_session_brings_the_heads_it_trained_one_by_one() {
     let first = bench.train(false).unwrap();
     let mut results =
         crate::session::Results::new(bench.network.table.clone(), bench.network.points.clone());
-    for ((part, head), key) in first.heads.iter().zip(&first.keys) {
-        let mut packed = TrainedHead::pack(*part, head, 1.0).unwrap();
+    for (head, key) in first.heads.iter().zip(&first.keys) {
+        let mut packed = TrainedHead::pack(head).unwrap();
         packed.key.clone_from(key);
         results.heads.push(packed);
     }
@@ -214,7 +215,7 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
         included
             .heads
             .iter()
-            .all(|(_, h)| h.rendered.contains("Linear(6)"))
+            .all(|h| h.head.rendered.contains("Linear(6)"))
     );
     // The same from the session's own text, which lies where the session does.
     let text = "{% from 'mine' import wide %}[GlobalAvgPool, {{ wide(6) }}, Linear(classes)]";
@@ -224,7 +225,7 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
     assert_eq!(bench.train(false).unwrap().heads, included.heads);
 
     // One of those heads from its file, further trained or kept, where it fits.
-    let (_, head) = &included.heads[0];
+    let head = &included.heads[0].head;
     write("own.onnx", &to_onnx(&head.graph).unwrap());
     let channels = head.point.sample[0];
     for (fields, moves) in [("", true), (", trainable: false", false)] {
@@ -243,7 +244,7 @@ fn a_source_includes_what_lies_beside_it_and_names_networks_there() {
             let network = Native::default().compile(graph.clone(), &options).unwrap();
             network.run_f32(1, &[&x], &Cancel::new()).unwrap().remove(0)
         };
-        let off = run(&did.heads[0].1.graph)
+        let off = run(&did.heads[0].head.graph)
             .iter()
             .zip(run(&head.graph))
             .map(|(a, b)| (a - b).abs())
@@ -275,7 +276,7 @@ fn the_exits_that_ship_are_those_of_the_session_that_ships() {
     let data = LoadedData::load(&session.data, &load, &mut |_| {}, &cancel).unwrap();
     let source = crate::run::ExitSource::of(&session.exits, &network.fused).unwrap();
     let names = session.tier_names();
-    let heads: Vec<(Tier, Head)> = network
+    let heads: Vec<TierHead> = network
         .points
         .iter()
         .flat_map(|point| source.heads(point, &names, session.seed).unwrap())

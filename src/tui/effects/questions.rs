@@ -5,7 +5,7 @@ use crate::exits;
 use crate::exits::ExitPoint;
 use crate::explore::{Choice, Limits, front, guarantee, search, tune, verdict};
 use crate::model::{LayerTable, fuse};
-use crate::plan::{Plan, Tier, TierNames};
+use crate::plan::{Plan, Tier, TierHead, TierNames};
 use crate::predict::head_cost::HeadWork;
 use crate::predict::{PreparedPlan, ReplayError, replay};
 use crate::run::ExitSource;
@@ -169,13 +169,11 @@ fn facts(
     seed: u64,
 ) -> Result<HeadFacts, Box<exits::ExitError>> {
     let heads = source.heads(point, tiers, seed)?;
-    let others = heads
-        .iter()
-        .skip(1)
-        .map(|(tier, h)| (*tier, h.hash.clone()));
+    let others = heads.iter().skip(1);
+    let others = others.map(|of| (of.tier, of.head.hash.clone()));
     let others = others.collect();
     // There always is one of the first tier.
-    let Some((_, head)) = heads.into_iter().next() else {
+    let Some(TierHead { head, .. }) = heads.into_iter().next() else {
         return Err(Box::new(exits::ExitError {
             after: Some(point.after.clone()),
             source_text: source.text.clone(),

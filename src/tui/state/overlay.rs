@@ -35,7 +35,7 @@ pub enum Overlay {
     Templates {
         selected: usize,
     },
-    /// The session's goal.
+    /// The form in which the session's goal is edited.
     Goal(GoalForm),
     Confirm {
         question: String,

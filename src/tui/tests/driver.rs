@@ -220,7 +220,7 @@ impl Bench {
         bench
     }
 
-    /// With everything.
+    /// A bench whose session has a network, profiles, tables and heads.
     pub fn new(columns: u16, rows: u16) -> Bench {
         let mut bench = Bench::bare(columns, rows);
         bench.tell(Msg::Kept(Box::new(results())));

@@ -323,17 +323,9 @@ struct Column<'a> {
     style: Style,
 }
 
-fn set(set: Set) -> &'static str {
-    match set {
-        Set::Train => "train",
-        Set::Calibration => "calibration",
-        Set::Test => "test",
-    }
-}
-
 /// Set and kind of a number, and what it isn't.
 pub fn source(outcome: &Outcome) -> String {
-    let mut words = format!("{} {}", set(outcome.set), outcome.samples);
+    let mut words = format!("{} {}", outcome.set, outcome.samples);
     if outcome.emulated {
         words += ", emu";
     }
@@ -361,13 +353,6 @@ fn flags(outcome: &Outcome, with_kind: bool) -> String {
         words.push("≈F32");
     }
     words.join(" ")
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Measured => "measured",
-        Kind::Predicted => "predicted",
-    }
 }
 
 /// Predicted, a side's packed weights, arena and heads; measured, the peak of its process. They are
@@ -499,8 +484,8 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
         // How many they are of belongs to what they say: baselines run on fewer.
         let words = column.outcome.map_or(String::new(), |o| {
             let name = match o.set {
-                Set::Calibration if width < 18 => "calib.",
-                other => set(other),
+                Set::Calibration if width < 18 => "calib.".to_owned(),
+                other => other.to_string(),
             };
             format!("{name} {}", o.samples)
         });
@@ -548,5 +533,5 @@ fn shares(state: &State, buf: &mut Buffer, area: Rect, row: u16, outcome: &Outco
 
 /// What an outcome is called.
 pub fn column_title(outcome: &Outcome) -> String {
-    format!("{}, {}", kind(outcome.kind), source(outcome))
+    format!("{}, {}", outcome.kind, source(outcome))
 }

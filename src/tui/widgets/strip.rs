@@ -17,7 +17,7 @@ pub struct Strip {
     pub exits: Vec<(f64, Option<Tier>)>,
     /// The layer under the cursor.
     pub cursor: Option<f64>,
-    /// One per tier.
+    /// Style of each tier's layers, in order of tiers.
     pub tiers: Vec<Style>,
     pub split_style: Style,
     pub exit_style: Style,

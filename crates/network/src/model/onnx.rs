@@ -64,9 +64,9 @@ pub enum ImportError {
          session with OnnxWith(path: .., input: (C, H, W))"
     )]
     OpenInput {
-        /// The file.
+        /// Path of the ONNX file.
         file: String,
-        /// The input's name.
+        /// Name of the graph's input.
         input: String,
         /// The first open axis behind the batch.
         axis: usize,

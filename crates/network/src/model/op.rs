@@ -280,7 +280,7 @@ pub enum Op {
     Where,
     /// Over one axis, or (`flatten`, opset < 13) over all axes from `axis` on.
     Softmax {
-        /// The axis.
+        /// Axis along which the exponentials are divided by their sum.
         axis: usize,
         /// Opset < 13 semantics.
         flatten: bool,
@@ -299,12 +299,12 @@ pub enum Op {
     },
     /// Any number of inputs.
     Concat {
-        /// The axis.
+        /// Axis along which the inputs are joined.
         axis: usize,
     },
     /// One output a size.
     Split {
-        /// The axis.
+        /// Axis along which the input is cut.
         axis: usize,
         /// Extent of each output on it.
         sizes: Vec<usize>,
@@ -367,7 +367,7 @@ pub enum Op {
     },
     /// Index (I64) of the largest (or smallest) along an axis.
     ArgMax {
-        /// The axis.
+        /// Axis along which the largest element is looked for.
         axis: usize,
         /// Keep the axis with extent 1.
         keep: bool,
