@@ -231,7 +231,7 @@ mod tests {
         huge.samples = usize::MAX;
         for bad in [short, more, fewer, huge] {
             let text = bad.unpack().unwrap_err().to_string();
-            assert!(text.contains("Test confidence table is damaged"), "{text}");
+            assert!(text.contains("test confidence table is damaged"), "{text}");
         }
     }
 }
