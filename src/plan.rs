@@ -428,11 +428,16 @@ pub struct ExitRule {
     pub thresholds: Vec<(String, f64)>,
 }
 
+/// The threshold of the exit behind a layer: its own where one is named, else the common one.
+pub fn exit_threshold(own: &[(String, f64)], common: f64, after: &str) -> f64 {
+    let own = own.iter().find(|(name, _)| name == after);
+    own.map_or(common, |(_, threshold)| *threshold)
+}
+
 impl ExitRule {
     /// The threshold of the exit behind a layer: its own, else the common one.
     pub fn threshold_of(&self, after: &str) -> f64 {
-        let own = self.thresholds.iter().find(|(name, _)| name == after);
-        own.map_or(self.threshold, |(_, threshold)| *threshold)
+        exit_threshold(&self.thresholds, self.threshold, after)
     }
 
     /// Refuses counts and thresholds out of range, and thresholds of layers that aren't there.

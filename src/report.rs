@@ -525,8 +525,7 @@ impl Report {
     /// Takes the classifiers of the plan, with their answers to the test images.
     pub fn judge_confidence(&mut self, plan: &Plan, heads: &[HeadKey], table: &ConfidenceTable) {
         let exits = plan.exits.iter().filter_map(|exit| {
-            let mut keys = heads.iter();
-            let key = keys.find(|k| k.after == exit.after && k.tier == exit.tier);
+            let key = HeadKey::find(heads, exit);
             table.column(&exit.after, key.map(|k| k.hash.as_str())).ok()
         });
         let of = |column: &Column| ReliabilityReport::new(column, &table.labels);

@@ -41,6 +41,7 @@ pub use settings::{Distill, HeadRecipe, Recipe, Training, recipe};
 
 use crate::engine::{Cancel, EngineError};
 use crate::model::graph::{Graph, GraphError};
+use crate::units;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong in training.
@@ -223,4 +224,41 @@ pub enum Event {
         /// Mean loss and accuracy over the epoch's training samples, by name.
         scores: Vec<(String, f64, f64)>,
     },
+}
+
+impl Event {
+    /// What is worth a line in a log, in words; absent for how far the training is.
+    pub fn remark(&self) -> Option<String> {
+        let text = match self {
+            Event::Features { .. } | Event::Epoch { .. } => return None,
+            Event::Resumed { epoch } => format!("goes on after epoch {epoch}"),
+            Event::StaleCheckpoint => "a checkpoint of another training is replaced; it begins anew".to_owned(),
+            Event::KeptFeatures { places } => {
+                let s = if *places == 1 { "" } else { "s" };
+                format!("features of {places} place{s} in the network are there from before")
+            }
+            Event::UnkeptFeatures { why } => {
+                format!("the features can't be kept ({why}): the next training computes them again")
+            }
+            Event::Stopped { name, epoch, best } => format!(
+                "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on calibration \
+                 images"
+            ),
+            Event::NoCache {
+                bytes,
+                bound,
+                seconds,
+            } => format!(
+                "the features take {}, more than the {} there are for them: the network runs again in every \
+                 epoch, {seconds:.0} s each",
+                units::bytes(*bytes as f64),
+                units::bytes(*bound as f64)
+            ),
+            Event::Phase { name, epochs } => match *name {
+                "backbone" => format!("the network alone, {epochs} epochs"),
+                _ => format!("network and exits together, {epochs} epochs"),
+            },
+        };
+        Some(text)
+    }
 }

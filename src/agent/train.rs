@@ -176,6 +176,9 @@ struct Reporter<'a> {
 impl Reporter<'_> {
     /// Gives the epoch that is over, if one is.
     fn report(&mut self, event: train::Event) -> Option<Epoch> {
+        if let Some(text) = event.remark() {
+            self.job.events.push(JobEvent::Log { text });
+        }
         match event {
             train::Event::Features { done, total } => {
                 let due = self.reported.is_none_or(|at| at.elapsed() >= REPORT);
@@ -183,19 +186,6 @@ impl Reporter<'_> {
                     self.reported = Some(Instant::now());
                     self.progress(done, total, "images through the network");
                 }
-            }
-            train::Event::NoCache {
-                bytes,
-                bound,
-                seconds,
-            } => {
-                let text = format!(
-                    "the features take {}, more than the {} there are for them: the network \
-                     runs again in every epoch, {seconds:.0} s each",
-                    crate::units::bytes(bytes as f64),
-                    crate::units::bytes(bound as f64)
-                );
-                self.job.events.push(JobEvent::Log { text });
             }
             train::Event::Epoch {
                 epoch,
@@ -212,18 +202,7 @@ impl Reporter<'_> {
                 self.progress(epoch, epochs, "epochs");
                 return Some(over);
             }
-            train::Event::Stopped { name, epoch, best } => {
-                let text = format!(
-                    "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on \
-                     calibration images"
-                );
-                self.job.events.push(JobEvent::Log { text });
-            }
-            train::Event::Resumed { .. }
-            | train::Event::KeptFeatures { .. }
-            | train::Event::UnkeptFeatures { .. }
-            | train::Event::StaleCheckpoint
-            | train::Event::Phase { .. } => {}
+            _ => {}
         }
         None
     }

@@ -197,14 +197,11 @@ fn judge(graph: &Graph, images: &Images, cancel: &Cancel) -> anyhow::Result<f64>
 }
 
 fn tell(stage: &mut Bar, event: &Event, held_out: Option<anyhow::Result<f64>>) {
+    if let Some(remark) = event.remark() {
+        stage.say(&remark);
+    }
     match event {
-        Event::Resumed { epoch } => {
-            stage.say(&format!("goes on after epoch {epoch}"));
-            stage.step(*epoch as u64);
-        }
-        Event::StaleCheckpoint => {
-            stage.say("the checkpoint is of another training; beginning anew");
-        }
+        Event::Resumed { epoch } => stage.step(*epoch as u64),
         Event::Epoch {
             epoch,
             epochs,

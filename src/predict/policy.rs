@@ -4,7 +4,7 @@ building and the agent both come here, so that a run and a replay cannot disagre
 */
 
 use super::{Confidence, Policy};
-use crate::plan::Plan;
+use crate::plan::{Plan, exit_threshold};
 
 /// What a classifier says of one sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,8 +132,7 @@ pub fn leaves(confidence: f32, threshold: f64) -> bool {
 impl Policy {
     /// The threshold of the exit behind the layer `after`.
     pub fn threshold_of(&self, after: &str) -> f64 {
-        let own = self.exits.iter().find(|(name, _)| name == after);
-        own.map_or(self.threshold, |(_, threshold)| *threshold)
+        exit_threshold(&self.exits, self.threshold, after)
     }
 
     /// Takes over the thresholds of a plan: a common one where all are equal, else one per exit.

@@ -41,7 +41,7 @@ use super::outcome::{
 use super::table::TableError;
 use crate::data::Set;
 use crate::device::winsorised_mean;
-use crate::plan::{Element, Plan, Tier};
+use crate::plan::{Element, Plan, PlannedExit, Tier};
 use chain::Chain;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -147,6 +147,14 @@ pub struct HeadKey {
     pub tier: Tier,
     /// Hash of the rendered head.
     pub hash: String,
+}
+
+impl HeadKey {
+    /// The key of the head that stands at an exit of a plan; absent where none was named.
+    pub fn find<'a>(keys: &'a [HeadKey], exit: &PlannedExit) -> Option<&'a HeadKey> {
+        let stands = |key: &&HeadKey| key.after == exit.after && key.tier == exit.tier;
+        keys.iter().find(stands)
+    }
 }
 
 /// What the cloud's classifiers say of tensors that went over the wire as another element type than

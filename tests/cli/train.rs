@@ -87,7 +87,7 @@ fn a_stopped_training_goes_on_and_one_of_other_settings_begins_anew() {
     child.wait().unwrap();
 
     let (mut child, mut said) = train(&out, &["--epochs", "100000", "--seed", "8"]);
-    until(&mut said, "beginning anew");
+    until(&mut said, "begins anew");
     interrupt(&child);
     child.wait().unwrap();
 }

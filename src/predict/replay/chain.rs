@@ -6,7 +6,7 @@ use super::super::outcome::Record;
 use super::super::policy::leaves;
 use super::super::table::TableError;
 use super::super::{Column, ConfidenceTable};
-use super::ReplayError;
+use super::{HeadKey, ReplayError};
 use crate::data::Set;
 use crate::plan::{Element, Plan, PlannedExit, Tier};
 use serde::{Deserialize, Serialize};
@@ -320,8 +320,7 @@ fn head_column<'a>(
     exit: &PlannedExit,
     evidence: &Evidence,
 ) -> Result<&'a Column, ReplayError> {
-    let mut keys = evidence.heads.iter();
-    if let Some(key) = keys.find(|k| k.after == exit.after && k.tier == exit.tier) {
+    if let Some(key) = HeadKey::find(&evidence.heads, exit) {
         return Ok(table.column(&exit.after, Some(&key.hash))?);
     }
     let same = |c: &&Column| c.after.as_deref() == Some(exit.after.as_str());

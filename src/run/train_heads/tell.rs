@@ -1,40 +1,17 @@
-/*! What a training tells, in sentences. */
+/*! What a training tells, told on. */
 
 use crate::event::Event;
 use crate::run::stage_cache::Reporter;
 use crate::train;
 
-/// What a training tells, told on.
+/// Passes on what a training tells.
 pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
+    if let Some(remark) = event.remark() {
+        reporter.say(remark);
+    }
     match event {
-        train::Event::Resumed { epoch } => reporter.say(format!("goes on after epoch {epoch}")),
-        train::Event::StaleCheckpoint => reporter.say("a checkpoint of another training is replaced"),
-        train::Event::Features { done, total } => reporter.progress(done, total, "images through the network"),
-        train::Event::KeptFeatures { places } => {
-            let s = if places == 1 { "" } else { "s" };
-            reporter.say(format!("features of {places} place{s} in the network are there from before"));
-        }
-        train::Event::UnkeptFeatures { why } => reporter.say(format!(
-            "the features can't be kept ({why}): the next training computes them again"
-        )),
-        train::Event::Stopped { name, epoch, best } => reporter.say(format!(
-            "{name}: stopped after epoch {epoch}, as it was best after epoch {best} on calibration images"
-        )),
-        train::Event::NoCache {
-            bytes,
-            bound,
-            seconds,
-        } => reporter.say(format!(
-            "the features take {}, more than the {} there are for them: the network runs again \
-             in every epoch, {seconds:.0} s each",
-            crate::units::bytes(bytes as f64),
-            crate::units::bytes(bound as f64)
-        )),
-        train::Event::Phase { name, epochs } => {
-            reporter.say(match name {
-                "backbone" => format!("the network alone, {epochs} epochs"),
-                _ => format!("network and exits together, {epochs} epochs"),
-            });
+        train::Event::Features { done, total } => {
+            reporter.progress(done, total, "images through the network");
         }
         train::Event::Epoch {
             epoch,
@@ -55,5 +32,6 @@ pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
                 scores,
             });
         }
+        _ => {}
     }
 }
