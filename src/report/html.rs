@@ -428,31 +428,40 @@ fn error(report: &Report) -> Vec<Vec<String>> {
     rows
 }
 
+/// A figure of merit, by which a curve is drawn.
+type Pick<'a> = &'a dyn Fn(&Figures) -> f64;
+
+/// The plan's figure over the thresholds of the sweep.
+fn swept(report: &Report, name: &str, pick: Pick) -> Curve {
+    let points = report.sweep.iter().map(|f| (f.threshold, pick(f)));
+    Curve {
+        name: name.to_string(),
+        points: points.collect(),
+        level: false,
+    }
+}
+
+/// A baseline's figure, the same at each threshold; none where nothing was swept.
+fn level(report: &Report, name: &str, figures: &Figures, pick: Pick) -> Option<Curve> {
+    // A level belongs beside the sweep only where it was had in the same way.
+    let how = if figures.kind == Kind::Measured {
+        ", measured"
+    } else {
+        ""
+    };
+    let ends = [report.sweep.first()?, report.sweep.last()?];
+    Some(Curve {
+        name: format!("{name}{how}"),
+        points: ends.map(|f| (f.threshold, pick(figures))).to_vec(),
+        level: true,
+    })
+}
+
 /// The paper's second figure: what each threshold gives, beside the baselines.
 fn charts(report: &Report) -> Result<Vec<Value>, ReportError> {
-    let curve = |name: &str, pick: &dyn Fn(&Figures) -> f64| Curve {
-        name: name.to_string(),
-        points: report
-            .sweep
-            .iter()
-            .map(|f| (f.threshold, pick(f)))
-            .collect(),
-        level: false,
-    };
-    let level = |name: &str, figures: &Option<Figures>, pick: &dyn Fn(&Figures) -> f64| {
-        // A level belongs beside the sweep only where it was had in the same way.
-        let figures = figures.as_ref()?;
-        let how = if figures.kind == Kind::Measured {
-            ", measured"
-        } else {
-            ""
-        };
-        let ends = [report.sweep.first()?, report.sweep.last()?];
-        Some(Curve {
-            name: format!("{name}{how}"),
-            points: ends.map(|f| (f.threshold, pick(figures))).to_vec(),
-            level: true,
-        })
+    let curve = |name: &str, pick: Pick| swept(report, name, pick);
+    let level = |name: &str, figures: &Option<Figures>, pick: Pick| {
+        level(report, name, figures.as_ref()?, pick)
     };
     let mean = |f: &Figures| f.latency_ms.map_or(f64::NAN, |l| l.mean);
     let b = &report.baselines;

@@ -188,99 +188,26 @@ impl EvaluationContext<'_> {
         plan: &Plan,
         parts: &Parts,
     ) -> Result<Measurement, RunError> {
-        let session = self.session;
         let samples = self.chosen(what);
         let mut edges = match what {
             Variant::Plan => fleet.reachable(reporter, Tier::First)?,
             _ => vec![fleet.lead(reporter, Tier::First)?],
         };
         edges.truncate(samples.len().max(1));
-        let thresholds: Vec<f64> = plan
-            .exits
-            .iter()
-            .filter(|e| what != Variant::EdgeOnly || e.tier == Tier::First)
-            .map(|e| e.threshold)
-            .collect();
         let behind = self.behind(reporter, fleet, what, plan, parts)?;
-        let mut ready = Vec::new();
-        for &index in &edges {
-            let put = route(reporter, fleet, parts, index, &behind).and_then(|route| {
-                let data = fleet.put(reporter, Tier::First, index, self.test)?;
-                Ok((index, route, data))
-            });
-            match put {
-                Ok(one) => ready.push(one),
-                Err(error) => {
-                    fleet.drop_target(reporter, Tier::First, index, error, edges.len() > 1)?
-                }
-            }
-        }
-        let edges = ready.len();
-        if edges == 0 {
-            return Err(fleet.none_reachable(Tier::First, None));
-        }
-        let mut shards = Vec::new();
-        for (turn, (index, route, data)) in ready.into_iter().enumerate() {
-            let mine: Vec<u32> = samples.iter().skip(turn).step_by(edges).copied().collect();
-            let run = Evaluate {
-                route,
-                data,
-                preprocessing: session.pixels().clone(),
-                warm_up: WARM_UP.min(mine.len()),
-                samples: mine,
-                confidence: session.policy.confidence,
-                thresholds: thresholds.clone(),
-                last_exit_answers: what == Variant::EdgeOnly,
-                wire: session.wire,
-                jpeg: plan.sends_images().then_some(session.jpeg_quality),
-                deadline_ms: session.offload.deadline_ms,
-                degrade: session.offload.degrade == Degrade::LastExit,
-            };
-            shards.push(Shard { index, run });
-        }
+        let ready = self.ready(reporter, fleet, &edges, parts, &behind)?;
+        let shards = self.shards(ready, &samples, what, plan);
         // Agents tell of themselves and of the next tier; those beyond are asked here.
         let beyond: Vec<Tier> = behind.iter().skip(1).map(|b| b.tier).collect();
         fleet.reset_memory(&beyond);
-        let of = samples.len();
-        let mut done = vec![0u64; session.targets(Tier::First).len().max(1)];
+        let mut follower = Follower::new(self.session, what, &behind, samples.len());
         let deliveries = fleet.evaluate(
             reporter,
             shards,
             self.labels,
-            &mut |reporter, index, event| match event {
-                JobEvent::Progress(mut progress) => {
-                    done[index] = progress.done;
-                    if let Some(told) = progress.telemetry.take() {
-                        reporter.event(Event::Vitals {
-                            part: Tier::First,
-                            index,
-                            vitals: Vitals::from(&*told),
-                        });
-                    }
-                    let sum: u64 = done.iter().sum();
-                    reporter.progress(sum as usize, of, what.label());
-                    if what == Variant::Plan {
-                        progress.clouds = in_order(session, &behind, &progress.clouds);
-                        reporter.event(Event::Evaluating { index, progress });
-                    }
-                }
-                JobEvent::Queued { ahead } => {
-                    let part = Tier::First;
-                    reporter.say_of(TargetId { part, index }, Note::Queued { ahead });
-                }
-                JobEvent::Log { text } => {
-                    let part = Tier::First;
-                    reporter.say_of(TargetId { part, index }, text);
-                }
-                JobEvent::Lost { .. }
-                | JobEvent::Found
-                | JobEvent::Done(_)
-                | JobEvent::Failed { .. }
-                | JobEvent::Cancelled
-                | JobEvent::Epoch(_) => {}
-            },
+            &mut |reporter, index, event| follower.hear(reporter, index, event),
         )?;
-        let mut ran = gather(deliveries, of)?;
+        let mut ran = gather(deliveries, samples.len())?;
         let resident = &mut ran.found.resident_bytes;
         resident.resize(plan.tiers(), 0);
         for tier in beyond {
@@ -292,6 +219,70 @@ impl EvaluationContext<'_> {
         }
         ran.notes = fleet.notes();
         Ok(ran)
+    }
+
+    /// Sends their part and the test set to the first tier's targets `edges`; passes over those that are
+    /// lost on the way.
+    fn ready(
+        &self,
+        reporter: &mut Reporter,
+        fleet: &mut Fleet,
+        edges: &[usize],
+        parts: &Parts,
+        behind: &[BehindTier],
+    ) -> Result<Vec<ReadyTarget>, RunError> {
+        let mut ready = Vec::new();
+        for &index in edges {
+            let put = route(reporter, fleet, parts, index, behind).and_then(|route| {
+                let data = fleet.put(reporter, Tier::First, index, self.test)?;
+                Ok(ReadyTarget { index, route, data })
+            });
+            match put {
+                Ok(one) => ready.push(one),
+                Err(error) => {
+                    fleet.drop_target(reporter, Tier::First, index, error, edges.len() > 1)?
+                }
+            }
+        }
+        if ready.is_empty() {
+            return Err(fleet.none_reachable(Tier::First, None));
+        }
+        Ok(ready)
+    }
+
+    /// Deals the samples out in turn, as jobs of the targets that run them.
+    fn shards(
+        &self,
+        ready: Vec<ReadyTarget>,
+        samples: &[u32],
+        what: Variant,
+        plan: &Plan,
+    ) -> Vec<Shard> {
+        let session = self.session;
+        let exits = plan.exits.iter();
+        let exits = exits.filter(|e| what != Variant::EdgeOnly || e.tier == Tier::First);
+        let thresholds: Vec<f64> = exits.map(|e| e.threshold).collect();
+        let edges = ready.len();
+        let shard = |(turn, target): (usize, ReadyTarget)| {
+            let mine: Vec<u32> = samples.iter().skip(turn).step_by(edges).copied().collect();
+            let run = Evaluate {
+                route: target.route,
+                data: target.data,
+                preprocessing: session.pixels().clone(),
+                warm_up: WARM_UP.min(mine.len()),
+                samples: mine,
+                confidence: session.policy.confidence,
+                thresholds: thresholds.clone(),
+                last_exit_answers: what == Variant::EdgeOnly,
+                wire: session.wire,
+                jpeg: plan.sends_images().then_some(session.jpeg_quality),
+                deadline_ms: session.offload.deadline_ms,
+                degrade: session.offload.degrade == Degrade::LastExit,
+            };
+            let index = target.index;
+            Shard { index, run }
+        };
+        ready.into_iter().enumerate().map(shard).collect()
     }
 
     /// The tiers of a run behind the first, each with its part and its targets; none where the first is
@@ -335,6 +326,71 @@ impl EvaluationContext<'_> {
             samples.sort_unstable();
         }
         samples
+    }
+}
+
+/// A target of the first tier that can begin.
+struct ReadyTarget {
+    /// Its place in the session.
+    index: usize,
+    route: Route,
+    /// Address of the test set.
+    data: String,
+}
+
+/// Listens to the agents of a run, and tells of them all together.
+struct Follower<'a> {
+    session: &'a Session,
+    what: Variant,
+    behind: &'a [BehindTier],
+    /// Samples each target of the first tier has done.
+    done: Vec<u64>,
+    /// Samples of all of them.
+    of: usize,
+}
+
+impl<'a> Follower<'a> {
+    fn new(session: &'a Session, what: Variant, behind: &'a [BehindTier], of: usize) -> Self {
+        Follower {
+            session,
+            what,
+            behind,
+            done: vec![0; session.targets(Tier::First).len().max(1)],
+            of,
+        }
+    }
+
+    /// Takes in what the first tier's target at `index` says.
+    fn hear(&mut self, reporter: &mut Reporter, index: usize, event: JobEvent) {
+        let part = Tier::First;
+        match event {
+            JobEvent::Progress(mut progress) => {
+                self.done[index] = progress.done;
+                if let Some(told) = progress.telemetry.take() {
+                    reporter.event(Event::Vitals {
+                        part,
+                        index,
+                        vitals: Vitals::from(&*told),
+                    });
+                }
+                let sum: u64 = self.done.iter().sum();
+                reporter.progress(sum as usize, self.of, self.what.label());
+                if self.what == Variant::Plan {
+                    progress.clouds = in_order(self.session, self.behind, &progress.clouds);
+                    reporter.event(Event::Evaluating { index, progress });
+                }
+            }
+            JobEvent::Queued { ahead } => {
+                reporter.say_of(TargetId { part, index }, Note::Queued { ahead });
+            }
+            JobEvent::Log { text } => reporter.say_of(TargetId { part, index }, text),
+            JobEvent::Lost { .. }
+            | JobEvent::Found
+            | JobEvent::Done(_)
+            | JobEvent::Failed { .. }
+            | JobEvent::Cancelled
+            | JobEvent::Epoch(_) => {}
+        }
     }
 }
 

@@ -48,6 +48,47 @@ pub(super) fn make(
 ) -> Result<Report, RunError> {
     let (session, results) = (found.session, found.results);
     let replayed = Replayed::over(session, results)?;
+    let Replayed { evidence, plan, .. } = &replayed;
+    let mut report = Report::new(subject(found), plan, &results.layers, &evidence.tiers);
+    say_conditions(&mut report, found)?;
+    say_doubts(&mut report, found, &replayed);
+    say_more(&mut report, session, &replayed);
+    say_of_targets(&mut report, found.ran);
+    show_plan(&mut report, found, &replayed)?;
+    compare_baselines(&mut report, found, &replayed)?;
+    compare_placements(&mut report, session, &replayed)?;
+    let mut told = Instant::now();
+    let mut go_on = |done, total| {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            reporter.progress(done, total, "ways to split explored");
+        }
+        !cancel.is_cancelled()
+    };
+    report.answer(&answer(found, &replayed, &mut go_on)?);
+    let answers = &evidence.answers(Set::Test)?.table;
+    report.judge_confidence(plan, &evidence.heads, answers);
+    judge_guarantee(&mut report, session, &replayed)?;
+    ask_what_if(&mut report, session, &replayed, reporter, cancel)?;
+    let shown = Shown {
+        records: &found.ran.records,
+        labels: found.data.labels(Set::Test),
+        class_names: found.data.class_names(),
+        exits: plan.exits.iter().map(|exit| exit.after.clone()).collect(),
+        picture: &|sample| {
+            Picture::of(
+                found.data.pixels(Set::Test, sample as usize),
+                found.data.shape(),
+            )
+        },
+    };
+    report.evidence = Some(shown.report());
+    Ok(report)
+}
+
+/// Says under what conditions the plan ran: devices, links, wire and prices.
+fn say_conditions(report: &mut Report, found: &Findings) -> Result<(), RunError> {
+    let (session, results) = (found.session, found.results);
     let tiers = session.chain().map(|tier| results.profile(tier));
     let links = Tier::chain(session.links.len())
         .map(|before| Some((session.link(before), results.link(before)?)));
@@ -57,13 +98,6 @@ pub(super) fn make(
     ) else {
         return Err(RunError::NoResults);
     };
-    let Replayed {
-        evidence,
-        terms,
-        plan,
-    } = &replayed;
-    let (calibration, test) = (Set::Calibration, Set::Test);
-    let mut report = Report::new(subject(found), plan, &results.layers, &evidence.tiers);
     report.under(&Conditions {
         tiers: &tiers,
         links: &links,
@@ -71,22 +105,37 @@ pub(super) fn make(
         billing: session.billing,
         one_machine: one_machine(session),
     });
-    say_doubts(&mut report, found, &replayed);
-    say_more(&mut report, session, &replayed);
-    say_of_targets(&mut report, found.ran);
-    let thresholds = session.sweep.thresholds();
-    let prepared = PreparedPlan::new(evidence, terms, calibration, plan)?;
+    Ok(())
+}
+
+/// Shows what was predicted of the plan on the calibration images, and what was measured on the test
+/// images beside its prediction for them.
+fn show_plan(report: &mut Report, found: &Findings, replayed: &Replayed) -> Result<(), RunError> {
+    let (evidence, terms) = (&replayed.evidence, &replayed.terms);
+    let plan = replayed.plan;
+    let prepared = PreparedPlan::new(evidence, terms, Set::Calibration, plan)?;
+    let thresholds = found.session.sweep.thresholds();
     report.predict(
         &prepared.outcome(),
         &sweep(evidence, terms, plan, &thresholds)?,
         prepared.head_pays(),
     );
-    let tested = PreparedPlan::new(evidence, terms, test, plan)?;
+    let tested = PreparedPlan::new(evidence, terms, Set::Test, plan)?;
     let equality = tested.equality(&found.ran.records)?;
     report.measure(found.measured, Some(&tested.outcome()), Some(&equality));
-    report.assembled(&results.parts, &tested.outcome());
+    report.assembled(&found.results.parts, &tested.outcome());
+    Ok(())
+}
+
+/// Sets the baselines beside the plan, those that could not be measured by name and reason.
+fn compare_baselines(
+    report: &mut Report,
+    found: &Findings,
+    replayed: &Replayed,
+) -> Result<(), RunError> {
+    let evidence = &replayed.evidence;
     // What baselines answer to samples they didn't run is in the table.
-    let whole = baselines(evidence, terms, test, plan)?;
+    let whole = baselines(evidence, &replayed.terms, Set::Test, replayed.plan)?;
     let of = |what, whole: Option<&Outcome>| {
         let ran = found.baselines.iter().find(|b| b.what == what)?;
         Some(Figures::from(&ran.outcome).with_accuracy_of(whole?))
@@ -104,8 +153,24 @@ pub(super) fn make(
             what.label()
         ));
     }
-    let answers = &evidence.answers(test)?.table;
+    let answers = &evidence.answers(Set::Test)?.table;
     report.unmodified(answers.final_column()?.accuracy(&answers.labels));
+    Ok(())
+}
+
+/// Compares the ways to place exits with cloud-only, at the plan's splits and over all thresholds.
+fn compare_placements(
+    report: &mut Report,
+    session: &Session,
+    replayed: &Replayed,
+) -> Result<(), RunError> {
+    let Replayed {
+        evidence,
+        terms,
+        plan,
+    } = replayed;
+    let calibration = Set::Calibration;
+    let thresholds = session.sweep.thresholds();
     let cloud_only = baselines(evidence, terms, calibration, plan)?.cloud_only;
     // Together with the network only this plan's exits were trained.
     let both = matches!(session.exits.training, Training::Frozen { .. });
@@ -128,31 +193,49 @@ pub(super) fn make(
         let swept = sweep(evidence, terms, &other, &thresholds)?;
         report.place(placement, &other, &prepared.outcome(), &swept, &cloud_only);
     }
-    let mut told = Instant::now();
-    let mut go_on = |done, total| {
-        if told.elapsed() >= TELL {
-            told = Instant::now();
-            reporter.progress(done, total, "ways to split explored");
-        }
-        !cancel.is_cancelled()
+    Ok(())
+}
+
+/// Says whether the promise of the session holds, and where it rests on images the network may know.
+fn judge_guarantee(
+    report: &mut Report,
+    session: &Session,
+    replayed: &Replayed,
+) -> Result<(), RunError> {
+    let Some(promise) = session.guarantee else {
+        return Ok(());
     };
-    report.answer(&answer(found, &replayed, &mut go_on)?);
-    report.judge_confidence(plan, &evidence.heads, answers);
-    if let Some(promise) = session.guarantee {
-        let found = guarantee(evidence, terms, promise, plan)?;
-        report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
-        let from_file = matches!(
-            session.model,
-            ModelSource::Onnx(_) | ModelSource::OnnxWith { .. }
+    let Replayed {
+        evidence,
+        terms,
+        plan,
+    } = replayed;
+    let found = guarantee(evidence, terms, promise, plan)?;
+    report.promise(GuaranteeReport::new(&found, evidence, terms, plan)?);
+    let from_file = matches!(
+        session.model,
+        ModelSource::Onnx(_) | ModelSource::OnnxWith { .. }
+    );
+    if from_file && matches!(session.calibration, Calibration::FromTrain(_)) {
+        report.say(
+            "The guarantee rests on calibration images that are taken from the training images: it holds \
+             only if the network never learnt from them. `calibration: FromTest(..)` takes others."
+                .to_owned(),
         );
-        if from_file && matches!(session.calibration, Calibration::FromTrain(_)) {
-            report.say(
-                "The guarantee rests on calibration images that are taken from the training images: it holds \
-                 only if the network never learnt from them. `calibration: FromTest(..)` takes others."
-                    .to_owned(),
-            );
-        }
     }
+    Ok(())
+}
+
+/// Asks what other links, devices and prices would change, for at most [`WHAT_IF`].
+fn ask_what_if(
+    report: &mut Report,
+    session: &Session,
+    replayed: &Replayed,
+    reporter: &mut Reporter,
+    cancel: &Cancel,
+) -> Result<(), RunError> {
+    let (evidence, terms) = (&replayed.evidence, &replayed.terms);
+    let thresholds = session.sweep.thresholds();
     let until = Instant::now() + WHAT_IF;
     let stopped = || cancel.is_cancelled() || Instant::now() >= until;
     let mut progress = |done, total| {
@@ -169,17 +252,7 @@ pub(super) fn make(
         )),
         Err(error) => return Err(error.into()),
     }
-    let shown = Shown {
-        records: &found.ran.records,
-        labels: found.data.labels(test),
-        class_names: found.data.class_names(),
-        exits: plan.exits.iter().map(|exit| exit.after.clone()).collect(),
-        picture: &|sample| {
-            Picture::of(found.data.pixels(test, sample as usize), found.data.shape())
-        },
-    };
-    report.evidence = Some(shown.report());
-    Ok(report)
+    Ok(())
 }
 
 /// A baseline that ran.
