@@ -142,6 +142,21 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// Makes ready for a run of `batch` samples.
+    fn begin(&mut self, batch: usize, classes: usize) {
+        self.alive.clear();
+        self.alive.extend(0..batch);
+        self.verdicts.clear();
+        self.verdicts.resize(batch, Verdict::default());
+        self.segments_ms.clear();
+        self.heads_ms.clear();
+        self.going_on = 0;
+        self.kept_scores.clear();
+        if self.keep_scores {
+            self.kept_scores.resize(batch * classes, 0.0);
+        }
+    }
+
     /// Milliseconds in segments and heads.
     pub fn compute_ms(&self) -> f32 {
         self.segments_ms.iter().chain(&self.heads_ms).sum()
@@ -306,29 +321,8 @@ impl Runner {
         work: &mut Workspace,
         cancel: &Cancel,
     ) -> Result<(), RunnerError> {
-        let (exits, found) = (self.info.exits, rules.thresholds.len());
-        if exits != found {
-            return Err(RunnerError::Thresholds { exits, found });
-        }
-        if batch.checked_mul(self.input_elements()) != Some(input.len()) || batch == 0 {
-            return Err(RunnerError::Input {
-                expected: self.info.input.clone(),
-                batch,
-                found: input.len(),
-            });
-        }
-        memory::check(self.peak.saturating_mul(batch))?;
-        work.alive.clear();
-        work.alive.extend(0..batch);
-        work.verdicts.clear();
-        work.verdicts.resize(batch, Verdict::default());
-        work.segments_ms.clear();
-        work.heads_ms.clear();
-        work.going_on = 0;
-        work.kept_scores.clear();
-        if work.keep_scores {
-            work.kept_scores.resize(batch * self.info.classes, 0.0);
-        }
+        self.check(batch, input, rules)?;
+        work.begin(batch, self.info.classes);
         let mut number = 0;
         for (at, stage) in self.stages.iter().enumerate() {
             let n = work.alive.len();
@@ -343,68 +337,110 @@ impl Runner {
             self.note(start, &mut work.segments_ms, cancel)?;
             std::mem::swap(&mut work.front, &mut work.back);
             let Some(exit) = &stage.exit else { continue };
-            let start = Instant::now();
-            let classes = self.info.classes;
-            grow(&mut work.scores, n * classes);
-            let scores = &mut work.scores[..n * classes];
-            let x = &work.front[..n * stage.output];
-            exit.network
-                .run_into(n, &[x], &mut [&mut *scores], cancel)?;
-            let all_leave = rules.last_exit_answers && number + 1 == exits;
-            let mut kept = 0;
-            for row in 0..n {
-                let sample = work.alive[row];
-                let scores = &scores[row * classes..(row + 1) * classes];
-                let decision = decide(scores, Output::Logits, exit.temperature)?;
-                let confidence = decision.confidence(rules.confidence);
-                let answered = all_leave || leaves(confidence, rules.thresholds[number]);
-                keep(&mut work.kept_scores, sample, scores);
-                work.verdicts[sample] = Verdict {
-                    answered,
-                    latest: Some(PartAnswer {
-                        exit: number as u16,
-                        prediction: decision.prediction,
-                        confidence,
-                    }),
-                };
-                if !answered {
-                    if kept != row {
-                        let size = stage.output;
-                        let rows = row * size..(row + 1) * size;
-                        work.front.copy_within(rows, kept * size);
-                    }
-                    work.alive[kept] = sample;
-                    kept += 1;
-                }
-            }
-            work.alive.truncate(kept);
-            self.note(start, &mut work.heads_ms, cancel)?;
+            self.leave(exit, number, stage.output, rules, work, cancel)?;
             number += 1;
-            if kept == 0 {
+            if work.alive.is_empty() {
                 return Ok(());
             }
         }
         let size = self.stages.last().map_or(0, |s| s.output);
         if self.info.ends_network {
-            for (row, &sample) in work.alive.iter().enumerate() {
-                let scores = &work.front[row * size..(row + 1) * size];
-                let decision = decide(scores, self.output, 1.0)?;
-                keep(&mut work.kept_scores, sample, scores);
-                work.verdicts[sample] = Verdict {
-                    answered: true,
-                    latest: Some(PartAnswer {
-                        exit: exits as u16,
-                        prediction: decision.prediction,
-                        confidence: decision.confidence(rules.confidence),
-                    }),
-                };
-            }
-            work.alive.clear();
+            self.answer(size, rules, work)?;
         }
         work.going_on = work.alive.len() * size;
         Ok(())
     }
 
+    /// Whether thresholds and input fit the part, and the batch into memory.
+    fn check(&self, batch: usize, input: &[f32], rules: &ExitRules) -> Result<(), RunnerError> {
+        let (exits, found) = (self.info.exits, rules.thresholds.len());
+        if exits != found {
+            return Err(RunnerError::Thresholds { exits, found });
+        }
+        if batch.checked_mul(self.input_elements()) != Some(input.len()) || batch == 0 {
+            return Err(RunnerError::Input {
+                expected: self.info.input.clone(),
+                batch,
+                found: input.len(),
+            });
+        }
+        memory::check(self.peak.saturating_mul(batch))?;
+        Ok(())
+    }
+
+    /// Asks the head of exit `number`, before which a sample has `size` elements: whose confidence
+    /// reaches the threshold leaves, and the others move up in `work.front`.
+    fn leave(
+        &self,
+        exit: &Exit,
+        number: usize,
+        size: usize,
+        rules: &ExitRules,
+        work: &mut Workspace,
+        cancel: &Cancel,
+    ) -> Result<(), RunnerError> {
+        let (n, classes) = (work.alive.len(), self.info.classes);
+        let start = Instant::now();
+        grow(&mut work.scores, n * classes);
+        let scores = &mut work.scores[..n * classes];
+        let x = &work.front[..n * size];
+        exit.network
+            .run_into(n, &[x], &mut [&mut *scores], cancel)?;
+        let all_leave = rules.last_exit_answers && number + 1 == self.info.exits;
+        let mut kept = 0;
+        for row in 0..n {
+            let sample = work.alive[row];
+            let scores = &scores[row * classes..(row + 1) * classes];
+            let decision = decide(scores, Output::Logits, exit.temperature)?;
+            let confidence = decision.confidence(rules.confidence);
+            let answered = all_leave || leaves(confidence, rules.thresholds[number]);
+            keep(&mut work.kept_scores, sample, scores);
+            work.verdicts[sample] = Verdict {
+                answered,
+                latest: Some(PartAnswer {
+                    exit: number as u16,
+                    prediction: decision.prediction,
+                    confidence,
+                }),
+            };
+            if !answered {
+                if kept != row {
+                    let rows = row * size..(row + 1) * size;
+                    work.front.copy_within(rows, kept * size);
+                }
+                work.alive[kept] = sample;
+                kept += 1;
+            }
+        }
+        work.alive.truncate(kept);
+        self.note(start, &mut work.heads_ms, cancel)
+    }
+
+    /// Answers the samples left by the final classifier's scores, `size` for each in `work.front`.
+    fn answer(
+        &self,
+        size: usize,
+        rules: &ExitRules,
+        work: &mut Workspace,
+    ) -> Result<(), RunnerError> {
+        for (row, &sample) in work.alive.iter().enumerate() {
+            let scores = &work.front[row * size..(row + 1) * size];
+            let decision = decide(scores, self.output, 1.0)?;
+            keep(&mut work.kept_scores, sample, scores);
+            work.verdicts[sample] = Verdict {
+                answered: true,
+                latest: Some(PartAnswer {
+                    exit: self.info.exits as u16,
+                    prediction: decision.prediction,
+                    confidence: decision.confidence(rules.confidence),
+                }),
+            };
+        }
+        work.alive.clear();
+        Ok(())
+    }
+
+    /// Notes the time since `start`, stretched by the slowdown.
     fn note(
         &self,
         start: Instant,
