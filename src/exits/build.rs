@@ -216,15 +216,7 @@ impl HeadBuilder<'_> {
                 let [c, _, _] = self.image(name)?;
                 self.conv(c, square(layer), c, layer.flag("bias"))
             }
-            Kind::SeparableConv2d => {
-                let [c, _, _] = self.image(name)?;
-                let (out, point) = (layer.whole("out"), Window::square(1, 1, 0));
-                let path = self.name.clone();
-                self.name = format!("{path}.depthwise");
-                self.conv(c, square(layer), c, false)?;
-                self.name = format!("{path}.pointwise");
-                self.conv(out, point, 1, layer.flag("bias"))
-            }
+            Kind::SeparableConv2d => self.separable_conv(layer, square(layer)),
             Kind::BatchNorm2d => {
                 let [c, _, _] = self.image(name)?;
                 self.batch_norm(layer, c)
@@ -238,18 +230,7 @@ impl HeadBuilder<'_> {
                 };
                 self.batch_norm(layer, c)
             }
-            Kind::LayerNorm => {
-                // Tokens are normalised one by one, everything else as a whole.
-                let axis = if self.sample.len() == 2 { 2 } else { 1 };
-                let over = self.sample[axis - 1..].to_vec();
-                let inputs = [
-                    self.filled("weight", &over, 1.0),
-                    self.filled("bias", &over, 0.0),
-                ];
-                let params = 2 * over.iter().product::<usize>();
-                let epsilon = layer.real("epsilon");
-                self.counted("", Op::LayerNorm { axis, epsilon }, &inputs, params)
-            }
+            Kind::LayerNorm => self.layer_norm(layer.real("epsilon")),
             Kind::Relu => self.push("", Op::Unary(Unary::Relu), &[]),
             Kind::Relu6 => {
                 let (low, high) = (0.0, 6.0);
@@ -282,17 +263,42 @@ impl HeadBuilder<'_> {
             Kind::Residual | Kind::Parallel | Kind::Repeat => {
                 Err((format!("{name} stands where no list may"), None))
             }
-            Kind::Dropout => {
-                // What another branch reads must not be dropped for it.
-                if self.shared == Some(self.at) {
-                    self.push("", Op::Identity, &[])?;
-                }
-                let value = self.builder.name(self.at).to_string();
-                let rate = layer.real("rate");
-                self.dropout.push(Dropout { value, rate });
-                Ok(())
-            }
+            Kind::Dropout => self.dropout(layer.real("rate")),
         }
+    }
+
+    /// Each channel alone, then a convolution of one position that mixes them.
+    fn separable_conv(&mut self, layer: &Layer, window: Window) -> Result<(), Trouble> {
+        let [c, _, _] = self.image(layer.spec.name)?;
+        let (out, point) = (layer.whole("out"), Window::square(1, 1, 0));
+        let path = self.name.clone();
+        self.name = format!("{path}.depthwise");
+        self.conv(c, window, c, false)?;
+        self.name = format!("{path}.pointwise");
+        self.conv(out, point, 1, layer.flag("bias"))
+    }
+
+    fn layer_norm(&mut self, epsilon: f32) -> Result<(), Trouble> {
+        // Tokens are normalised one by one, everything else as a whole.
+        let axis = if self.sample.len() == 2 { 2 } else { 1 };
+        let over = self.sample[axis - 1..].to_vec();
+        let inputs = [
+            self.filled("weight", &over, 1.0),
+            self.filled("bias", &over, 0.0),
+        ];
+        let params = 2 * over.iter().product::<usize>();
+        self.counted("", Op::LayerNorm { axis, epsilon }, &inputs, params)
+    }
+
+    /// Drops shares of the current value in training.
+    fn dropout(&mut self, rate: f32) -> Result<(), Trouble> {
+        // What another branch reads must not be dropped for it.
+        if self.shared == Some(self.at) {
+            self.push("", Op::Identity, &[])?;
+        }
+        let value = self.builder.name(self.at).to_string();
+        self.dropout.push(Dropout { value, rate });
+        Ok(())
     }
 
     fn batch_norm(&mut self, layer: &Layer, channels: usize) -> Result<(), Trouble> {

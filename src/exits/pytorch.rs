@@ -244,15 +244,7 @@ impl Writer<'_> {
                 format!("{}({power}, {epsilon:e})", self.helper("GemPool"))
             }
             Kind::Flatten => "nn.Flatten()".into(),
-            Kind::Linear => {
-                let class = match line.input.len() {
-                    1 => "nn.Linear",
-                    _ => self.helper("TokenLinear"),
-                };
-                let features = line.input.last()?;
-                let (out, bias) = (layer.whole("out"), flag("bias"));
-                format!("{class}({features}, {out}, bias={bias})")
-            }
+            Kind::Linear => self.linear(layer, line)?,
             Kind::Dropout => format!("nn.Dropout({})", layer.real("rate")),
             Kind::SqueezeExcite => {
                 let hidden = (channels / layer.whole("reduction").max(1)).max(1);
@@ -267,44 +259,66 @@ impl Writer<'_> {
                 format!("{}({channels}, {heads})", self.helper("AttentionPool"))
             }
             Kind::Residual => {
-                let inner = format!("{path}.");
-                let inner = self.sequence(layer.branches().first()?, depth, &inner)?;
+                let inner = self.branch(layer, depth, &format!("{path}."))?;
                 format!("{}({inner})", self.helper("Residual"))
             }
-            Kind::Repeat => {
-                let mut all = Vec::new();
-                for time in 0..layer.whole("times") {
-                    let inner = format!("{path}.{time}.");
-                    let inner = self.sequence(layer.branches().first()?, depth, &inner)?;
-                    all.push(format!("nn.Sequential({inner})"));
-                }
-                format!("nn.Sequential({})", all.join(", "))
-            }
-            Kind::Parallel => {
-                let mut all = Vec::new();
-                for (i, branch) in layer.branches().iter().enumerate() {
-                    let inner = self.sequence(branch, depth, &format!("{path}.{i}."))?;
-                    all.push(format!("nn.Sequential({inner})"));
-                }
-                let (class, dim) = match (layer.whole("join"), line.output.len()) {
-                    (0, 2) => ("Parallel", ", dim=2"),
-                    (0, _) => ("Parallel", ", dim=1"),
-                    (1, _) => ("Parallel", ""),
-                    _ => ("Mix", ""),
-                };
-                format!("{}([{}]{dim})", self.helper(class), all.join(", "))
-            }
-            Kind::Onnx => {
-                let class = format!("Onnx{}", self.networks.len() + 1);
-                let (file, trainable) = (layer.text("file"), layer.flag("trainable"));
-                match network::class(self.graph, path, &class, file, trainable) {
-                    Ok(text) => self.networks.push(text),
-                    Err(refused) => {
-                        self.refused.get_or_insert(refused);
-                    }
-                }
-                format!("{class}()")
-            }
+            Kind::Repeat => self.repeat(layer, depth, path)?,
+            Kind::Parallel => self.parallel(layer, line, depth, path)?,
+            Kind::Onnx => self.network(layer, path),
         })
+    }
+
+    fn linear(&mut self, layer: &Layer, line: &Line) -> Option<String> {
+        let class = match line.input.len() {
+            1 => "nn.Linear",
+            _ => self.helper("TokenLinear"),
+        };
+        let features = line.input.last()?;
+        let bias = if layer.flag("bias") { "True" } else { "False" };
+        let out = layer.whole("out");
+        Some(format!("{class}({features}, {out}, bias={bias})"))
+    }
+
+    /// The only list in a layer, its modules named under `prefix`.
+    fn branch(&mut self, layer: &Layer, depth: usize, prefix: &str) -> Option<String> {
+        self.sequence(layer.branches().first()?, depth, prefix)
+    }
+
+    fn repeat(&mut self, layer: &Layer, depth: usize, path: &str) -> Option<String> {
+        let mut all = Vec::new();
+        for time in 0..layer.whole("times") {
+            let inner = self.branch(layer, depth, &format!("{path}.{time}."))?;
+            all.push(format!("nn.Sequential({inner})"));
+        }
+        Some(format!("nn.Sequential({})", all.join(", ")))
+    }
+
+    fn parallel(&mut self, layer: &Layer, line: &Line, depth: usize, path: &str) -> Option<String> {
+        let mut all = Vec::new();
+        for (i, branch) in layer.branches().iter().enumerate() {
+            let inner = self.sequence(branch, depth, &format!("{path}.{i}."))?;
+            all.push(format!("nn.Sequential({inner})"));
+        }
+        let (class, dim) = match (layer.whole("join"), line.output.len()) {
+            (0, 2) => ("Parallel", ", dim=2"),
+            (0, _) => ("Parallel", ", dim=1"),
+            (1, _) => ("Parallel", ""),
+            _ => ("Mix", ""),
+        };
+        let class = self.helper(class);
+        Some(format!("{class}([{}]{dim})", all.join(", ")))
+    }
+
+    /// A network from a file, as a class of its own; a refusal is kept for [`source`] to tell.
+    fn network(&mut self, layer: &Layer, path: &str) -> String {
+        let class = format!("Onnx{}", self.networks.len() + 1);
+        let (file, trainable) = (layer.text("file"), layer.flag("trainable"));
+        match network::class(self.graph, path, &class, file, trainable) {
+            Ok(text) => self.networks.push(text),
+            Err(refused) => {
+                self.refused.get_or_insert(refused);
+            }
+        }
+        format!("{class}()")
     }
 }

@@ -8,10 +8,11 @@ use super::diagnostic::Finding;
 use super::refusal;
 use crate::model::op::{Binary, PoolKind, Reduction, Unary};
 use crate::model::{Activation, Graph, Node, Op, ValueId};
+use std::collections::HashMap;
 
 /// The source: layers with their hidden sizes; the last `Linear` is `classes` wide.
 pub(super) fn source(fused: &Graph) -> Result<String, ExitError> {
-    let mut lines = walk(fused).map_err(|node| {
+    let mut lines = Walk::new(fused).source_lines().map_err(|node| {
         let message = match node {
             Some(node) => format!(
                 "the classifier of `{}` has a form that is not known: node `{}`",
@@ -31,121 +32,202 @@ pub(super) fn source(fused: &Graph) -> Result<String, ExitError> {
     ))
 }
 
-/// Lines of the list, last layer first. On error the node that stands in the way.
-fn walk(graph: &Graph) -> Result<Vec<String>, Option<&Node>> {
-    let producers = graph.producers();
-    let mut lines: Vec<String> = Vec::new();
-    let mut at = *graph.outputs.first().ok_or(None)?;
-    let mut linears = 0;
-    let producer = |v: ValueId| producers.get(&v).map(|&i| &graph.nodes[i]);
-    loop {
-        let Some(node) = producer(at) else {
-            // A plain perceptron: its input is all there is before.
-            return if linears > 0 {
-                lines.push(global(true));
-                Ok(lines)
-            } else {
-                Err(None)
+/// Whether a classifier goes on before a node.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Further,
+    BeginsHere,
+}
+
+/// A walk from the network's output back to its last features.
+struct Walk<'a> {
+    graph: &'a Graph,
+    producers: HashMap<ValueId, usize>,
+    /// Layers of the source, last first.
+    lines: Vec<String>,
+    linears: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(graph: &'a Graph) -> Walk<'a> {
+        Walk {
+            graph,
+            producers: graph.producers(),
+            lines: Vec::new(),
+            linears: 0,
+        }
+    }
+
+    /// Lines of the list, last layer first. On error the node that stands in the way.
+    fn source_lines(mut self) -> Result<Vec<String>, Option<&'a Node>> {
+        let mut at = *self.graph.outputs.first().ok_or(None)?;
+        loop {
+            let Some(node) = self.producer(at) else {
+                // A plain perceptron: its input is all there is before.
+                return if self.linears > 0 {
+                    self.lines.push(global(true));
+                    Ok(self.lines)
+                } else {
+                    Err(None)
+                };
             };
-        };
+            let from = self.input(node).ok_or(Some(node))?;
+            if self.step(node, from, at).ok_or(Some(node))? == Step::BeginsHere {
+                return Ok(self.lines);
+            }
+            at = from;
+        }
+    }
+
+    fn producer(&self, v: ValueId) -> Option<&'a Node> {
+        let graph = self.graph;
+        self.producers.get(&v).map(|&i| &graph.nodes[i])
+    }
+
+    /// The one value a node computes from.
+    fn input(&self, node: &Node) -> Option<ValueId> {
         let from = node.inputs.iter().copied();
-        let mut from = from.filter(|v| !graph.constants.contains_key(v));
-        let x = match (from.next(), from.next(), &node.op) {
-            (Some(x), None, _) => x,
+        let mut from = from.filter(|v| !self.graph.constants.contains_key(v));
+        match (from.next(), from.next(), &node.op) {
+            (Some(x), None, _) => Some(x),
             // Classifiers whose answers are averaged (DeiT's with its distilled one): one stands for
             // both.
-            (Some(x), Some(_), Op::Binary(Binary::Add, _)) if linears == 0 => x,
-            _ => return Err(Some(node)),
-        };
-        let dims = |v: ValueId| graph.value(v).shape.at(1);
-        let (input, output) = (dims(x), dims(at));
+            (Some(x), Some(_), Op::Binary(Binary::Add, _)) if self.linears == 0 => Some(x),
+            _ => None,
+        }
+    }
+
+    /// Writes the line of a node that makes `to` of `from`; none where its form is not known.
+    fn step(&mut self, node: &Node, from: ValueId, to: ValueId) -> Option<Step> {
+        let dims = |v: ValueId| self.graph.value(v).shape.at(1);
+        let (input, output) = (dims(from), dims(to));
         match &node.op {
-            Op::Softmax { .. } if lines.is_empty() => {}
+            Op::Softmax { .. } if self.lines.is_empty() => {}
             Op::Identity | Op::Transpose { .. } | Op::Cast { .. } => {}
-            Op::Binary(Binary::Add | Binary::Sub, activation) => {
-                push_clamp(&mut lines, *activation);
-            }
+            Op::Binary(Binary::Add | Binary::Sub, activation) => self.push_clamp(*activation),
             // A factor is one with the weights that come before or behind it.
-            Op::Binary(Binary::Mul | Binary::Div, activation) => {
-                push_clamp(&mut lines, *activation);
-            }
-            Op::Binary(Binary::Pow, _) if linears > 0 => {
-                let gem = generalised_mean(graph, node, &producer).ok_or(Some(node))?;
-                lines.push(gem);
-                return Ok(lines);
-            }
-            Op::BatchNorm { .. } if input.len() == 2 => lines.push("BatchNorm1d,".to_string()),
+            Op::Binary(Binary::Mul | Binary::Div, activation) => self.push_clamp(*activation),
+            Op::BatchNorm { .. } if input.len() == 2 => self.push("BatchNorm1d,"),
             Op::Gemm { activation, .. } => {
-                push_clamp(&mut lines, *activation);
-                push_linear(&mut lines, &mut linears, output.last().copied());
+                self.push_clamp(*activation);
+                self.push_linear(output.last().copied());
             }
-            Op::MatMul => push_linear(&mut lines, &mut linears, output.last().copied()),
+            Op::MatMul => self.push_linear(output.last().copied()),
             Op::Conv { activation, .. }
                 if output[2..].iter().all(|&n| n == 1)
                     && input == [vec![1], input[1..2].to_vec(), vec![1, 1]].concat() =>
             {
-                push_clamp(&mut lines, *activation);
-                push_linear(&mut lines, &mut linears, output.get(1).copied());
+                self.push_clamp(*activation);
+                self.push_linear(output.get(1).copied());
             }
             // SqueezeNet's: a 1×1 convolution to the classes stands before the pooling.
             Op::Conv {
                 window, activation, ..
-            } if linears == 0 && window.kernel.iter().all(|&k| k == 1) && !lines.is_empty() => {
-                push_clamp(&mut lines, *activation);
-                lines.push("Conv2d(classes, kernel: 1),".to_string());
-                return Ok(lines);
+            } if self.linears == 0
+                && window.kernel.iter().all(|&k| k == 1)
+                && !self.lines.is_empty() =>
+            {
+                self.push_clamp(*activation);
+                self.push("Conv2d(classes, kernel: 1),");
+                return Some(Step::BeginsHere);
             }
-            Op::Unary(unary) => lines.push(activation_line(unary).ok_or(Some(node))?),
-            Op::LayerNorm { .. } if linears > 0 => lines.push("LayerNorm,".to_string()),
+            Op::Unary(unary) => self.lines.push(activation_line(unary)?),
+            Op::LayerNorm { .. } if self.linears > 0 => self.push("LayerNorm,"),
+            _ => return self.pool(node, from, &input, &output),
+        }
+        Some(Step::Further)
+    }
+
+    /// The same for a node that takes positions together: behind weights a classifier begins with it.
+    fn pool(
+        &mut self,
+        node: &Node,
+        from: ValueId,
+        input: &[usize],
+        output: &[usize],
+    ) -> Option<Step> {
+        let begins = self.linears > 0;
+        match &node.op {
+            Op::Binary(Binary::Pow, _) if begins => {
+                let gem = generalised_mean(self.graph, node, &|v| self.producer(v))?;
+                self.lines.push(gem);
+            }
             Op::Reshape { .. } => {
                 let spatial = input.len() == 4 && input[2..].iter().product::<usize>() > 1;
-                if spatial && output.len() == 2 && linears > 0 {
-                    // The weights behind it expect this grid, so a point that can be pooled to
-                    // the same grid gets it; any other is pooled to one position.
-                    let grid = input[2];
-                    let test = format!("height % {grid} == 0 and width % {grid} == 0");
-                    lines.push("{% endif %}".to_string());
-                    lines.push("GlobalAvgPool,".to_string());
-                    lines.push("{% else %}".to_string());
-                    lines.push("Flatten,".to_string());
-                    lines.push(format!("AdaptiveAvgPool2d({grid}),"));
-                    lines.push(format!("{{% if {test} %}}"));
-                    return Ok(lines);
+                if !(spatial && output.len() == 2 && begins) {
+                    return Some(Step::Further);
+                }
+                self.push_flatten(input[2]);
+            }
+            Op::GlobalPool { average } => {
+                self.lines.push(global(*average));
+                if !begins && !leads_to_conv(self.graph, self.producer(from)) {
+                    return None;
                 }
             }
-            Op::GlobalPool { average } if linears > 0 || !leads_to_conv(graph, producer(x)) => {
-                lines.push(global(*average));
-                return if linears > 0 {
-                    Ok(lines)
-                } else {
-                    Err(Some(node))
-                };
-            }
-            Op::GlobalPool { average } => lines.push(global(*average)),
             Op::Pool { kind, .. } if output[2..].iter().all(|&n| n == 1) => {
-                lines.push(global(matches!(kind, PoolKind::Average { .. })));
-                if linears > 0 {
-                    return Ok(lines);
-                }
+                self.lines
+                    .push(global(matches!(kind, PoolKind::Average { .. })));
             }
             Op::Reduce { kind, axes, .. } if matches!(kind, Reduction::Mean | Reduction::Max) => {
-                lines.push(global(*kind == Reduction::Mean));
-                if linears > 0 {
-                    if input.len() == 3 && axes == &[1] {
-                        push_token_norm(&mut lines);
-                    }
-                    return Ok(lines);
+                self.lines.push(global(*kind == Reduction::Mean));
+                if begins && input.len() == 3 && axes == &[1] {
+                    self.push_token_norm();
                 }
             }
             // The class token: what it has gathered, the mean of all tokens stands for.
-            Op::Gather { .. } | Op::Slice { .. } if linears > 0 && input.len() == 3 => {
-                lines.push(global(true));
-                push_token_norm(&mut lines);
-                return Ok(lines);
+            Op::Gather { .. } | Op::Slice { .. } if begins && input.len() == 3 => {
+                self.lines.push(global(true));
+                self.push_token_norm();
             }
-            _ => return Err(Some(node)),
+            _ => return None,
         }
-        at = x;
+        Some(if begins {
+            Step::BeginsHere
+        } else {
+            Step::Further
+        })
+    }
+
+    fn push(&mut self, line: &str) {
+        self.lines.push(line.to_string());
+    }
+
+    /// The first met is the network's last: as wide as it has classes.
+    fn push_linear(&mut self, out: Option<usize>) {
+        self.lines.push(match (self.linears, out) {
+            (0, _) | (_, None) => "Linear(classes),".to_string(),
+            (_, Some(n)) => format!("Linear({n}),"),
+        });
+        self.linears += 1;
+    }
+
+    fn push_clamp(&mut self, activation: Activation) {
+        if activation == Activation::RELU {
+            self.push("Relu,");
+        } else if activation == Activation::RELU6 {
+            self.push("Relu6,");
+        }
+    }
+
+    /// Behind tokens stands a norm, which only token points need of their own.
+    fn push_token_norm(&mut self) {
+        let has_norm = self.lines.iter().any(|l| l == "LayerNorm,");
+        if !has_norm {
+            self.push("LayerNorm,");
+        }
+    }
+
+    /// The weights behind expect a grid of `grid` × `grid` positions, so a point that can be pooled to
+    /// the same grid gets it; any other is pooled to one position.
+    fn push_flatten(&mut self, grid: usize) {
+        let test = format!("height % {grid} == 0 and width % {grid} == 0");
+        self.push("{% endif %}");
+        self.push("GlobalAvgPool,");
+        self.push("{% else %}");
+        self.push("Flatten,");
+        self.lines.push(format!("AdaptiveAvgPool2d({grid}),"));
+        self.lines.push(format!("{{% if {test} %}}"));
     }
 }
 
@@ -190,14 +272,6 @@ fn generalised_mean<'a>(
     })
 }
 
-/// Behind tokens stands a norm, which only token points need of their own.
-fn push_token_norm(lines: &mut Vec<String>) {
-    let has_norm = lines.iter().any(|l| l == "LayerNorm,");
-    if !has_norm {
-        lines.push("LayerNorm,".to_string());
-    }
-}
-
 fn leads_to_conv(graph: &Graph, node: Option<&Node>) -> bool {
     let mut node = node;
     while let Some(n) = node {
@@ -221,23 +295,6 @@ fn global(average: bool) -> String {
         "GlobalMaxPool,"
     };
     name.to_string()
-}
-
-/// The first met is the network's last: as wide as it has classes.
-fn push_linear(lines: &mut Vec<String>, linears: &mut usize, out: Option<usize>) {
-    lines.push(match (*linears, out) {
-        (0, _) | (_, None) => "Linear(classes),".to_string(),
-        (_, Some(n)) => format!("Linear({n}),"),
-    });
-    *linears += 1;
-}
-
-fn push_clamp(lines: &mut Vec<String>, activation: Activation) {
-    if activation == Activation::RELU {
-        lines.push("Relu,".to_string());
-    } else if activation == Activation::RELU6 {
-        lines.push("Relu6,".to_string());
-    }
 }
 
 fn activation_line(unary: &Unary) -> Option<String> {

@@ -138,19 +138,11 @@ fn expression(op: &Op, ins: &[String], rank: usize) -> Option<String> {
             residual,
             activation,
         } => {
-            let axes = window.kernel.len();
-            let bias_term = if *bias { at(2) } else { "None" };
-            let made = format!(
-                "F.conv{axes}d({}, {}, {bias_term}, stride={}, dilation={}, groups={groups})",
-                padded(x, window, "0.0"),
-                at(1),
-                tuple(&window.strides),
-                tuple(&window.dilations)
-            );
-            let made = match residual {
-                true => format!("{made} + {}", ins.last()?),
-                false => made,
-            };
+            let bias = if *bias { at(2) } else { "None" };
+            let mut made = conv(x, at(1), bias, window, *groups);
+            if *residual {
+                let _ = write!(made, " + {}", ins.last()?);
+            }
             clamped(&made, activation)
         }
         Op::Gemm {
@@ -160,10 +152,7 @@ fn expression(op: &Op, ins: &[String], rank: usize) -> Option<String> {
             beta,
             activation,
         } => {
-            let turned = |v: &str, turn: bool| match turn {
-                true => format!("{v}.T"),
-                false => v.to_string(),
-            };
+            let turned = |v: &str, turn: bool| format!("{v}{}", if turn { ".T" } else { "" });
             let product = format!("{} @ {}", turned(x, *trans_a), turned(at(1), *trans_b));
             let made = match ins.get(2) {
                 Some(c) => format!("{alpha:?} * ({product}) + {beta:?} * {c}"),
@@ -205,32 +194,45 @@ fn expression(op: &Op, ins: &[String], rank: usize) -> Option<String> {
             true => format!("{x}.log_softmax({axis})"),
             false => format!("{x}.softmax({axis})"),
         },
-        Op::Reshape { to } => {
-            let extents: Vec<String> = to
-                .iter()
-                .map(|d| match d {
-                    Dim::Batch(1) => Some("-1".to_string()),
-                    Dim::Fixed(n) => Some(n.to_string()),
-                    _ => None,
-                })
-                .collect::<Option<_>>()?;
-            format!("{x}.reshape({})", extents.join(", "))
-        }
+        Op::Reshape { to } => reshape(x, to)?,
         Op::Transpose { perm } => format!("{x}.permute({})", list(perm)),
         Op::Concat { axis } => format!("torch.cat([{}], {axis})", ins.join(", ")),
-        Op::Reduce { kind, axes, keep } => {
-            let how = match kind {
-                Reduction::Mean => "mean",
-                Reduction::Sum => "sum",
-                Reduction::Max => "amax",
-                Reduction::Min => "amin",
-                _ => return None,
-            };
-            let keep = if *keep { "True" } else { "False" };
-            format!("{x}.{how}(({},), keepdim={keep})", list(axes))
-        }
+        Op::Reduce { kind, axes, keep } => reduce(x, *kind, axes, *keep)?,
         _ => return None,
     })
+}
+
+fn conv(x: &str, weight: &str, bias: &str, window: &Window, groups: usize) -> String {
+    format!(
+        "F.conv{}d({}, {weight}, {bias}, stride={}, dilation={}, groups={groups})",
+        window.kernel.len(),
+        padded(x, window, "0.0"),
+        tuple(&window.strides),
+        tuple(&window.dilations)
+    )
+}
+
+/// `x` in another shape; none where the batch is more than its first extent.
+fn reshape(x: &str, to: &[Dim]) -> Option<String> {
+    let extents = to.iter().map(|d| match d {
+        Dim::Batch(1) => Some("-1".to_string()),
+        Dim::Fixed(n) => Some(n.to_string()),
+        _ => None,
+    });
+    let extents: Vec<String> = extents.collect::<Option<_>>()?;
+    Some(format!("{x}.reshape({})", extents.join(", ")))
+}
+
+fn reduce(x: &str, kind: Reduction, axes: &[usize], keep: bool) -> Option<String> {
+    let how = match kind {
+        Reduction::Mean => "mean",
+        Reduction::Sum => "sum",
+        Reduction::Max => "amax",
+        Reduction::Min => "amin",
+        _ => return None,
+    };
+    let keep = if keep { "True" } else { "False" };
+    Some(format!("{x}.{how}(({},), keepdim={keep})", list(axes)))
 }
 
 fn binary(op: Binary, x: &str, y: &str) -> Option<String> {
