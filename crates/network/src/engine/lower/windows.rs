@@ -36,6 +36,23 @@ fn in_panels(bias: &[f32], wide: usize) -> Vec<f32> {
     panels
 }
 
+/// What the step of a convolution is called.
+fn kernel_name(
+    tile: Option<WinogradTile>,
+    rows: bool,
+    groups: usize,
+    kernel: [usize; 2],
+) -> &'static str {
+    match (tile, rows, groups > 1, kernel) {
+        (Some(WinogradTile::Two), ..) => "convolution by F(2x2, 3x3)",
+        (Some(WinogradTile::Four), ..) => "convolution by F(4x4, 3x3)",
+        (_, true, ..) => "convolution by rows",
+        (_, _, true, _) => "grouped convolution",
+        (.., [1, 1]) => "convolution 1x1",
+        _ => "convolution",
+    }
+}
+
 impl Lowering<'_> {
     /// The window over images as a plane, if it is one.
     pub(super) fn plane(&self, node: &Node, window: &Window) -> Option<Plane> {
@@ -86,6 +103,30 @@ impl Lowering<'_> {
         (groups > 0 && channels.is_multiple_of(groups)).then_some((plane, weight, bias))
     }
 
+    /// A convolution of each channel alone, as a sweep over the image.
+    fn depthwise(
+        &mut self,
+        node: &Node,
+        plane: Plane,
+        (weight, bias): (Arc<Vec<f32>>, Vec<f32>),
+        (low, high): (f32, f32),
+    ) -> Result<(), String> {
+        let [input, output] = [node.inputs[0], node.outputs[0]];
+        let channels = self.info(output).dims[1];
+        let taps = plane.kernel[0] * plane.kernel[1];
+        let packing = Packing::Depthwise { channels, taps };
+        let packed = self.packed(node.inputs[1], weight, packing)?;
+        let x = self.pixels(&node.name, input)?;
+        let y = self.output_pixels(output)?;
+        let sweep = Sweep {
+            plane,
+            fold: Fold::Weigh { low, high },
+            packed: Some((packed, Arc::new(bias))),
+        };
+        self.push(&node.name, "depthwise", Action::Sweep { sweep, x, y });
+        Ok(())
+    }
+
     pub(super) fn conv(
         &mut self,
         node: &Node,
@@ -104,19 +145,8 @@ impl Lowering<'_> {
         let channels = self.info(output).dims[1];
         let samples = self.info(input).dims[0];
         let deep = cin / groups;
-        let (low, high) = clamp;
         if groups > 1 && groups == cin && channels == cin && !residual {
-            let taps = plane.kernel[0] * plane.kernel[1];
-            let packing = Packing::Depthwise { channels, taps };
-            let packed = self.packed(node.inputs[1], weight, packing)?;
-            let x = self.pixels(&node.name, input)?;
-            let y = self.output_pixels(output)?;
-            let sweep = Sweep {
-                plane,
-                fold: Fold::Weigh { low, high },
-                packed: Some((packed, Arc::new(bias))),
-            };
-            self.push(&node.name, "depthwise", Action::Sweep { sweep, x, y });
+            self.depthwise(node, plane, (weight, bias), clamp)?;
             return Ok(true);
         }
         let kernel = plane.kernel;
@@ -163,14 +193,7 @@ impl Lowering<'_> {
             bias: Arc::new(in_panels(&bias, wide)),
             clamp,
         };
-        let kernel = match (tile, rows, groups > 1, kernel) {
-            (Some(WinogradTile::Two), ..) => "convolution by F(2x2, 3x3)",
-            (Some(WinogradTile::Four), ..) => "convolution by F(4x4, 3x3)",
-            (_, true, ..) => "convolution by rows",
-            (_, _, true, _) => "grouped convolution",
-            (.., [1, 1]) => "convolution 1x1",
-            _ => "convolution",
-        };
+        let kernel = kernel_name(tile, rows, groups, kernel);
         let conv = match tile {
             Some(tile) => Convolution::Products(Winograd::new(tile, parts)),
             None => Convolution::Rows(Conv::new(parts)),

@@ -5,6 +5,7 @@ use super::super::threads::Team;
 use super::tiles::Tiles;
 use super::window::Window;
 use super::{Arena, ConvOperands, Packed, SMALL, Shared};
+use crate::engine::Cancel;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -146,13 +147,6 @@ impl Conv {
         let reach = self.run.max(1).div_ceil(x.channels.max(1));
         assert!(self.groups * self.run <= x.channels || (self.groups == 1 && x.dense()));
         assert!(reach == 1 || (p.output[1].max(1) - 1) * p.stride[1] + reach <= p.input[1]);
-        let (ys, rs) = (y.stride, residual.map_or(0, |r| r.stride));
-        let source = Shared(Source {
-            x: arena.start(x).get().cast_const(),
-            stride: x.stride,
-        });
-        let y = arena.start(y);
-        let residual = residual.map(|r| arena.start(&r));
         let panels = self.channels.div_ceil(PANEL);
         let columns = panels.div_ceil(kernels.panels);
         let tiles = self.tiles(kernels.height);
@@ -166,73 +160,33 @@ impl Conv {
             macs,
         };
         let (blocks, shares) = self.cut(&work, threads);
-        let (weights, bias) = (self.packed.ptr(), Shared(self.bias.as_ptr()));
-        let group_weights = panels * self.window.taps.len() * self.run * PANEL;
-        // Tiles of one position lie as far apart as the samples do.
-        let apart = match self.position_major {
-            true => p.output[0] * p.output[1],
-            false => 1,
-        };
-        let items = self.groups * blocks * shares;
-        let one = |s: &mut Scratch, gathered: &mut Option<usize>, item: usize| {
-            let (group, left) = (item / (blocks * shares), item % (blocks * shares));
-            let (block, share) = (left / shares, left % shares);
-            let range = tiles.count * block / blocks..tiles.count * (block + 1) / blocks;
-            let column = |share: usize| (columns * share / shares * kernels.panels).min(panels);
-            let (gi, go) = (group * self.run, group * self.channels);
-            if *gathered != Some(item / shares) {
-                s.tiles.clear();
-                for tile in range.clone() {
-                    let (first, end) = tiles.pixels(tile);
-                    let (sample, at) = self.pixel(first);
-                    let to = sample * p.output[0] * p.output[1] + at;
-                    s.tiles.push(Pixel {
-                        count: end - first,
-                        out: y.get().wrapping_add(go + to * ys),
-                        residual: match &residual {
-                            Some(r) => r.get().wrapping_add(go + to * rs).cast_const(),
-                            None => std::ptr::null(),
-                        },
-                    });
-                }
-                self.gather(source.get(), gi, &tiles, range, kernels.height, &mut s.rows);
-                *gathered = Some(item / shares);
-            }
-            let block = Block {
-                rows: &s.rows,
-                height: kernels.height,
-                tiles: &s.tiles,
-                step: apart * ys,
-                residual_step: apart * rs,
-                taps: self.window.taps.len(),
-                run: self.run,
-                weights: weights.get().wrapping_add(group * group_weights),
-                bias: bias.get().wrapping_add(group * panels * PANEL),
-                panels: column(share)..column(share + 1),
-                // A thread takes its items in order.
-                next: match share + 1 < shares {
-                    true => column(share + 1),
-                    false => 0,
-                },
-                channels: self.channels,
-                low: self.low,
-                high: self.high,
-                cancel: pool.cancel,
-            };
-            // SAFETY: the loops are those of this processor (`Isa::kernels`). Rows point to
-            // `run` floats: to a real cell of x, whose extents and bounds were checked above,
-            // or to `zeros`. Output and residual pixels lie within tensors of the checked
-            // extents, and no two items share a pixel's panel. Weights and bias have the
-            // lengths that `Conv::new` checked. The program places an output so that it
-            // overlaps no input of its step.
-            unsafe { (kernels.block)(&block) }
+        let call = Call {
+            conv: self,
+            kernels,
+            cancel: pool.cancel,
+            tiles: &tiles,
+            panels,
+            columns,
+            blocks,
+            shares,
+            source: Shared(Source {
+                x: arena.start(x).get().cast_const(),
+                stride: x.stride,
+            }),
+            y: arena.start(y),
+            step: y.stride,
+            residual: residual.map(|r| arena.start(&r)),
+            residual_step: residual.map_or(0, |r| r.stride),
+            weights: self.packed.ptr(),
+            bias: Shared(self.bias.as_ptr()),
         };
         let all = |items: &mut dyn Iterator<Item = usize>| {
             SCRATCH.with_borrow_mut(|s| {
                 let mut gathered = None;
-                items.for_each(|item| one(s, &mut gathered, item));
+                items.for_each(|item| call.item(s, &mut gathered, item));
             });
         };
+        let items = self.groups * blocks * shares;
         if threads == 1 {
             let going = |_: &usize| !pool.cancel.is_cancelled();
             all(&mut (0..items).take_while(going));
@@ -359,5 +313,116 @@ impl Conv {
                 rows[0] = std::ptr::null();
             }
         }
+    }
+}
+
+/// One run of a convolution, as each of its items sees it. Items are ordered by group, then by block of
+/// tiles, then by share of the panels.
+struct Call<'a> {
+    conv: &'a Conv,
+    kernels: &'a KernelTable,
+    cancel: &'a Cancel,
+    tiles: &'a Tiles,
+    /// Panels of a group, and columns of as many as the loops take at once.
+    panels: usize,
+    columns: usize,
+    /// Blocks and shares that a group is cut into.
+    blocks: usize,
+    shares: usize,
+    source: Shared<Source>,
+    y: Shared<*mut f32>,
+    /// Floats from one pixel of the output to the next.
+    step: usize,
+    residual: Option<Shared<*mut f32>>,
+    /// Floats from one pixel of the residual to the next.
+    residual_step: usize,
+    weights: Shared<*const f32>,
+    bias: Shared<*const f32>,
+}
+
+impl Call<'_> {
+    /// Computes one share of a block. `gathered` is the block whose rows and pixels lie in `s`.
+    #[inline(always)]
+    fn item(&self, s: &mut Scratch, gathered: &mut Option<usize>, item: usize) {
+        let (conv, blocks, shares) = (self.conv, self.blocks, self.shares);
+        let (group, left) = (item / (blocks * shares), item % (blocks * shares));
+        let (block, share) = (left / shares, left % shares);
+        if *gathered != Some(item / shares) {
+            let count = self.tiles.count;
+            let range = count * block / blocks..count * (block + 1) / blocks;
+            self.gather(s, group, range);
+            *gathered = Some(item / shares);
+        }
+        // Tiles of one position lie as far apart as the samples do.
+        let apart = if conv.position_major {
+            conv.plane.output[0] * conv.plane.output[1]
+        } else {
+            1
+        };
+        let group_weights = self.panels * conv.window.taps.len() * conv.run * PANEL;
+        let end = self.first_panel(share + 1);
+        let block = Block {
+            rows: &s.rows,
+            height: self.kernels.height,
+            tiles: &s.tiles,
+            step: apart * self.step,
+            residual_step: apart * self.residual_step,
+            taps: conv.window.taps.len(),
+            run: conv.run,
+            weights: self.weights.get().wrapping_add(group * group_weights),
+            bias: self.bias.get().wrapping_add(group * self.panels * PANEL),
+            panels: self.first_panel(share)..end,
+            // A thread takes its items in order.
+            next: if share + 1 < shares { end } else { 0 },
+            channels: conv.channels,
+            low: conv.low,
+            high: conv.high,
+            cancel: self.cancel,
+        };
+        // SAFETY: the loops are those of this processor (`Isa::kernels`). Rows point to
+        // `run` floats: to a real cell of x, whose extents and bounds `Conv::run` checked,
+        // or to `zeros`. Output and residual pixels lie within tensors of the checked
+        // extents, and no two items share a pixel's panel. Weights and bias have the
+        // lengths that `Conv::new` checked. The program places an output so that it
+        // overlaps no input of its step.
+        unsafe { (self.kernels.block)(&block) }
+    }
+
+    /// The panel at which a share begins.
+    fn first_panel(&self, share: usize) -> usize {
+        (self.columns * share / self.shares * self.kernels.panels).min(self.panels)
+    }
+
+    /// Leaves in `s` what these tiles of a group read, and where they write.
+    #[inline(always)]
+    fn gather(&self, s: &mut Scratch, group: usize, range: Range<usize>) {
+        let (conv, p) = (self.conv, &self.conv.plane);
+        let channel = group * conv.channels;
+        s.tiles.clear();
+        for tile in range.clone() {
+            let (first, end) = self.tiles.pixels(tile);
+            let (sample, at) = conv.pixel(first);
+            let to = sample * p.output[0] * p.output[1] + at;
+            s.tiles.push(Pixel {
+                count: end - first,
+                out: self.y.get().wrapping_add(channel + to * self.step),
+                residual: match &self.residual {
+                    Some(r) => {
+                        let r = r.get().wrapping_add(channel + to * self.residual_step);
+                        r.cast_const()
+                    }
+                    None => std::ptr::null(),
+                },
+            });
+        }
+        let (lead, height) = (group * conv.run, self.kernels.height);
+        conv.gather(
+            self.source.get(),
+            lead,
+            self.tiles,
+            range,
+            height,
+            &mut s.rows,
+        );
     }
 }
