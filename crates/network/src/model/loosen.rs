@@ -387,33 +387,10 @@ impl Loosener<'_> {
             | Op::BatchNorm { .. }
             | Op::InstanceNorm { .. }
             | Op::Lrn { .. }
-            | Op::Resize { .. } => {
-                if node.outputs.len() > 1 {
-                    return Err("counts its indices over the whole batch".to_string());
-                }
-                let form = self.need(node.inputs[0])?;
-                (1..self.dims(node.inputs[0]).len()).try_for_each(|a| self.spare(&form, a))?;
-                self.same(node)
-            }
+            | Op::Resize { .. } => self.windowed(node),
             Op::Gemm { .. } => self.gemm(node),
             Op::MatMul => self.matmul(node),
-            Op::Softmax { axis, flatten, .. } => {
-                let rank = self.dims(node.inputs[0]).len();
-                let axes = if *flatten {
-                    *axis..rank
-                } else {
-                    *axis..*axis + 1
-                };
-                let moved = |by| match node.op {
-                    Op::Softmax { axis, flatten, log } => Op::Softmax {
-                        axis: axis + by,
-                        flatten,
-                        log,
-                    },
-                    ref other => other.clone(),
-                };
-                self.along(node, axes.collect(), &moved)
-            }
+            Op::Softmax { axis, flatten, log } => self.softmax(node, *axis, *flatten, *log),
             Op::LayerNorm { axis, epsilon } => {
                 let (axis, epsilon) = (*axis, *epsilon);
                 let axes = (axis..self.dims(node.inputs[0]).len()).collect();
@@ -442,19 +419,7 @@ impl Loosener<'_> {
                     sizes: sizes.clone(),
                 })
             }
-            Op::Slice { ranges } => {
-                let extents = self.dims(node.inputs[0]);
-                let whole = |(r, &n): (&Option<SliceRange>, &usize)| {
-                    let r = r.as_ref();
-                    let r = r.filter(|r| (r.start, r.step, r.count) != (0, 1, n));
-                    r.copied()
-                };
-                let ranges: Vec<_> = ranges.iter().zip(&extents).map(whole).collect();
-                let axes = touched(&ranges, |r| r.is_some());
-                self.along(node, axes, &|by| Op::Slice {
-                    ranges: shifted(&ranges, None, by),
-                })
-            }
+            Op::Slice { ranges } => self.slice(node, ranges),
             Op::Pad { mode, pads, value } => {
                 let axes = touched(pads, |&p| p != (0, 0));
                 self.along(node, axes, &|by| Op::Pad {
@@ -476,6 +441,40 @@ impl Loosener<'_> {
             Op::Gather { axis } => self.gather(node, *axis),
             Op::Expand { to } => self.expand(node, to),
         }
+    }
+
+    /// An op over the positions of each sample, whose own axes it needs as the file has them.
+    fn windowed(&mut self, node: &Node) -> Found<Step> {
+        if node.outputs.len() > 1 {
+            return Err("counts its indices over the whole batch".to_string());
+        }
+        let form = self.need(node.inputs[0])?;
+        (1..self.dims(node.inputs[0]).len()).try_for_each(|a| self.spare(&form, a))?;
+        self.same(node)
+    }
+
+    fn softmax(&mut self, node: &Node, axis: usize, flatten: bool, log: bool) -> Found<Step> {
+        let rank = self.dims(node.inputs[0]).len();
+        let end = if flatten { rank } else { axis + 1 };
+        self.along(node, (axis..end).collect(), &|by| Op::Softmax {
+            axis: axis + by,
+            flatten,
+            log,
+        })
+    }
+
+    fn slice(&mut self, node: &Node, ranges: &[Option<SliceRange>]) -> Found<Step> {
+        let extents = self.dims(node.inputs[0]);
+        let whole = |(r, &n): (&Option<SliceRange>, &usize)| {
+            let r = r.as_ref();
+            let r = r.filter(|r| (r.start, r.step, r.count) != (0, 1, n));
+            r.copied()
+        };
+        let ranges: Vec<_> = ranges.iter().zip(&extents).map(whole).collect();
+        let axes = touched(&ranges, |r| r.is_some());
+        self.along(node, axes, &|by| Op::Slice {
+            ranges: shifted(&ranges, None, by),
+        })
     }
 
     /// The same op on packed values. All but the first input are the same for every sample.

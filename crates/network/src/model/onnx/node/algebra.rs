@@ -34,15 +34,7 @@ impl Importer<'_> {
                 let inputs = self.all_inputs(node)?;
                 self.push(node, Op::MatMul, inputs)?;
             }
-            "LayerNormalization" => {
-                let inputs = self.leading(node, 3)?;
-                let x = self.input_id(node, 0)?;
-                let axis = self.axis(node, self.int(node, "axis", -1), self.shape(x).rank())?;
-                let epsilon = self.float(node, "epsilon", 1e-5);
-                let y = self.main(node, Op::LayerNorm { axis, epsilon }, inputs)?;
-                self.name_output(node, 0, y);
-                self.statistics(node, x, axis, epsilon)?;
-            }
+            "LayerNormalization" => self.layer_norm(node)?,
             "Pow" => self.power(node)?,
             "Mod" => {
                 let float = self.graph.value(self.input_id(node, 0)?).dtype == DType::F32;
@@ -62,48 +54,63 @@ impl Importer<'_> {
                 let inputs = self.all_inputs(node)?;
                 self.push(node, Op::Where, inputs)?;
             }
-            "Softmax" | "LogSoftmax" => {
-                let x = self.input_id(node, 0)?;
-                let rank = self.shape(x).rank();
-                let default = if self.opset < 13 { 1 } else { -1 };
-                let axis = self.axis(node, self.int(node, "axis", default), rank)?;
-                // Over the last axis both meanings agree.
-                let flatten = self.opset < 13 && axis + 1 != rank;
-                let op = Op::Softmax {
-                    axis,
-                    flatten,
-                    log: node.op_type == "LogSoftmax",
-                };
-                self.push(node, op, vec![x])?;
-            }
-            "Cast" => {
-                let op = Op::Cast {
-                    to: self.type_attribute(node, "to")?,
-                };
-                let x = self.input_id(node, 0)?;
-                if self.graph.value(x).dtype == self.type_attribute(node, "to")? {
-                    self.alias(node)?;
-                } else {
-                    self.push(node, op, vec![x])?;
-                }
-            }
-            "ArgMax" | "ArgMin" => {
-                let x = self.input_id(node, 0)?;
-                let axis = self.axis(node, self.int(node, "axis", 0), self.shape(x).rank())?;
-                let op = Op::ArgMax {
-                    axis,
-                    keep: self.int(node, "keepdims", 1) != 0,
-                    last: self.int(node, "select_last_index", 0) != 0,
-                    min: node.op_type == "ArgMin",
-                };
-                self.push(node, op, vec![x])?;
-            }
+            "Softmax" | "LogSoftmax" => self.softmax(node)?,
+            "Cast" => self.cast(node)?,
+            "ArgMax" | "ArgMin" => self.arg_max(node)?,
             op => match reduction(op) {
                 Some(kind) => self.reduce(node, kind)?,
                 None => return Ok(false),
             },
         }
         Ok(true)
+    }
+
+    fn layer_norm(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let inputs = self.leading(node, 3)?;
+        let x = self.input_id(node, 0)?;
+        let axis = self.axis(node, self.int(node, "axis", -1), self.shape(x).rank())?;
+        let epsilon = self.float(node, "epsilon", 1e-5);
+        let y = self.main(node, Op::LayerNorm { axis, epsilon }, inputs)?;
+        self.name_output(node, 0, y);
+        self.statistics(node, x, axis, epsilon)
+    }
+
+    fn softmax(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let rank = self.shape(x).rank();
+        let default = if self.opset < 13 { 1 } else { -1 };
+        let axis = self.axis(node, self.int(node, "axis", default), rank)?;
+        // Over the last axis both meanings agree.
+        let flatten = self.opset < 13 && axis + 1 != rank;
+        let op = Op::Softmax {
+            axis,
+            flatten,
+            log: node.op_type == "LogSoftmax",
+        };
+        self.push(node, op, vec![x])
+    }
+
+    fn cast(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let to = self.type_attribute(node, "to")?;
+        let x = self.input_id(node, 0)?;
+        if self.graph.value(x).dtype == to {
+            self.alias(node)
+        } else {
+            self.push(node, Op::Cast { to }, vec![x])
+        }
+    }
+
+    /// `ArgMax` and `ArgMin`.
+    fn arg_max(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let axis = self.axis(node, self.int(node, "axis", 0), self.shape(x).rank())?;
+        let op = Op::ArgMax {
+            axis,
+            keep: self.int(node, "keepdims", 1) != 0,
+            last: self.int(node, "select_last_index", 0) != 0,
+            min: node.op_type == "ArgMin",
+        };
+        self.push(node, op, vec![x])
     }
 
     /// An element-wise function whose form the node's attributes give; none for any other op.

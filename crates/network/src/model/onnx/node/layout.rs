@@ -16,49 +16,12 @@ impl Importer<'_> {
                 let to = self.reshape_target(node)?;
                 self.reshape(node, to)?;
             }
-            "Flatten" => {
-                let dims = self.shape(self.input_id(node, 0)?).0.clone();
-                let axis = self.int(node, "axis", 1);
-                // One past the last axis is allowed.
-                let axis = if axis < 0 {
-                    axis + dims.len() as i64
-                } else {
-                    axis
-                };
-                let axis = usize::try_from(axis).ok().filter(|&a| a <= dims.len());
-                let axis = axis.ok_or_else(|| self.fail(node, "the axis is out of range"))?;
-                let to = vec![
-                    self.product(node, &dims[..axis])?,
-                    self.product(node, &dims[axis..])?,
-                ];
-                self.reshape(node, to)?;
-            }
+            "Flatten" => self.flatten(node)?,
             "Squeeze" | "Unsqueeze" => {
                 let to = self.squeezed(node)?;
                 self.reshape(node, to)?;
             }
-            "Transpose" => {
-                let x = self.input_id(node, 0)?;
-                let rank = self.shape(x).rank();
-                let perm = match self.int_list(node, "perm") {
-                    Some(_) => self.sizes(node, "perm", rank, 0)?,
-                    None => (0..rank).rev().collect(),
-                };
-                let folded = self.graph.constants.get(&x).filter(|_| {
-                    let mut sorted = perm.clone();
-                    sorted.sort_unstable();
-                    sorted.into_iter().eq(0..rank)
-                });
-                if let Some(constant) = folded.map(|c| transposed(c, &perm)) {
-                    let id = self.constant(&node.output[0], constant);
-                    if let Some(size) = self.unclaimed.remove(&x) {
-                        self.unclaimed.insert(id, size);
-                    }
-                    self.env.insert(node.output[0].clone(), id);
-                } else {
-                    self.push(node, Op::Transpose { perm }, vec![x])?;
-                }
-            }
+            "Transpose" => self.transpose(node)?,
             "Concat" => {
                 let inputs = self.all_inputs(node)?;
                 let first = *inputs
@@ -102,6 +65,48 @@ impl Importer<'_> {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn flatten(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let dims = self.shape(self.input_id(node, 0)?).0.clone();
+        let axis = self.int(node, "axis", 1);
+        // One past the last axis is allowed.
+        let axis = if axis < 0 {
+            axis + dims.len() as i64
+        } else {
+            axis
+        };
+        let axis = usize::try_from(axis).ok().filter(|&a| a <= dims.len());
+        let axis = axis.ok_or_else(|| self.fail(node, "the axis is out of range"))?;
+        let to = vec![
+            self.product(node, &dims[..axis])?,
+            self.product(node, &dims[axis..])?,
+        ];
+        self.reshape(node, to)
+    }
+
+    /// A transposition; of a constant, a constant in the new order.
+    fn transpose(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let rank = self.shape(x).rank();
+        let perm = match self.int_list(node, "perm") {
+            Some(_) => self.sizes(node, "perm", rank, 0)?,
+            None => (0..rank).rev().collect(),
+        };
+        let folded = self.graph.constants.get(&x).filter(|_| {
+            let mut sorted = perm.clone();
+            sorted.sort_unstable();
+            sorted.into_iter().eq(0..rank)
+        });
+        let Some(constant) = folded.map(|c| transposed(c, &perm)) else {
+            return self.push(node, Op::Transpose { perm }, vec![x]);
+        };
+        let id = self.constant(&node.output[0], constant);
+        if let Some(size) = self.unclaimed.remove(&x) {
+            self.unclaimed.insert(id, size);
+        }
+        self.env.insert(node.output[0].clone(), id);
+        Ok(())
     }
 
     /// A reshape; of a constant, a constant with the same data.
