@@ -5,7 +5,8 @@ The pure update: a message goes in, the state changes, effects come out, nothing
 mod overlays;
 
 use super::command;
-use super::message::{Effect, Hit, Msg, Opened, Panel, Shipped, Timer};
+use super::error::FileError;
+use super::message::{Content, Effect, Hit, Msg, Opened, Panel, Shipped, Timer};
 use super::ports::{Goal, JobError};
 use super::state::State;
 use super::state::document::Document;
@@ -17,7 +18,9 @@ use super::state::runs::{Origin, Run};
 use super::state::settings::SettingsPage;
 use super::state::tuning::Tuning;
 use super::work::{NetworkFacts, Results};
+use crate::session::Session;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Milliseconds between two looks whether agents can be reached.
@@ -31,16 +34,7 @@ impl State {
             Msg::Paste(text) => return self.paste(&text),
             Msg::Resize(columns, rows) => self.size = (columns, rows),
             Msg::Timer(timer) => return self.timer(timer),
-            Msg::HangUp => {
-                self.gone = true;
-                let mut effects = Vec::new();
-                if self.is_unsaved() {
-                    effects.push(self.journal());
-                }
-                effects.extend(self.let_finish());
-                effects.push(Effect::Quit);
-                return effects;
-            }
+            Msg::HangUp => return self.hang_up(),
             Msg::Suspend => return vec![Effect::Suspend],
             Msg::Resume => {}
             Msg::Opened(opened) => return self.opened(*opened),
@@ -56,31 +50,7 @@ impl State {
                 effects.extend(self.play_if_asked());
                 return effects;
             }
-            Msg::Shipped(kept) => {
-                let mut effects = self.got_results(*kept);
-                self.shipped = Shipped {
-                    profiles: [true; 4],
-                    measured: true,
-                };
-                self.record();
-                if self.notice.is_none() {
-                    let key = |name| self.keymap.first(name);
-                    let words = format!(
-                        "{} and {} move the split, ←/→ the threshold, {} runs it on two agents; {}: all keys",
-                        key("split-back"),
-                        key("split-forward"),
-                        key("run"),
-                        key("help")
-                    );
-                    self.say(words);
-                }
-                // A recorded run is looked at; the machine is left alone.
-                if self.playback_speed.is_none() {
-                    effects.extend(self.profile_in_background());
-                }
-                effects.extend(self.play_if_asked());
-                return effects;
-            }
+            Msg::Shipped(kept) => return self.got_shipped(*kept),
             Msg::Running(running) => return self.join(&running),
             Msg::Sessions(found) => self.found = found,
             Msg::Names(folder) => {
@@ -97,27 +67,8 @@ impl State {
                 file,
                 session,
                 content,
-            } => {
-                let name = file.display().to_string();
-                self.document.saved(file, *session, content);
-                if self.has_draft() {
-                    self.complain(format!(
-                        "saved to {name} without the exit source as it stands, which doesn't check: \
-                         its last good text is in the file"
-                    ));
-                } else {
-                    self.say(format!("saved to {name}"));
-                }
-            }
-            Msg::Exists { file, export } => {
-                let question = format!("{} is there already. Write over it?", file.display());
-                let then = if export {
-                    Confirmed::Export(file)
-                } else {
-                    Confirmed::Overwrite(file)
-                };
-                self.overlay = Some(Overlay::Confirm { question, then });
-            }
+            } => self.saved(file, *session, content),
+            Msg::Exists { file, export } => self.ask_to_write_over(file, export),
             Msg::Reached(reached) => {
                 self.reached = reached.into_iter().collect();
                 return vec![Effect::Later {
@@ -128,13 +79,7 @@ impl State {
             Msg::Changed(file) => self.overlay = Some(Overlay::Changed { file }),
             Msg::Wrote(file) => self.say(format!("written to {}", file.display())),
             Msg::Failed(problem) => self.complain(problem.to_string()),
-            Msg::NotOpened(problem) => {
-                self.complain(problem.to_string());
-                // Where nothing was open before, nothing more comes.
-                if self.network.is_none() && self.network_problem.is_none() {
-                    self.network_problem = Some(Arc::new(problem.into()));
-                }
-            }
+            Msg::NotOpened(problem) => self.not_opened(problem),
             Msg::Heads(generation, made) => return self.got_heads(generation, made),
             Msg::Curves(generation, curves) => {
                 if let Some(best) = self.tuning.got(generation, *curves) {
@@ -153,6 +98,76 @@ impl State {
             Msg::RunEnded(id, at, stopped, ended) => return self.run_ended(id, at, stopped, ended),
         }
         Vec::new()
+    }
+
+    /// The terminal is gone: keeps what isn't saved, lets what runs finish, and ends.
+    fn hang_up(&mut self) -> Vec<Effect> {
+        self.gone = true;
+        let mut effects = Vec::new();
+        if self.is_unsaved() {
+            effects.push(self.journal());
+        }
+        effects.extend(self.let_finish());
+        effects.push(Effect::Quit);
+        effects
+    }
+
+    /// Takes in the results that come with the program, and tells which keys to begin with.
+    fn got_shipped(&mut self, kept: Results) -> Vec<Effect> {
+        let mut effects = self.got_results(kept);
+        self.shipped = Shipped {
+            profiles: [true; 4],
+            measured: true,
+        };
+        self.record();
+        if self.notice.is_none() {
+            let key = |name| self.keymap.first(name);
+            let words = format!(
+                "{} and {} move the split, ←/→ the threshold, {} runs it on two agents; {}: all keys",
+                key("split-back"),
+                key("split-forward"),
+                key("run"),
+                key("help")
+            );
+            self.say(words);
+        }
+        // A recorded run is looked at; the machine is left alone.
+        if self.playback_speed.is_none() {
+            effects.extend(self.profile_in_background());
+        }
+        effects.extend(self.play_if_asked());
+        effects
+    }
+
+    fn saved(&mut self, file: PathBuf, session: Session, content: Content) {
+        let name = file.display().to_string();
+        self.document.saved(file, session, content);
+        if self.has_draft() {
+            self.complain(format!(
+                "saved to {name} without the exit source as it stands, which doesn't check: \
+                 its last good text is in the file"
+            ));
+        } else {
+            self.say(format!("saved to {name}"));
+        }
+    }
+
+    fn ask_to_write_over(&mut self, file: PathBuf, export: bool) {
+        let question = format!("{} is there already. Write over it?", file.display());
+        let then = if export {
+            Confirmed::Export(file)
+        } else {
+            Confirmed::Overwrite(file)
+        };
+        self.overlay = Some(Overlay::Confirm { question, then });
+    }
+
+    fn not_opened(&mut self, problem: FileError) {
+        self.complain(problem.to_string());
+        // Where nothing was open before, nothing more comes.
+        if self.network.is_none() && self.network_problem.is_none() {
+            self.network_problem = Some(Arc::new(problem.into()));
+        }
     }
 
     fn hit(&mut self, hit: Hit) -> Vec<Effect> {

@@ -6,6 +6,7 @@ pub use target::{Log, Reach, TargetState};
 
 use crate::event::{Event, Stage, TargetId};
 use crate::plan::{Plan, Tier, TierNames};
+use crate::protocol::message::Progress;
 use crate::tui::ports::Goal;
 use crate::tui::work::Measured;
 
@@ -259,19 +260,10 @@ impl Run {
                 epochs,
                 scores,
             } => {
+                self.stage(stage)
+                    .advance(at, (epoch as u64, epochs as u64), true);
                 self.epoch = (epoch, epochs);
-                let line = self.stage(stage);
-                line.advance(at, (epoch as u64, epochs as u64), true);
-                for (name, _, accuracy) in scores {
-                    let at = self.learners.iter().position(|(known, _)| *known == name);
-                    let at = at.unwrap_or_else(|| {
-                        self.learners.push((name, Vec::new()));
-                        self.learners.len() - 1
-                    });
-                    let series = &mut self.learners[at].1;
-                    series.truncate(epoch.saturating_sub(1));
-                    series.push(accuracy);
-                }
+                self.learnt(epoch, scores);
             }
             Event::Target {
                 part,
@@ -295,35 +287,7 @@ impl Run {
                 let words = if held { "paused" } else { "goes on" };
                 self.log.push(at, words.into());
             }
-            Event::Evaluating { index, progress } => {
-                let told = progress.clone();
-                let edge = self.target(Tier::First, index);
-                edge.done(at, progress.done);
-                edge.took(progress.mean_latency_ms);
-                edge.progress = progress;
-                for (at_all, share) in told.clouds.iter().enumerate() {
-                    let tier = share.tier;
-                    let before = &told.clouds[..at_all];
-                    let index = before.iter().filter(|other| other.tier == tier).count();
-                    let shares = self
-                        .side(Tier::First)
-                        .filter_map(|e| e.progress.clouds.get(at_all));
-                    let answered = shares.fold((0, 0), |(answered, failed), share| {
-                        (answered + share.answered, failed + share.failed)
-                    });
-                    let ms = told.mean_tier_ms.get(tier.index()).copied().flatten();
-                    let ms = match tier {
-                        Tier::Second => ms.or(told.mean_cloud_ms),
-                        _ => ms,
-                    };
-                    let target = self.target(tier, index);
-                    if answered.0 > target.answered.0 {
-                        target.took(ms);
-                    }
-                    target.done(at, answered.0);
-                    target.answered = answered;
-                }
-            }
+            Event::Evaluating { index, progress } => self.follow(at, index, progress),
             // The outcome comes with the results; single records are the report's.
             Event::Records(_) | Event::Profiled { .. } | Event::Linked(_) => {}
             Event::Finished {
@@ -339,6 +303,52 @@ impl Run {
                 line.cached &= kept;
                 line.finished = Some((outcome, kept, seconds));
             }
+        }
+    }
+
+    /// Continues the curves of what is trained: name, loss and accuracy of each after `epoch`.
+    fn learnt(&mut self, epoch: usize, scores: Vec<(String, f64, f64)>) {
+        for (name, _, accuracy) in scores {
+            let at = self.learners.iter().position(|(known, _)| *known == name);
+            let at = at.unwrap_or_else(|| {
+                self.learners.push((name, Vec::new()));
+                self.learners.len() - 1
+            });
+            let series = &mut self.learners[at].1;
+            series.truncate(epoch.saturating_sub(1));
+            series.push(accuracy);
+        }
+    }
+
+    /// What the first tier's target at `index` did so far, and the shares that those behind it have
+    /// in it and in all others.
+    fn follow(&mut self, at: u64, index: usize, progress: Progress) {
+        let told = progress.clone();
+        let edge = self.target(Tier::First, index);
+        edge.done(at, progress.done);
+        edge.took(progress.mean_latency_ms);
+        edge.progress = progress;
+        for (at_all, share) in told.clouds.iter().enumerate() {
+            let tier = share.tier;
+            let before = &told.clouds[..at_all];
+            let index = before.iter().filter(|other| other.tier == tier).count();
+            let shares = self
+                .side(Tier::First)
+                .filter_map(|e| e.progress.clouds.get(at_all));
+            let answered = shares.fold((0, 0), |(answered, failed), share| {
+                (answered + share.answered, failed + share.failed)
+            });
+            let ms = told.mean_tier_ms.get(tier.index()).copied().flatten();
+            let ms = match tier {
+                Tier::Second => ms.or(told.mean_cloud_ms),
+                _ => ms,
+            };
+            let target = self.target(tier, index);
+            if answered.0 > target.answered.0 {
+                target.took(ms);
+            }
+            target.done(at, answered.0);
+            target.answered = answered;
         }
     }
 

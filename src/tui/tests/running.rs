@@ -45,14 +45,8 @@ fn runs_get_the_room_of_the_classifier_while_they_are_looked_at() {
     assert!(bench.screen().contains(" 3 Exits ✓"));
 }
 
-#[test]
-fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
-    let mut bench = Bench::new(120, 40);
-    bench.press("r");
-    let (id, job) = bench.jobs[0].clone();
-    assert_eq!(job.goal, Goal::Run);
-    assert_eq!(job.plan, bench.state.derived.plan);
-    let target = |part| Event::Target {
+fn connected(part: Tier) -> Event {
+    Event::Target {
         part,
         index: 0,
         connection: Connection::Connected {
@@ -61,9 +55,22 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
             threads: Some(1),
             slowdown: 1.0,
         },
-    };
-    bench.run_event(id, 10, target(Tier::First));
-    bench.run_event(id, 20, target(Tier::Second));
+    }
+}
+
+fn evaluating(progress: Progress) -> Event {
+    Event::Evaluating { index: 0, progress }
+}
+
+/// A run whose targets are both connected, 1200 samples of 2000 on its way in three seconds.
+fn under_way() -> (Bench, usize) {
+    let mut bench = Bench::new(120, 40);
+    bench.press("r");
+    let (id, job) = bench.jobs[0].clone();
+    assert_eq!(job.goal, Goal::Run);
+    assert_eq!(job.plan, bench.state.derived.plan);
+    bench.run_event(id, 10, connected(Tier::First));
+    bench.run_event(id, 20, connected(Tier::Second));
     let vitals = Vitals {
         celsius: Some(46.2),
         watts: Some(5.2),
@@ -80,15 +87,14 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     );
     bench.run_event(id, 30, Event::Started(Stage::Run));
     for (at, done) in [(1000, 400), (2000, 800), (3000, 1200)] {
-        bench.run_event(
-            id,
-            at,
-            Event::Evaluating {
-                index: 0,
-                progress: progress(done),
-            },
-        );
+        bench.run_event(id, at, evaluating(progress(done)));
     }
+    (bench, id)
+}
+
+#[test]
+fn a_run_streams_into_its_panels() {
+    let (mut bench, _) = under_way();
     let run = bench.state.shown_run().unwrap();
     let [edge, cloud] = &run.targets[..] else {
         panic!("{:?}", run.targets);
@@ -103,8 +109,13 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
     insta::assert_snapshot!("running-80x24", bench.screen());
     bench.tell(Msg::Resize(200, 60));
     insta::assert_snapshot!("running-200x60", bench.screen());
-    bench.tell(Msg::Resize(120, 40));
-    // Each target's panel says how it is connected; its log has what it said.
+}
+
+/// Each target's panel says how it is connected; its log has what it said.
+#[test]
+fn a_target_that_is_lost_or_waits_is_told() {
+    let (mut bench, id) = under_way();
+    bench.press("4");
     bench.run_event(
         id,
         3100,
@@ -122,21 +133,20 @@ fn a_run_streams_into_its_panels_and_ends_beside_the_prediction() {
             .line("cloud ✗ reconnecting in 2 s")
             .contains("no route")
     );
-    bench.run_event(
-        id,
-        3200,
-        Event::Evaluating {
-            index: 0,
-            progress: Progress {
-                held: true,
-                ..progress(1200)
-            },
-        },
-    );
+    let held = Progress {
+        held: true,
+        ..progress(1200)
+    };
+    bench.run_event(id, 3200, evaluating(held));
     assert!(bench.screen().contains("edge ● paused"));
-    bench.run_event(id, 3300, target(Tier::Second));
-    bench.press("1");
+    bench.run_event(id, 3300, connected(Tier::Second));
+    assert!(bench.screen().contains("cloud ● connected"));
+}
 
+#[test]
+fn a_run_ends_beside_the_prediction() {
+    let (mut bench, id) = under_way();
+    bench.press("1");
     let outcome = crate::predict::Outcome {
         kind: Kind::Measured,
         set: crate::data::Set::Test,

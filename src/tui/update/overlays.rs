@@ -10,7 +10,7 @@ use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
 use crate::tui::state::settings::ValueForm;
 use crate::tui::state::typed::Typed;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Moves a selection among `count` entries.
 fn step(selected: usize, code: KeyCode, count: usize) -> usize {
@@ -30,6 +30,13 @@ fn step(selected: usize, code: KeyCode, count: usize) -> usize {
 enum Reply {
     Closed(Vec<Effect>),
     Stays(Vec<Effect>),
+}
+
+impl From<Option<Vec<Effect>>> for Reply {
+    /// An answer's effects close an overlay.
+    fn from(answer: Option<Vec<Effect>>) -> Reply {
+        answer.map_or(Reply::Stays(Vec::new()), Reply::Closed)
+    }
 }
 
 /// Letters as arrows, where nothing is typed.
@@ -63,97 +70,102 @@ impl State {
         let control_c =
             event.code == KeyCode::Char('c') && event.modifiers == KeyModifiers::CONTROL;
         if event.code == KeyCode::Esc || control_c {
-            if let Overlay::Prompt {
-                kind: Prompt::Filter,
-                ..
-            } = overlay
-            {
-                self.layers.filter.clear();
-            }
-            if let Overlay::Confirm {
-                then: Confirmed::Recover(_),
-                ..
-            } = overlay
-            {
-                self.say("left as they are; the next edit writes over them");
-            }
+            self.closed(&overlay);
             return Vec::new();
         }
-        let mut effects = Vec::new();
-        match &mut overlay {
+        let reply = match &mut overlay {
             Overlay::Help { scroll } | Overlay::Page { scroll, .. } => {
                 if matches!(event.code, KeyCode::Char('q' | '?') | KeyCode::Enter) {
                     return Vec::new();
                 }
                 *scroll = step(*scroll, arrow(event.code), 10_000);
+                Reply::Stays(Vec::new())
             }
             Overlay::Palette {
                 input,
                 selected,
                 error,
-            } => match self.palette_key(event, input, selected, error) {
-                Reply::Closed(effects) => return effects,
-                Reply::Stays(told) => effects = told,
-            },
-            Overlay::Prompt { kind, input, error } => {
-                match self.prompt_key(event, *kind, input, error) {
-                    Reply::Closed(effects) => return effects,
-                    Reply::Stays(told) => effects = told,
-                }
-            }
-            Overlay::Picker { input, selected } => match self.picker_key(event, input, selected) {
-                Reply::Closed(effects) => return effects,
-                Reply::Stays(told) => effects = told,
-            },
-            Overlay::Value(form) => {
-                if let Some(effects) = self.value_key(event, form) {
-                    return effects;
-                }
-            }
+            } => self.palette_key(event, input, selected, error),
+            Overlay::Prompt { kind, input, error } => self.prompt_key(event, *kind, input, error),
+            Overlay::Picker { input, selected } => self.picker_key(event, input, selected),
+            Overlay::Value(form) => self.value_key(event, form).into(),
             Overlay::Templates { selected } => {
                 if event.code == KeyCode::Enter {
                     return self.take_template(*selected);
                 }
                 *selected = step(*selected, arrow(event.code), State::template_names().len());
+                Reply::Stays(Vec::new())
             }
-            Overlay::Goal(form) => {
-                if let Some(effects) = self.goal_key(event, form) {
-                    return effects;
-                }
+            Overlay::Goal(form) => self.goal_key(event, form).into(),
+            Overlay::Leaving { .. } => self.leaving_key(event).into(),
+            Overlay::Changed { file } => self.changed_key(event, file).into(),
+            Overlay::Confirm { then, .. } => self.confirm_key(event, then).into(),
+        };
+        match reply {
+            Reply::Closed(effects) => effects,
+            Reply::Stays(effects) => {
+                // What isn't over stays; a command from the palette may have put another in its place.
+                self.overlay.get_or_insert(overlay);
+                effects
             }
-            Overlay::Leaving { .. } => match event.code {
-                KeyCode::Char('f') => return self.leave_running(),
-                KeyCode::Char('s') => return self.leave(),
-                KeyCode::Char('n' | 'q') => return Vec::new(),
-                _ => {}
-            },
-            Overlay::Changed { file } => match event.code {
-                KeyCode::Char('o') => return vec![self.save_to(file.clone(), Over::Anything)],
-                KeyCode::Char('a') => {
-                    self.overlay = Some(Overlay::Prompt {
-                        kind: Prompt::SaveAs,
-                        input: Typed::offer(file.display().to_string()),
-                        error: None,
-                    });
-                }
-                // What is typed here is offered once theirs is open.
-                KeyCode::Char('t') => {
-                    let mut effects = vec![self.journal()];
-                    effects.extend(self.open(Source::File(file.clone())));
-                    return effects;
-                }
-                KeyCode::Char('n' | 'q') => return Vec::new(),
-                _ => {}
-            },
-            Overlay::Confirm { then, .. } => match event.code {
-                KeyCode::Char('y' | 'Y') => return self.confirmed(then.clone()),
-                KeyCode::Char('n' | 'N' | 'q') => return Vec::new(),
-                _ => {}
-            },
         }
-        // What isn't over stays; a command from the palette may have put another in its place.
-        self.overlay.get_or_insert(overlay);
-        effects
+    }
+
+    /// What giving up an overlay means besides its end.
+    fn closed(&mut self, overlay: &Overlay) {
+        match overlay {
+            Overlay::Prompt {
+                kind: Prompt::Filter,
+                ..
+            } => self.layers.filter.clear(),
+            Overlay::Confirm {
+                then: Confirmed::Recover(_),
+                ..
+            } => self.say("left as they are; the next edit writes over them"),
+            _ => {}
+        }
+    }
+
+    /// What a key does when runs are left behind; gives effects where it answers.
+    fn leaving_key(&mut self, event: KeyEvent) -> Option<Vec<Effect>> {
+        match event.code {
+            KeyCode::Char('f') => Some(self.leave_running()),
+            KeyCode::Char('s') => Some(self.leave()),
+            KeyCode::Char('n' | 'q') => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    /// What a key does where `file` was changed by somebody else; gives effects where it answers.
+    fn changed_key(&mut self, event: KeyEvent, file: &Path) -> Option<Vec<Effect>> {
+        match event.code {
+            KeyCode::Char('o') => Some(vec![self.save_to(file.to_path_buf(), Over::Anything)]),
+            KeyCode::Char('a') => {
+                self.overlay = Some(Overlay::Prompt {
+                    kind: Prompt::SaveAs,
+                    input: Typed::offer(file.display().to_string()),
+                    error: None,
+                });
+                Some(Vec::new())
+            }
+            // What is typed here is offered once theirs is open.
+            KeyCode::Char('t') => {
+                let mut effects = vec![self.journal()];
+                effects.extend(self.open(Source::File(file.to_path_buf())));
+                Some(effects)
+            }
+            KeyCode::Char('n' | 'q') => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
+    /// What a key does at a question; gives effects where it answers.
+    fn confirm_key(&mut self, event: KeyEvent, then: &Confirmed) -> Option<Vec<Effect>> {
+        match event.code {
+            KeyCode::Char('y' | 'Y') => Some(self.confirmed(then.clone())),
+            KeyCode::Char('n' | 'N' | 'q') => Some(Vec::new()),
+            _ => None,
+        }
     }
 
     /// What a key does in the palette.

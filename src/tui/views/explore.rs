@@ -203,17 +203,8 @@ pub fn row_at(state: &State, area: Rect, row: u16) -> Option<usize> {
 
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     let theme = &state.theme;
-    let explore = &state.explore;
     limits(state, buf, rows(area, 0, 1));
-    if let Some(why) = &explore.lacking {
-        let used = super::wrapped(buf, area, 2, &format!("no search: {why}"), theme.dim);
-        let then = " gets what is missing: profiles, heads, tables";
-        line(buf, area, 2 + used, hint(state, "", "run", then));
-        return;
-    }
-    if explore.found.is_some() && explore.front().is_empty() {
-        let text = "no plan keeps to these limits; an empty answer lifts one";
-        line(buf, area, 2, Span::styled(text, theme.warning));
+    if is_empty(state, buf, area) {
         return;
     }
     let (area, beside) = places(area);
@@ -237,67 +228,16 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         1,
         Span::styled(row(area.width.into(), name + 2, heading), theme.dim),
     );
-    let front = explore.front();
     // Below the list, the exits of the selected plan by name.
-    let list = rows(area, 2, area.height.saturating_sub(3));
-    let height = usize::from(list.height);
-    let first = (explore.selected + 1).saturating_sub(height);
-    for (i, candidate) in front.iter().enumerate().skip(first).take(height) {
-        let o = &candidate.outcome;
-        let ms = |of: fn(&crate::predict::Latency) -> f64| {
-            let latency = o.latency_ms.as_ref();
-            latency.map_or(number::NONE.into(), |l| number::ms(of(l)))
-        };
-        let threshold = match candidate.plan.exits.first() {
-            Some(exit) => format!("{:.2}", exit.threshold),
-            None => number::NONE.into(),
-        };
-        let cost = o
-            .cost_per_million
-            .map_or_else(|| number::dollars(0.0), |c| number::dollars(c.rounded));
-        let cells = row(
-            usize::from(list.width).saturating_sub(2),
-            name,
-            [
-                &candidate.plan.place(&state.document.session.tier_names()),
-                &exits(candidate),
-                &threshold,
-                &number::percent(o.accuracy),
-                &ms(|l| l.mean),
-                &ms(|l| l.p95),
-                &number::bytes(o.memory_bytes(Tier::First) as f64),
-                &cost,
-            ],
-        );
-        let mark = if state.is_taken(&candidate.plan) {
-            "="
-        } else {
-            " "
-        };
-        let feasible = explore.found.as_ref();
-        let feasible = feasible.is_none_or(|found| found.within.hold(o));
-        let style = match (i == explore.selected, feasible) {
-            (true, _) => theme.selected,
-            (false, true) => Style::new(),
-            // What the session's goal rules out.
-            (false, false) => theme.dim,
-        };
-        let width = usize::from(list.width);
-        let text = format!("{mark} {cells}");
-        let text = format!("{text:<width$}");
-        line(buf, list, (i - first) as u16, Span::styled(text, style));
-    }
-    if first + height < front.len() && list.height > 0 {
-        let end = list.width.saturating_sub(1);
-        put(buf, list, end, list.height - 1, "▼", theme.dim);
-    }
-    if let Some(candidate) = front.get(explore.selected) {
-        let names: Vec<&str> = candidate
-            .plan
-            .exits
-            .iter()
-            .map(|e| e.after.as_str())
-            .collect();
+    list(
+        state,
+        buf,
+        rows(area, 2, area.height.saturating_sub(3)),
+        name,
+    );
+    if let Some(candidate) = state.explore.front().get(state.explore.selected) {
+        let exits = candidate.plan.exits.iter();
+        let names: Vec<&str> = exits.map(|e| e.after.as_str()).collect();
         let words = if names.is_empty() {
             "no exits".to_string()
         } else {
@@ -306,4 +246,83 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         let last = area.height.saturating_sub(1);
         line(buf, area, last, Span::styled(words, theme.dim));
     }
+}
+
+/// Whether there are no plans to list; says why.
+fn is_empty(state: &State, buf: &mut Buffer, area: Rect) -> bool {
+    let (theme, explore) = (&state.theme, &state.explore);
+    if let Some(why) = &explore.lacking {
+        let used = super::wrapped(buf, area, 2, &format!("no search: {why}"), theme.dim);
+        let then = " gets what is missing: profiles, heads, tables";
+        line(buf, area, 2 + used, hint(state, "", "run", then));
+        return true;
+    }
+    let none = explore.found.is_some() && explore.front().is_empty();
+    if none {
+        let text = "no plan keeps to these limits; an empty answer lifts one";
+        line(buf, area, 2, Span::styled(text, theme.warning));
+    }
+    none
+}
+
+/// As many plans as fit, the selected one among them; `name` is the width of its place.
+fn list(state: &State, buf: &mut Buffer, area: Rect, name: usize) {
+    let (theme, explore) = (&state.theme, &state.explore);
+    let front = explore.front();
+    let height = usize::from(area.height);
+    let width = usize::from(area.width);
+    let first = (explore.selected + 1).saturating_sub(height);
+    for (i, candidate) in front.iter().enumerate().skip(first).take(height) {
+        let mark = if state.is_taken(&candidate.plan) {
+            "="
+        } else {
+            " "
+        };
+        let feasible = explore.found.as_ref();
+        let feasible = feasible.is_none_or(|found| found.within.hold(&candidate.outcome));
+        let style = match (i == explore.selected, feasible) {
+            (true, _) => theme.selected,
+            (false, true) => Style::new(),
+            // What the session's goal rules out.
+            (false, false) => theme.dim,
+        };
+        let cells = cells(state, candidate, width.saturating_sub(2), name);
+        let text = format!("{mark} {cells}");
+        let text = format!("{text:<width$}");
+        line(buf, area, (i - first) as u16, Span::styled(text, style));
+    }
+    if first + height < front.len() && area.height > 0 {
+        let end = area.width.saturating_sub(1);
+        put(buf, area, end, area.height - 1, "▼", theme.dim);
+    }
+}
+
+/// A plan's row: where it splits, its exits, what it is predicted to reach.
+fn cells(state: &State, candidate: &Candidate, width: usize, name: usize) -> String {
+    let o = &candidate.outcome;
+    let ms = |of: fn(&crate::predict::Latency) -> f64| {
+        let latency = o.latency_ms.as_ref();
+        latency.map_or(number::NONE.into(), |l| number::ms(of(l)))
+    };
+    let threshold = match candidate.plan.exits.first() {
+        Some(exit) => format!("{:.2}", exit.threshold),
+        None => number::NONE.into(),
+    };
+    let cost = o
+        .cost_per_million
+        .map_or_else(|| number::dollars(0.0), |c| number::dollars(c.rounded));
+    row(
+        width,
+        name,
+        [
+            &candidate.plan.place(&state.document.session.tier_names()),
+            &exits(candidate),
+            &threshold,
+            &number::percent(o.accuracy),
+            &ms(|l| l.mean),
+            &ms(|l| l.p95),
+            &number::bytes(o.memory_bytes(Tier::First) as f64),
+            &cost,
+        ],
+    )
 }

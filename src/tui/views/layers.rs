@@ -143,26 +143,22 @@ impl Widths {
     }
 }
 
+/// Why no network is there yet.
+fn unread(state: &State, buf: &mut Buffer, area: Rect) {
+    let theme = &state.theme;
+    let Some(problem) = &state.network_problem else {
+        let reading = Span::styled("reading the network …", theme.dim);
+        return line(buf, area, 0, reading);
+    };
+    let used = super::wrapped(buf, area, 0, &problem.to_string(), theme.error);
+    let other = hint(state, "", "open", " opens another session");
+    line(buf, area, used + 1, other);
+}
+
 pub fn draw(state: &State, buf: &mut Buffer, area: Rect, focused: bool) {
     let theme = &state.theme;
     let Some(network) = &state.network else {
-        match &state.network_problem {
-            Some(problem) => {
-                let used = super::wrapped(buf, area, 0, &problem.to_string(), theme.error);
-                line(
-                    buf,
-                    area,
-                    used + 1,
-                    hint(state, "", "open", " opens another session"),
-                );
-            }
-            None => line(
-                buf,
-                area,
-                0,
-                Span::styled("reading the network …", theme.dim),
-            ),
-        }
+        unread(state, buf, area);
         return;
     };
     let rows = rows(state);

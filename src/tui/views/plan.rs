@@ -418,7 +418,8 @@ pub fn table(tiers: &TierNames) -> Vec<(String, Write)> {
     all
 }
 
-fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
+/// The plan's own figures and those it is compared with; the last are left out where there is no room.
+fn outcome_columns(state: &State) -> [Column<'_>; 6] {
     let theme = &state.theme;
     let measured = state.results.measured.as_ref();
     let current = state.measured_is_current();
@@ -429,7 +430,7 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
     };
     let cloud = measured.and_then(|m| m.cloud_only.as_ref());
     let cloud = cloud.or(state.derived.cloud_only.as_ref());
-    let columns = [
+    [
         Column {
             title: "predicted".into(),
             outcome: state.derived.predicted.as_ref(),
@@ -465,7 +466,12 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
             outcome: measured.and_then(|m| m.cloud_only_jpeg.as_ref()),
             style: Style::new(),
         },
-    ];
+    ]
+}
+
+fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
+    let theme = &state.theme;
+    let columns = outcome_columns(state);
     let label = 15.min(area.width);
     // A number takes up to eleven columns, and one between it and the next.
     let room = usize::from((area.width - label) / 12).max(1);

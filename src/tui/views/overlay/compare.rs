@@ -4,7 +4,7 @@ there is colour, green or red. Words alone say as much: faster, cheaper, more.
 */
 
 use crate::plan::TierNames;
-use crate::predict::{Interval, Outcome};
+use crate::predict::{Interval, Latency, Outcome};
 use crate::tui::state::State;
 use crate::tui::state::runs::Run;
 use crate::tui::theme::Theme;
@@ -42,70 +42,70 @@ fn points(share: f64) -> String {
     format!("{:.1} points", 100.0 * share)
 }
 
+impl Figure {
+    fn new(
+        name: &str,
+        read: impl Fn(&Outcome) -> Option<f64> + 'static,
+        write: fn(f64) -> String,
+        words: [&'static str; 2],
+        less: Option<bool>,
+    ) -> Figure {
+        Figure {
+            name: name.to_owned(),
+            read: Box::new(read),
+            write,
+            by: write,
+            words,
+            less,
+            interval: None,
+        }
+    }
+
+    /// One of the latency's figures.
+    fn latency(
+        name: &str,
+        of: fn(Latency) -> f64,
+        interval: Option<fn(&Outcome) -> Option<Interval>>,
+    ) -> Figure {
+        let read = move |o: &Outcome| o.latency_ms.map(of);
+        let words = ["faster", "slower"];
+        Figure {
+            interval,
+            ..Figure::new(name, read, ms, words, Some(true))
+        }
+    }
+}
+
 fn figures(tiers: &TierNames) -> Vec<Figure> {
-    let figure = |name: &str, read: Read, write, words, less| Figure {
-        name: name.to_owned(),
-        read,
-        write,
-        by: write,
-        words,
-        less,
-        interval: None,
-    };
-    let time = ["faster", "slower"];
     let size = ["less", "more"];
     let mut all = vec![
         Figure {
             by: points,
             interval: Some(Outcome::accuracy_interval),
-            ..figure(
+            ..Figure::new(
                 "accuracy",
-                Box::new(|o| Some(o.accuracy)),
+                |o| Some(o.accuracy),
                 number::percent,
                 ["worse", "better"],
                 Some(false),
             )
         },
-        Figure {
-            interval: Some(|o| o.intervals.mean_ms),
-            ..figure(
-                "mean",
-                Box::new(|o| o.latency_ms.map(|l| l.mean)),
-                ms,
-                time,
-                Some(true),
-            )
-        },
-        figure(
-            "p50",
-            Box::new(|o| o.latency_ms.map(|l| l.p50)),
-            ms,
-            time,
-            Some(true),
-        ),
-        Figure {
-            interval: Some(|o| o.intervals.p95_ms),
-            ..figure(
-                "p95",
-                Box::new(|o| o.latency_ms.map(|l| l.p95)),
-                ms,
-                time,
-                Some(true),
-            )
-        },
+        Figure::latency("mean", |l| l.mean, Some(|o| o.intervals.mean_ms)),
+        Figure::latency("p50", |l| l.p50, None),
+        Figure::latency("p95", |l| l.p95, Some(|o| o.intervals.p95_ms)),
         Figure {
             by: points,
-            ..figure(
+            ..Figure::new(
                 "offloaded",
-                Box::new(|o| Some(o.offloaded())),
+                |o| Some(o.offloaded()),
                 number::percent,
                 size,
                 None,
             )
         },
-        figure(
+        Figure::new(
             "sent/sample",
-            Box::new(|o| Some(o.bytes_sent())),
+            |o| Some(o.bytes_sent()),
             number::bytes,
             size,
             Some(true),
@@ -118,17 +118,11 @@ fn figures(tiers: &TierNames) -> Vec<Figure> {
                 .map(|b| b as f64)
         };
         let name = format!("{} memory", tiers.name(tier));
-        all.push(figure(
-            &name,
-            Box::new(read),
-            number::bytes,
-            size,
-            Some(true),
-        ));
+        all.push(Figure::new(&name, read, number::bytes, size, Some(true)));
     }
-    all.push(figure(
+    all.push(Figure::new(
         "$ per million",
-        Box::new(|o| o.cost_per_million.map(|c| c.rounded)),
+        |o| o.cost_per_million.map(|c| c.rounded),
         number::usd,
         ["cheaper", "dearer"],
         Some(true),

@@ -1,9 +1,12 @@
 /*! Pages to read: a layer, a log, findings, the session as text. */
 
 use super::compare;
+use crate::device::Profile;
+use crate::model::{Layer, LayerTable};
 use crate::tui::state::State;
 use crate::tui::state::overlay::Page;
 use crate::tui::widgets::number;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// Title and lines of a page.
@@ -61,95 +64,101 @@ fn warnings(state: &State) -> String {
     text
 }
 
-fn layer(state: &State) -> Vec<Line<'static>> {
-    let Some(network) = &state.network else {
-        return Vec::new();
-    };
-    let table = &network.table;
-    let row = state.layers.cursor;
-    let Some(l) = table.layers.get(row) else {
-        return Vec::new();
-    };
-    let mut lines = Vec::new();
-    let mut say = |name: &str, text: String| {
-        lines.push(Line::from(vec![
-            Span::styled(format!("{name:<22}"), state.theme.dim),
-            Span::raw(text),
+/// Lines of a name and what it says.
+struct Facts {
+    lines: Vec<Line<'static>>,
+    dim: Style,
+}
+
+impl Facts {
+    fn say(&mut self, name: &str, text: impl Into<String>) {
+        self.lines.push(Line::from(vec![
+            Span::styled(format!("{name:<22}"), self.dim),
+            Span::raw(text.into()),
         ]));
-    };
-    let share = |part: f64, whole: f64| number::percent(part / whole.max(1.0));
-    say("name", l.name.clone());
-    say("op", l.op.clone());
-    say("output", format!("{} ({})", l.shape, l.value));
-    say(
-        "parameters",
-        format!(
-            "{} ({} as F32)",
-            l.params,
-            number::bytes(l.param_bytes as f64)
-        ),
-    );
-    say("output, batch 1", number::bytes(l.activation_bytes as f64));
-    say(
-        "MACs",
-        format!(
-            "{} ({})",
-            number::count(l.macs as f64),
-            share(l.macs as f64, table.macs as f64)
-        ),
-    );
-    say(
-        "up to here: memory",
-        format!(
-            "{} ({})",
-            number::bytes(l.prefix_memory_bytes as f64),
-            share(l.prefix_memory_bytes as f64, table.memory_bytes as f64)
-        ),
-    );
-    say(
-        "up to here: MACs",
-        share(l.prefix_macs as f64, table.macs as f64),
-    );
-    let may = match (l.split_legal, l.exit_legal) {
-        (true, true) => "a split and an exit",
-        (true, false) => "a split",
-        (false, true) => "an exit",
-        (false, false) => "nothing",
-    };
-    say("behind it may stand", may.into());
-    if let Some(why) = &l.why_not {
-        say("", why.clone());
     }
+
+    /// What the layer is, and its share of the network.
+    fn of_layer(&mut self, l: &Layer, table: &LayerTable) {
+        let share = |part: f64, whole: f64| number::percent(part / whole.max(1.0));
+        let of_bytes = |n: usize| number::bytes(n as f64);
+        self.say("name", l.name.as_str());
+        self.say("op", l.op.as_str());
+        self.say("output", format!("{} ({})", l.shape, l.value));
+        self.say(
+            "parameters",
+            format!("{} ({} as F32)", l.params, of_bytes(l.param_bytes)),
+        );
+        self.say("output, batch 1", of_bytes(l.activation_bytes));
+        let macs = share(l.macs as f64, table.macs as f64);
+        self.say("MACs", format!("{} ({macs})", number::count(l.macs as f64)));
+        let memory = share(l.prefix_memory_bytes as f64, table.memory_bytes as f64);
+        self.say(
+            "up to here: memory",
+            format!("{} ({memory})", of_bytes(l.prefix_memory_bytes)),
+        );
+        self.say(
+            "up to here: MACs",
+            share(l.prefix_macs as f64, table.macs as f64),
+        );
+        let may = match (l.split_legal, l.exit_legal) {
+            (true, true) => "a split and an exit",
+            (true, false) => "a split",
+            (false, true) => "an exit",
+            (false, false) => "nothing",
+        };
+        self.say("behind it may stand", may);
+        if let Some(why) = &l.why_not {
+            self.say("", why.as_str());
+        }
+    }
+
+    /// What a tier's device was measured to take for the layer in `row`.
+    fn of_profile(&mut self, tier: &str, profile: &Profile, row: usize, table: &LayerTable) {
+        let Some(l) = profile.layers.get(row) else {
+            let told = match profile.rows_ms(table, row..row + 1) {
+                Ok(ms) => format!("{} ms, by which two prefixes differ", number::ms(ms)),
+                Err(_) => format!("{} no time of its own", number::NONE),
+            };
+            self.say(tier, format!("{told}: what ran it fuses layers"));
+            return;
+        };
+        let ms = l.ms;
+        self.say(
+            &format!("{tier}, measured"),
+            format!(
+                "median {} ms, mean {}, min {}, p95 {}; engine memory {}",
+                number::ms(ms.median),
+                number::ms(ms.mean),
+                number::ms(ms.min),
+                number::ms(ms.p95),
+                number::bytes(l.bytes as f64)
+            ),
+        );
+        if profile.slowdown != 1.0 {
+            self.say("", format!("slowed {}×, emulated", profile.slowdown));
+        }
+    }
+}
+
+fn layer(state: &State) -> Vec<Line<'static>> {
+    let row = state.layers.cursor;
+    let table = state.network.as_ref().map(|network| &network.table);
+    let Some((table, l)) = table.and_then(|table| Some((table, table.layers.get(row)?))) else {
+        return Vec::new();
+    };
+    let mut facts = Facts {
+        lines: Vec::new(),
+        dim: state.theme.dim,
+    };
+    facts.of_layer(l, table);
     let names = state.document.session.tier_names();
     for tier in names.tiers() {
-        let (side, profile) = (names.name(tier), state.results.profile(tier));
-        match profile.map(|p| (p, p.layers.get(row))) {
-            Some((p, Some(l))) => {
-                let ms = l.ms;
-                say(
-                    &format!("{side}, measured"),
-                    format!(
-                        "median {} ms, mean {}, min {}, p95 {}; engine memory {}",
-                        number::ms(ms.median),
-                        number::ms(ms.mean),
-                        number::ms(ms.min),
-                        number::ms(ms.p95),
-                        number::bytes(l.bytes as f64)
-                    ),
-                );
-                if p.slowdown != 1.0 {
-                    say("", format!("slowed {}×, emulated", p.slowdown));
-                }
-            }
-            Some((p, None)) => {
-                let told = match p.rows_ms(table, row..row + 1) {
-                    Ok(ms) => format!("{} ms, by which two prefixes differ", number::ms(ms)),
-                    Err(_) => format!("{} no time of its own", number::NONE),
-                };
-                say(side, format!("{told}: what ran it fuses layers"));
-            }
-            None => say(
-                side,
+        let name = names.name(tier);
+        match state.results.profile(tier) {
+            Some(profile) => facts.of_profile(name, profile, row, table),
+            None => facts.say(
+                name,
                 format!(
                     "{} not measured; {} profiles",
                     number::NONE,
@@ -158,7 +167,7 @@ fn layer(state: &State) -> Vec<Line<'static>> {
             ),
         }
     }
-    lines
+    facts.lines
 }
 
 fn log(state: &State) -> Vec<Line<'static>> {
