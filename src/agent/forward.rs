@@ -19,7 +19,7 @@ use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::predict::Confidence;
 use crate::protocol::message::{
-    Asked, CloudTarget, FailureKind, Hop, InferRequest, Onward, Passed, RefusalKind,
+    Asked, CloudTarget, FailureKind, Hop, InferRequest, Onward, Passed,
 };
 use crate::protocol::wire;
 use crate::runtime::runner::PartAnswer;
@@ -238,6 +238,98 @@ pub(super) struct OffloadFailure {
     pub(super) asked: Vec<Asked>,
 }
 
+/// A sample on its way to one of several targets.
+struct Attempt {
+    /// Of the deadline, gone before the first target was asked.
+    before: Duration,
+    start: Instant,
+    /// Milliseconds and bytes of the last request.
+    encode_ms: f32,
+    bytes: usize,
+    /// When the first request and the last one were sent.
+    sent: Option<(Instant, Instant)>,
+    /// What was left of the deadline then, if there is one.
+    left: Option<Duration>,
+    asked: Vec<Asked>,
+}
+
+impl Attempt {
+    fn new(before: Duration) -> Attempt {
+        Attempt {
+            before,
+            start: Instant::now(),
+            encode_ms: 0.0,
+            bytes: 0,
+            sent: None,
+            left: None,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Sends a request to the target in place `at`, and waits for its answer.
+    fn ask(
+        &mut self,
+        at: usize,
+        protocol: &mut Protocol,
+        request: &Request,
+        deadline: Option<Duration>,
+    ) -> Result<Answered, OffloadError> {
+        self.bytes = request.body.len();
+        let now = Instant::now();
+        let first = self.sent.map_or(now, |(first, _)| first);
+        self.sent = Some((first, now));
+        self.left = deadline.map(|d| d.saturating_sub(self.before + (now - first)));
+        let answered = match protocol {
+            Protocol::Agent(part) => part.infer(request, self.left),
+            Protocol::V2(v2) => v2.infer(request, self.left).map(|answer| Answered {
+                answer,
+                tier_ms: 0.0,
+                outstanding: 0,
+                passed: Passed::default(),
+                notes: Vec::new(),
+            }),
+        };
+        self.asked.push(Asked {
+            hop: 0,
+            target: at,
+            answered: answered.is_ok(),
+        });
+        answered
+    }
+
+    /// Whether a target that is busy may be asked again.
+    fn is_patient(&self) -> bool {
+        self.sent
+            .is_none_or(|(first, _)| first.elapsed() < BUSY_PATIENCE)
+    }
+
+    /// How long to wait until then.
+    fn pause(&self) -> Duration {
+        self.left.map_or(BUSY_PAUSE, |left| left.min(BUSY_PAUSE))
+    }
+
+    fn answered(self, answered: Answered) -> Offloaded {
+        let round_trip = self.sent.map_or(Duration::ZERO, |(_, last)| last.elapsed());
+        Offloaded {
+            answered,
+            encode_ms: self.encode_ms,
+            bytes: self.bytes,
+            round_trip,
+            asked: self.asked,
+        }
+    }
+
+    fn failed(self, error: JobError) -> OffloadFailure {
+        OffloadFailure {
+            error,
+            encode_ms: self.encode_ms,
+            bytes: self.bytes,
+            took: self.start.elapsed(),
+            asked: self.asked,
+        }
+    }
+}
+
 impl Forward {
     /// Has the parts of the next tier's targets made ready, so that no sample waits for it.
     pub(super) fn open(terms: Terms, cancel: &Cancel) -> Result<Forward, JobError> {
@@ -374,19 +466,8 @@ impl Forward {
         stretch: &dyn Fn(Instant) -> Duration,
     ) -> Result<Offloaded, OffloadFailure> {
         self.samples += 1;
-        let (mut encode_ms, mut bytes) = (0.0, 0);
-        let start = Instant::now();
+        let mut attempt = Attempt::new(spent);
         let mut last: Option<OffloadError> = None;
-        let mut first_sent = None;
-        let mut asked = Vec::new();
-        let before = spent;
-        let failure = |error: JobError, encode_ms, bytes, asked| OffloadFailure {
-            error,
-            encode_ms,
-            bytes,
-            took: start.elapsed(),
-            asked,
-        };
         while let Some(at) = next(self.targets.iter().map(|t| t.load)) {
             for other in &mut self.targets {
                 other.load.requests = other.load.requests.saturating_sub(1);
@@ -399,71 +480,32 @@ impl Forward {
                 continue;
             };
             let encoding = Instant::now();
-            let request = protocol.request(payload, &self.terms);
-            let request = match request {
+            let request = match protocol.request(payload, &self.terms) {
                 Ok(request) => request,
-                Err(error) => return Err(failure(error, encode_ms, bytes, asked)),
+                Err(error) => return Err(attempt.failed(error)),
             };
-            encode_ms = stretch(encoding).as_secs_f64() as f32 * 1e3;
-            bytes = request.body.len();
-            let sent = Instant::now();
-            let spent = sent - *first_sent.get_or_insert(sent);
-            let left = self.deadline.map(|d| d.saturating_sub(before + spent));
-            let answered = match protocol {
-                Protocol::Agent(part) => part.infer(&request, left),
-                Protocol::V2(v2) => v2.infer(&request, left).map(|answer| Answered {
-                    answer,
-                    tier_ms: 0.0,
-                    outstanding: 0,
-                    passed: Passed::default(),
-                    notes: Vec::new(),
-                }),
-            };
-            asked.push(Asked {
-                hop: 0,
-                target: at,
-                answered: answered.is_ok(),
-            });
-            let error = match answered {
+            attempt.encode_ms = stretch(encoding).as_secs_f64() as f32 * 1e3;
+            let error = match attempt.ask(at, protocol, &request, self.deadline) {
                 Ok(answered) => {
                     target.counts.answered += 1;
                     target.load.requests = answered.outstanding;
-                    return Ok(Offloaded {
-                        answered,
-                        encode_ms,
-                        bytes,
-                        round_trip: sent.elapsed(),
-                        asked,
-                    });
+                    return Ok(attempt.answered(answered));
                 }
                 Err(error) => error,
             };
             if error == OffloadError::Cancelled {
-                return Err(failure(JobError::Cancelled, encode_ms, bytes, asked));
+                return Err(attempt.failed(JobError::Cancelled));
             }
-            let busy = matches!(
-                &error,
-                OffloadError::Refused {
-                    kind: RefusalKind::Busy,
-                    ..
-                }
-            );
-            let pause = left.map_or(BUSY_PAUSE, |left| left.min(BUSY_PAUSE));
-            if busy && alone && first_sent.is_none_or(|first| first.elapsed() < BUSY_PATIENCE) {
+            if error.is_busy() && alone && attempt.is_patient() {
                 // A target that has too much to do for a moment is no target that is away.
-                asked.pop();
-                std::thread::sleep(pause);
+                attempt.asked.pop();
+                std::thread::sleep(attempt.pause());
                 continue;
             }
             target.counts.failed += 1;
-            let away = match &error {
-                OffloadError::Unreachable { .. } => true,
-                OffloadError::Refused { status, .. } => *status >= 500 || *status == 429,
-                _ => false,
-            };
-            if !away {
+            if !error.is_away() {
                 // What one refuses the others would, and what is late has no time left for them.
-                return Err(failure(error.into(), encode_ms, bytes, asked));
+                return Err(attempt.failed(error.into()));
             }
             target.close();
             if !self.closed() {
@@ -471,11 +513,10 @@ impl Forward {
             }
             last = Some(error);
         }
-        let error = match last {
+        Err(attempt.failed(match last {
             Some(error) => error.into(),
             None => JobError::new(FailureKind::CloudUnreachable, "no cloud answers"),
-        };
-        Err(failure(error, encode_ms, bytes, asked))
+        }))
     }
 
     /// Lets the peaks of resident memory count from now.

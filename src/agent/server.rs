@@ -69,12 +69,9 @@ pub enum Ended {
     Stopped,
 }
 
-/// Serves until it is told to end (SIGTERM, Ctrl-C: what is in flight is finished; a second time: at
-/// once) or has been idle for long enough. `ready` is called with the bound address.
-///
-/// # Errors
-/// Where it can't listen, or not as safely as asked.
-pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, AgentError> {
+/// Checks that it may and can be served like this, and keeps to the cores, of which threads are counted;
+/// gives the encryption that is asked for.
+fn prepared(config: &AgentConfig) -> Result<Option<rustls::ServerConfig>, AgentError> {
     let safe = config.tls.is_some() && config.token.is_some();
     if !config.listen.ip().is_loopback() && !safe && !config.insecure {
         return Err(AgentError::Open(config.listen));
@@ -92,6 +89,16 @@ pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, 
     if asked > most {
         return Err(AgentError::Threads { asked, most });
     }
+    Ok(encryption)
+}
+
+/// Serves until it is told to end (SIGTERM, Ctrl-C: what is in flight is finished; a second time: at
+/// once) or has been idle for long enough. `ready` is called with the bound address.
+///
+/// # Errors
+/// Where it can't listen, or not as safely as asked.
+pub fn serve(config: &AgentConfig, ready: impl FnOnce(&Ready)) -> Result<Ended, AgentError> {
+    let encryption = prepared(config)?;
     // Jobs that train run on a pool of their own, which keeps to the same cores.
     share_threads(config.threads);
     // Removed when this function returns.

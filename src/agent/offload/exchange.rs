@@ -57,6 +57,26 @@ pub enum OffloadError {
     Cancelled,
 }
 
+impl OffloadError {
+    /// Whether the target has too much to do for a moment.
+    pub fn is_busy(&self) -> bool {
+        let kind = match self {
+            OffloadError::Refused { kind, .. } => Some(*kind),
+            _ => None,
+        };
+        kind == Some(RefusalKind::Busy)
+    }
+
+    /// Whether it is of this target alone, so that another may be asked.
+    pub fn is_away(&self) -> bool {
+        match self {
+            OffloadError::Unreachable { .. } => true,
+            OffloadError::Refused { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        }
+    }
+}
+
 /// An answer, as it came.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
