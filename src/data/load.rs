@@ -204,6 +204,17 @@ impl Labels {
     }
 }
 
+/// Whether images can fill an input of these extents.
+fn check_input([channels, height, width]: [usize; 3]) -> Result<(), DataError> {
+    if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
+        return Err(DataError::Request(format!(
+            "the network takes {channels}×{height}×{width}; images can fill 1 or 3 channels \
+             of at least one pixel"
+        )));
+    }
+    Ok(())
+}
+
 impl LoadedData {
     /// Opens, checks and decodes `source`, in parallel.
     ///
@@ -230,13 +241,7 @@ impl LoadedData {
         progress: &mut dyn FnMut(Progress),
         cancel: &Cancel,
     ) -> Result<LoadedData, DataError> {
-        let [channels, height, width] = options.input;
-        if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
-            return Err(DataError::Request(format!(
-                "the network takes {channels}×{height}×{width}; images can fill 1 or 3 channels \
-                 of at least one pixel"
-            )));
-        }
+        check_input(options.input)?;
         let Labels {
             names: class_names,
             output,

@@ -50,23 +50,7 @@ impl fmt::Display for Remark {
                 height,
                 width,
                 pictures,
-            } => {
-                write!(
-                    f,
-                    "the network takes images of any size: {height} by {width} pixels are taken"
-                )?;
-                match pictures {
-                    Some(p) if p.same && (p.height, p.width) == (*height, *width) => {
-                        write!(f, ", the size of your images")?;
-                    }
-                    Some(p) => {
-                        let about = if p.same { "" } else { "about " };
-                        write!(f, " (your images have {about}{} by {})", p.height, p.width)?;
-                    }
-                    None => {}
-                }
-                write!(f, "; --input 3x{height}x{width} sets another")
-            }
+            } => size_chosen(f, [*height, *width], *pictures),
             Remark::FewerClasses { data, network } => write!(
                 f,
                 "the data has {data} classes, the network {network} outputs: which output each class is \
@@ -131,4 +115,26 @@ impl fmt::Display for Remark {
             Remark::Data(text) => write!(f, "{text}"),
         }
     }
+}
+
+fn size_chosen(
+    f: &mut fmt::Formatter<'_>,
+    [height, width]: [usize; 2],
+    pictures: Option<PictureSize>,
+) -> fmt::Result {
+    write!(
+        f,
+        "the network takes images of any size: {height} by {width} pixels are taken"
+    )?;
+    match pictures {
+        Some(p) if p.same && (p.height, p.width) == (height, width) => {
+            write!(f, ", the size of your images")?;
+        }
+        Some(p) => {
+            let about = if p.same { "" } else { "about " };
+            write!(f, " (your images have {about}{} by {})", p.height, p.width)?;
+        }
+        None => {}
+    }
+    write!(f, "; --input 3x{height}x{width} sets another")
 }

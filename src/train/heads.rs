@@ -105,23 +105,28 @@ pub fn train_heads(
         }
         let learners: Vec<&Learner> = trainers.iter().map(|t| &t.learner).collect();
         checkpoint::keep(task.saved, &print, epoch + 1, &learners)?;
-        let count = data.len() as f64;
-        let score = |trainer: &HeadTrainer| {
-            let (loss, right) = trainer.score;
-            (
-                trainer.spec.name.clone(),
-                loss / count,
-                right as f64 / count,
-            )
-        };
         progress(Event::Epoch {
             epoch: epoch + 1,
             epochs: hyper.epochs,
             seconds: start.elapsed().as_secs_f64(),
-            scores: trainers.iter().map(score).collect(),
+            scores: scores(&trainers, data.len()),
         });
     }
     finished(heads, &mut trainers)
+}
+
+/// Name, mean loss and share right of each head over `samples`.
+fn scores(trainers: &[HeadTrainer], samples: usize) -> Vec<(String, f64, f64)> {
+    let count = samples as f64;
+    let score = |trainer: &HeadTrainer| {
+        let (loss, right) = trainer.score;
+        (
+            trainer.spec.name.clone(),
+            loss / count,
+            right as f64 / count,
+        )
+    };
+    trainers.iter().map(score).collect()
 }
 
 /// Ends the training of each head whose loss on the judging images has not fallen for as long as the
