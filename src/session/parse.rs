@@ -310,9 +310,17 @@ mod tests {
         format!("tiers: [(name: \"a\", targets: [Local()]), (name: \"b\", targets: [{target}])],")
     }
 
+    /// Each of these settings is refused in words that hold what stands beside it.
+    fn refuses(cases: &[(&str, &str)]) {
+        for (settings, wanted) in cases {
+            let text = parse(settings).expect_err(settings).to_string();
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+    }
+
     #[test]
-    fn bad_files_say_where_and_what() {
-        for (settings, wanted) in [
+    fn unknown_fields_are_named_with_the_likely_one() {
+        refuses(&[
             ("thread: 2,", "my.ron:5:5: unknown field `thread`"),
             ("thread: 2,", "did you mean `threads`?"),
             ("splits: [Memry(share: 0.7)],", "did you mean `Memory`?"),
@@ -324,6 +332,17 @@ mod tests {
                 "links: [Emulated(mbits: 1, rtt_ms: 2)],",
                 "did you mean `mbit`?",
             ),
+            ("edge: [],", "unknown field `edge` in `Session`"),
+            (
+                "tiers: [(name: \"a\", target: []), (name: \"b\", targets: [Local()])],",
+                "did you mean `targets`?",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn values_out_of_range_are_named_with_their_place() {
+        refuses(&[
             ("exits: (per_part: three),", "my.ron:5:"),
             ("exits: (per_part: 4),", "exits.per_part: 4"),
             ("splits: [Memory(share: 1.5)],", "splits[0].share: 1.5"),
@@ -335,54 +354,6 @@ mod tests {
             ("calibration: FromTest(0),", "calibration: 0"),
             ("train_samples: 0,", "train_samples: 0"),
             ("threads: 0,", "threads: 0"),
-            ("edge: [],", "unknown field `edge` in `Session`"),
-            ("tiers: [],", "tiers: 0, it may be 2 to 4"),
-            ("tiers: [(name: \"a\", targets: [Local()])],", "tiers: 1, "),
-            (
-                "tiers: [(name: \"a\", targets: []), (name: \"b\", targets: [Local()])],",
-                "tiers[0].targets: no target",
-            ),
-            (
-                "tiers: [(name: \"\", targets: [Local()]), (name: \"b\", targets: [Local()])],",
-                "tiers[0].name: ``",
-            ),
-            (
-                "tiers: [(name: \"a\", targets: [Local()]), (name: \"a\", targets: [Local()])],",
-                "tiers[1].name: `a`, tiers[0] has that name",
-            ),
-            (
-                "tiers: [(name: \"a\", target: []), (name: \"b\", targets: [Local()])],",
-                "did you mean `targets`?",
-            ),
-            (
-                "links: [Measured, Measured],",
-                "links: 2, 2 tiers have 1 link between them",
-            ),
-            (
-                "splits: [Latency, Latency],",
-                "splits: 2, 2 tiers are split 1 time",
-            ),
-            (
-                "tiers: [(name: \"a\", targets: [V2(url: \"http://a\", model: \"m\")]), \
-                 (name: \"b\", targets: [Local()])],",
-                "tiers[0].targets[0]: ",
-            ),
-            (
-                &behind("Local(slowdown: 0.5)"),
-                "tiers[1].targets[0].slowdown: 0.5",
-            ),
-            (
-                &behind("Agent(url: \"jetson:7070\")"),
-                "tiers[1].targets[0].url: ",
-            ),
-            (
-                &behind("Agent(url: \"https://me:secret@a\")"),
-                "a name or a password in the address",
-            ),
-            (
-                &behind("Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))"),
-                "tiers[1].targets[0].trust: ",
-            ),
             ("links: [Emulated(mbit: 0, rtt_ms: 2)],", "links[0].mbit: 0"),
             ("billing: GoogleCloudFunctions(tier: 3),", "billing.tier: 3"),
             ("preprocessing: (std: [0.0]),", "preprocessing.std: "),
@@ -412,6 +383,68 @@ mod tests {
                 "exits: (recipe: (patience: 0)),",
                 "exits.recipe.patience: 0",
             ),
+            ("name: \"../up\",", "name: "),
+        ]);
+    }
+
+    #[test]
+    fn tiers_links_and_splits_must_fit_each_other() {
+        refuses(&[
+            ("tiers: [],", "tiers: 0, it may be 2 to 4"),
+            ("tiers: [(name: \"a\", targets: [Local()])],", "tiers: 1, "),
+            (
+                "tiers: [(name: \"a\", targets: []), (name: \"b\", targets: [Local()])],",
+                "tiers[0].targets: no target",
+            ),
+            (
+                "tiers: [(name: \"\", targets: [Local()]), (name: \"b\", targets: [Local()])],",
+                "tiers[0].name: ``",
+            ),
+            (
+                "tiers: [(name: \"a\", targets: [Local()]), (name: \"a\", targets: [Local()])],",
+                "tiers[1].name: `a`, tiers[0] has that name",
+            ),
+            (
+                "links: [Measured, Measured],",
+                "links: 2, 2 tiers have 1 link between them",
+            ),
+            (
+                "splits: [Latency, Latency],",
+                "splits: 2, 2 tiers are split 1 time",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn impossible_targets_are_named_with_their_place() {
+        refuses(&[
+            (
+                "tiers: [(name: \"a\", targets: [V2(url: \"http://a\", model: \"m\")]), \
+                 (name: \"b\", targets: [Local()])],",
+                "tiers[0].targets[0]: ",
+            ),
+            (
+                &behind("Local(slowdown: 0.5)"),
+                "tiers[1].targets[0].slowdown: 0.5",
+            ),
+            (
+                &behind("Agent(url: \"jetson:7070\")"),
+                "tiers[1].targets[0].url: ",
+            ),
+            (
+                &behind("Agent(url: \"https://me:secret@a\")"),
+                "a name or a password in the address",
+            ),
+            (
+                &behind("Agent(url: \"https://a\", trust: Fingerprint(\"ab\"))"),
+                "tiers[1].targets[0].trust: ",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_tier_that_cannot_train_is_refused() {
+        refuses(&[
             (
                 "exits: (training: Joint(epochs: 1)), train_on: Tier(\"cloud\"),",
                 "train_on: ",
@@ -427,11 +460,7 @@ mod tests {
                 "train_on: Tier(\"nowhere\"),",
                 "train_on: no tier is called `nowhere`",
             ),
-            ("name: \"../up\",", "name: "),
-        ] {
-            let text = parse(settings).expect_err(settings).to_string();
-            assert!(text.contains(wanted), "{wanted}: {text}");
-        }
+        ]);
     }
 
     #[test]

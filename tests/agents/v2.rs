@@ -11,10 +11,11 @@ use edgelesspart::predict::{Confidence, Record};
 use edgelesspart::protocol::message::{
     CloudTarget, Evaluate, Hop, JobRequest, JobResult, Route, V2Model,
 };
-use edgelesspart::protocol::{Client, TlsTrust};
+use edgelesspart::protocol::{Client, ClientError, TlsTrust};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use pretty_assertions::assert_eq;
 use reqwest::{Response, StatusCode};
+use rstest::rstest;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 
@@ -150,7 +151,7 @@ async fn models_say_what_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_form_gives_the_same_answer() {
+async fn nested_and_compressed_requests_give_the_same_answer() {
     let served = served();
     let data = input(3);
     let plain = served.whole(&served.request(&data)).await;
@@ -181,7 +182,14 @@ async fn every_form_gives_the_same_answer() {
         let answer: Value = response.json().await.unwrap();
         assert_eq!(&answer["outputs"][0]["data"], scores, "{encoding}");
     }
-    // Binary both ways, and the answer compressed.
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_tensors_both_ways_give_the_same_answer_compressed_or_not() {
+    let served = served();
+    let data = input(3);
+    let plain = served.whole(&served.request(&data)).await;
+    let told = floats(&plain["outputs"][0]["data"]);
     let mut head = served.request(&[]);
     let tensor: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
     head["inputs"][0] = json!({
@@ -197,42 +205,52 @@ async fn every_form_gives_the_same_answer() {
         let response = served
             .post("/v2/models/whole/infer", &headers, body.clone())
             .await;
-        assert_eq!(response.status(), StatusCode::OK);
-        let json_bytes = response.headers()[LENGTH]
-            .to_str()
-            .unwrap()
-            .parse::<usize>();
-        let json_bytes = json_bytes.unwrap();
-        let packed = response.headers().contains_key("content-encoding");
-        let mut bytes = response.bytes().await.unwrap().to_vec();
-        if packed {
-            let mut plain = Vec::new();
-            flate2::read::GzDecoder::new(&bytes[..])
-                .read_to_end(&mut plain)
-                .unwrap();
-            bytes = plain;
-        }
-        let (head, tensor) = bytes.split_at(json_bytes);
-        let head: Value = serde_json::from_slice(head).unwrap();
+        let (head, tensor) = binary_answer(response).await;
         assert_eq!(head["outputs"][0]["parameters"]["binary_data_size"], 120);
-        let values: Vec<f64> = tensor
+        let values = tensor
             .chunks_exact(4)
-            .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])))
-            .collect();
-        let told: Vec<f64> = scores
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_f64().unwrap())
-            .collect();
+            .map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        let values: Vec<f64> = values.collect();
+        assert_eq!(values.len(), told.len());
         for (a, b) in values.iter().zip(&told) {
             assert!((a - b).abs() < 1e-6, "{a} {b}");
         }
     }
+}
+
+fn floats(data: &Value) -> Vec<f64> {
+    let all = data.as_array().unwrap();
+    all.iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// An answer's JSON and the bytes of its tensors, uncompressed.
+async fn binary_answer(response: Response) -> (Value, Vec<u8>) {
+    assert_eq!(response.status(), StatusCode::OK);
+    let json_bytes = response.headers()[LENGTH].to_str().unwrap();
+    let json_bytes: usize = json_bytes.parse().unwrap();
+    let packed = response.headers().contains_key("content-encoding");
+    let mut bytes = response.bytes().await.unwrap().to_vec();
+    if packed {
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&bytes[..])
+            .read_to_end(&mut plain)
+            .unwrap();
+        bytes = plain;
+    }
+    let (head, tensor) = bytes.split_at(json_bytes);
+    (serde_json::from_slice(head).unwrap(), tensor.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_samples_are_counted() {
+    let served = served();
+    for samples in [3, 1] {
+        served.whole(&served.request(&input(samples))).await;
+    }
     let (_, stats) = served.get("/v2/models/whole/stats").await;
     let stats = &stats["model_stats"][0];
-    assert_eq!(stats["inference_stats"]["success"]["count"], 6);
-    assert_eq!(stats["inference_count"], 18);
+    assert_eq!(stats["inference_stats"]["success"]["count"], 2);
+    assert_eq!(stats["inference_count"], 4);
     assert!(stats["inference_stats"]["compute_infer"]["ns"].as_u64() > Some(0));
 }
 
@@ -259,10 +277,7 @@ async fn the_two_parts_one_behind_the_other_are_the_network() {
     let end = send("cloud", second).await;
     assert_eq!(end["outputs"][1]["name"], "exit");
     let exits = end["outputs"][1]["data"].as_array().unwrap();
-    let scores = |answer: &Value| -> Vec<f64> {
-        let data = answer["outputs"][0]["data"].as_array().unwrap();
-        data.iter().map(|v| v.as_f64().unwrap()).collect()
-    };
+    let scores = |answer: &Value| floats(&answer["outputs"][0]["data"]);
     let last = served.network.exits(1) as u64;
     for (sample, exit) in exits.iter().enumerate() {
         if exit.as_u64() == Some(last) {
@@ -274,36 +289,74 @@ async fn the_two_parts_one_behind_the_other_are_the_network() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edge_offloads_to_such_a_server() {
-    let served = served();
-    let network = &served.network;
-    let edge_agent = Agent::start(&[]);
-    let edge = Client::connect(edge_agent.url(), None).await.unwrap();
-    let own = Client::connect(served.agent.url(), None).await.unwrap();
-    let cloud_part = own.put(network.bundle(1)).await.unwrap();
-    let v2 = |name: &str| CloudTarget {
-        v2: Some(V2Model {
-            name: name.to_string(),
-            probabilities: false,
-        }),
-        ..served.agent.target()
-    };
-    let part = edge.put(network.bundle(0)).await.unwrap();
-    let data = edge.put(network.data.encode().unwrap()).await.unwrap();
-    let exits = network.exits(0) + network.exits(1);
-    let run = async |mode: Route, thresholds: usize, tensor: Element| {
+/// An edge, and a server behind it that speaks both protocols.
+struct Offloading {
+    served: Served,
+    edge: Client,
+    _edge_agent: Agent,
+    /// The server, as an agent is spoken to.
+    own: Client,
+    /// Addresses of the edge's part, of the cloud's and of the samples.
+    part: String,
+    cloud_part: String,
+    data: String,
+    /// Exits of both parts.
+    exits: usize,
+}
+
+impl Offloading {
+    async fn new() -> Offloading {
+        let served = served();
+        let network = &served.network;
+        let edge_agent = Agent::start(&[]);
+        let edge = Client::connect(edge_agent.url(), None).await.unwrap();
+        let own = Client::connect(served.agent.url(), None).await.unwrap();
+        Offloading {
+            part: edge.put(network.bundle(0)).await.unwrap(),
+            cloud_part: own.put(network.bundle(1)).await.unwrap(),
+            data: edge.put(network.data.encode().unwrap()).await.unwrap(),
+            exits: network.exits(0) + network.exits(1),
+            served,
+            edge,
+            _edge_agent: edge_agent,
+            own,
+        }
+    }
+
+    /// The server's model of a name, by its protocol.
+    fn v2(&self, name: &str) -> CloudTarget {
+        CloudTarget {
+            v2: Some(V2Model {
+                name: name.to_string(),
+                probabilities: false,
+            }),
+            ..self.served.agent.target()
+        }
+    }
+
+    /// Both parts, the second on `cloud`.
+    fn distributed(&self, cloud: CloudTarget) -> Route {
+        Route::over(Some(self.part.clone()), hop(&self.cloud_part, cloud))
+    }
+
+    /// Runs eight samples over `route`, with thresholds for as many exits.
+    async fn run(
+        &self,
+        route: Route,
+        thresholds: usize,
+        tensor: Element,
+    ) -> Result<Vec<Record>, ClientError> {
+        let first = self.served.network.exits(0);
+        // In the cloud the plan's, which is what the model there goes by.
+        let threshold = |at| if at < first { 1.0 } else { 0.5 };
         let run = Evaluate {
-            route: mode,
-            data: data.clone(),
+            route,
+            data: self.data.clone(),
             preprocessing: Preprocessing::default(),
             samples: (0..8).collect(),
             warm_up: 1,
             confidence: Confidence::MaxProbability,
-            // In the cloud the plan's, which is what the model there goes by.
-            thresholds: (0..thresholds)
-                .map(|at| if at < network.exits(0) { 1.0 } else { 0.5 })
-                .collect(),
+            thresholds: (0..thresholds).map(threshold).collect(),
             last_exit_answers: false,
             wire: Wire {
                 tensor,
@@ -313,34 +366,37 @@ async fn an_edge_offloads_to_such_a_server() {
             deadline_ms: None,
             degrade: false,
         };
-        let id = edge.submit(&JobRequest::Evaluate(Box::new(run))).await;
+        let id = self.edge.submit(&JobRequest::Evaluate(Box::new(run))).await;
         let id = id.unwrap();
-        let end = edge.follow(&id, &mut |_| {}).await;
-        end.map(|_| ())?;
-        edge.all_records(&id).await
+        self.edge.follow(&id, &mut |_| {}).await?;
+        self.edge.all_records(&id).await
+    }
+}
+
+fn hop(part: &str, cloud: CloudTarget) -> Hop {
+    Hop {
+        part: Some(part.to_string()),
+        targets: vec![cloud],
+        link: Link::Measured,
+    }
+}
+
+fn answers(records: &[Record]) -> Vec<(u16, u16, f32)> {
+    let answer = |r: &Record| (r.exit, r.prediction, r.confidence);
+    records.iter().map(answer).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_offloads_to_such_a_server_as_to_an_agent() {
+    let there = Offloading::new().await;
+    let exits = there.exits;
+    let run = async |cloud| {
+        there
+            .run(there.distributed(cloud), exits, Element::F32)
+            .await
     };
-    let distributed = |cloud: CloudTarget| {
-        Route::over(
-            Some(part.clone()),
-            Hop {
-                part: Some(cloud_part.clone()),
-                targets: vec![cloud],
-                link: Link::Measured,
-            },
-        )
-    };
-    let answers = |records: Vec<Record>| -> Vec<(u16, u16, f32)> {
-        records
-            .iter()
-            .map(|r| (r.exit, r.prediction, r.confidence))
-            .collect()
-    };
-    let as_agent = run(distributed(served.agent.target()), exits, Element::F32)
-        .await
-        .unwrap();
-    let as_v2 = run(distributed(v2("cloud")), exits, Element::F32)
-        .await
-        .unwrap();
+    let as_agent = run(there.served.agent.target()).await.unwrap();
+    let as_v2 = run(there.v2("cloud")).await.unwrap();
     assert!(
         as_v2
             .iter()
@@ -348,55 +404,48 @@ async fn an_edge_offloads_to_such_a_server() {
     );
     let early = |r: &Record| usize::from(r.exit) < exits;
     assert!(as_v2.iter().any(early), "an exit there is told, too");
-    assert_eq!(answers(as_v2), answers(as_agent));
-    // The whole network there: the edge preprocesses.
-    let only = |cloud| {
-        Route::over(
-            None,
-            Hop {
-                part: Some(cloud_part.clone()),
-                targets: vec![cloud],
-                link: Link::Measured,
-            },
-        )
-    };
-    let whole = run(only(v2("whole")), 0, Element::F32).await.unwrap();
-    let own_whole = own.put(network.whole_bundle()).await.unwrap();
-    let mode = Route::over(
-        None,
-        Hop {
-            part: Some(own_whole),
-            targets: vec![served.agent.target()],
-            link: Link::Measured,
-        },
-    );
-    let pixels = run(mode, 0, Element::F32).await.unwrap();
-    assert_eq!(answers(whole), answers(pixels));
-    for (mode, exits, tensor, words) in [
-        (
-            distributed(v2("nothing")),
-            exits,
-            Element::F32,
-            "no model `nothing`",
-        ),
-        (
-            distributed(v2("whole")),
-            exits,
-            Element::F32,
-            "not of one plan",
-        ),
-        (distributed(v2("cloud")), exits, Element::U8, "F32"),
-    ] {
-        let error = run(mode, exits, tensor).await.unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
-    }
-    // The link to it can be measured.
+    assert_eq!(answers(&as_v2), answers(&as_agent));
+}
+
+/// The edge preprocesses for it; an agent is sent pixels.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_network_on_such_a_server_answers_as_on_an_agent() {
+    let there = Offloading::new().await;
+    let as_v2 = Route::over(None, hop(&there.cloud_part, there.v2("whole")));
+    let as_v2 = there.run(as_v2, 0, Element::F32).await.unwrap();
+    let bundle = there.served.network.whole_bundle();
+    let whole = there.own.put(bundle).await.unwrap();
+    let as_agent = Route::over(None, hop(&whole, there.served.agent.target()));
+    let as_agent = there.run(as_agent, 0, Element::F32).await.unwrap();
+    assert_eq!(answers(&as_v2), answers(&as_agent));
+}
+
+#[rstest]
+#[case::missing("nothing", Element::F32, "no model `nothing`")]
+#[case::of_another_plan("whole", Element::F32, "not of one plan")]
+#[case::of_another_element("cloud", Element::U8, "F32")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_does_not_fit_is_refused(
+    #[case] model: &str,
+    #[case] tensor: Element,
+    #[case] words: &str,
+) {
+    let there = Offloading::new().await;
+    let route = there.distributed(there.v2(model));
+    let error = there.run(route, there.exits, tensor).await.unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains(words), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_to_such_a_server_is_measured() {
+    let there = Offloading::new().await;
     let link = JobRequest::MeasureLink {
-        cloud: v2("cloud"),
+        cloud: there.v2("cloud"),
         link: Link::Measured,
     };
-    let id = edge.submit(&link).await.unwrap();
-    let end = edge.follow(&id, &mut |_| {}).await.unwrap();
+    let id = there.edge.submit(&link).await.unwrap();
+    let end = there.edge.follow(&id, &mut |_| {}).await.unwrap();
     let JobResult::Link(profile) = end else {
         panic!("{end:?}");
     };

@@ -165,66 +165,88 @@ fn pytorch_source_and_templates_are_printed() {
     assert_eq!(reference, include_str!("../../assets/exits/reference.md"));
 }
 
-/// A run of a small session whose first exit is a network from a file, and what is known of its heads
-/// from then on.
-#[test]
-fn a_network_from_a_file_runs_as_a_head_and_its_cost_is_known_afterwards() {
-    let folder = tempfile::tempdir().unwrap();
-    let here = |args: &[&str]| {
+/// A folder in which commands run as a user runs them.
+struct Here {
+    folder: tempfile::TempDir,
+}
+
+impl Here {
+    /// With a network, a head as an ONNX file, a source that takes it in for the first exit, and a
+    /// session of them all.
+    fn with_a_head_from_a_file() -> Here {
+        let folder = tempfile::tempdir().unwrap();
+        let here = Here { folder };
+        here.succeeds(&["export", "resnet8", "net.onnx", "--width", "0.5"]);
+        let at = ["--model", "net.onnx", "--at", "conv1"];
+        let render = ["exits", "render", "gap-mlp", "--onnx", "first.onnx"];
+        here.succeeds(&[&render[..], &at[..]].concat());
+        here.write(
+            "own.ron.j2",
+            "{% from \"mine\" import last %}\n[{% if index == 0 %}Onnx(\"first.onnx\"){% else %}\
+             GlobalAvgPool, {{ last() }}{% endif %}]",
+        );
+        here.write(
+            "mine.j2",
+            "{% macro last() %}Linear({{ classes }}){% endmacro %}",
+        );
+        here.write(
+            "small.ron",
+            "Session(
+                version: 1,
+                model: Onnx(\"net.onnx\"),
+                data: Synthetic(seed: 3),
+                calibration: FromTrain(60),
+                train_samples: 200,
+                test_samples: 60,
+                edge: [Local(cores: [0], slowdown: 2.0)],
+                cloud: [Local(cores: [0])],
+                exits: (
+                    at: [\"conv1\"], classifier: File(\"own.ron.j2\"), training: Frozen(epochs: 4),
+                    recipe: (patience: 2, distill: (temperature: 2)),
+                ),
+            )",
+        );
+        here
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// A command that must succeed.
+    fn succeeds(&self, args: &[&str]) -> Output {
         let output = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
-            .current_dir(folder.path())
+            .current_dir(self.folder.path())
             .args(args)
             .output()
             .unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{args:?}: {told}");
         output
-    };
-    here(&["export", "resnet8", "net.onnx", "--width", "0.5"]);
-    let at = ["--model", "net.onnx", "--at", "conv1"];
-    here(
-        &[
-            &["exits", "render", "gap-mlp", "--onnx", "first.onnx"],
-            &at[..],
-        ]
-        .concat(),
-    );
-    let source = "{% from \"mine\" import last %}\n[{% if index == 0 %}Onnx(\"first.onnx\"){% else %}\
-                  GlobalAvgPool, {{ last() }}{% endif %}]";
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("own.ron.j2", source);
-    write(
-        "mine.j2",
-        "{% macro last() %}Linear({{ classes }}){% endmacro %}",
-    );
-    write(
-        "small.ron",
-        "Session(
-            version: 1,
-            model: Onnx(\"net.onnx\"),
-            data: Synthetic(seed: 3),
-            calibration: FromTrain(60),
-            train_samples: 200,
-            test_samples: 60,
-            edge: [Local(cores: [0], slowdown: 2.0)],
-            cloud: [Local(cores: [0])],
-            exits: (
-                at: [\"conv1\"], classifier: File(\"own.ron.j2\"), training: Frozen(epochs: 4),
-                recipe: (patience: 2, distill: (temperature: 2)),
-            ),
-        )",
-    );
-    let report = json(&here(&["run", "small.ron", "--json"]));
+    }
+}
+
+/// A run of a small session whose first exit is a network from a file, and what is known of its heads
+/// from then on.
+#[test]
+fn a_network_from_a_file_runs_as_a_head_and_its_cost_is_known_afterwards() {
+    let here = Here::with_a_head_from_a_file();
+    let report = json(&here.succeeds(&["run", "small.ron", "--json"]));
     assert_eq!(report["equality"]["differing"], 0);
     let notes = report.to_string();
     assert!(
         notes.contains("stopped early on the calibration images"),
         "{notes}"
     );
-
     // The session that the run wrote lies elsewhere and still finds the source and what it names.
     let session = "runs/small/session.ron";
-    let rows = json(&here(&["exits", "render", "--session", session, "--json"]));
+    trained_heads_are_measured(&here, session);
+    other_heads_are_predicted(&here, session);
+    heads_are_written_again(&here, session);
+}
+
+fn trained_heads_are_measured(here: &Here, session: &str) {
+    let rows = json(&here.succeeds(&["exits", "render", "--session", session, "--json"]));
     let rows = rows.as_array().unwrap();
     let first = &rows[0]["cost"];
     assert!(first["here_ms"]["median"].as_f64().unwrap() > 0.0);
@@ -247,27 +269,8 @@ fn a_network_from_a_file_runs_as_a_head_and_its_cost_is_known_afterwards() {
     assert!(first["worth"]["pays"].is_boolean());
     // Trained, but not in the plan.
     assert_eq!(rows[1]["cost"]["worth"]["in_plan"], false);
-    // Another source: its time is told from the layers', its worth only after training.
-    let other = here(&[
-        "exits",
-        "check",
-        "conv-pool",
-        "--session",
-        session,
-        "--json",
-    ]);
-    let cost = &json(&other)["points"][0]["heads"][0]["cost"];
-    assert_eq!(cost["targets"][0]["kind"], "predicted");
-    assert!(cost["targets"][0]["ms"].as_f64().unwrap() > 0.0);
-    assert!(cost["worth"].is_null());
-    let text = stdout(&here(&[
-        "exits",
-        "check",
-        "--session",
-        session,
-        "--at",
-        "conv1",
-    ]));
+    let check = ["exits", "check", "--session", session, "--at", "conv1"];
+    let text = stdout(&here.succeeds(&check));
     for word in [
         "on this machine (measured)",
         "edge",
@@ -276,25 +279,39 @@ fn a_network_from_a_file_runs_as_a_head_and_its_cost_is_known_afterwards() {
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    // Written out again, in both forms.
-    let at = ["--session", session, "--at", "conv1"];
-    here(&[&["exits", "render", "--onnx", "again.onnx"], &at[..]].concat());
-    assert!(folder.path().join("again.onnx").is_file());
-    let pytorch = stdout(&here(
-        &[&["exits", "render", "--pytorch"], &at[..]].concat(),
-    ));
-    assert!(pytorch.contains("class Onnx1(nn.Module):"), "{pytorch}");
+}
 
-    let output = exits(
-        &[
-            "check",
-            "replica",
-            "--session",
-            "none.ron",
-            "--model",
-            "demo",
-        ],
-        "",
-    );
+/// Another source: its time is told from the layers', its worth only after training.
+fn other_heads_are_predicted(here: &Here, session: &str) {
+    let check = [
+        "exits",
+        "check",
+        "conv-pool",
+        "--session",
+        session,
+        "--json",
+    ];
+    let cost = &json(&here.succeeds(&check))["points"][0]["heads"][0]["cost"];
+    assert_eq!(cost["targets"][0]["kind"], "predicted");
+    assert!(cost["targets"][0]["ms"].as_f64().unwrap() > 0.0);
+    assert!(cost["worth"].is_null());
+}
+
+/// As ONNX and as PyTorch source.
+fn heads_are_written_again(here: &Here, session: &str) {
+    let render = |form: &[&str]| {
+        let at = ["--session", session, "--at", "conv1"];
+        here.succeeds(&[&["exits", "render"], form, &at].concat())
+    };
+    render(&["--onnx", "again.onnx"]);
+    assert!(here.folder.path().join("again.onnx").is_file());
+    let pytorch = stdout(&render(&["--pytorch"]));
+    assert!(pytorch.contains("class Onnx1(nn.Module):"), "{pytorch}");
+}
+
+#[test]
+fn a_session_and_a_network_together_are_wrong_use() {
+    let both = ["--session", "none.ron", "--model", "demo"];
+    let output = exits(&[&["check", "replica"], &both[..]].concat(), "");
     assert_eq!(output.status.code(), Some(2));
 }

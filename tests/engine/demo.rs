@@ -30,8 +30,8 @@ fn share(right: &[bool], counts: impl Fn(usize) -> bool) -> f64 {
     of.iter().filter(|&&r| r).count() as f64 / of.len() as f64
 }
 
-#[test]
-fn exits_get_better_with_depth() {
+/// Synthetic images, 3000 to train on and 1000 held out.
+fn images(cancel: &Cancel) -> LoadedData {
     let options = LoadOptions {
         input: [3, 32, 32],
         fit: Fit::Stretch,
@@ -42,9 +42,14 @@ fn exits_get_better_with_depth() {
         test: Some(1),
         seed: 7,
     };
-    let cancel = Cancel::new();
     let source = Source::Synthetic { seed: 7 };
-    let data = LoadedData::load(&source, &options, &mut |_| {}, &cancel).unwrap();
+    LoadedData::load(&source, &options, &mut |_| {}, cancel).unwrap()
+}
+
+#[test]
+fn exits_get_better_with_depth() {
+    let cancel = Cancel::new();
+    let data = images(&cancel);
     let pixels = Preprocessing::default();
     let fused = fuse(&ModelSource::Demo.load(0).unwrap());
     let table = LayerTable::new(&fused).unwrap();

@@ -395,14 +395,9 @@ fn report(folder: &Path) -> serde_json::Value {
     serde_json::from_str(&text).unwrap()
 }
 
-#[test]
-fn the_whole_story() {
-    let Some(mut terminal) = Terminal::with(small(90, ""), &["tui", "story.ron"]) else {
-        return;
-    };
-    terminal.wait_for("EdgeLessPart  story");
-    terminal.wait_for("no profile:");
-    // Another split, another exit classifier: from a template, and then by hand.
+/// Another split, another exit classifier: from a template, and then by hand. Trained, each head's
+/// curve in the panel; run on two agents.
+fn edit_train_and_run(terminal: &mut Terminal) {
     terminal.say("[", "[unsaved]");
     terminal.say("3", "✓ ");
     terminal.say("T\r", "Linear probe");
@@ -411,28 +406,49 @@ fn the_whole_story() {
     terminal.say("\r// and mine\x1b", "// and mine");
     terminal.say("7", "and mine");
     terminal.say("2", "by hand");
-    // Trained, each head's curve in the panel; run on two agents.
     terminal.say("4t", "train 1 is done");
     terminal.say("r", "run 2 started");
     terminal.wait_for("edge ● connected");
     terminal.wait_for("cloud ● connected");
     terminal.wait_for("run 2 is done");
-    // What it gave stands in the plan as the report has it.
+}
+
+/// What a run gave stands in the plan as the report has it.
+fn shows_what_was_reported(terminal: &mut Terminal) {
     terminal.say("2", "measured");
     terminal.wait_for("accuracy");
     let ran = report(terminal.folder.path());
-    let shown = terminal.numbers("accuracy ");
-    assert_eq!(
-        shown[0],
-        percent(&ran["predicted_on_calibration"]["accuracy"])
+    for figure in ["accuracy", "offloaded"] {
+        let shown = terminal.numbers(&format!("{figure} "));
+        let predicted = percent(&ran["predicted_on_calibration"][figure]);
+        assert_eq!(shown[..2], [predicted, percent(&ran["measured"][figure])]);
+    }
+}
+
+/// Runs the session by the command, and says what it reports.
+fn run_again(folder: &Path) -> serde_json::Value {
+    let run = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
+        .current_dir(folder)
+        .args(["run", "story.ron", "--json"])
+        .output()
+        .unwrap();
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
     );
-    assert_eq!(shown[1], percent(&ran["measured"]["accuracy"]));
-    let shown = terminal.numbers("offloaded ");
-    assert_eq!(
-        shown[0],
-        percent(&ran["predicted_on_calibration"]["offloaded"])
-    );
-    assert_eq!(shown[1], percent(&ran["measured"]["offloaded"]));
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+#[test]
+fn the_whole_story() {
+    let Some(mut terminal) = Terminal::with(small(90, ""), &["tui", "story.ron"]) else {
+        return;
+    };
+    terminal.wait_for("EdgeLessPart  story");
+    terminal.wait_for("no profile:");
+    edit_train_and_run(&mut terminal);
+    shows_what_was_reported(&mut terminal);
 
     // Another threshold, saved.
     terminal.say("5\x1b[D\x1b[D\x1b[D", "5 Threshold 0.67");
@@ -446,17 +462,7 @@ fn the_whole_story() {
     let folder = terminal.end();
     let saved = std::fs::read_to_string(folder.path().join("story.ron")).unwrap();
     assert!(saved.contains("and mine"), "{saved}");
-    let run = Command::new(env!("CARGO_BIN_EXE_edgelesspart"))
-        .current_dir(folder.path())
-        .args(["run", "story.ron", "--json"])
-        .output()
-        .unwrap();
-    assert!(
-        run.status.success(),
-        "{}",
-        String::from_utf8_lossy(&run.stderr)
-    );
-    let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let report = run_again(folder.path());
     let figures = &report["predicted_on_calibration"];
     assert_eq!(
         tuned,
