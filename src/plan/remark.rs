@@ -122,6 +122,7 @@ impl Predicted {
 
 impl Remark {
     /// The sentence for the user.
+    #[expect(clippy::too_many_lines, reason = "one match, a sentence per remark")]
     pub fn text(&self, names: &TierNames) -> String {
         let percent = |share: &f64| format!("{:.0} %", 100.0 * share);
         let behind = |tier: &Tier| {

@@ -98,6 +98,10 @@ impl Ahead {
 /// The instructions of `S` are there; `PANEL == NV · LANES`; `TURN` is a multiple of `KU`; tile `t`
 /// has `MR` pixels; there are `NP` panels from `panel` on; every pointer of the block is good for
 /// what the block says lies behind it.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one loop, whose accumulators must stay in registers: no reference to them may leave it"
+)]
 #[inline(always)]
 unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const KU: usize, const NP: usize>(
     b: &Block,
