@@ -232,7 +232,9 @@ impl Event {
         let text = match self {
             Event::Features { .. } | Event::Epoch { .. } => return None,
             Event::Resumed { epoch } => format!("goes on after epoch {epoch}"),
-            Event::StaleCheckpoint => "a checkpoint of another training is replaced; it begins anew".to_owned(),
+            Event::StaleCheckpoint => {
+                "a checkpoint of another training is replaced; it begins anew".to_owned()
+            }
             Event::KeptFeatures { places } => {
                 let s = if *places == 1 { "" } else { "s" };
                 format!("features of {places} place{s} in the network are there from before")

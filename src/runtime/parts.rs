@@ -5,7 +5,7 @@ The parts of a plan: chains of segments between exits, with all that running the
 use crate::data::Preprocessing;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
-use crate::plan::{Plan, Tier, TierHead, Wire};
+use crate::plan::{Plan, PlannedExit, Tier, TierHead, Wire};
 use crate::predict::Confidence;
 use sha2::{Digest, Sha256};
 
@@ -140,70 +140,35 @@ pub fn parts(
     heads: &[TierHead],
     settings: &PartSettings,
 ) -> Result<Vec<Part>, PartError> {
-    let value = |layer: usize| {
-        let row = table
-            .layers
-            .get(layer)
-            .filter(|l| fused.find(&l.value).is_ok());
-        row.map(|l| l.value.clone())
-            .ok_or_else(|| PartError::OtherNetwork(layer.to_string()))
-    };
-    let name = |id: crate::model::ValueId| fused.value(id).name.clone();
     let (Some(&input), Some(&output)) = (fused.inputs.first(), fused.outputs.first()) else {
         return Err(PartError::OtherNetwork("0".to_string()));
     };
-    let (first, last) = (name(input), name(output));
-    let mut sides = Vec::new();
+    let cut = Cut {
+        fused,
+        table,
+        plan,
+        heads,
+    };
+    let last = &fused.value(output).name;
+    let first = &fused.value(input).name;
     let mut start = first.clone();
+    let mut parts = Vec::new();
     for tier in plan.chain() {
         let rows = plan.rows(tier, table.layers.len());
         if rows.is_empty() {
             continue;
         }
+        if rows.start == 0 {
+            // Also behind a tier that sends the image on.
+            start.clone_from(first);
+        }
         let end = match plan.split_behind(tier).and_then(|split| split.row()) {
-            Some(at) => value(at)?,
+            Some(at) => cut.value(at)?,
             None => last.clone(),
         };
-        if rows.start == 0 {
-            start = first.clone();
-        }
-        sides.push((tier, start, end.clone()));
-        start = end;
-    }
-    let mut parts = Vec::new();
-    for (tier, start, end) in sides {
-        let mut from = start;
-        let mut segments = Vec::new();
-        for exit in plan.exits_in(tier) {
-            let to = value(exit.layer)?;
-            let found = TierHead::find(heads, &exit.after, tier);
-            let TierHead {
-                head, temperature, ..
-            } = found.ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
-            let exit = SegmentExit {
-                after: exit.after.clone(),
-                layer: exit.layer,
-                threshold: exit.threshold,
-                temperature: *temperature,
-                head: head.graph.clone(),
-                hash: head.hash.clone(),
-            };
-            segments.push(Segment {
-                graph: piece(fused, &from, &to)?,
-                exit: Some(exit),
-            });
-            from = to;
-        }
-        if from != end {
-            segments.push(Segment {
-                graph: piece(fused, &from, &end)?,
-                exit: None,
-            });
-        }
-        let ends_network = end == last;
-        let begins_network = plan.rows(tier, table.layers.len()).start == 0;
+        let ends_network = end == *last;
         let settings = PartSettings {
-            preprocessing: settings.preprocessing.clone().filter(|_| begins_network),
+            preprocessing: settings.preprocessing.clone().filter(|_| rows.start == 0),
             wire: if ends_network {
                 Wire::default()
             } else {
@@ -214,14 +179,68 @@ pub fn parts(
         parts.push(Part {
             tier,
             network: fused.name.clone(),
-            segments,
+            segments: cut.segments(tier, start, &end)?,
             classes: table.classes,
             ends_network,
             final_is_probabilities: ends_network && ends_in_softmax(fused),
             settings,
         });
+        start = end;
     }
     Ok(parts)
+}
+
+/// A network that is cut as a plan says.
+struct Cut<'a> {
+    fused: &'a Graph,
+    table: &'a LayerTable,
+    plan: &'a Plan,
+    heads: &'a [TierHead],
+}
+
+impl Cut<'_> {
+    /// Name of the value that a layer gives, by its row.
+    fn value(&self, row: usize) -> Result<String, PartError> {
+        let layer = self.table.layers.get(row);
+        let own = layer.filter(|layer| self.fused.find(&layer.value).is_ok());
+        own.map(|layer| layer.value.clone())
+            .ok_or_else(|| PartError::OtherNetwork(row.to_string()))
+    }
+
+    /// The segments of a tier between two values, each with the exit behind it.
+    fn segments(&self, tier: Tier, start: String, end: &str) -> Result<Vec<Segment>, PartError> {
+        let mut from = start;
+        let mut segments = Vec::new();
+        for exit in self.plan.exits_in(tier) {
+            let to = self.value(exit.layer)?;
+            segments.push(Segment {
+                graph: piece(self.fused, &from, &to)?,
+                exit: Some(self.exit(exit)?),
+            });
+            from = to;
+        }
+        if from != end {
+            segments.push(Segment {
+                graph: piece(self.fused, &from, end)?,
+                exit: None,
+            });
+        }
+        Ok(segments)
+    }
+
+    /// An exit of the plan with its head.
+    fn exit(&self, exit: &PlannedExit) -> Result<SegmentExit, PartError> {
+        let found = TierHead::find(self.heads, &exit.after, exit.tier);
+        let found = found.ok_or_else(|| PartError::NoHead(exit.after.clone()))?;
+        Ok(SegmentExit {
+            after: exit.after.clone(),
+            layer: exit.layer,
+            threshold: exit.threshold,
+            temperature: found.temperature,
+            head: found.head.graph.clone(),
+            hash: found.head.hash.clone(),
+        })
+    }
 }
 
 fn piece(graph: &Graph, from: &str, to: &str) -> Result<Graph, PartError> {
