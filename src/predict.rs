@@ -24,7 +24,7 @@ pub use interval::{Interval, Intervals};
 pub use measured::{Run, measured};
 pub use outcome::{
     Bytes, Cost, ExitOutcome, HopOutcome, HopRecord, Kind, Latency, Outcome, Record, SampleResult,
-    TierOutcome,
+    Slowest, TierOutcome,
 };
 pub use replay::{
     Baselines, Difference, Equality, Harm, HeadKey, HeadPays, HeldBack, PreparedPlan, ReplayError,

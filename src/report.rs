@@ -39,7 +39,8 @@ use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, Plan, Split, Tier, TierNames};
 use crate::predict::{
-    Billing, Clock, Column, ConfidenceTable, Difference, Equality, HeadKey, HeadPays, Kind, Outcome,
+    Billing, Clock, Column, ConfidenceTable, Difference, Equality, HeadKey, HeadPays, Kind,
+    Outcome, Slowest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -379,6 +380,26 @@ impl Report {
         if !self.caveats.contains(&sentence) {
             self.caveats.push(sentence);
         }
+    }
+
+    /// Says where the measured mean of a run is that of a few samples, and what it is without them.
+    /// `latencies` are milliseconds, one per sample.
+    pub fn say_slowest(&mut self, what: &str, latencies: &[f32]) {
+        let Some(slowest) = Slowest::of(latencies) else {
+            return;
+        };
+        let [least, most] = slowest.ms.map(number::ms);
+        let took = match slowest.few {
+            1 => format!("the slowest sample took {most} and makes"),
+            few => format!("the slowest {few} samples took {least} to {most} and make"),
+        };
+        self.say(format!(
+            "{what}: of {} samples {took} the mean {}; without, it is {}. A link that was away or a busy \
+             machine does so: go by the mean without, and the median.",
+            number::count(slowest.samples),
+            number::ms(slowest.mean_ms),
+            number::ms(slowest.without_ms)
+        ));
     }
 
     /// States devices, link, wire and prices, and what about them is emulated or unknown.

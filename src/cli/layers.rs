@@ -68,6 +68,9 @@ pub fn run(args: &LayersArgs) -> anyhow::Result<()> {
             "`{output}` is taken for the classifier's output, not {others}: --classifier chooses"
         ));
     }
+    if let Some(ending) = &network.fused.ending {
+        super::progress::note(format_args!("{ending}"));
+    }
     let ways = match args.verbose {
         true => Some(ways(&network.fused)?),
         false => None,

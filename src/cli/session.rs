@@ -152,6 +152,23 @@ impl Chosen {
         if self.session.results.is_some() {
             return Ok(self.session.clone());
         }
+        let kept = self.left()?;
+        Ok(Session {
+            results: kept.results,
+            ..self.session.clone()
+        })
+    }
+
+    /// The session as it ran, with what `--set` and its kin changed then.
+    pub fn as_run(&self) -> anyhow::Result<Session> {
+        match self.session.results {
+            Some(_) => Ok(self.session.clone()),
+            None => self.left(),
+        }
+    }
+
+    /// What the last run left.
+    fn left(&self) -> anyhow::Result<Session> {
         let left = self.out.join("session.ron");
         if !left.is_file() {
             return Err(anyhow::Error::msg(format!(
@@ -161,11 +178,7 @@ impl Chosen {
                 self.out.display()
             )));
         }
-        let kept = Session::read(&left)?;
-        Ok(Session {
-            results: kept.results,
-            ..self.session.clone()
-        })
+        Ok(Session::read(&left)?)
     }
 }
 

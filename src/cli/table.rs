@@ -88,7 +88,7 @@ fn ran(results: &Results) -> anyhow::Result<Vec<Ran>> {
 /// Runs the command.
 pub fn run(args: &TableArgs) -> anyhow::Result<()> {
     let chosen = SessionArgs::of(&args.session, None, &args.from).load()?;
-    let session = chosen.with_results()?;
+    let session = chosen.as_run()?;
     let results = session.results.as_deref().ok_or(RunError::NoResults)?;
     if !(args.csv || args.json || args.ndjson) {
         return list(&session, results);

@@ -334,6 +334,7 @@ fn load(
         fit: job.preprocessing.fit,
         classes: None,
         outputs: job.outputs.clone(),
+        output_names: graph.class_names.clone(),
         calibration: job.calibration,
         train: job.train_samples,
         // Nobody looks at the test images here.

@@ -400,6 +400,7 @@ mod tests {
             fit: Fit::Stretch,
             classes: None,
             outputs: Vec::new(),
+            output_names: Vec::new(),
             calibration: Calibration::FromTrain(2),
             train: None,
             test: None,

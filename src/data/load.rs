@@ -27,6 +27,8 @@ pub struct LoadOptions {
     /// The output of the network that stands for each class of the data, by name; empty where the
     /// classes are the outputs, in order.
     pub outputs: Vec<(String, usize)>,
+    /// What the network calls its outputs, in order; empty where it says nothing.
+    pub output_names: Vec<String>,
     /// Where the calibration images come from.
     pub calibration: Calibration,
     /// At most so many training images, drawn by seed; all if absent.
@@ -170,6 +172,13 @@ impl Labels {
             }
             // No data set has more classes than u16 counts.
             let output = (0..names.len()).map(|label| label as u16).collect();
+            // Bare numbers are no names: the network's own say more.
+            let numbers = names.iter().enumerate().all(|(at, n)| n.parse() == Ok(at));
+            let known = options.output_names.len() == names.len();
+            let names = match numbers && known {
+                true => options.output_names.clone(),
+                false => names,
+            };
             return Ok(Labels { names, output });
         }
         let all = options.classes.unwrap_or(names.len());
@@ -193,7 +202,10 @@ impl Labels {
                 })?;
             outputs.push(fits);
         }
-        let mut named: Vec<String> = (0..all).map(|output| format!("output {output}")).collect();
+        let mut named: Vec<String> = match options.output_names.len() == all {
+            true => options.output_names.clone(),
+            false => (0..all).map(|output| format!("output {output}")).collect(),
+        };
         for (name, &output) in names.iter().zip(&outputs) {
             named[usize::from(output)].clone_from(name);
         }
@@ -424,6 +436,7 @@ mod tests {
             fit: Fit::Stretch,
             classes: Some(10),
             outputs: Vec::new(),
+            output_names: Vec::new(),
             calibration: Calibration::FromTrain(30),
             train: Some(50),
             test: Some(40),

@@ -120,6 +120,53 @@ impl Latency {
     }
 }
 
+/// Share of the samples, the slowest ones, that one looks at apart; at least one sample.
+const FEW: f64 = 0.001;
+/// By how much of the mean without them the mean has to be larger for them to be told of.
+const MAKES_THE_MEAN: f64 = 0.2;
+
+/// A few samples so slow that they make the mean what it is, as those do that met a link while it was away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slowest {
+    /// How many they are.
+    pub few: usize,
+    /// All samples.
+    pub samples: usize,
+    /// Milliseconds that the fastest of them took, and the slowest.
+    pub ms: [f64; 2],
+    /// Mean of all samples, in milliseconds.
+    pub mean_ms: f64,
+    /// Mean of the samples without them, in milliseconds.
+    pub without_ms: f64,
+}
+
+impl Slowest {
+    /// Of the latencies of single samples, in milliseconds; `None` where the mean is all samples', or one
+    /// wasn't measured.
+    pub fn of(latencies: &[f32]) -> Option<Slowest> {
+        let samples = latencies.len();
+        let few = ((FEW * samples as f64) as usize).max(1);
+        if samples <= few || latencies.iter().any(|ms| ms.is_nan()) {
+            return None;
+        }
+        let mut sorted: Vec<f64> = latencies.iter().map(|&ms| f64::from(ms)).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (rest, slow) = sorted.split_at(samples - few);
+        let mean = |ms: &[f64]| ms.iter().sum::<f64>() / ms.len() as f64;
+        let (mean_ms, without_ms) = (mean(&sorted), mean(rest));
+        let (Some(&fastest), Some(&slowest)) = (slow.first(), slow.last()) else {
+            return None;
+        };
+        (mean_ms > (1.0 + MAKES_THE_MEAN) * without_ms).then_some(Slowest {
+            few,
+            samples,
+            ms: [fastest, slowest],
+            mean_ms,
+            without_ms,
+        })
+    }
+}
+
 /// What leaves at one exit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExitOutcome {
@@ -400,6 +447,20 @@ mod tests {
         assert_eq!(now(&whole), (vec![1.0, 4.0], vec![hop]));
         let written = ron::to_string(&whole).unwrap();
         assert_eq!(ron::from_str::<Record>(&written).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_sample_that_makes_the_mean_is_told_of() {
+        // A link was away for 70 s: numpy's mean of these is 15.600014 ms, without the last 1.46 ms.
+        let mut ms = vec![1.46_f32; 4999];
+        assert_eq!(Slowest::of(&ms), None);
+        ms.insert(7, 70_700.0);
+        let found = Slowest::of(&ms).unwrap();
+        assert_eq!((found.few, found.samples), (5, 5000));
+        assert_eq!(found.ms[1], 70_700.0);
+        assert!((found.mean_ms - 15.600).abs() < 1e-3 && (found.without_ms - 1.46).abs() < 1e-6);
+        ms[0] = f32::NAN;
+        assert_eq!(Slowest::of(&ms), None);
     }
 
     #[test]

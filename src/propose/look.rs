@@ -7,6 +7,7 @@ use crate::exits::{self, Classifier};
 use crate::model::onnx::ImportError;
 use crate::run::{Network, RunError};
 use crate::session::{ModelError, ModelSource};
+use std::collections::{BTreeSet, HashMap};
 
 /// Pictures whose size is looked at.
 const LOOKS: usize = 64;
@@ -34,6 +35,9 @@ pub struct Look {
     pub layout: Layout,
     /// What exits are made of.
     pub classifier: Classifier,
+    /// The output of each class, by its label, where the file names its outputs and all the classes are
+    /// among them.
+    pub by_name: Option<Vec<usize>>,
     /// Seed of what is drawn.
     pub seed: u64,
     /// What the user should know.
@@ -103,7 +107,16 @@ pub fn look(
         let images = survey.tests();
         return Err(ProposeError::TooFewImages { images });
     }
-    if found < classes {
+    let by_name = by_name(&survey.class_names, &network.fused.class_names, classes);
+    if by_name
+        .as_ref()
+        .is_some_and(|order| !order.iter().copied().eq(0..classes))
+    {
+        remarks.push(Remark::Named {
+            data: found,
+            network: classes,
+        });
+    } else if found < classes {
         remarks.push(Remark::FewerClasses {
             data: found,
             network: classes,
@@ -111,6 +124,7 @@ pub fn look(
     }
     remarks.extend(survey.notes.iter().cloned().map(Remark::Data));
     let (input, layout) = image(&network)?;
+    remarks.extend(network.fused.ending.clone().map(Remark::Ending));
     let classifier = match exits::replica(&network.fused) {
         Ok(_) => Classifier::Replica,
         Err(error) => {
@@ -135,10 +149,35 @@ pub fn look(
         input,
         layout,
         classifier,
+        by_name,
         seed,
         remarks,
         opened,
     })
+}
+
+/// The output of each class of the data by the names that the network's file gives its outputs; `None`
+/// where a class is not among them, or two are the same. Words are compared, not how they are joined:
+/// `sea_lion` is `Sea lion`, and the first of several names for one class (`tench, Tinca tinca`) will do.
+fn by_name(classes: &[String], outputs: &[String], count: usize) -> Option<Vec<usize>> {
+    if outputs.len() != count {
+        return None;
+    }
+    let plain = |name: &str| name.to_lowercase().replace(['_', '-'], " ");
+    let mut places: HashMap<String, Option<usize>> = HashMap::new();
+    for (at, name) in outputs.iter().enumerate() {
+        let whole = plain(name);
+        let first = whole.split(',').next().unwrap_or_default().to_string();
+        for known in BTreeSet::from([whole, first]) {
+            // A name of two outputs tells neither.
+            let place = places.entry(known).or_insert(Some(at));
+            *place = place.filter(|&earlier| earlier == at);
+        }
+    }
+    let found = classes.iter().map(|class| *places.get(&plain(class))?);
+    let found: Vec<usize> = found.collect::<Option<_>>()?;
+    let differ: BTreeSet<&usize> = found.iter().collect();
+    (differ.len() == found.len()).then_some(found)
 }
 
 /// The input as channels, height, width, and how the network orders them.
@@ -290,6 +329,27 @@ mod tests {
         #[case] wanted: [usize; 3],
     ) {
         assert_eq!(open_size(&dims, &survey(sizes)), wanted);
+    }
+
+    #[rstest]
+    #[case::same(&["cat", "dog"], &["cat", "dog"], Some(vec![0, 1]))]
+    #[case::other_order(&["cat", "dog"], &["Dog", "Cat"], Some(vec![1, 0]))]
+    #[case::some(&["sea_lion", "tench"], &["tench, Tinca tinca", "ant", "Sea lion"], Some(vec![2, 0]))]
+    #[case::unknown(&["cat", "cow"], &["cat", "dog"], None)]
+    #[case::twice(&["cat", "dog"], &["cat", "dog", "dog, puppy"], None)]
+    #[case::two_for_one(&["sea_lion", "sea lion"], &["sea lion", "ant"], None)]
+    fn classes_are_found_by_the_names_of_the_outputs(
+        #[case] classes: &[&str],
+        #[case] outputs: &[&str],
+        #[case] wanted: Option<Vec<usize>>,
+    ) {
+        let own = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+        let found = by_name(&own(classes), &own(outputs), outputs.len());
+        assert_eq!(found, wanted);
+        assert_eq!(
+            by_name(&own(classes), &own(outputs), outputs.len() + 1),
+            None
+        );
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub enum Remark {
         as_is: Option<usize>,
         images: usize,
     },
+    /// Which output each class is was told by the names that the network's file gives its outputs.
+    Named { data: usize, network: usize },
+    /// The network's file ends in something else than a score per class.
+    Ending(String),
     /// The network's own classifier can't be replicated.
     NoReplica { why: String },
     /// No split may stand anywhere.
@@ -78,6 +82,12 @@ impl fmt::Display for Remark {
                  {right} of {images} images are right so, each judged by the others. Check the list \
                  `classes` in the session"
             ),
+            Remark::Named { data, network } => write!(
+                f,
+                "which of the network's {network} outputs each of the {data} classes is was told by their \
+                 names, which the network's file holds; the session lists them as `classes`"
+            ),
+            Remark::Ending(what) => write!(f, "{what}"),
             Remark::NoReplica { why } => write!(
                 f,
                 "the network's own classifier has no form that exits can copy ({why}); exits are a pooling \

@@ -104,11 +104,17 @@ pub fn trial(
         sets: Vec::new(),
         cancel,
     };
-    let labels = pictures
+    let mut labels = pictures
         .of(Fit::Stretch, on)?
         .labels(Set::Calibration)
         .to_vec();
     let outputs = look.network.table.classes;
+    if let Some(order) = &look.by_name {
+        for label in &mut labels {
+            let output = order[usize::from(*label)];
+            *label = u16::try_from(output).unwrap_or(u16::MAX);
+        }
+    }
     let mut race = Race {
         runners: ranges(look.input[0], look.layout)
             .into_iter()
@@ -116,7 +122,7 @@ pub fn trial(
             .collect(),
         labels: &labels,
         outputs,
-        order: match look.survey.class_names.len() == outputs {
+        order: match look.by_name.is_some() || look.survey.class_names.len() == outputs {
             true => Order::AsIs,
             false => Order::Found,
         },
@@ -129,7 +135,9 @@ pub fn trial(
     let to = images.unwrap_or(affordable.clamp(*IMAGES.start(), *IMAGES.end()));
     let to = to.min(labels.len());
     run_to(&mut race, &pictures, to, on)?;
-    race.doubt_order();
+    if look.by_name.is_none() {
+        race.doubt_order();
+    }
     race.drop_behind();
     // What else is usual, of the best alone.
     let mut more = |race: &mut Race, variants: Vec<Usual>, on: &mut dyn FnMut(Progress)| {
@@ -203,6 +211,7 @@ impl Pictures<'_> {
                 fit,
                 classes: None,
                 outputs: Vec::new(),
+                output_names: Vec::new(),
                 calibration: Calibration::FromTest(self.images),
                 train: Some(1),
                 test: Some(1),
@@ -347,10 +356,17 @@ fn conclude(look: &Look, race: &Race, image_ms: f64) -> Result<Trial, ProposeErr
     let mut remarks = Vec::new();
     let found = match race.order {
         Order::Found => Some(right),
+        Order::AsIs if look.by_name.is_some() => None,
         Order::AsIs => other_order(labels, &winner.answers, race.outputs, names)
             .map(|_| count(&race.right_by(Order::Found, winner))),
     };
-    let mut order = Vec::new();
+    let is_other = |order: &&Vec<usize>| !order.iter().copied().eq(0..race.outputs);
+    let mut order = look
+        .by_name
+        .as_ref()
+        .filter(is_other)
+        .cloned()
+        .unwrap_or_default();
     let mut taken = best;
     if let Some(right) = found {
         let maybe_as_is = names.len() == race.outputs;

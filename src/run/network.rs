@@ -97,6 +97,7 @@ impl Network {
             fit: session.pixels().fit,
             classes: Some(self.table.classes),
             outputs: session.classes.clone(),
+            output_names: self.fused.class_names.clone(),
             calibration: session.calibration,
             train: session.train_samples,
             test: session.test_samples,

@@ -54,6 +54,7 @@ pub(super) fn make(
     say_doubts(&mut report, found, &replayed);
     say_more(&mut report, session, &replayed);
     say_of_targets(&mut report, found.ran);
+    say_slowest(&mut report, found);
     show_plan(&mut report, found, &replayed)?;
     compare_baselines(&mut report, found, &replayed)?;
     compare_placements(&mut report, session, &replayed)?;
@@ -493,6 +494,18 @@ fn say_of_targets(report: &mut Report, ran: &Measurement) {
             cloud.failed,
             cloud.failed + cloud.answered
         ));
+    }
+}
+
+/// Whose measured mean is that of a few samples.
+fn say_slowest(report: &mut Report, found: &Findings) {
+    let mut say = |what: &str, records: &[Record]| {
+        let latencies: Vec<f32> = records.iter().map(|r| r.latency_ms).collect();
+        report.say_slowest(what, &latencies);
+    };
+    say("The plan", &found.ran.records);
+    for baseline in found.baselines {
+        say(&format!("\"{}\"", baseline.what.label()), &baseline.records);
     }
 }
 

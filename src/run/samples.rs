@@ -109,6 +109,7 @@ mod tests {
             fit: Fit::Stretch,
             classes: None,
             outputs: Vec::new(),
+            output_names: Vec::new(),
             calibration: Calibration::FromTrain(70),
             train: Some(20),
             test: Some(10),

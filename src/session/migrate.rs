@@ -7,8 +7,8 @@ use super::{
     BatchSizes, ExitSettings, ModelSource, Offload, Results, Session, Sweep, Target, TierSettings,
     TrainOn, settings,
 };
-use crate::data::{Calibration, Layout, Preprocessing, Source};
-use crate::explore::Goal;
+use crate::data::{Calibration, Channels, Fit, Layout, Preprocessing, Source};
+use crate::explore::{Goal, Promise};
 use crate::plan::{Link, Sends, SplitRule, Wire};
 use crate::predict::{Billing, Policy};
 use serde::Deserialize;
@@ -28,6 +28,15 @@ pub(super) struct SessionV1 {
     preprocessing: Option<PreprocessingV1>,
     #[serde(default = "settings::calibration")]
     calibration: Calibration,
+    // What came later means the same in both forms, and is added to old files too.
+    #[serde(default)]
+    classes: Vec<(String, usize)>,
+    #[serde(default)]
+    guarantee: Option<Promise>,
+    #[serde(default)]
+    sends: Sends,
+    #[serde(default = "settings::jpeg_quality")]
+    jpeg_quality: u8,
     #[serde(default)]
     train_samples: Option<usize>,
     #[serde(default)]
@@ -77,6 +86,8 @@ struct PreprocessingV1 {
     std: Vec<f32>,
     resize: Option<(usize, usize)>,
     layout: Layout,
+    channels: Channels,
+    fit: Fit,
 }
 
 impl Default for PreprocessingV1 {
@@ -86,7 +97,8 @@ impl Default for PreprocessingV1 {
             mean,
             std,
             layout,
-            ..
+            channels,
+            fit,
         } = Preprocessing::default();
         PreprocessingV1 {
             scale,
@@ -94,6 +106,8 @@ impl Default for PreprocessingV1 {
             std,
             resize: None,
             layout,
+            channels,
+            fit,
         }
     }
 }
@@ -142,9 +156,10 @@ impl From<SessionV1> for Session {
                 mean: old.mean,
                 std: old.std,
                 layout: old.layout,
-                ..Preprocessing::default()
+                channels: old.channels,
+                fit: old.fit,
             }),
-            classes: Vec::new(),
+            classes: old.classes,
             calibration: old.calibration,
             train_samples: old.train_samples,
             test_samples: old.test_samples,
@@ -152,7 +167,7 @@ impl From<SessionV1> for Session {
             exits: old.exits,
             policy: old.policy,
             goal: old.goal,
-            guarantee: None,
+            guarantee: old.guarantee,
             sweep: old.sweep,
             tiers: vec![tier("edge", old.edge), tier("cloud", old.cloud)],
             train_on: match old.train_on {
@@ -162,8 +177,8 @@ impl From<SessionV1> for Session {
             },
             links: vec![old.link],
             wire: old.wire,
-            sends: Sends::default(),
-            jpeg_quality: settings::jpeg_quality(),
+            sends: old.sends,
+            jpeg_quality: old.jpeg_quality,
             offload: old.offload,
             billing: old.billing,
             seed: old.seed,

@@ -489,14 +489,16 @@ mod tests {
     #[test]
     fn a_session_of_version_1_says_the_same_in_version_2() {
         let old = "Session(version: 1, model: Demo, data: Synthetic(seed: 7), split: Latency, \
-                   preprocessing: (resize: (9, 8), mean: [0.5]), train_on: Cloud, \
+                   preprocessing: (resize: (9, 8), mean: [0.5], channels: Bgr), train_on: Cloud, \
                    edge: [Local(), Local(slowdown: 2.0)], cloud: [Local(cores: [3])], \
-                   link: Emulated(mbit: 1, rtt_ms: 2))";
+                   link: Emulated(mbit: 1, rtt_ms: 2), sends: Image, jpeg_quality: 90, \
+                   classes: [(\"a\", 1)])";
         let new = "Session(version: 2, model: Demo, data: Synthetic(seed: 7), splits: [Latency], \
-                   preprocessing: (mean: [0.5]), train_on: Tier(\"cloud\"), tiers: [\
+                   preprocessing: (mean: [0.5], channels: Bgr), train_on: Tier(\"cloud\"), tiers: [\
                    (name: \"edge\", targets: [Local(), Local(slowdown: 2.0)]), \
                    (name: \"cloud\", targets: [Local(cores: [3])])], \
-                   links: [Emulated(mbit: 1, rtt_ms: 2)])";
+                   links: [Emulated(mbit: 1, rtt_ms: 2)], sends: Image, jpeg_quality: 90, \
+                   classes: [(\"a\", 1)])";
         let read = |text: &str| Session::parse(text, Path::new("my.ron")).unwrap();
         let mut migrated = read(old);
         let told = std::mem::take(&mut migrated.migrated);

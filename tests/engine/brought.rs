@@ -195,6 +195,47 @@ fn of_several_outputs_the_deepest_is_the_classifiers_unless_one_is_named() {
     assert_eq!(names(&constant), ["logits"]);
 }
 
+/// Softmax of the scores of two classes: the second one's.
+fn second(scores: &[f32]) -> f32 {
+    1.0 / (1.0 + (scores[0] - scores[1]).exp())
+}
+
+fn largest(scores: &[f32]) -> f32 {
+    let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    best.unwrap() as f32
+}
+
+/// What ONNX Runtime computes of the whole file, from the scores that are split here.
+#[rstest]
+#[case::argmax("end_argmax.onnx", 3, |s: &[f32]| vec![largest(s)], "ArgMax")]
+#[case::sigmoid("end_sigmoid.onnx", 3, |s: &[f32]| s.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(), "Sigmoid")]
+#[case::logit("end_logit.onnx", 2, |s: &[f32]| vec![s[1] - s[0]], "one number")]
+#[case::probability("end_probability.onnx", 2, |s: &[f32]| vec![second(s)], "Sigmoid")]
+fn a_classifier_has_a_score_per_class_whatever_its_file_ends_in(
+    #[case] name: &str,
+    #[case] classes: usize,
+    #[case] as_file: fn(&[f32]) -> Vec<f32>,
+    #[case] told: &str,
+) {
+    let case = &cases()[name];
+    let outputs = Outputs::Classifier;
+    let settings = Settings {
+        outputs,
+        ..Settings::default()
+    };
+    let graph = import(name, settings).unwrap();
+    assert!(graph.ending.as_ref().unwrap().contains(told));
+    let scores = run(&graph, case);
+    assert_eq!(scores[0].shape[1], classes);
+    let found = floats(&scores[0]);
+    let found: Vec<f32> = found.chunks(classes).flat_map(as_file).collect();
+    let want = &case.outputs[0].data;
+    assert_eq!(found.len(), want.len());
+    for (a, b) in found.iter().zip(want) {
+        assert!((a - b).abs() < 1e-5, "{found:?}, not {want:?}");
+    }
+}
+
 #[test]
 fn an_input_may_be_a_number_throughout() {
     let settings = Settings {

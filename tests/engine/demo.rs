@@ -37,6 +37,7 @@ fn images(cancel: &Cancel) -> LoadedData {
         fit: Fit::Stretch,
         classes: Some(10),
         outputs: Vec::new(),
+        output_names: Vec::new(),
         calibration: Calibration::FromTrain(1000),
         train: Some(3000),
         test: Some(1),

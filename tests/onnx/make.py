@@ -57,6 +57,12 @@ def operators():
         s=weights(2), b=weights(2))
     one("mvn", "MeanVarianceNormalization", image, image, axes=[2, 3])
     one("lp_norm", "LpNormalization", image, image, axis=1, p=1)
+    bounded = lambda op: [node("Tanh", ["x"], ["t"]), node(op, ["t"], ["y"])]
+    write("op_asin", bounded("Asin"), image, image)
+    write("op_acos", bounded("Acos"), image, image)
+    one("atan", "Atan", image, image)
+    one("cum_prod", "CumProd", image, image, opset=26, a=np.array(2, np.int64), exclusive=1, reverse=1)
+    one("crop_pad", "CenterCropPad", image, ["N", 4, 9, 3], opset=18, s=np.array([9, 3], np.int64), axes=[2, 3])
     one("shrink", "Shrink", image, image, lambd=0.4, bias=0.3)
     one("hardmax", "Hardmax", ["N", 9], ["N", 9], axis=-1)
     one("trilu", "Trilu", ["N", 5, 7], ["N", 5, 7], upper=0, k=np.array(1))
@@ -109,6 +115,53 @@ def operators():
         node("Concat", ["l", "all"], ["c"], axis=0),
         node("Transpose", ["c"], ["y"], perm=[1, 0, 2]),
     ], [2, 5], [2, 4, 5], m=np.array(3), zero=np.array([0]))
+
+
+def attention():
+    """Attention with heads in an axis and in numbers, masks of both kinds, and shared keys."""
+    sequence = ["N", 5, 12]
+    write("op_attention", [
+        node("MatMul", ["x", "k"], ["xk"]),
+        node("MatMul", ["x", "v"], ["xv"]),
+        node("Attention", ["x", "xk", "xv"], ["y"], q_num_heads=4, kv_num_heads=2, is_causal=1),
+    ], sequence, ["N", 5, 16], 23, k=weights(12, 6), v=weights(12, 8))
+    write("op_attention_mask", [
+        node("Attention", ["x", "k", "v", "m"], ["y"], scale=0.3, softcap=2.0),
+    ], [2, 3, 5, 4], [2, 3, 5, 6], 23, k=weights(2, 3, 7, 4), v=weights(2, 3, 7, 6),
+        m=np.tril(np.ones((5, 7), bool), 1))
+
+
+def sampling():
+    """Spatial transformers."""
+    for name, corners, mode, padding in [
+        ("zeros", 0, "linear", "zeros"), ("border", 1, "linear", "border"),
+        ("reflect", 0, "linear", "reflection"), ("nearest", 0, "nearest", "zeros"),
+    ]:
+        # Some places lie outside; those in the middle of two cells would be the nearest of either.
+        grid = weights(2, 5, 7, 2)
+        write(f"op_grid_sample_{name}", [
+            node("GridSample", ["x", "g"], ["y"], align_corners=corners, mode=mode, padding_mode=padding),
+        ], [2, 3, 6, 8], [2, 3, 5, 7], 20, g=grid)
+    for corners in (0, 1):
+        write(f"op_affine_grid_{corners}", [
+            node("AffineGrid", ["x", "s"], ["y"], align_corners=corners),
+        ], [2, 2, 3], [2, 4, 5, 2], 20, s=np.array([2, 3, 4, 5]))
+
+
+def endings():
+    """Classifiers that end in something else than a score per class."""
+    linear = node("Gemm", ["x", "w", "b"], ["s"], transB=1)
+    three = dict(w=weights(3, 6), b=weights(3))
+    one_ = dict(w=weights(1, 6), b=weights(1))
+    write("end_argmax", [
+        linear, node("ArgMax", ["s"], ["i"], axis=1, keepdims=0), node("Cast", ["i"], ["y"], to=F),
+    ], ["N", 6], ["N"], **three)
+    write("end_sigmoid", [linear, node("Sigmoid", ["s"], ["y"])], ["N", 6], ["N", 3], **three)
+    write("end_logit", [node("Gemm", ["x", "w", "b"], ["y"], transB=1)], ["N", 6], ["N", 1], **one_)
+    write("end_probability", [
+        node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["s"]),
+        node("Sigmoid", ["s"], ["p"]), node("Squeeze", ["p", "one"], ["y"]),
+    ], ["N", 6], ["N"], w=weights(6, 1), b=weights(1), one=np.array([1]))
 
 
 def loop_body():
@@ -218,4 +271,7 @@ def expect():
 
 operators()
 batches()
+attention()
+sampling()
+endings()
 expect()

@@ -8,6 +8,7 @@ networks built in. Nothing here runs a network, starts a thread or draws; only `
 
 pub mod build;
 pub mod constant;
+mod ending;
 pub mod export;
 pub mod fuse;
 pub mod graph;

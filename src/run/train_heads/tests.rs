@@ -41,6 +41,7 @@ impl Bench {
             fit: Fit::Stretch,
             classes: None,
             outputs: Vec::new(),
+            output_names: Vec::new(),
             calibration: session.calibration,
             train: Some(96),
             test: Some(10),

@@ -40,7 +40,6 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// Values that the node computes, one or more, in ONNX's order.
     pub outputs: Vec<ValueId>,
-    /// Parameters as the file holds them: weights, biases, scale and shift of batch norm, not its
     /// Parameters as the file holds them: weights (quantised ones too), biases, scale and shift of
     /// batch norm; not its running statistics, nor the scales of a quantisation, the value of a
     /// padding or the bounds of a clamp. Kept across fusion.
@@ -66,6 +65,11 @@ pub struct Graph {
     pub fixed_batch: Option<String>,
     /// Names of the file's outputs that are left out.
     pub other_outputs: Vec<String>,
+    /// What became of the end of the file's network, where it gives no score per class.
+    pub ending: Option<String>,
+    /// What the file's metadata calls the classes, by output; empty where it says nothing. They may be of
+    /// another number than the outputs: a file may say anything.
+    pub class_names: Vec<String>,
 }
 
 /// What is wrong with a request to cut a piece out of a graph.
@@ -155,6 +159,8 @@ impl Graph {
             name: self.name.clone(),
             fixed_batch: self.fixed_batch.clone(),
             other_outputs: self.other_outputs.clone(),
+            class_names: self.class_names.clone(),
+            ending: self.ending.clone(),
             ..Graph::default()
         };
         let mut ids: HashMap<ValueId, ValueId> = HashMap::new();

@@ -72,6 +72,8 @@ pub(super) fn loosen(graph: &Graph) -> Found<Graph> {
         to: Graph {
             name: graph.name.clone(),
             other_outputs: graph.other_outputs.clone(),
+            class_names: graph.class_names.clone(),
+            ending: graph.ending.clone(),
             ..Graph::default()
         },
         forms: HashMap::new(),

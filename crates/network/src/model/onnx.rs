@@ -9,6 +9,7 @@ an error that names file, node and op, and nothing is allocated on the word of a
 
 mod attributes;
 mod ints;
+mod labels;
 mod name;
 mod node;
 mod operators;
@@ -16,6 +17,7 @@ mod stream;
 mod tensor;
 
 use super::constant::{Constant, DType};
+use super::ending::with_scores;
 use super::graph::{Graph, Node, Value, ValueId};
 use super::infer::infer;
 use super::loosen;
@@ -468,6 +470,7 @@ impl<'a> Importer<'a> {
             open,
             graph: Graph {
                 name: graph.name.clone(),
+                class_names: labels::class_names(&model.proto),
                 ..Graph::default()
             },
             env: HashMap::new(),
@@ -506,8 +509,11 @@ impl<'a> Importer<'a> {
         let pruned = whole_graph.subgraph(&whole_graph.inputs, &whole_graph.outputs);
         let graph = pruned.map_err(|e| whole(e.to_string()))?;
         match settings.outputs {
-            Outputs::Classifier => classifier(graph).map_err(|e| whole(e.to_string())),
-            _ => Ok(graph),
+            Outputs::Classifier => classifier(graph)
+                .and_then(with_scores)
+                .map_err(|e| whole(e.to_string())),
+            Outputs::Named(_) => with_scores(graph).map_err(|e| whole(e.to_string())),
+            Outputs::All => Ok(graph),
         }
     }
 

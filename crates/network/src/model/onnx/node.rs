@@ -1,6 +1,7 @@
 /*! From an ONNX node to a typed op: the dispatch, and what the families share. */
 
 mod algebra;
+mod attention;
 mod contrib;
 pub(super) mod control;
 mod einsum;
@@ -10,6 +11,7 @@ mod indexing;
 mod layout;
 mod quantized;
 mod resample;
+mod sample;
 mod spatial;
 
 use super::ints::Int;
@@ -82,6 +84,7 @@ impl Importer<'_> {
             || self.quantized(node)?
             || self.forms(node)?
             || self.indexing(node)?
+            || self.sample(node)?
             || self.control(node)?)
     }
 
@@ -407,7 +410,7 @@ impl Importer<'_> {
         self.constant(&name, constant)
     }
 
-    fn step_name(&mut self, node: &proto::NodeProto) -> String {
+    pub(super) fn step_name(&mut self, node: &proto::NodeProto) -> String {
         self.steps += 1;
         format!("{}/{}", super::name::of_result(node), self.steps)
     }

@@ -5,17 +5,6 @@ this list and from what the importer itself says of each.
 
 /// Operators that are left out, each with the reason, in order of name.
 const LEFT_OUT: &[(&str, &str)] = &[
-    ("Acos", "has no kernel yet"),
-    (
-        "AffineGrid",
-        "samples at places that depend on the input (detection, registration)",
-    ),
-    ("Asin", "has no kernel yet"),
-    ("Atan", "has no kernel yet"),
-    (
-        "Attention",
-        "belongs to text generation, with a cache of earlier words",
-    ),
     (
         "Bernoulli",
         "draws at random, and a classifier must answer the same twice",
@@ -31,13 +20,11 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "CausalConvWithState",
         "recurrent, with a state that goes from step to step",
     ),
-    ("CenterCropPad", "has no kernel yet"),
     ("Col2Im", "has no kernel yet"),
     (
         "ConcatFromSequence",
         "works on sequences or optional tensors",
     ),
-    ("CumProd", "has no kernel yet"),
     ("DFT", "is for sound"),
     (
         "DeformConv",
@@ -45,10 +32,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("Det", "has no kernel yet"),
     ("GRU", "recurrent, with a state that goes from step to step"),
-    (
-        "GridSample",
-        "samples at places that depend on the input (detection, registration)",
-    ),
     ("HammingWindow", "is for sound"),
     ("HannWindow", "is for sound"),
     (
@@ -79,10 +62,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("NegativeLogLikelihoodLoss", "is for training"),
     (
         "NonMaxSuppression",
-        "the extent of its result depends on the values, and tensors here have fixed extents",
-    ),
-    (
-        "NonZero",
         "the extent of its result depends on the values, and tensors here have fixed extents",
     ),
     ("Optional", "works on sequences or optional tensors"),
@@ -141,7 +120,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("StringConcat", "works on text"),
     ("StringNormalizer", "works on text"),
     ("StringSplit", "works on text"),
-    ("SwiGLU", "has no kernel yet"),
     (
         "TensorScatter",
         "belongs to text generation, with a cache of earlier words",

@@ -8,7 +8,7 @@ use crate::model::op::{Activation, Binary, Op, PadMode, PoolKind, Reduction, Una
 use crate::model::shape::Dim;
 use candle_onnx::onnx as proto;
 
-const fn binary(op: Binary) -> Op {
+pub(super) const fn binary(op: Binary) -> Op {
     Op::Binary(op, Activation::NONE)
 }
 
@@ -50,6 +50,16 @@ impl Importer<'_> {
                 self.push_after(node, binary(Binary::Mul), vec![x, gate])?;
             }
             "Tan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" => self.by_others(node)?,
+            "Asin" | "Acos" | "Atan" => self.arc(node)?,
+            "SwiGLU" => {
+                let (gate, x) = (self.input_id(node, 0)?, self.input_id(node, 1)?);
+                let alpha = self.single(node, self.float(node, "alpha", 1.0));
+                let scaled = self.aside(node, binary(Binary::Mul), vec![gate, alpha])?;
+                let open = self.main(node, Op::Unary(Unary::Sigmoid), vec![scaled])?;
+                let gate = self.aside(node, binary(Binary::Mul), vec![gate, open])?;
+                self.push_after(node, binary(Binary::Mul), vec![gate, x])?;
+            }
+            "Attention" => self.attention(node)?,
             "IsNaN" => {
                 let x = self.input_id(node, 0)?;
                 let same = self.main(node, binary(Binary::Equal), vec![x, x])?;
@@ -362,6 +372,72 @@ impl Importer<'_> {
                 }
             }
         }
+    }
+
+    /// The inverse of a trigonometric function: `atan x`, `asin x = 2 atan(x / (1 + √(1 − x²)))`, and
+    /// `acos x = π/2 − asin x`.
+    fn arc(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        if node.op_type == "Atan" {
+            let y = self.atan(node, x)?;
+            self.name_output(node, 0, y);
+            return Ok(());
+        }
+        let half = self.half_angle(node, x, Binary::Sub)?;
+        let angle = self.atan(node, half)?;
+        let two = self.single(node, 2.0);
+        let y = self.aside(node, binary(Binary::Mul), vec![angle, two])?;
+        if node.op_type == "Asin" {
+            self.name_output(node, 0, y);
+            return Ok(());
+        }
+        let right = self.single(node, std::f32::consts::FRAC_PI_2);
+        self.push_after(node, binary(Binary::Sub), vec![right, y])
+    }
+
+    /// `x / (1 + √(1 ± x²))`: the tangent of half the angle that has the tangent (+) or the sine (−) x.
+    fn half_angle(
+        &mut self,
+        node: &proto::NodeProto,
+        x: ValueId,
+        sign: Binary,
+    ) -> Result<ValueId, ImportError> {
+        let one = self.single(node, 1.0);
+        let square = self.aside(node, binary(Binary::Mul), vec![x, x])?;
+        let other = self.aside(node, binary(sign), vec![one, square])?;
+        let root = self.aside(node, Op::Unary(Unary::Sqrt), vec![other])?;
+        let below = self.aside(node, binary(Binary::Add), vec![one, root])?;
+        self.main(node, binary(Binary::Div), vec![x, below])
+    }
+
+    /// The angle whose tangent is x: halved twice, which leaves tangents below √2 − 1, and there Cephes'
+    /// polynomial for F32 (atanf), to 2e-7.
+    fn atan(&mut self, node: &proto::NodeProto, x: ValueId) -> Result<ValueId, ImportError> {
+        // Beyond 1e8 the angle is a right one in F32, and the square of what is larger overflows.
+        let clip = Unary::Clip {
+            low: -1e8,
+            high: 1e8,
+        };
+        let x = self.aside(node, Op::Unary(clip), vec![x])?;
+        let x = self.half_angle(node, x, Binary::Add)?;
+        let x = self.half_angle(node, x, Binary::Add)?;
+        let square = self.aside(node, binary(Binary::Mul), vec![x, x])?;
+        let terms = [
+            8.053_744_5e-2,
+            -1.387_768_6e-1,
+            1.997_771_1e-1,
+            -3.333_294_9e-1,
+            1.0,
+        ];
+        let mut sum = self.single(node, terms[0]);
+        for term in &terms[1..] {
+            let term = self.single(node, *term);
+            sum = self.aside(node, binary(Binary::Mul), vec![sum, square])?;
+            sum = self.aside(node, binary(Binary::Add), vec![sum, term])?;
+        }
+        let angle = self.aside(node, binary(Binary::Mul), vec![x, sum])?;
+        let four = self.single(node, 4.0);
+        self.aside(node, binary(Binary::Mul), vec![angle, four])
     }
 
     fn is_infinite(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {

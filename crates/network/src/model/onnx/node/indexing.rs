@@ -29,6 +29,8 @@ impl Importer<'_> {
             "OneHot" => self.one_hot(node)?,
             "Hardmax" => self.hardmax(node)?,
             "CumSum" => self.cum_sum(node)?,
+            "CumProd" => self.cum_prod(node)?,
+            "NonZero" => self.non_zero(node)?,
             "Compress" => self.compress(node)?,
             "EyeLike" => self.eye_like(node)?,
             _ => return Ok(false),
@@ -421,6 +423,69 @@ impl Importer<'_> {
             y = self.aside(node, Op::Cast { to: dtype }, vec![y])?;
         }
         self.name_output(node, 0, y);
+        Ok(())
+    }
+
+    /// Products up to each element: of all elements of the axis, those that don't count taken as 1.
+    fn cum_prod(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let dims = self.shape(x).0.clone();
+        let axis = self.known_ints(node, 1)?.and_then(|a| a.first().copied());
+        let axis = self.axis(node, axis.unwrap_or(0), dims.len())?;
+        let n = self.fixed_extent(node, dims[axis], axis)?;
+        if n > MAX_COMPARED {
+            let what = format!("multiplies {n} elements, at most {MAX_COMPARED}");
+            return Err(self.fail(node, what));
+        }
+        let whole = i64::from(self.int(node, "exclusive", 0) == 0);
+        let back = self.int(node, "reverse", 0) != 0;
+        // One axis more, before the one that is multiplied: `[…, to, from, …]`.
+        let counts = (0..n * n).map(|i| {
+            let (to, from) = ((i / n) as i64, (i % n) as i64);
+            let ahead = if back { from - to } else { to - from };
+            u8::from(ahead + whole > 0)
+        });
+        let mut shape = vec![n, n];
+        shape.extend(std::iter::repeat_n(1, dims.len() - axis - 1));
+        let data = Data::Bool(counts.collect::<Vec<u8>>().into());
+        let counts = self.known(node, Constant { shape, data });
+        let dtype = self.graph.value(x).dtype;
+        let x = self.as_floats(node, x)?;
+        let mut wide = dims;
+        wide.insert(axis, Dim::Fixed(1));
+        let wide = self.seen_as(node, x, wide)?;
+        let one = self.single(node, 1.0);
+        let kept = self.aside(node, Op::Where, vec![counts, wide, one])?;
+        let product = Op::Reduce {
+            kind: Reduction::Prod,
+            axes: vec![axis + 1],
+            keep: false,
+        };
+        let mut y = self.main(node, product, vec![kept])?;
+        if dtype != DType::F32 {
+            y = self.aside(node, Op::Cast { to: dtype }, vec![y])?;
+        }
+        self.name_output(node, 0, y);
+        Ok(())
+    }
+
+    /// Where a constant is not zero, one row per axis. Of what is worked out while running, how many those
+    /// are would depend on the values.
+    fn non_zero(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let Some(constant) = self.graph.constants.get(&x) else {
+            return Err(self.unknown_input(node, &node.input[0], "numbers"));
+        };
+        let numbers = super::quantized::numbers(constant);
+        let shape = constant.shape.clone();
+        let found: Vec<usize> = (0..numbers.len()).filter(|&i| numbers[i] != 0.0).collect();
+        let mut rows = Vec::with_capacity(shape.len() * found.len());
+        for axis in 0..shape.len() {
+            let behind: usize = shape[axis + 1..].iter().product();
+            rows.extend(found.iter().map(|i| (i / behind % shape[axis]) as i64));
+        }
+        let id = self.known(node, Constant::i64(&[shape.len(), found.len()], rows));
+        self.name_output(node, 0, id);
         Ok(())
     }
 
