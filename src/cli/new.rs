@@ -1,6 +1,7 @@
 /*! `new`: from a network and labelled images to a session that can be run. */
 
 use super::data::DataArg;
+use super::error::usage;
 use super::network::{self, Choice, InputShape, Sizes};
 use super::printed;
 use super::progress::Bar;
@@ -37,9 +38,15 @@ pub struct NewArgs {
     /// if left out.
     #[arg(long, value_name = "URL")]
     edge: Vec<AgentArg>,
-    /// Agent that runs the cloud part, likewise, its token from CLOUD_TOKEN; this machine if left out.
+    /// Agent that runs the cloud part, likewise, its token from CLOUD_TOKEN; or a model on a server of the
+    /// Open Inference Protocol (Triton, KServe), as http://triton:8000/v2/models/NAME; this machine if left
+    /// out.
     #[arg(long, value_name = "URL")]
     cloud: Vec<AgentArg>,
+    /// Agent of a tier between edge and cloud, which gets a part of its own, nearest to the edge first; at
+    /// most two. Its token is taken from BETWEEN_TOKEN.
+    #[arg(long, value_name = "URL")]
+    between: Vec<AgentArg>,
     /// The file to write; the network's name with .ron, here, if left out.
     #[arg(long, value_name = "FILE.ron")]
     out: Option<PathBuf>,
@@ -65,7 +72,12 @@ pub struct NewArgs {
 pub struct AgentArg {
     url: String,
     print: Option<String>,
+    /// Model that a server of the Open Inference Protocol has there.
+    model: Option<String>,
 }
+
+/// What stands before a model's name in its address on a server of the Open Inference Protocol.
+const MODELS: &str = "/v2/models/";
 
 impl FromStr for AgentArg {
     type Err = String;
@@ -80,9 +92,17 @@ impl FromStr for AgentArg {
         if !is_web || !known {
             return Err("write an address as https://jetson:7070".into());
         }
+        let (url, model) = match url.split_once(MODELS) {
+            Some((server, name)) => (server, Some(name.trim_end_matches('/').to_string())),
+            None => (url, None),
+        };
+        if model.as_ref().is_some_and(|name| name.is_empty() || name.contains('/')) {
+            return Err("write a server's model as http://triton:8000/v2/models/NAME".into());
+        }
         Ok(AgentArg {
             url: url.trim_end_matches('/').to_string(),
             print,
+            model,
         })
     }
 }
@@ -91,6 +111,7 @@ impl FromStr for AgentArg {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Edge,
+    Between,
     Cloud,
 }
 
@@ -98,6 +119,7 @@ impl Side {
     pub fn name(self) -> &'static str {
         match self {
             Side::Edge => "edge",
+            Side::Between => "between",
             Side::Cloud => "cloud",
         }
     }
@@ -105,6 +127,7 @@ impl Side {
     pub fn variable(self) -> &'static str {
         match self {
             Side::Edge => "EDGE_TOKEN",
+            Side::Between => "BETWEEN_TOKEN",
             Side::Cloud => "CLOUD_TOKEN",
         }
     }
@@ -113,6 +136,22 @@ impl Side {
 impl AgentArg {
     /// The target as the session names it, if it answers.
     pub(super) fn reached(&self, side: Side, cancel: &Cancel) -> anyhow::Result<Target> {
+        if let Some(model) = &self.model {
+            if side != Side::Cloud {
+                return Err(usage(format!(
+                    "{}{MODELS}{model}: a server of the Open Inference Protocol runs the last part alone: give \
+                     it with --cloud",
+                    self.url
+                )));
+            }
+            super::progress::note(format_args!(
+                "{}: is to serve the cloud part as `{model}`; `edgelesspart export parts` writes it once exits \
+                 are trained, and the run asks for it",
+                self.url
+            ));
+            let (url, model) = (self.url.clone(), model.clone());
+            return Ok(Target::V2 { url, model });
+        }
         let name = side.variable();
         let token = std::env::var_os(name).map(|_| Token::Env(name.to_string()));
         let without = token.is_none();
@@ -170,10 +209,12 @@ pub fn run(args: &NewArgs, cancel: &Cancel) -> anyhow::Result<()> {
             .map(|agent| agent.reached(side, cancel))
             .collect()
     };
-    let (edge, cloud) = (
-        reach(Side::Edge, &args.edge)?,
-        reach(Side::Cloud, &args.cloud)?,
-    );
+    if args.between.len() > 2 {
+        return Err(usage("--between: a session has two to four tiers, so at most two between"));
+    }
+    let edge = reach(Side::Edge, &args.edge)?;
+    let between = reach(Side::Between, &args.between)?;
+    let cloud = reach(Side::Cloud, &args.cloud)?;
     let model = model(&args.model, args.input, &args.choice)?;
     let input = args.input.map(|InputShape(input)| input);
     let look = look(model, &args.data, input, cancel)?;
@@ -186,6 +227,7 @@ pub fn run(args: &NewArgs, cancel: &Cancel) -> anyhow::Result<()> {
     drop(out);
     let wishes = Wishes {
         edge,
+        between,
         cloud,
         name: run_name(&file),
         folder: folder_of(&file),
@@ -498,8 +540,30 @@ mod tests {
         let wanted = wanted.map(|(url, print)| AgentArg {
             url: url.into(),
             print: print.map(str::to_owned),
+            model: None,
         });
         assert_eq!(text.parse::<AgentArg>().ok(), wanted);
+    }
+
+    #[rstest]
+    #[case("http://triton:8000/v2/models/cut", Some("cut"))]
+    #[case("http://triton:8000/v2/models/cut/", Some("cut"))]
+    #[case("http://triton:8000/v2/models/", None)]
+    #[case("http://triton:8000/v2/models/cut/infer", None)]
+    fn a_model_on_a_server_is_an_address_too(#[case] text: &str, #[case] model: Option<&str>) {
+        let read = text.parse::<AgentArg>().ok();
+        let wanted = model.map(|name| AgentArg {
+            url: "http://triton:8000".into(),
+            print: None,
+            model: Some(name.into()),
+        });
+        assert_eq!(read, wanted);
+        let (Some(server), cancel) = (read, Cancel::new()) else {
+            return;
+        };
+        assert!(server.reached(Side::Edge, &cancel).is_err());
+        let (url, model) = ("http://triton:8000".into(), "cut".into());
+        assert_eq!(server.reached(Side::Cloud, &cancel).unwrap(), Target::V2 { url, model });
     }
 
     #[rstest]

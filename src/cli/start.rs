@@ -127,6 +127,7 @@ fn guided(model: &str, data: Option<&str>, cancel: &Cancel) -> anyhow::Result<Pa
     let (file, replace) = file(&mut ask, model)?;
     let wishes = Wishes {
         edge,
+        between: Vec::new(),
         cloud,
         goal,
         name: new::run_name(&file),
@@ -225,7 +226,7 @@ fn target(ask: &mut Asker, side: Side, cancel: &Cancel) -> anyhow::Result<Vec<Ta
             "Where will the edge part run?",
             "on this machine, slowed down six times to stand in for a small board",
         ),
-        Side::Cloud => ("And the cloud part?", "on this machine"),
+        Side::Between | Side::Cloud => ("And the cloud part?", "on this machine"),
     };
     let there = "on another machine, where `edgelesspart agent` runs";
     if ask.choose(question, &[here, there])? == 0 {

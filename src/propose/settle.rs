@@ -4,7 +4,7 @@ use super::{Look, ProposeError, Trial};
 use crate::data::{Calibration, Source};
 use crate::explore::Goal;
 use crate::plan::{Link, Placement};
-use crate::session::{ModelSource, Session, Target};
+use crate::session::{ModelSource, Session, Target, TierSettings};
 use crate::train::Training;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ const THRESHOLD: f64 = 0.8;
 pub struct Wishes {
     /// Where the edge part runs; on this machine, slowed down, if empty.
     pub edge: Vec<Target>,
+    /// Agents of the tiers between, nearest to the edge first; at most two.
+    pub between: Vec<Target>,
     /// Where the cloud part runs; on this machine if empty.
     pub cloud: Vec<Target>,
     /// What is wanted of a deployment.
@@ -104,7 +106,8 @@ pub fn settle(
         Calibration::FromTrain(n) => trains = trains.saturating_sub(n),
         Calibration::FromTest(n) => tests = tests.saturating_sub(n),
     }
-    let local = wishes.edge.is_empty() && wishes.cloud.is_empty();
+    let agents = [&wishes.edge, &wishes.between, &wishes.cloud];
+    let local = agents.iter().all(|side| side.is_empty());
     if let Some(trial) = trial {
         let affordable = (TRAIN_MS / trial.image_ms) as usize;
         session.train_samples = limit(trains, affordable.clamp(100, TRAIN));
@@ -131,6 +134,19 @@ pub fn settle(
         if !targets.is_empty() {
             tier.targets.clone_from(targets);
         }
+    }
+    for (at, target) in wishes.between.iter().enumerate() {
+        let name = match wishes.between.len() {
+            1 => "between".to_string(),
+            _ => format!("between {}", at + 1),
+        };
+        let targets = vec![target.clone()];
+        session.tiers.insert(at + 1, TierSettings { name, targets });
+    }
+    if !wishes.between.is_empty() {
+        session.links.clear();
+        session.splits.clear();
+        session.complete();
     }
     if local {
         session.links.fill(LINK);
@@ -224,6 +240,30 @@ mod tests {
         assert_eq!(path_from(&dir.join("a"), &images), Path::new("images"));
         assert_eq!(path_from(&images, &dir.join("a")), dir.join("a"));
         assert_eq!(path_from(&images, &images), images);
+    }
+
+    #[test]
+    fn tiers_between_have_a_link_and_a_split_each() {
+        let cancel = Cancel::new();
+        let data = Source::Synthetic { seed: 9 };
+        let look = look(ModelSource::Demo, data, None, 7, &mut |_| {}, &cancel).unwrap();
+        let agent = |url: &str| Target::Agent {
+            url: url.into(),
+            token: None,
+            trust: crate::session::Trust::System,
+            engine: None,
+        };
+        let wishes = Wishes {
+            between: vec![agent("https://a"), agent("https://b")],
+            name: "mine".into(),
+            ..Wishes::default()
+        };
+        let session = settle(&look, None, &wishes).unwrap();
+        let names: Vec<&str> = session.tiers.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["edge", "between 1", "between 2", "cloud"]);
+        assert_eq!(session.tiers[2].targets, [agent("https://b")]);
+        assert_eq!((session.links.len(), session.splits.len()), (3, 3));
+        assert!(!session.links.contains(&LINK));
     }
 
     #[test]

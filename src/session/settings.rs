@@ -445,7 +445,7 @@ impl Session {
 
     /// Puts in what a file may leave out and what depends on the number of its tiers: the links are
     /// measured, and the splits are spread over the network's memory.
-    pub(super) fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         let hops = self.tiers.len().saturating_sub(1);
         if self.links.is_empty() {
             self.links = vec![Link::default(); hops];
