@@ -96,7 +96,10 @@ impl FromStr for AgentArg {
             Some((server, name)) => (server, Some(name.trim_end_matches('/').to_string())),
             None => (url, None),
         };
-        if model.as_ref().is_some_and(|name| name.is_empty() || name.contains('/')) {
+        if model
+            .as_ref()
+            .is_some_and(|name| name.is_empty() || name.contains('/'))
+        {
             return Err("write a server's model as http://triton:8000/v2/models/NAME".into());
         }
         Ok(AgentArg {
@@ -210,7 +213,9 @@ pub fn run(args: &NewArgs, cancel: &Cancel) -> anyhow::Result<()> {
             .collect()
     };
     if args.between.len() > 2 {
-        return Err(usage("--between: a session has two to four tiers, so at most two between"));
+        return Err(usage(
+            "--between: a session has two to four tiers, so at most two between",
+        ));
     }
     let edge = reach(Side::Edge, &args.edge)?;
     let between = reach(Side::Between, &args.between)?;
@@ -563,7 +568,10 @@ mod tests {
         };
         assert!(server.reached(Side::Edge, &cancel).is_err());
         let (url, model) = ("http://triton:8000".into(), "cut".into());
-        assert_eq!(server.reached(Side::Cloud, &cancel).unwrap(), Target::V2 { url, model });
+        assert_eq!(
+            server.reached(Side::Cloud, &cancel).unwrap(),
+            Target::V2 { url, model }
+        );
     }
 
     #[rstest]

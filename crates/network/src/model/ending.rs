@@ -66,8 +66,18 @@ fn scores(
         let node = producers.get(&at).map(|&i| &graph.nodes[i]);
         let from = node.and_then(|node| Some((&node.op, *node.inputs.first()?)));
         match from {
-            Some((Op::ArgMax { axis: 1, min: false, .. }, from)) if columns(from) > 0 => {
-                return Some((from, Some("it ends in ArgMax: the scores before it are taken")));
+            Some((
+                Op::ArgMax {
+                    axis: 1,
+                    min: false,
+                    ..
+                },
+                from,
+            )) if columns(from) > 0 => {
+                return Some((
+                    from,
+                    Some("it ends in ArgMax: the scores before it are taken"),
+                ));
             }
             Some((Op::Unary(Unary::Sigmoid), from)) if !sigmoid => {
                 (sigmoid, found, at) = (true, None, from);
@@ -124,7 +134,11 @@ fn beside_zero(graph: &mut Graph, score: ValueId) -> ValueId {
     let none = value(graph, "none", score, graph.value(score).shape.clone());
     let both = columns(graph, score);
     let nodes = [
-        (Op::Binary(Binary::Mul, Activation::NONE), vec![score, zero], none),
+        (
+            Op::Binary(Binary::Mul, Activation::NONE),
+            vec![score, zero],
+            none,
+        ),
         (Op::Concat { axis: 1 }, vec![none, score], both),
     ];
     for (op, inputs, output) in nodes {
