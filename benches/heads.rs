@@ -53,6 +53,7 @@ fn heads(network: &Path, images: &Path, out: Option<&Path>) -> Result<(), Box<dy
         fit: Fit::Stretch,
         classes: Some(table.classes),
         outputs: Vec::new(),
+        output_names: Vec::new(),
         // One image, so that as good as all are left to test.
         calibration: Calibration::FromTest(1),
         train: None,
