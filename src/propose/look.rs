@@ -96,32 +96,7 @@ pub fn look(
         opened = Opened::open(&data, Some(classes), seed)?;
         survey = opened.survey(LOOKS)?;
     }
-    let found = survey.class_names.len();
-    if found > classes {
-        return Err(ProposeError::MoreClasses {
-            data: found,
-            network: classes,
-        });
-    }
-    if survey.tests() < 2 {
-        let images = survey.tests();
-        return Err(ProposeError::TooFewImages { images });
-    }
-    let by_name = by_name(&survey.class_names, &network.fused.class_names, classes);
-    if by_name
-        .as_ref()
-        .is_some_and(|order| !order.iter().copied().eq(0..classes))
-    {
-        remarks.push(Remark::Named {
-            data: found,
-            network: classes,
-        });
-    } else if found < classes {
-        remarks.push(Remark::FewerClasses {
-            data: found,
-            network: classes,
-        });
-    }
+    let by_name = matched(&survey, &network, &mut remarks)?;
     remarks.extend(survey.notes.iter().cloned().map(Remark::Data));
     let (input, layout) = image(&network)?;
     remarks.extend(network.fused.ending.clone().map(Remark::Ending));
@@ -154,6 +129,42 @@ pub fn look(
         remarks,
         opened,
     })
+}
+
+/// The output of each class by its name, if the names tell; says what is known of the classes.
+fn matched(
+    survey: &Survey,
+    network: &Network,
+    remarks: &mut Vec<Remark>,
+) -> Result<Option<Vec<usize>>, ProposeError> {
+    let classes = network.table.classes;
+    let found = survey.class_names.len();
+    if found > classes {
+        return Err(ProposeError::MoreClasses {
+            data: found,
+            network: classes,
+        });
+    }
+    if survey.tests() < 2 {
+        let images = survey.tests();
+        return Err(ProposeError::TooFewImages { images });
+    }
+    let by_name = by_name(&survey.class_names, &network.fused.class_names, classes);
+    if by_name
+        .as_ref()
+        .is_some_and(|order| !order.iter().copied().eq(0..classes))
+    {
+        remarks.push(Remark::Named {
+            data: found,
+            network: classes,
+        });
+    } else if found < classes {
+        remarks.push(Remark::FewerClasses {
+            data: found,
+            network: classes,
+        });
+    }
+    Ok(by_name)
 }
 
 /// The output of each class of the data by the names that the network's file gives its outputs; `None`
