@@ -138,7 +138,7 @@ pub fn settle(
     for (at, target) in wishes.between.iter().enumerate() {
         let name = match wishes.between.len() {
             1 => "between".to_string(),
-            _ => format!("between {}", at + 1),
+            _ => format!("between-{}", at + 1),
         };
         let targets = vec![target.clone()];
         session.tiers.insert(at + 1, TierSettings { name, targets });
@@ -260,7 +260,7 @@ mod tests {
         };
         let session = settle(&look, None, &wishes).unwrap();
         let names: Vec<&str> = session.tiers.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!(names, ["edge", "between 1", "between 2", "cloud"]);
+        assert_eq!(names, ["edge", "between-1", "between-2", "cloud"]);
         assert_eq!(session.tiers[2].targets, [agent("https://b")]);
         assert_eq!((session.links.len(), session.splits.len()), (3, 3));
         assert!(!session.links.contains(&LINK));
