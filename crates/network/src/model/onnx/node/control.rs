@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 const MAX_DEPTH: usize = 32;
 
 /// Nodes that all of them together may become.
-const MAX_NODES: usize = 1 << 20;
+const MAX_NODES: usize = 1 << 17;
 
 /// Nodes to put in the place of one, with what their names stand for.
 struct Body<'a> {
