@@ -6,6 +6,7 @@ follow a key held down.
 
 pub mod billing;
 pub mod calibration;
+pub mod combination;
 pub mod doubt;
 pub mod evidence;
 pub mod head_cost;
@@ -18,6 +19,7 @@ pub mod table;
 
 pub use billing::{Billing, Clock};
 pub use calibration::{Bin, Reliability, reliability};
+pub use combination::Combination;
 pub use doubt::Doubt;
 pub use evidence::{Answers, CompressionRatio, Evidence, ImageTable, Missing, Terms};
 pub use interval::{Interval, Intervals};
@@ -34,7 +36,8 @@ pub use replay::{
 use crate::data::Set;
 use serde::{Deserialize, Serialize};
 
-/// What counts as confidence, computed from the logits at the exit's temperature.
+/// What counts as confidence: a number from 0 to 1 that is compared with an exit's threshold, computed from
+/// the logits at the exits' temperatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Confidence {
     /// The largest softmax probability.
@@ -44,6 +47,13 @@ pub enum Confidence {
     Entropy,
     /// Difference of the two largest probabilities.
     Margin,
+    /// k / (k + 1), k being the number of successive exits, this one the last of them, that name the same
+    /// class: above a threshold of 0.7 three agree (Zhou et al. 2020, "BERT Loses Patience", arXiv 2006.04152,
+    /// whose patience is k − 1).
+    Patience,
+    /// How likely the exit is right by a model of what it and the exits before it say, fitted to the
+    /// calibration set ([`Combination`]).
+    Learned,
 }
 
 /// When a sample leaves.

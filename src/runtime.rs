@@ -8,6 +8,7 @@ order until every sample has left. Knows no HTTP: an agent, a command and a test
 | `manifest` | what a part says of itself, and its files in memory              |
 | `bundle`   | a part in one file (tar), read with everything checked           |
 | `runner`   | a part made ready, and run                                       |
+| `trail`    | what the exits said so far, where an exit looks back at them     |
 */
 
 mod bundle;
@@ -19,6 +20,7 @@ pub mod parts;
 pub mod runner;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod trail;
 
 pub use bundle::is_bundle;
 pub use error::RunnerError;

@@ -267,7 +267,8 @@ impl<'a> EvaluationRun<'a> {
         }
         let (slowdown, cancel) = (self.slowdown, &self.job.cancel);
         let stretch = |start| emulation::stretch(start, slowdown, cancel);
-        let failure = match forward.infer(&self.edge.payload(), Duration::ZERO, &stretch) {
+        let (payload, said) = (self.edge.payload(), self.edge.said());
+        let failure = match forward.infer(&payload, said, Duration::ZERO, &stretch) {
             Ok(offloaded) => {
                 note(record, &offloaded);
                 self.tell(&offloaded.answered);

@@ -18,12 +18,14 @@ use crate::data::{Preprocessing, jpeg};
 use crate::engine::Cancel;
 use crate::plan::Link;
 use crate::predict::Confidence;
+use crate::predict::policy::Decision;
 use crate::protocol::message::{
-    Asked, CloudTarget, FailureKind, Hop, InferRequest, Onward, Passed,
+    Asked, CloudTarget, EARLIER_HEADER, FailureKind, Hop, InferRequest, Onward, Passed,
 };
 use crate::protocol::wire;
 use crate::runtime::runner::PartAnswer;
 use hyper::body::Bytes;
+use hyper::header::HeaderValue;
 use part::RemotePart;
 use request::Request;
 use std::time::{Duration, Instant};
@@ -128,8 +130,23 @@ impl Protocol {
         }
     }
 
-    /// The request for a sample.
-    fn request(&mut self, payload: &Payload, terms: &Terms) -> Result<Request, JobError> {
+    /// The request for a sample, of which the exits before said this.
+    fn request(
+        &mut self,
+        payload: &Payload,
+        earlier: &[Decision],
+        terms: &Terms,
+    ) -> Result<Request, JobError> {
+        let mut request = self.without_earlier(payload, terms)?;
+        if !earlier.is_empty() {
+            let told = serde_json::to_vec(&[earlier]).map_err(JobError::invalid)?;
+            let told = HeaderValue::from_bytes(&told).map_err(JobError::invalid)?;
+            request.headers.insert(EARLIER_HEADER, told);
+        }
+        Ok(request)
+    }
+
+    fn without_earlier(&mut self, payload: &Payload, terms: &Terms) -> Result<Request, JobError> {
         let shape = || {
             let sample = terms.sends.as_deref().unwrap_or_default();
             [&[1], sample].concat()
@@ -457,11 +474,12 @@ impl Forward {
         Ok(())
     }
 
-    /// Sends a sample to one of them, and to the next where that one fails; `spent` of the deadline is
-    /// over already.
+    /// Sends a sample to one of them, and to the next where that one fails, with what the exits before said
+    /// where those behind look at it; `spent` of the deadline is over already.
     pub(super) fn infer(
         &mut self,
         payload: &Payload,
+        earlier: &[Decision],
         spent: Duration,
         stretch: &dyn Fn(Instant) -> Duration,
     ) -> Result<Offloaded, OffloadFailure> {
@@ -480,7 +498,7 @@ impl Forward {
                 continue;
             };
             let encoding = Instant::now();
-            let request = match protocol.request(payload, &self.terms) {
+            let request = match protocol.request(payload, earlier, &self.terms) {
                 Ok(request) => request,
                 Err(error) => return Err(attempt.failed(error)),
             };

@@ -11,9 +11,10 @@ use super::state::Agent;
 use crate::data::{Preprocessing, jpeg};
 use crate::engine::Cancel;
 use crate::predict::HopRecord;
+use crate::predict::policy::Decision;
 use crate::protocol::message::{
-    Asked, Behind, FailureKind, INFER_HEADER, InferReply, InferRequest, Onward, Passed, Prepared,
-    RefusalKind,
+    Asked, Behind, EARLIER_HEADER, FailureKind, INFER_HEADER, InferReply, InferRequest, Onward,
+    Passed, Prepared, RefusalKind,
 };
 use crate::protocol::wire;
 use crate::runtime::emulation;
@@ -39,6 +40,7 @@ pub(super) async fn infer(
     body: Body,
 ) -> Result<Json<InferReply>, Refused> {
     let request = header(&headers)?.ok_or_else(missing)?;
+    let told = earlier(&headers)?;
     let runner = match agent.parts.get(&address) {
         Some(runner) => runner,
         None => {
@@ -56,7 +58,7 @@ pub(super) async fn infer(
     let (client, _presence) = Client::arrives();
     let reply = blocking(move || {
         let _outstanding = outstanding;
-        let mut ran = run(&runner, &request, &bytes, agent.slowdown)?;
+        let mut ran = run(&runner, &request, &told, &bytes, agent.slowdown)?;
         // Another sample may be computed here while this one is on its way, with what it takes.
         drop((turn, bytes));
         let sent = ran.work.tensor().len() * ran.work.onward().len().min(1);
@@ -93,6 +95,7 @@ pub(super) async fn relay(
     body: Body,
 ) -> Result<Json<InferReply>, Refused> {
     let request = header(&headers)?.ok_or_else(missing)?;
+    let told = earlier(&headers)?;
     let bytes = whole(body, agent.max_body, &agent.budget).await?;
     let outstanding = agent.outstanding();
     let came = Instant::now();
@@ -107,7 +110,7 @@ pub(super) async fn relay(
         let cancel = forward.cancel().clone();
         let stretch = |start| emulation::stretch(start, agent.slowdown, &cancel);
         let sent = forward.look().and_then(|()| {
-            let sent = forward.infer(&body, came.elapsed(), &stretch);
+            let sent = forward.infer(&body, &told, came.elapsed(), &stretch);
             sent.map_err(|failure| failure.error)
         });
         let mut notes = forward.take_notes();
@@ -187,6 +190,22 @@ fn header(headers: &HeaderMap) -> Result<Option<InferRequest>, Refused> {
     request
         .map(Some)
         .map_err(|e| Refused::bad(format!("the header {INFER_HEADER}: {e}")))
+}
+
+/// What the exits before said of each sample, one after the other.
+fn earlier(headers: &HeaderMap) -> Result<Vec<Decision>, Refused> {
+    let Some(told) = headers.get(EARLIER_HEADER) else {
+        return Ok(Vec::new());
+    };
+    let told: Result<Vec<Vec<Decision>>, _> = serde_json::from_slice(told.as_bytes());
+    let told = told.map_err(|e| Refused::bad(format!("the header {EARLIER_HEADER}: {e}")))?;
+    let mut each = told.windows(2);
+    if told.len() > SAMPLES || !each.all(|two| two[0].len() == two[1].len()) {
+        return Err(Refused::bad(format!(
+            "the header {EARLIER_HEADER}: it has a list for each sample, {SAMPLES} at most, all of one length"
+        )));
+    }
+    Ok(told.concat())
 }
 
 fn missing() -> Refused {
@@ -345,7 +364,8 @@ fn send_on(
             });
             continue;
         }
-        match forward.infer(&Payload::Tensor(tensor), asking.came.elapsed(), &stretch) {
+        let (payload, said) = (Payload::Tensor(tensor), work.trail.of(sample));
+        match forward.infer(&payload, said, asking.came.elapsed(), &stretch) {
             Ok(offloaded) => {
                 let answer = offloaded.answered.answer;
                 reply.answers.push(PartAnswer {
@@ -387,6 +407,7 @@ fn send_on(
 fn run(
     runner: &Runner,
     request: &InferRequest,
+    told: &[Decision],
     bytes: &[u8],
     slowdown: f64,
 ) -> Result<Ran, Refused> {
@@ -403,7 +424,10 @@ fn run(
         None => decode(runner, bytes)?,
     };
     let decode_ms = f64::from(emulation::ms(emulation::stretch(start, slowdown, &cancel)));
-    let own = runner.rules();
+    let own = ExitRules {
+        earlier: told,
+        ..runner.rules()
+    };
     let rules = if request.thresholds.is_empty() {
         own
     } else {

@@ -182,6 +182,9 @@ impl Destination<'_> {
         let exits = part.segments.iter().any(|s| s.exit.is_some());
         let without_progressive = match (&progressive, exits) {
             (Some(_), _) => None,
+            (None, true) if part.settings.confidence.looks_back() => {
+                Some("its exits look at what the exits before said, which an agent can tell them")
+            }
             (None, true) => Some("the network's file fixes another number of samples than one"),
             (None, false) => Some("the part has no exit"),
         };

@@ -53,7 +53,7 @@ struct Builder<'a> {
 }
 
 /// The part as an ONNX file that stops by itself, and what the manifest says of it; `None` where it has
-/// no exit, or its file holds for another number of samples than one.
+/// no exit, its exits look at those before them, or its file holds for another number of samples than one.
 pub(super) fn progressive(part: &Part) -> Result<Option<(Vec<u8>, Progressive)>, DeployError> {
     let exits: Vec<&SegmentExit> = part
         .segments
@@ -64,7 +64,8 @@ pub(super) fn progressive(part: &Part) -> Result<Option<(Vec<u8>, Progressive)>,
         return Err(PartError::Damaged("the part has no segment".to_string()).into());
     };
     let input = ends(&first.graph)?.0;
-    if exits.is_empty() || input.shape.at(1).first() != Some(&1) {
+    let alone = !part.settings.confidence.looks_back();
+    if exits.is_empty() || !alone || input.shape.at(1).first() != Some(&1) {
         return Ok(None);
     }
     let mut names = Names::default();
@@ -243,7 +244,8 @@ impl Builder<'_> {
         let axes = value("axes");
         piece.constant(&axes, &Constant::i64(&[1], vec![1]));
         match self.part.settings.confidence {
-            Confidence::MaxProbability => {
+            // Of those that look back only the final classifier's is asked for here.
+            Confidence::MaxProbability | Confidence::Patience | Confidence::Learned => {
                 let flat = vec![int("keepdims", 0)];
                 piece.node("ReduceMax", &[&probabilities, &axes], &[confidence], flat);
             }

@@ -1,6 +1,7 @@
 /*! What predictions rest on: everything measured or computed of a network and its chain of tiers,
 owned, so that it can be handed to another thread; and the terms a prediction is asked under. */
 
+use super::combination::Fits;
 use super::replay::{HeadKey, HeldBack, WireTable};
 use super::{Billing, ConfidenceTable, Policy};
 use crate::data::Set;
@@ -67,6 +68,8 @@ pub struct Evidence {
     pub held_back: Option<Arc<HeldBack>>,
     /// What only a chosen plan is judged on.
     pub test: Option<Arc<Answers>>,
+    /// The learned combinations that were fitted to these calibration answers so far.
+    pub fits: Fits,
 }
 
 /// What a prediction lacks.
@@ -106,6 +109,7 @@ impl Evidence {
             calibration: None,
             held_back: None,
             test: None,
+            fits: Fits::default(),
         }
     }
 

@@ -3,11 +3,12 @@ The exit policy: logits to prediction and confidence, confidence to the decision
 building and the agent both come here, so that a run and a replay cannot disagree.
 */
 
-use super::{Confidence, Policy};
+use super::{Combination, Confidence, Policy};
 use crate::plan::{Plan, exit_threshold};
+use serde::{Deserialize, Serialize};
 
 /// What a classifier says of one sample.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Decision {
     /// Predicted class; of equal ones the lowest.
     pub prediction: u16,
@@ -19,13 +20,69 @@ pub struct Decision {
     pub margin: f32,
 }
 
+impl Confidence {
+    /// Whether an exit's confidence depends on what the exits before it said.
+    pub fn looks_back(self) -> bool {
+        match self {
+            Confidence::MaxProbability | Confidence::Entropy | Confidence::Margin => false,
+            Confidence::Patience | Confidence::Learned => true,
+        }
+    }
+
+    /// By [`Confidence::Patience`], how many successive exits have to agree so that a sample leaves above this
+    /// threshold; `None` by other measures, and where no number of exits is enough.
+    pub fn agreeing(self, threshold: f64) -> Option<usize> {
+        let enough = |count: &usize| leaves(patience(*count), threshold);
+        (1..=MOST_AGREEING)
+            .find(enough)
+            .filter(|_| self == Confidence::Patience)
+    }
+}
+
+/// More exits than a plan can have.
+const MOST_AGREEING: usize = 1 << 10;
+
+/// The confidence of an exit at which `agreeing` successive ones name the same class.
+fn patience(agreeing: usize) -> f32 {
+    agreeing as f32 / (agreeing + 1) as f32
+}
+
 impl Decision {
-    /// The confidence by the given measure.
+    /// The confidence of a classifier that stands alone, by the given measure. By one that looks at the exits
+    /// before, it is the largest probability: so is that of the final classifier, which answers whatever its
+    /// confidence.
     pub fn confidence(&self, measure: Confidence) -> f32 {
         match measure {
-            Confidence::MaxProbability => self.max_probability,
+            Confidence::MaxProbability | Confidence::Patience | Confidence::Learned => {
+                self.max_probability
+            }
             Confidence::Entropy => self.entropy,
             Confidence::Margin => self.margin,
+        }
+    }
+
+    /// The confidence of an exit by any measure, given what the exits before it said, in order of depth, and
+    /// the exit's model where the measure is learned.
+    ///
+    /// # Errors
+    /// Where a learned measure has no model, or one that was fitted behind other exits.
+    pub fn at_exit(
+        &self,
+        measure: Confidence,
+        earlier: &[Decision],
+        model: Option<&Combination>,
+    ) -> Result<f32, PolicyError> {
+        match measure {
+            Confidence::MaxProbability | Confidence::Entropy | Confidence::Margin => {
+                Ok(self.confidence(measure))
+            }
+            Confidence::Patience => {
+                let agree = |before: &&Decision| before.prediction == self.prediction;
+                Ok(patience(1 + earlier.iter().rev().take_while(agree).count()))
+            }
+            Confidence::Learned => model
+                .ok_or(PolicyError::NotFitted)?
+                .confidence(earlier, self),
         }
     }
 }
@@ -56,6 +113,20 @@ pub enum PolicyError {
     /// Division by it would mean nothing.
     #[error("the temperature is {0}; it must be larger than 0")]
     Temperature(f32),
+    /// A learned measure of an exit that has no model.
+    #[error("the exit has no learned combination; run the session again, or export its parts anew")]
+    NotFitted,
+    /// A model that was fitted behind another number of exits.
+    #[error(
+        "the exit's learned combination has {found} weights, and {expected} are needed behind the exits \
+         before it; run the session again, or export its parts anew"
+    )]
+    Combination {
+        /// Number of weights that it takes here.
+        expected: usize,
+        /// Number that it has.
+        found: usize,
+    },
 }
 
 /// Prediction and confidences of one sample, `scores` being one number a class, at `temperature`.
@@ -175,6 +246,47 @@ mod tests {
         if logits.len() > 1 {
             assert!((d.margin - margin).abs() < 1e-5, "{d:?}");
         }
+    }
+
+    fn named(prediction: u16) -> Decision {
+        Decision {
+            prediction,
+            ..Decision::default()
+        }
+    }
+
+    #[rstest]
+    #[case::first(&[], 3, 0.5)]
+    #[case::second(&[3], 3, 2.0 / 3.0)]
+    #[case::third(&[3, 3], 3, 0.75)]
+    #[case::broken(&[3, 3], 4, 0.5)]
+    #[case::anew(&[3, 4, 3, 3], 3, 0.75)]
+    fn successive_exits_that_agree(
+        #[case] before: &[u16],
+        #[case] class: u16,
+        #[case] expected: f32,
+    ) {
+        let before: Vec<Decision> = before.iter().map(|class| named(*class)).collect();
+        let found = named(class).at_exit(Confidence::Patience, &before, None);
+        assert_eq!(found.unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case(0.0, Some(1))]
+    #[case(0.5, Some(2))]
+    #[case(0.7, Some(3))]
+    #[case(0.75, Some(4))]
+    #[case(0.95, Some(20))]
+    #[case(1.0, None)]
+    fn a_threshold_says_how_many_exits_agree(#[case] threshold: f64, #[case] count: Option<usize>) {
+        assert_eq!(Confidence::Patience.agreeing(threshold), count);
+        assert_eq!(Confidence::Margin.agreeing(threshold), None);
+    }
+
+    #[test]
+    fn nobody_learned_without_a_model() {
+        let found = named(0).at_exit(Confidence::Learned, &[], None);
+        assert_eq!(found, Err(PolicyError::NotFitted));
     }
 
     #[test]

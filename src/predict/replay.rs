@@ -27,7 +27,7 @@ mod times;
 mod ways;
 
 pub use baselines::{Baselines, baselines};
-pub use chain::{Difference, Equality, Met, WITHIN, met};
+pub use chain::{Difference, Equality, Met, WITHIN, combinations, met};
 pub use held::{Harm, HeldBack, harm_on_test, parted};
 pub use ways::Ways;
 
@@ -132,6 +132,9 @@ pub enum ReplayError {
     /// Whoever asked wants no answer any more.
     #[error("stopped")]
     Stopped,
+    /// An exit whose confidence can't be told.
+    #[error(transparent)]
+    Policy(#[from] super::policy::PolicyError),
     /// There is no bill.
     #[error(transparent)]
     Billing(#[from] BillingError),

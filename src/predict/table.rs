@@ -107,10 +107,13 @@ impl Column {
         self.prediction.is_empty()
     }
 
-    /// The confidence of every sample by the given measure.
+    /// The confidence of every sample by the given measure; by one that looks at the exits before, which a
+    /// column alone doesn't know, the largest probability ([`Decision::confidence`]).
     pub fn confidence(&self, measure: Confidence) -> &[f32] {
         match measure {
-            Confidence::MaxProbability => &self.max_probability,
+            Confidence::MaxProbability | Confidence::Patience | Confidence::Learned => {
+                &self.max_probability
+            }
             Confidence::Entropy => &self.entropy,
             Confidence::Margin => &self.margin,
         }

@@ -465,6 +465,11 @@ mod stored {
 /// the tensor and nothing else.
 pub const INFER_HEADER: &str = "edgelesspart-infer";
 
+/// Header of a request for inference that carries, as JSON, what the exits before said of each sample: a list
+/// per sample of a [`Decision`](crate::predict::policy::Decision) per exit. It goes along where the measure of
+/// confidence looks at them.
+pub const EARLIER_HEADER: &str = "edgelesspart-earlier";
+
 /// What goes with a tensor sent to a part; the agent keeps nothing of it between requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]

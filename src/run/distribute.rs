@@ -7,13 +7,13 @@ use crate::data::{LoadedData, Set};
 use crate::device::PartProfile;
 use crate::event::{Event, Note, TargetId, Vitals};
 use crate::plan::{Link, Plan, Tier, TierHead};
-use crate::predict::Record;
+use crate::predict::{Combination, Record};
 use crate::protocol::message::{
     CloudShare, CloudTarget, DataSet, Evaluate, Evaluated, Hop, JobEvent, JobRequest, JobResult,
     Route,
 };
 use crate::runtime::manifest::PartFiles;
-use crate::runtime::parts::{Part, PartSettings, address, parts};
+use crate::runtime::parts::{Part, PartSettings, address, combine, parts};
 use crate::session::{Degrade, Session};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -42,16 +42,19 @@ pub(super) struct Packed {
 pub(super) struct Parts(Vec<Packed>);
 
 impl Parts {
-    /// Cuts the network as planned. A run brings its own thresholds all the same: who asks the agent
+    /// Cuts the network as planned; `models` are those of its exits, where confidence is learned. A run brings its own thresholds all the same: who asks the agent
     /// by the part's address alone gets the plan's.
     pub fn of(
         network: &Network,
         plan: &Plan,
         heads: &[TierHead],
         settings: &PartSettings,
+        models: &[Combination],
     ) -> Result<Parts, RunError> {
         let mut made = Parts::default();
-        for part in parts(&network.fused, &network.table, plan, heads, settings)? {
+        let mut all = parts(&network.fused, &network.table, plan, heads, settings)?;
+        combine(&mut all, plan, models.to_vec());
+        for part in all {
             let files = PartFiles::of(&part)?;
             let bytes = files.bundle()?;
             made.0.push(Packed {
@@ -84,6 +87,7 @@ impl Parts {
 pub(super) fn part_settings(session: &Session, data: &LoadedData) -> PartSettings {
     PartSettings {
         confidence: session.policy.confidence,
+        exits_before: Vec::new(),
         preprocessing: Some(session.pixels().clone()),
         wire: session.wire,
         labels: data.class_names().to_vec(),

@@ -9,7 +9,8 @@ use crate::event::Stage;
 use crate::explore::Planner;
 use crate::model::onnx::import_bytes;
 use crate::plan::{Plan, PlannedExit, TierHead};
-use crate::runtime::parts::{Part, parts};
+use crate::predict::replay::combinations;
+use crate::runtime::parts::{Part, combine, parts};
 use crate::session::results::TrainedHead;
 use crate::session::stages::Stages;
 use crate::session::{Results, Session};
@@ -57,7 +58,10 @@ pub fn session_parts(
     };
     let heads = unpacked(&plan, &trained)?;
     let settings = part_settings(session, &data);
-    let made = parts(&network.fused, &network.table, &plan, &heads, &settings)?;
+    let mut made = parts(&network.fused, &network.table, &plan, &heads, &settings)?;
+    let evidence = results.evidence(session.tier_names())?;
+    let models = combinations(&evidence, settings.confidence, &plan)?;
+    combine(&mut made, &plan, models);
     Ok((plan, made))
 }
 

@@ -9,7 +9,7 @@ use crate::plan::Tier;
 use crate::plan::{Plan, TierNames};
 use crate::predict;
 use crate::predict::replay::ANSWER_BYTES;
-use crate::predict::{Clock, Outcome};
+use crate::predict::{Clock, Combination, Outcome};
 use crate::session::stages::Inputs;
 use crate::session::{Results, Session};
 use crate::units::bytes;
@@ -115,7 +115,7 @@ pub(super) fn run_key<'a>(
             .with("test", test)
             .with("pixels", session.pixels().key())
             .with("thresholds", format!("{thresholds:?}"))
-            .with("measure", format!("{:?}", session.policy.confidence))
+            .with("measure", measure(session, parts))
             .with("targets", targets.join(" "))
             .with("machine", machine())
             .with(
@@ -128,6 +128,18 @@ pub(super) fn run_key<'a>(
                 ),
             )
             .key()
+    }
+}
+
+/// How confidence is measured: where it is learned, by which models.
+fn measure(session: &Session, parts: &Parts) -> String {
+    let exits = parts.all().flat_map(|packed| &packed.part.segments);
+    let exits = exits.filter_map(|segment| segment.exit.as_ref());
+    let models: Vec<&Combination> = exits.filter_map(|e| e.combination.as_ref()).collect();
+    let measure = format!("{:?}", session.policy.confidence);
+    match models.is_empty() {
+        false => format!("{measure} {models:?}"),
+        true => measure,
     }
 }
 

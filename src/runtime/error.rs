@@ -2,6 +2,7 @@
 
 use crate::backend::BackendError;
 use crate::engine::EngineError;
+use crate::predict::Confidence;
 use crate::predict::policy::PolicyError;
 
 /// A number of bytes, as it is written.
@@ -31,6 +32,30 @@ pub enum RunnerError {
         /// Number of exits in the part.
         exits: usize,
         /// Number of thresholds that were given.
+        found: usize,
+    },
+    /// A measure that looks at the exits before, on a part that was made for another one.
+    #[error(
+        "the part was made for the measure {made_for:?} and is asked to leave by {asked:?}, which looks at the \
+         exits before; make the part anew with `policy.confidence` {asked:?}"
+    )]
+    Measure {
+        /// Measure that the request names.
+        asked: Confidence,
+        /// The part's own.
+        made_for: Confidence,
+    },
+    /// The exits before the part said something, and it wasn't told.
+    #[error(
+        "the part's exits look at what the exits before said ({}), and {found} of their answers came for \
+         {batch} samples: send samples through the parts before it, by agents of this release", .exits.join(", ")
+    )]
+    Earlier {
+        /// Layers behind which they stand, in order.
+        exits: Vec<String>,
+        /// Number of samples.
+        batch: usize,
+        /// Answers that came.
         found: usize,
     },
     /// An input of another length.

@@ -8,12 +8,16 @@ use crate::data::Preprocessing;
 use crate::model::export::to_onnx;
 use crate::model::{DType, Dim, Graph, Shape, Value, ValueId};
 use crate::plan::{Compression, Element, Tier, Wire};
-use crate::predict::Confidence;
+use crate::predict::policy::Decision;
+use crate::predict::{Combination, Confidence};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// The version of manifests that this release writes and reads.
-pub const VERSION: u32 = 1;
+/// The last version of manifests that this release writes and reads: that of parts whose exits look back, which
+/// releases that can't run them refuse.
+pub const VERSION: u32 = 2;
+/// The version of all other parts.
+const PLAIN: u32 = 1;
 /// What every manifest calls itself.
 pub const FORMAT: &str = "edgelesspart part";
 /// The manifest's name beside the files of a part.
@@ -25,7 +29,7 @@ pub const MANIFEST: &str = "manifest.json";
 pub struct Manifest {
     /// Always [`FORMAT`], by which a manifest is told from other JSON.
     pub format: String,
-    /// Version of the form, [`VERSION`] in this release.
+    /// Version of the form: [`VERSION`] where exits look at those before them, else 1.
     pub version: u32,
     /// Name of the network.
     pub network: String,
@@ -37,6 +41,9 @@ pub struct Manifest {
     pub labels: Vec<String>,
     /// The measure that thresholds are compared with.
     pub confidence: Confidence,
+    /// The layers behind which exits stand in the parts before, in order, where the measure looks at them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exits_before: Vec<String>,
     /// From pixels to the input: `(pixel · scale − mean) / std`; null where the input is no image.
     pub preprocessing: Option<Preprocessing>,
     /// What the part takes.
@@ -146,6 +153,9 @@ pub struct ExitEntry {
     pub threshold: f64,
     /// SHA-256 of the head's rendered source.
     pub source: String,
+    /// Weights of the exit's logistic model, where confidence is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combination: Option<Combination>,
 }
 
 /// The files that hold a part as a whole.
@@ -249,12 +259,17 @@ impl PartFiles {
         let settings = &part.settings;
         let manifest = Manifest {
             format: FORMAT.to_string(),
-            version: VERSION,
+            version: if settings.confidence.looks_back() {
+                VERSION
+            } else {
+                PLAIN
+            },
             network: part.network.clone(),
             tier: part.tier,
             classes: part.classes,
             labels: settings.labels.clone(),
             confidence: settings.confidence,
+            exits_before: settings.exits_before.clone(),
             preprocessing: settings.preprocessing.clone(),
             input: first.input.clone(),
             output: Output {
@@ -353,6 +368,7 @@ impl ExitEntry {
             temperature: exit.temperature,
             threshold: exit.threshold,
             source: exit.hash.clone(),
+            combination: exit.combination.clone(),
         })
     }
 
@@ -387,6 +403,7 @@ impl ExitEntry {
             temperature: t,
             head,
             hash: self.source.clone(),
+            combination: self.combination.clone(),
         })
     }
 }
@@ -412,7 +429,7 @@ impl Manifest {
                 format!("its format is `{found}`, not `{FORMAT}`"),
             ));
         }
-        if head.version != u64::from(VERSION) {
+        if !(u64::from(PLAIN)..=u64::from(VERSION)).contains(&head.version) {
             return Err(PartError::Version {
                 found: head.version,
                 known: VERSION,
@@ -443,6 +460,7 @@ impl Manifest {
         if self.segments.is_empty() {
             return Err(bad(MANIFEST, "it has no segment"));
         }
+        self.check_exits()?;
         if !self.labels.is_empty() && self.labels.len() != self.classes {
             let (labels, classes) = (self.labels.len(), self.classes);
             return Err(bad(
@@ -453,6 +471,18 @@ impl Manifest {
         if (self.output.kind == OutputKind::Tensor) != self.output.wire.is_some() {
             let what = "a wire belongs to a tensor that is sent on, and to nothing else";
             return Err(bad(MANIFEST, what));
+        }
+        Ok(())
+    }
+
+    /// Whether every exit has the model that its measure needs, for the exits before it.
+    fn check_exits(&self) -> Result<(), PartError> {
+        let exits = self.segments.iter().filter_map(|s| s.exit.as_ref());
+        for (number, exit) in exits.enumerate() {
+            let before = vec![Decision::default(); self.exits_before.len() + number];
+            let measure = self.confidence;
+            let found = Decision::default().at_exit(measure, &before, exit.combination.as_ref());
+            found.map_err(|e| bad(&exit.file, e.to_string()))?;
         }
         Ok(())
     }
@@ -528,6 +558,7 @@ impl Manifest {
             final_is_probabilities: self.output.kind == OutputKind::Probabilities,
             settings: PartSettings {
                 confidence: self.confidence,
+                exits_before: self.exits_before,
                 preprocessing: self.preprocessing,
                 wire: self.output.wire.map_or(Wire::default(), |wire| Wire {
                     tensor: wire.element,

@@ -6,7 +6,7 @@ use crate::data::Preprocessing;
 use crate::model::layers::LayerTable;
 use crate::model::{Graph, ends_in_softmax};
 use crate::plan::{Plan, PlannedExit, Tier, TierHead, Wire};
-use crate::predict::Confidence;
+use crate::predict::{Combination, Confidence};
 use sha2::{Digest, Sha256};
 
 /// Why parts can't be made, written or read.
@@ -82,6 +82,8 @@ pub struct SegmentExit {
     pub head: Graph,
     /// SHA-256 of the head's rendered source.
     pub hash: String,
+    /// The exit's model, where confidence is learned.
+    pub combination: Option<Combination>,
 }
 
 /// A piece of the backbone, and the exit behind it.
@@ -119,6 +121,8 @@ pub struct Part {
 pub struct PartSettings {
     /// The measure that thresholds are compared with.
     pub confidence: Confidence,
+    /// The layers behind which exits stand in the parts before, in order, where the measure looks at them.
+    pub exits_before: Vec<String>,
     /// From pixels to the network's input; only in the part that the network begins in, and only where
     /// the network takes images.
     pub preprocessing: Option<Preprocessing>,
@@ -167,7 +171,10 @@ pub fn parts(
             None => last.clone(),
         };
         let ends_network = end == *last;
+        let before = plan.exits.iter().filter(|exit| exit.tier < tier);
+        let before = before.filter(|_| settings.confidence.looks_back());
         let settings = PartSettings {
+            exits_before: before.map(|exit| exit.after.clone()).collect(),
             preprocessing: settings.preprocessing.clone().filter(|_| rows.start == 0),
             wire: if ends_network {
                 Wire::default()
@@ -239,7 +246,20 @@ impl Cut<'_> {
             temperature: found.temperature,
             head: found.head.graph.clone(),
             hash: found.head.hash.clone(),
+            combination: None,
         })
+    }
+}
+
+/// Gives the exits of a plan's parts their models, one per exit of the plan, in order; none where confidence
+/// isn't learned.
+pub fn combine(parts: &mut [Part], plan: &Plan, models: Vec<Combination>) {
+    for (planned, model) in plan.exits.iter().zip(models) {
+        let exits = parts.iter_mut().flat_map(|part| &mut part.segments);
+        let mut exits = exits.filter_map(|segment| segment.exit.as_mut());
+        if let Some(exit) = exits.find(|exit| exit.layer == planned.layer) {
+            exit.combination = Some(model);
+        }
     }
 }
 

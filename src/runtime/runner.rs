@@ -3,13 +3,14 @@ A part made ready: one engine a segment and a head, run in order until every sam
 behind the exit at which the last sample leaves don't run.
 */
 
+use super::trail::Trail;
 use super::{RunnerError, emulation, memory};
 use crate::backend::{BackendId, CompileOptions, Compiled};
 use crate::data::Layout;
 use crate::engine::{Cancel, EngineError};
 use crate::model::{Dim, Graph, Shape, peak_bytes};
-use crate::predict::Confidence;
-use crate::predict::policy::{Output, decide, leaves};
+use crate::predict::policy::{Decision, Output, decide, leaves};
+use crate::predict::{Combination, Confidence};
 use crate::runtime::parts::{Part, PartSettings};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct ExitRules<'a> {
     pub thresholds: &'a [f64],
     /// The last exit answers whatever its confidence.
     pub last_exit_answers: bool,
+    /// What the exits of the parts before said of each sample, sample by sample in order of depth; none where
+    /// the measure doesn't look at them.
+    pub earlier: &'a [Decision],
 }
 
 /// What became of one sample.
@@ -66,6 +70,7 @@ pub struct Verdict {
 struct Exit {
     network: Box<dyn Compiled>,
     temperature: f32,
+    combination: Option<Combination>,
 }
 
 struct SegmentRunner {
@@ -139,6 +144,8 @@ pub struct Workspace {
     pub keep_scores: bool,
     /// They, one row of classes a sample, in the order of the batch.
     pub kept_scores: Vec<f32>,
+    /// What the exits said of each sample, where the measure looks back.
+    pub trail: Trail,
 }
 
 impl Workspace {
@@ -197,6 +204,7 @@ impl Runner {
                     Some(Exit {
                         network: compile(exit.head)?,
                         temperature: exit.temperature,
+                        combination: exit.combination,
                     })
                 }
             };
@@ -249,6 +257,7 @@ impl Runner {
             confidence: self.settings.confidence,
             thresholds: &self.thresholds,
             last_exit_answers: false,
+            earlier: &[],
         }
     }
 
@@ -323,6 +332,8 @@ impl Runner {
     ) -> Result<(), RunnerError> {
         self.check(batch, input, rules)?;
         work.begin(batch, self.info.classes);
+        work.trail
+            .begin(batch, rules, &self.settings, self.info.exits)?;
         let mut number = 0;
         for (at, stage) in self.stages.iter().enumerate() {
             let n = work.alive.len();
@@ -392,7 +403,8 @@ impl Runner {
             let sample = work.alive[row];
             let scores = &scores[row * classes..(row + 1) * classes];
             let decision = decide(scores, Output::Logits, exit.temperature)?;
-            let confidence = decision.confidence(rules.confidence);
+            let model = exit.combination.as_ref();
+            let confidence = work.trail.confidence(sample, number, decision, model)?;
             let answered = all_leave || leaves(confidence, rules.thresholds[number]);
             keep(&mut work.kept_scores, sample, scores);
             work.verdicts[sample] = Verdict {

@@ -61,6 +61,7 @@ pub(crate) fn made() -> (Graph, Vec<Part>) {
         .collect();
     let settings = PartSettings {
         confidence: Confidence::Margin,
+        exits_before: vec![],
         preprocessing: Some(Preprocessing::default()),
         wire: Wire {
             tensor: Element::U8,

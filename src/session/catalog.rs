@@ -179,7 +179,8 @@ pub const SETTINGS: &[Setting] = settings![
     exits.recipe.patience [Count(1, None)] "all epochs"
         "Epochs without a lower loss on calibration images after which an exit stops learning";
     exits.recipe.heads [Forms("[(\"layer\", (learning_rate: 0.001))]")] "" "Exits that learn in another way";
-    policy.confidence [OneOf(&["MaxProbability", "Entropy", "Margin"])] "" "Measure of confidence";
+    policy.confidence [OneOf(&["MaxProbability", "Entropy", "Margin", "Patience", "Learned"])] "" "Measure of confidence; \
+        Patience is k / (k + 1) where k exits in a row agree, Learned weighs all exits so far";
     policy.threshold [Share] "" "A sample leaves at the first exit whose confidence is above the threshold";
     policy.exits [Forms("[(\"layer\", 0.9)]")] "" "Exits with a threshold of their own";
     goal.minimise [OneOf(&["Latency(mean)", "Latency(p95)", "Cost", "EdgeMemory"])] "" "What is to be small";

@@ -2,12 +2,14 @@
 
 use crate::network::Network;
 use crate::serving::Agent;
+use edgelesspart::engine::Cancel;
 use edgelesspart::plan::{Link, Wire};
-use edgelesspart::predict::{Confidence, Record};
+use edgelesspart::predict::{Combination, Confidence, Record};
 use edgelesspart::protocol::message::{
     Evaluate, Evaluated, FailureKind, Hop, JobEvent, JobRequest, JobResult, Route,
 };
 use edgelesspart::protocol::{Client, ClientError};
+use edgelesspart::runtime::runner::{ExitRules, ExecutionOptions, Runner};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
@@ -232,4 +234,107 @@ async fn for_a_tier_that_is_gone_the_last_exit_before_it_answers_or_the_run_fail
         assert_eq!(record.tier_ms.len(), gone);
     }
     assert!(said.iter().any(|s| s.contains(url)), "{said:?}");
+}
+
+/// Parts whose exits look at what those before them said, on other agents too; the model of each reads the
+/// log-odds of all and whether they agree.
+fn looking_back(network: &mut Network, measure: Confidence) {
+    let mut before: Vec<String> = Vec::new();
+    for part in &mut network.parts {
+        part.settings.confidence = measure;
+        part.settings.exits_before = before.clone();
+        let exits = part.segments.iter_mut().filter_map(|s| s.exit.as_mut());
+        for exit in exits {
+            let earlier = before.iter().flat_map(|_| [0.3, 0.0, 0.2]);
+            let weights = [0.1, 0.5, 0.0].into_iter().chain(earlier).collect();
+            exit.combination = (measure == Confidence::Learned).then_some(Combination { weights });
+            before.push(exit.after.clone());
+        }
+    }
+}
+
+/// The confidence of an exit, written out, of what all exits up to it said: class and largest probability.
+fn looked_back(measure: Confidence, said: &[(u16, f32)]) -> f32 {
+    let Some(((class, own), before)) = said.split_last() else {
+        return 0.0;
+    };
+    if measure == Confidence::Patience {
+        let agree = before.iter().rev().take_while(|(c, _)| c == class).count() + 1;
+        return agree as f32 / (agree + 1) as f32;
+    }
+    let log_odds = |p: f32| (f64::from(p) / (1.0 - f64::from(p))).ln();
+    let of = |(c, p): &(u16, f32)| {
+        let sign = if c == class { 1.0 } else { -1.0 };
+        sign * (f64::from(0.3_f32) * log_odds(*p) + f64::from(0.2_f32))
+    };
+    let sum = f64::from(0.1_f32) + 0.5 * log_odds(*own) + before.iter().map(of).sum::<f64>();
+    (1.0 / (1.0 + (-sum).exp())) as f32
+}
+
+#[rstest]
+#[case::patience(Confidence::Patience)]
+#[case::learned(Confidence::Learned)]
+#[tokio::test(flavor = "multi_thread")]
+async fn exits_look_back_over_every_link(#[case] measure: Confidence) {
+    let mut chain = Chain::new().await;
+    looking_back(&mut chain.network, measure);
+    let said = chain.classifiers();
+    let count: usize = chain.exits().iter().sum();
+    let confidence = |sample: usize, exit: usize| looked_back(measure, &said[sample][..=exit]);
+    // Of every exit behind the first the largest confidences leave, or what agrees with all before it.
+    let threshold = |exit: usize| {
+        let mut all: Vec<f32> = (0..SAMPLES)
+            .map(|sample| confidence(sample, exit))
+            .collect();
+        all.sort_by(f32::total_cmp);
+        // In the middle between two neighbours, so that no last digit decides.
+        let at = all.partition_point(|c| *c < all[all.len() * 3 / 4]).max(1);
+        f64::from(all[at - 1]).midpoint(f64::from(all[at]))
+    };
+    let thresholds: Vec<f64> = (0..count).map(threshold).collect();
+    let mut job = chain.job(chain.route().await, thresholds.clone(), false);
+    job.confidence = measure;
+    let (end, records, _) = chain.run(job).await;
+    end.unwrap();
+    let mut left = vec![0; count + 1];
+    for record in &records {
+        let sample = record.sample as usize;
+        let leaves = |exit: &usize| f64::from(confidence(sample, *exit)) > thresholds[*exit];
+        let exit = (0..count).find(leaves).unwrap_or(count);
+        assert_eq!(usize::from(record.exit), exit, "{record:?}");
+        assert_eq!(record.prediction, said[sample][exit].0);
+        if exit < count {
+            assert!((record.confidence - confidence(sample, exit)).abs() < 1e-5);
+        }
+        left[exit] += 1;
+    }
+    // Behind both links somebody leaves for what was said before it.
+    let behind: usize = left[chain.exits()[0]..count].iter().sum();
+    assert!(behind > 0, "{left:?}");
+}
+
+#[rstest]
+#[case::told_nothing(Confidence::Learned, Confidence::Learned, "what the exits before said")]
+#[case::of_another_measure(
+    Confidence::Margin,
+    Confidence::Patience,
+    "made for the measure Margin"
+)]
+fn a_part_that_should_look_back_and_cannot_says_so(
+    #[case] made_for: Confidence,
+    #[case] asked: Confidence,
+    #[case] words: &str,
+) {
+    let mut network = Network::cut(1, &[0.3, 0.6]);
+    looking_back(&mut network, made_for);
+    let runner = Runner::new(network.parts[1].clone(), &ExecutionOptions::default()).unwrap();
+    let rules = ExitRules {
+        confidence: asked,
+        ..runner.rules()
+    };
+    let input = vec![0.5; runner.input_elements()];
+    let mut work = runner.work();
+    let ran = runner.run(1, &input, &rules, &mut work, &Cancel::default());
+    let error = ran.unwrap_err().to_string();
+    assert!(error.contains(words), "{error}");
 }

@@ -37,6 +37,7 @@ fn rules(thresholds: &[f64]) -> ExitRules<'_> {
         confidence: Confidence::MaxProbability,
         thresholds,
         last_exit_answers: false,
+        earlier: &[],
     }
 }
 

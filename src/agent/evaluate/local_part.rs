@@ -6,6 +6,7 @@ use crate::agent::samples::Samples;
 use crate::agent::state::Agent;
 use crate::data::Layout;
 use crate::engine::Cancel;
+use crate::predict::policy::Decision;
 use crate::protocol::message::Evaluate;
 use crate::runtime::runner::{ExitRules, Runner, Verdict, Workspace};
 use std::sync::Arc;
@@ -123,9 +124,17 @@ impl<'a> LocalPart<'a> {
             confidence: self.run.confidence,
             thresholds: self.thresholds,
             last_exit_answers: self.run.last_exit_answers,
+            earlier: &[],
         };
         runner.run(1, input, &rules, work, cancel)?;
         Ok(work.verdicts[0])
+    }
+
+    /// What the exits here said of the sample, where those behind look at it.
+    pub(super) fn said(&self) -> &[Decision] {
+        self.part
+            .as_ref()
+            .map_or(&[], |(_, work, _)| work.trail.of(0))
     }
 
     pub(super) fn compute_ms(&self) -> f32 {

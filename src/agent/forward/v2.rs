@@ -57,6 +57,14 @@ impl V2 {
             let what = format!("{url} speaks the Open Inference Protocol, so set `wire` to F32");
             return Err(JobError::invalid(what));
         }
+        if terms.confidence.looks_back() && !terms.thresholds.is_empty() {
+            let (url, measure) = (offload.url(), terms.confidence);
+            return Err(JobError::invalid(format!(
+                "{url} speaks the Open Inference Protocol, which has no place for what the exits before said, and \
+                 by {measure:?} the exits there look at it: set `policy.confidence` to another measure, or \
+                 place no exits behind the last split"
+            )));
+        }
         let mut v2 = V2 {
             offload,
             model: model.clone(),

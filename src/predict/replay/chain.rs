@@ -3,13 +3,14 @@ comparison of a run with them. */
 
 use super::super::evidence::{Answers, Evidence, Missing, Terms};
 use super::super::outcome::Record;
-use super::super::policy::leaves;
+use super::super::policy::{PolicyError, leaves};
 use super::super::table::TableError;
-use super::super::{Column, ConfidenceTable};
+use super::super::{Column, Combination, Confidence, ConfidenceTable};
 use super::{HeadKey, ReplayError};
 use crate::data::Set;
 use crate::plan::{Element, Plan, PlannedExit, Tier};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Confidences this near to a threshold may fall on either side of it.
 pub const WITHIN: f64 = 1e-5;
@@ -26,7 +27,7 @@ pub(super) struct Classifier<'a> {
     /// Whether the policy names it, so that it keeps its threshold.
     named: bool,
     pub prediction: &'a [u16],
-    confidence: &'a [f32],
+    confidence: Cow<'a, [f32]>,
 }
 
 /// All of them, the final classifier last.
@@ -39,13 +40,18 @@ pub(super) struct Chain<'a> {
     pub as_f32: bool,
     /// Mean bytes of the images, where such are sent.
     pub image_bytes: Option<f64>,
+    /// How confidence is measured.
+    measure: Confidence,
 }
 
 /// A classifier that the samples of a plan meet, as tables tell it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Met<'a> {
     /// The answers it gives there: those of a column of the set's tables.
     pub prediction: &'a [u16],
+    /// How sure it is of each sample by the policy's measure, 0 to 1; where that looks at the exits before, these
+    /// are the plan's.
+    pub confidence: Cow<'a, [f32]>,
     /// Tier that runs it.
     pub tier: Tier,
     /// A sample leaves there above this confidence, 0 to 1; 0 for the final classifier, at which all leave.
@@ -67,10 +73,66 @@ pub fn met<'a>(
         .into_iter();
     let met = stages.map(|stage| Met {
         prediction: stage.prediction,
+        confidence: stage.confidence,
         tier: stage.tier,
         threshold: stage.threshold,
     });
     Ok(met.collect())
+}
+
+/// The models of a plan's exits, in order, where the measure is learned; else none. They are fitted to what
+/// the exits say of calibration images that crossed no wire, so that they hold whatever the wire.
+///
+/// # Errors
+/// Where the calibration table lacks an exit, or is missing.
+pub fn combinations(
+    evidence: &Evidence,
+    measure: Confidence,
+    plan: &Plan,
+) -> Result<Vec<Combination>, ReplayError> {
+    if measure != Confidence::Learned || plan.exits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let answers = evidence.calibration.as_ref();
+    let answers = answers.filter(|answers| answers.table.set == Set::Calibration);
+    let answers = answers.ok_or(Missing::Table(Set::Calibration))?;
+    let table = &answers.table;
+    let place = |exit: &PlannedExit| {
+        let column = head_column(table, exit, evidence)?;
+        let place = table.columns.iter().position(|c| std::ptr::eq(c, column));
+        place.ok_or_else(|| {
+            ReplayError::Table(TableError::Missing {
+                after: exit.after.clone(),
+                set: table.set,
+            })
+        })
+    };
+    let places: Result<Vec<usize>, ReplayError> = plan.exits.iter().map(place).collect();
+    Ok(evidence.fits.of(answers, &places?))
+}
+
+/// How sure each exit is of each sample, `columns` being those of the plan's exits, all of one length.
+fn confidences<'a>(
+    measure: Confidence,
+    columns: &[&'a Column],
+    models: &[Combination],
+) -> Result<Vec<Cow<'a, [f32]>>, PolicyError> {
+    if !measure.looks_back() {
+        let own = columns.iter().map(|column| column.confidence(measure));
+        return Ok(own.map(Cow::Borrowed).collect());
+    }
+    let samples = columns.first().map_or(0, |column| column.len());
+    let mut all = vec![Vec::with_capacity(samples); columns.len()];
+    let mut said = Vec::with_capacity(columns.len());
+    for sample in 0..samples {
+        said.clear();
+        for (exit, column) in columns.iter().enumerate() {
+            let decision = column.decision(sample);
+            all[exit].push(decision.at_exit(measure, &said, models.get(exit))?);
+            said.push(decision);
+        }
+    }
+    Ok(all.into_iter().map(Cow::Owned).collect())
 }
 
 /// A sample that didn't go the way the table says.
@@ -109,7 +171,7 @@ pub struct Equality {
 impl Classifier<'_> {
     /// How sure the classifier is of each sample, by the policy's measure.
     pub fn confidence(&self) -> &[f32] {
-        self.confidence
+        &self.confidence
     }
 }
 
@@ -140,7 +202,9 @@ impl<'a> Chain<'a> {
         };
         let mut as_f32 = false;
         let measure = terms.policy.confidence;
+        let models = combinations(evidence, measure, plan)?;
         let mut stages = Vec::with_capacity(plan.exits.len() + 1);
+        let mut columns = Vec::with_capacity(plan.exits.len());
         for exit in &plan.exits {
             let mut column = head_column(table, exit, evidence)?;
             match wires.before(exit.tier)? {
@@ -152,6 +216,7 @@ impl<'a> Chain<'a> {
                 }
             }
             let mut own = terms.policy.exits.iter();
+            columns.push(column);
             stages.push(Classifier {
                 after: Some(exit.after.clone()),
                 tier: exit.tier,
@@ -159,7 +224,7 @@ impl<'a> Chain<'a> {
                 threshold: exit.threshold,
                 named: own.any(|(name, _)| *name == exit.after),
                 prediction: &column.prediction,
-                confidence: column.confidence(measure),
+                confidence: Cow::Borrowed(&[]),
             });
         }
         let mut last = table.final_column()?;
@@ -181,7 +246,7 @@ impl<'a> Chain<'a> {
             threshold: 0.0,
             named: false,
             prediction: &last.prediction,
-            confidence: last.confidence(measure),
+            confidence: Cow::Borrowed(last.confidence(measure)),
         });
         let samples = table.labels.len();
         if let Some(short) = stages.iter().find(|s| s.prediction.len() != samples) {
@@ -191,12 +256,17 @@ impl<'a> Chain<'a> {
                 expected: samples,
             }));
         }
+        let confidences = confidences(measure, &columns, &models)?;
+        for (stage, confidence) in stages.iter_mut().zip(confidences) {
+            stage.confidence = confidence;
+        }
         Ok(Chain {
             set: table.set,
             labels: &table.labels,
             stages,
             as_f32,
             image_bytes: answers.images.as_ref().map(|images| images.bytes),
+            measure,
         })
     }
 
@@ -252,8 +322,10 @@ impl<'a> Chain<'a> {
                 equality.largest_difference = equality.largest_difference.max(difference);
             }
             let met = self.stages[..=at].iter().zip(&thresholds);
+            // Whole numbers of exits agree: nothing is nearly so.
             let near = |(stage, &threshold): (&Classifier, &f64)| {
-                (f64::from(stage.confidence[sample]) - threshold).abs() <= WITHIN
+                self.measure != Confidence::Patience
+                    && (f64::from(stage.confidence[sample]) - threshold).abs() <= WITHIN
             };
             if met.into_iter().any(near) {
                 equality.within_band += 1;

@@ -788,3 +788,108 @@ fn compression_and_codecs_count_where_they_were_measured() {
     let slower = s.replay(&cut).unwrap();
     assert!((mean(&slower) - mean(&half) - 7.0).abs() < 1e-4);
 }
+
+/// Sample by sample, as if by hand: the streak counted, the model's sum written out.
+fn by_hand(s: &Setting, measure: Confidence, chosen: &Plan) -> Vec<(usize, u16)> {
+    let table = s.table();
+    let columns: Vec<&Column> = chosen
+        .exits
+        .iter()
+        .map(|exit| table.column(&exit.after, None).unwrap())
+        .collect();
+    let models = combinations(&s.evidence, measure, chosen).unwrap();
+    let log_odds = |p: f32| (f64::from(p) / (1.0 - f64::from(p))).ln();
+    let mut all = Vec::new();
+    for sample in 0..table.labels.len() {
+        let mut left = (
+            columns.len(),
+            table.final_column().unwrap().prediction[sample],
+        );
+        let mut streak = 0;
+        for (k, own) in columns.iter().enumerate() {
+            let class = own.prediction[sample];
+            let agrees = k > 0 && columns[k - 1].prediction[sample] == class;
+            streak = if agrees { streak + 1 } else { 1 };
+            let confidence = if measure == Confidence::Patience {
+                streak as f32 / (streak + 1) as f32
+            } else {
+                let w: Vec<f64> = models[k].weights.iter().map(|w| f64::from(*w)).collect();
+                let mut sum = w[0]
+                    + w[1] * log_odds(own.max_probability[sample])
+                    + w[2] * f64::from(own.margin[sample]);
+                for (j, before) in columns[..k].iter().enumerate() {
+                    let sign = if before.prediction[sample] == class {
+                        1.0
+                    } else {
+                        -1.0
+                    };
+                    let p = log_odds(before.max_probability[sample]);
+                    sum += sign * p * w[3 + 3 * j];
+                    sum += sign * f64::from(before.margin[sample]) * w[4 + 3 * j];
+                    sum += sign * w[5 + 3 * j];
+                }
+                (1.0 / (1.0 + (-sum).exp())) as f32
+            };
+            if f64::from(confidence) > chosen.exits[k].threshold {
+                left = (k, class);
+                break;
+            }
+        }
+        all.push(left);
+    }
+    all
+}
+
+#[rstest]
+#[case::one_for_all(Confidence::Patience, [0.6, 0.6, 0.6])]
+#[case::one_an_exit(Confidence::Patience, [0.7, 0.6, 0.4])]
+#[case::learned(Confidence::Learned, [0.34, 0.34, 0.34])]
+#[case::learned_one_an_exit(Confidence::Learned, [0.36, 0.33, 0.3])]
+fn exits_that_look_back_leave_as_by_hand(#[case] measure: Confidence, #[case] own: [f64; 3]) {
+    let mut s = setting(500, 11);
+    s.terms.policy.confidence = measure;
+    let mut chosen = plan(Split::After(3), &[1, 3, 4], 0.0);
+    for (exit, threshold) in chosen.exits.iter_mut().zip(own) {
+        exit.threshold = threshold;
+    }
+    let expected = by_hand(&s, measure, &chosen);
+    let outcome = s.replay(&chosen).unwrap();
+    let labels = &s.table().labels;
+    for (k, exit) in outcome.exits.iter().enumerate() {
+        let left = expected.iter().filter(|(at, _)| *at == k).count();
+        assert_eq!(exit.share, left as f64 / 500.0, "exit {k}");
+    }
+    // Each exit has its leavers, so that each decision is tried.
+    let some = |k: usize| expected.iter().any(|(at, _)| *at == k);
+    assert!((1..4).all(some), "{:?}", outcome.exits);
+    let pairs = expected.iter().zip(labels);
+    let right = pairs.filter(|((_, class), label)| class == *label).count();
+    assert_eq!(outcome.accuracy, right as f64 / 500.0);
+    let across = s.prepared(&chosen).samples();
+    for (sample, found) in across.iter().enumerate() {
+        assert_eq!(found.right, expected[sample].1 == labels[sample]);
+    }
+}
+
+/// What is chosen by calibration images is judged on others by the same model.
+#[test]
+fn a_model_is_fitted_to_calibration_images_alone() {
+    let mut s = setting(300, 3);
+    s.terms.policy.confidence = Confidence::Learned;
+    let chosen = plan(Split::After(3), &[1, 4], 0.34);
+    let models = combinations(&s.evidence, Confidence::Learned, &chosen).unwrap();
+    let mut test = s.evidence.answers(Set::Calibration).unwrap().clone();
+    test.table = table(Set::Test, 200, 99);
+    s.evidence.test = Some(Arc::new(test));
+    replay(&s.evidence, &s.terms, Set::Test, &chosen).unwrap();
+    assert_eq!(
+        combinations(&s.evidence, Confidence::Learned, &chosen).unwrap(),
+        models
+    );
+    s.evidence.calibration = None;
+    let error = replay(&s.evidence, &s.terms, Set::Test, &chosen).unwrap_err();
+    assert_eq!(
+        error,
+        ReplayError::Missing(Missing::Table(Set::Calibration))
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::{Table, Values};
 use crate::data::Set;
-use crate::plan::{Plan, Tier};
+use crate::plan::Plan;
 use crate::predict::replay::{Met, met, parted};
 use crate::predict::{Answers, Column, Confidence, Evidence, Terms};
 use std::sync::Arc;
@@ -16,15 +16,16 @@ struct Listed<'a> {
     split_after: Arc<str>,
     /// Its number among the set's classifiers, in order of depth.
     number: u64,
-    /// Tier and threshold, where the plan has it.
-    planned: Option<(Tier, f64)>,
+    /// As the plan's samples meet it, where they do.
+    planned: Option<&'a Met<'a>>,
 }
 
 /// Every sample through every exit there is a head for, the final classifier last; and once more through
 /// those behind a split whose wire carries another element type, and the final one of images sent as JPEG
 /// files. Where the plan's samples meet the classifier, the row tells its tier and threshold: a sample leaves
-/// at the first of these rows whose `confidence` is above its `threshold`. Where half of the calibration images
-/// is held back for a guarantee, the other half is listed. Logits are not kept.
+/// at the first of these rows whose `confidence` is above its `threshold`. Where the measure looks at the exits
+/// before, the plan's rows alone have a confidence. Where half of the calibration images is held back for a
+/// guarantee, the other half is listed. Logits are not kept.
 pub fn samples(evidence: &Evidence, terms: &Terms, plan: &Plan) -> Table {
     let measure = terms.policy.confidence;
     let mut out = Rows::default();
@@ -52,7 +53,7 @@ pub fn samples(evidence: &Evidence, terms: &Terms, plan: &Plan) -> Table {
     out.table()
 }
 
-fn listed<'a>(answers: &'a Answers, met: &[Met]) -> Vec<Listed<'a>> {
+fn listed<'a>(answers: &'a Answers, met: &'a [Met<'a>]) -> Vec<Listed<'a>> {
     let number = |column: &Column| {
         let mut all = answers.table.columns.iter();
         all.position(|c| c.after == column.after && c.head == column.head)
@@ -65,8 +66,7 @@ fn listed<'a>(answers: &'a Answers, met: &[Met]) -> Vec<Listed<'a>> {
         // The very column, since each wire has one of its own.
         planned: met
             .iter()
-            .find(|met| std::ptr::eq(met.prediction, column.prediction.as_slice()))
-            .map(|met| (met.tier, met.threshold)),
+            .find(|met| std::ptr::eq(met.prediction, column.prediction.as_slice())),
     };
     let own = answers.table.columns.iter().map(|c| of(c, "F32", ""));
     let wires = answers.wires.iter().flat_map(|wire| {
@@ -115,7 +115,13 @@ impl Rows {
     ) {
         let column = one.column;
         let prediction = column.prediction[sample];
-        let (tier, threshold) = one.planned.unzip();
+        let tier = one.planned.map(|met| met.tier);
+        let threshold = one.planned.map(|met| met.threshold);
+        let confidence = match one.planned {
+            Some(met) => met.confidence[sample],
+            None if measure.looks_back() => f32::NAN,
+            None => column.confidence(measure)[sample],
+        };
         self.set.push(set.to_string().into());
         self.wire.push(one.wire.clone());
         self.split_after.push(one.split_after.clone());
@@ -131,7 +137,7 @@ impl Rows {
         self.temperature.push(column.temperature);
         self.prediction.push(Some(prediction.into()));
         self.correct.push(prediction == label);
-        self.confidence.push(column.confidence(measure)[sample]);
+        self.confidence.push(confidence);
         self.max_probability.push(column.max_probability[sample]);
         self.entropy.push(column.entropy[sample]);
         self.margin.push(column.margin[sample]);

@@ -6,7 +6,8 @@ use crate::device::PartProfile;
 use crate::engine::Cancel;
 use crate::event::{Event, Stage};
 use crate::plan::{Element, Plan, Tier, TierHead};
-use crate::predict::Outcome;
+use crate::predict::replay::combinations;
+use crate::predict::{Confidence, Outcome};
 use crate::report::Report;
 use crate::run::distribute::{
     EvaluationContext, Measurement, Parts, Variant, part_settings, test_set,
@@ -130,9 +131,16 @@ struct Measuring<'m, 'f> {
 }
 
 impl Measuring<'_, '_> {
-    /// The network cut as `plan` says.
+    /// The network cut as `plan` says, its exits with their models where confidence is learned.
     fn parts(&self, plan: &Plan) -> Result<Parts, RunError> {
-        Parts::of(self.network, plan, self.heads, &self.settings)
+        let measure = self.settings.confidence;
+        let models = if measure == Confidence::Learned {
+            let evidence = self.results.evidence(self.session.tier_names())?;
+            combinations(&evidence, measure, plan)?
+        } else {
+            Vec::new()
+        };
+        Parts::of(self.network, plan, self.heads, &self.settings, &models)
     }
 
     /// Key of what is measured of these parts.
