@@ -292,7 +292,7 @@ fn forged(at: &str, value: Value) -> Vec<u8> {
 }
 
 #[rstest]
-#[case::newer("/version", json!(2), "`manifest.json` has version 2")]
+#[case::newer("/version", json!(3), "`manifest.json` has version 3")]
 #[case::other_format("/format", json!("mine"), "its format is `mine`")]
 #[case::a_length("/files/0/bytes", json!(1_u64 << 52), "the manifest says 4503599627370496")]
 #[case::a_hash("/files/0/sha256", json!("00"), "`segment-0.onnx` of the part: its SHA-256")]

@@ -128,15 +128,11 @@ fn exits(state: &State, buf: &mut Buffer, area: Rect) {
     };
     let width = usize::from(area.width);
     let padded = |text: String| format!("{text:<width$}");
-    line(
-        buf,
-        area,
-        0,
-        Span::styled(
-            padded(format!("  all exits  {:.2}", policy.threshold)),
-            style(0),
-        ),
-    );
+    // What a threshold means where exits are counted.
+    let agree = policy.confidence.agreeing(policy.threshold);
+    let agree = agree.map_or(String::new(), |count| format!("  {count} agree"));
+    let all = format!("  all exits  {:.2}{agree}", policy.threshold);
+    line(buf, area, 0, Span::styled(padded(all), style(0)));
     let exits = state.derived.plan.iter().flat_map(|p| &p.exits);
     for (i, exit) in exits.enumerate() {
         let mark = exit_mark(exit.tier);
