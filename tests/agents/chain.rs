@@ -9,7 +9,7 @@ use edgelesspart::protocol::message::{
     Evaluate, Evaluated, FailureKind, Hop, JobEvent, JobRequest, JobResult, Route,
 };
 use edgelesspart::protocol::{Client, ClientError};
-use edgelesspart::runtime::runner::{ExitRules, ExecutionOptions, Runner};
+use edgelesspart::runtime::runner::{ExecutionOptions, ExitRules, Runner};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 
