@@ -41,7 +41,7 @@ def confidence(logits, temperature, measure):
         return p[0] - p[1]
     if measure == "Entropy":
         return 1 + (p * np.log(np.maximum(p, 1e-300))).sum() / np.log(len(p))
-    raise SystemExit(f"the manifest's measure {measure} isn't known here: this program is older than the part")
+    raise SystemExit(f"the measure {measure} looks at the exits before, which this program doesn't")
 
 
 class EdgePart:

@@ -42,8 +42,8 @@ pub(super) struct Packed {
 pub(super) struct Parts(Vec<Packed>);
 
 impl Parts {
-    /// Cuts the network as planned; `models` are those of its exits, where confidence is learned. A run brings its own thresholds all the same: who asks the agent
-    /// by the part's address alone gets the plan's.
+    /// Cuts the network as planned; `models` are those of its exits, where confidence is learned. A run brings
+    /// its own thresholds all the same: who asks the agent by the part's address alone gets the plan's.
     pub fn of(
         network: &Network,
         plan: &Plan,

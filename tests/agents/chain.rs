@@ -281,8 +281,12 @@ async fn exits_look_back_over_every_link(#[case] measure: Confidence) {
     let said = chain.classifiers();
     let count: usize = chain.exits().iter().sum();
     let confidence = |sample: usize, exit: usize| looked_back(measure, &said[sample][..=exit]);
-    // Of every exit behind the first the largest confidences leave, or what agrees with all before it.
+    // Of every exit the largest confidences leave; where exits are counted, of those behind the first tier what
+    // agrees with the exit before it.
     let threshold = |exit: usize| {
+        if measure == Confidence::Patience {
+            return if exit < chain.exits()[0] { 0.9 } else { 0.6 };
+        }
         let mut all: Vec<f32> = (0..SAMPLES)
             .map(|sample| confidence(sample, exit))
             .collect();
