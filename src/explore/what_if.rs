@@ -148,7 +148,7 @@ pub struct WhatIf {
 /// `progress` hears how many are done, of how many.
 ///
 /// # Errors
-/// As [`search_told`]; [`ReplayError::Stopped`] once `stopped` says so.
+/// As [`search`](super::search); [`ReplayError::Stopped`] once `stopped` says so.
 pub fn what_if(
     evidence: &Evidence,
     terms: &Terms,
