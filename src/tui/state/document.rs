@@ -130,8 +130,7 @@ impl State {
     fn changed(&mut self, before: &Session) -> Vec<Effect> {
         let mut effects = self.leave_ground(before);
         effects.extend(self.recompute());
-        let goal = self.document.session.goal;
-        if self.explore.found.as_ref().is_some_and(|f| f.goal != goal) {
+        if self.asks_otherwise() {
             effects.extend(self.explore_later());
         }
         effects.extend(self.journal_soon());

@@ -3,9 +3,9 @@
 use super::State;
 use super::document::EditKind;
 use super::runs::Run;
-use crate::explore::{Candidate, Choice, Limits};
+use crate::explore::{Candidate, Choice, Goal, Limits};
 use crate::plan::{Plan, Tier};
-use crate::predict::ReplayError;
+use crate::predict::{ReplayError, Terms};
 use crate::tui::message::{Effect, ExploreRequest, Panel, Timer};
 use crate::tui::work::Explored;
 
@@ -55,6 +55,16 @@ impl By {
     }
 }
 
+/// What a search is asked, besides what was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    goal: Goal,
+    /// Terms of the predictions; their common threshold is 0, since the grid has its own.
+    terms: Terms,
+    /// The grid of thresholds, 0 to 1, rising.
+    thresholds: Vec<f64>,
+}
+
 /// State of the explorer's page.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Explore {
@@ -68,6 +78,8 @@ pub struct Explore {
     pub searching: bool,
     /// What was found is of other results or limits.
     pub stale: bool,
+    /// What the last search was asked.
+    asked: Option<Question>,
     generation: u64,
 }
 
@@ -130,23 +142,44 @@ impl State {
         })
     }
 
+    /// Whether the session now asks for another search than the last.
+    pub fn asks_otherwise(&self) -> bool {
+        let asked = self.explore.asked.as_ref();
+        asked.is_some_and(|asked| *asked != self.question())
+    }
+
+    /// What a search is asked, by the session.
+    fn question(&self) -> Question {
+        let session = &self.document.session;
+        let mut sweep = session.sweep;
+        // A finer grid than a report's, as the command of the same name has it.
+        sweep.step = sweep.step.min(0.05);
+        let mut terms = session.terms();
+        // Every threshold of the grid is tried in its place, so that moving it asks nothing new.
+        terms.policy.threshold = 0.0;
+        Question {
+            goal: session.goal,
+            terms,
+            thresholds: sweep.thresholds(),
+        }
+    }
+
     /// Searches, if what was found is out of date.
     pub fn ask_explore(&mut self) -> Vec<Effect> {
-        let (Some(evidence), true) = (&self.evidence, self.explore.stale) else {
+        let (Some(evidence), true) = (self.evidence.clone(), self.explore.stale) else {
             return Vec::new();
         };
+        let asked = self.question();
         self.explore.stale = false;
         self.explore.searching = true;
         self.explore.generation += 1;
-        let mut sweep = self.document.session.sweep;
-        // A finer grid than a report's, as the command of the same name has it.
-        sweep.step = sweep.step.min(0.05);
+        self.explore.asked = Some(asked.clone());
         vec![Effect::Explore(Box::new(ExploreRequest {
             generation: self.explore.generation,
-            goal: self.document.session.goal,
-            evidence: evidence.clone(),
+            goal: asked.goal,
+            evidence,
             terms: self.document.session.terms(),
-            thresholds: sweep.thresholds(),
+            thresholds: asked.thresholds,
             limits: self.explore.limits,
         }))]
     }

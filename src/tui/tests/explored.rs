@@ -62,6 +62,21 @@ fn what_the_goal_rules_out_stands_last_and_the_best_first() {
     assert!(best.windows(2).all(|w| mean(&w[0]) <= mean(&w[1])));
 }
 
+/// Else the verdict names a plan, or none, of settings that were before.
+#[rstest]
+#[case::measure(":policy.confidence Margin<ret>", true)]
+#[case::seed(":seed 8<ret>", true)]
+// The grid has its own.
+#[case::threshold(":threshold 0.42<ret>", false)]
+fn what_a_search_is_asked_is_searched_anew(#[case] keys: &str, #[case] anew: bool) {
+    let mut bench = Bench::new(80, 24);
+    bench.effects.clear();
+    bench.press(keys);
+    assert!(bench.state.document.is_unsaved(), "{}", bench.screen());
+    let asked = |e: &Effect| matches!(e, Effect::Explore(_));
+    assert_eq!(bench.effects.iter().any(asked), anew);
+}
+
 #[test]
 fn the_goal_is_typed_and_the_verdict_and_the_explorer_follow() {
     let mut bench = Bench::new(80, 24);
