@@ -241,6 +241,10 @@ pub enum Event {
         epochs: usize,
         /// Name, loss, accuracy (0 to 1).
         scores: Vec<(String, f64, f64)>,
+        /// Accuracy (0 to 1) on calibration images, in the order of `scores`; none for what wasn't judged,
+        /// and in what was told by an earlier release.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        validation: Vec<Option<f64>>,
     },
     /// A target's connection changed.
     Target {

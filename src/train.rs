@@ -95,7 +95,8 @@ pub struct Task<'a> {
     pub data: &'a dyn Samples,
     /// Epochs, batch, optimizer and the other settings.
     pub hyper: &'a TrainingConfig,
-    /// Images nothing learns from, by which early stopping judges; none: all epochs are gone through.
+    /// Images nothing learns from: accuracy on them is told after each epoch, and with patience early
+    /// stopping judges by them.
     pub judge: Option<&'a dyn Samples>,
     /// The checkpoint, written after each epoch; the caller's to remove when all is done.
     pub saved: Option<&'a Path>,
@@ -123,17 +124,23 @@ impl<'a> Task<'a> {
             .iter()
             .map(|h| (&h.value, h.dropout, h.recipe))
             .collect();
-        let judge = self.judge().map(|j| (j.len(), j.identity()));
+        // Without patience the images that judge change nothing in what is learnt.
+        let stops = self.stops_early().then(|| self.judge()).flatten();
+        let judge = stops.map(|j| (j.len(), j.identity()));
         let more = format!("{more} {own:?} {judge:?}");
         checkpoint::fingerprint(self.hyper, self.data, &graphs, &more)
     }
 }
 
 impl<'a> Task<'a> {
-    /// What stops it early, if anything is to.
+    /// The images that judge, if there are any.
     fn judge(&self) -> Option<&'a dyn Samples> {
-        let judge = self.judge.filter(|j| !j.is_empty());
-        judge.filter(|_| self.hyper.patience.is_some())
+        self.judge.filter(|j| !j.is_empty())
+    }
+
+    /// Whether it may end before its last epoch.
+    fn stops_early(&self) -> bool {
+        self.judge().is_some() && self.hyper.patience.is_some()
     }
 
     /// Whether something judged that often since its best is to stop.
@@ -223,6 +230,9 @@ pub enum Event {
         seconds: f64,
         /// Mean loss and accuracy over the epoch's training samples, by name.
         scores: Vec<(String, f64, f64)>,
+        /// Accuracy (0 to 1) on images nothing learns from, in the order of `scores`; none for what
+        /// wasn't judged.
+        validation: Vec<Option<f64>>,
     },
 }
 

@@ -136,3 +136,40 @@ fn an_arrow_back_is_found() {
     let rooms = rooms("/*!\n| [`low`] | a |\n| [`high`] | b |\n*/\n");
     assert_eq!(back_arrows(folder.path(), &rooms), ["low.rs:1: low → high"]);
 }
+
+/// The tests that a row of SECURITY.md's table names: the last parts of what stands in backticks after the promise.
+fn promised(row: &str) -> Vec<String> {
+    let quoted = row.split('`').skip(1).step_by(2);
+    let tests = quoted.filter(|name| !name.contains('/') && !name.starts_with('-'));
+    let last = |name: &str| name.rsplit("::").next().unwrap_or(name).to_string();
+    tests.map(last).collect()
+}
+
+#[test]
+fn every_test_that_security_md_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, table) = text.split_once("| promise | test |").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| ")).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "crates/network/src"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let all: String = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    // `faults` and `uploads` are whole files of tests/agents.
+    let modules = ["faults", "uploads"];
+    for row in rows {
+        let named = promised(row);
+        assert!(!named.is_empty(), "{row}");
+        for name in named
+            .iter()
+            .filter(|name| !modules.contains(&name.as_str()))
+        {
+            assert!(all.contains(&format!("fn {name}(")), "{name} in {row}");
+        }
+    }
+}

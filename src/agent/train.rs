@@ -191,12 +191,14 @@ impl Reporter<'_> {
                 epoch,
                 epochs,
                 scores,
+                validation,
                 ..
             } => {
                 let over = Epoch {
                     epoch,
                     epochs,
                     scores,
+                    validation,
                 };
                 self.job.events.push(JobEvent::Epoch(over.clone()));
                 self.progress(epoch, epochs, "epochs");

@@ -270,12 +270,21 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
             epoch,
             epochs,
             scores,
+            validation,
             ..
         } if epoch == epochs || loudness() == Loudness::Verbose => {
-            let learner = |(name, loss, right): &(String, f64, f64)| {
-                format!("  {name:<28} loss {loss:.3}, {:.1} % right", 100.0 * right)
-            };
-            let lines: Vec<String> = scores.iter().map(learner).collect();
+            let validation = validation.iter().copied().chain(std::iter::repeat(None));
+            let learner =
+                |((name, loss, right), validation): (&(String, f64, f64), Option<f64>)| {
+                    let judged = validation.map_or_else(String::new, |share| {
+                        format!(", {:.1} % on calibration images", 100.0 * share)
+                    });
+                    format!(
+                        "  {name:<28} loss {loss:.3}, {:.1} % right{judged}",
+                        100.0 * right
+                    )
+                };
+            let lines: Vec<String> = scores.iter().zip(validation).map(learner).collect();
             if let Some(bar) = bar {
                 bar.say(&format!(
                     "epoch {epoch}, on training images:\n{}",

@@ -207,6 +207,7 @@ fn tell(stage: &mut Bar, event: &Event, held_out: Option<anyhow::Result<f64>>) {
             epochs,
             seconds,
             scores,
+            ..
         } => {
             let (loss, right) = scores.first().map_or((0.0, 0.0), |s| (s.1, s.2));
             let held_out = match held_out {

@@ -99,7 +99,7 @@ pub struct TrainHeads {
     pub model: Address,
     pub heads: Vec<HeadToTrain>,
     pub lessons: LabelledSet,
-    /// Images nothing learns from, by which early stopping judges.
+    /// Images nothing learns from, by which each epoch, and with patience early stopping, judges.
     #[serde(default)]
     pub judge: Option<LabelledSet>,
     pub preprocessing: Preprocessing,
@@ -148,6 +148,10 @@ pub struct Epoch {
     pub epochs: usize,
     /// Name, loss, accuracy (0 to 1).
     pub scores: Vec<(String, f64, f64)>,
+    /// Accuracy (0 to 1) on images nothing learns from, in the order of `scores`; none for what wasn't judged,
+    /// and in what was told by an earlier release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<Option<f64>>,
 }
 
 /// Heads that were trained; they are fetched apart, by their place in the request.

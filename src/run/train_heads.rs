@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::session::results::TrainedHead;
 use crate::session::stages::{Inputs, Stages};
 use crate::train::{
-    self, Branch, CacheLimits, FEATURE_BATCH, HeadSpec, Samples, Task, Training, TrainingConfig,
+    self, Branch, CacheLimits, FEATURE_BATCH, HeadSpec, Task, Training, TrainingConfig,
 };
 use std::path::Path;
 
@@ -254,12 +254,12 @@ impl TrainingContext<'_> {
             return fleet.train(reporter, side, &away);
         }
         let samples = self.samples(Set::Train)?;
-        let judge = self.judge()?;
+        let judge = self.samples(Set::Calibration)?;
         let saved = self.folder.join("heads.checkpoint");
         let task = Task {
             data: &samples,
             hyper: &hyper,
-            judge: judge.as_ref().map(|j| j as &dyn Samples),
+            judge: Some(&judge),
             saved: Some(&saved),
             cancel: self.cancel,
         };
@@ -281,12 +281,6 @@ impl TrainingContext<'_> {
         // Left behind it would only take space.
         let _ = std::fs::remove_file(saved);
         Ok(trained)
-    }
-
-    /// The images that early stopping goes by, if the recipe asks for it.
-    fn judge(&self) -> Result<Option<Images<'_>>, RunError> {
-        let asked = self.session.exits.recipe.patience;
-        asked.map(|_| self.samples(Set::Calibration)).transpose()
     }
 
     /// Trains the network, and `heads` with it.
@@ -329,7 +323,7 @@ impl TrainingContext<'_> {
     ) -> Result<(Graph, Vec<Graph>), RunError> {
         let (batch, seed) = (self.session.batch.train, self.session.seed);
         let samples = self.samples(Set::Train)?;
-        let judge = self.judge()?;
+        let judge = self.samples(Set::Calibration)?;
         let all: Vec<&TierHead> = heads.iter().collect();
         let specs = self.specs(&all).into_iter();
         let branches: Vec<Branch> = specs
@@ -353,7 +347,7 @@ impl TrainingContext<'_> {
         let task = |hyper| Task {
             data: &samples,
             hyper,
-            judge: judge.as_ref().map(|j| j as &dyn Samples),
+            judge: Some(&judge),
             saved: Some(&saved),
             cancel: self.cancel,
         };

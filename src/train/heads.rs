@@ -101,7 +101,9 @@ pub fn train_heads(
         }
         if let Some((by, features)) = &exam {
             examine(&mut learning, by, features)?;
-            stop_those_without_progress(learning, task, epoch + 1, progress);
+            if task.stops_early() {
+                stop_those_without_progress(learning, (task, by.data.len()), epoch + 1, progress)?;
+            }
         }
         let learners: Vec<&Learner> = trainers.iter().map(|t| &t.learner).collect();
         checkpoint::keep(task.saved, &print, epoch + 1, &learners)?;
@@ -110,6 +112,7 @@ pub fn train_heads(
             epochs: hyper.epochs,
             seconds: start.elapsed().as_secs_f64(),
             scores: scores(&trainers, data.len()),
+            validation: validation(&trainers, judge),
         });
     }
     finished(heads, &mut trainers)
@@ -129,15 +132,23 @@ fn scores(trainers: &[HeadTrainer], samples: usize) -> Vec<(String, f64, f64)> {
     trainers.iter().map(score).collect()
 }
 
+/// Accuracy (0 to 1) of each head on the images that judge, if there are any.
+fn validation(trainers: &[HeadTrainer], judge: Option<&dyn Samples>) -> Vec<Option<f64>> {
+    let share = |right: usize, judge: &dyn Samples| right as f64 / judge.len() as f64;
+    let of = |trainer: &HeadTrainer| judge.map(|judge| share(trainer.judged.1, judge));
+    trainers.iter().map(of).collect()
+}
+
 /// Ends the training of each head whose loss on the judging images has not fallen for as long as the
-/// recipe's patience; `epoch` counts from 1.
+/// recipe's patience; `epoch` counts from 1, `judges` are the images.
 fn stop_those_without_progress(
     learning: Vec<&mut HeadTrainer>,
-    task: &Task<'_>,
+    (task, judges): (&Task<'_>, usize),
     epoch: usize,
     progress: &mut dyn FnMut(Event),
-) {
+) -> Result<(), TrainError> {
     for trainer in learning {
+        trainer.learner.judge(trainer.judged.0 / judges as f64)?;
         let waited = trainer.learner.waited();
         trainer.over = task.is_over(waited);
         if trainer.over {
@@ -148,6 +159,7 @@ fn stop_those_without_progress(
             });
         }
     }
+    Ok(())
 }
 
 /// The heads with the best weights of their training.
@@ -183,7 +195,7 @@ fn trainers<'a>(
             shape: shapes[feed].clone(),
             standard: None,
             score: (0.0, 0),
-            judged: 0.0,
+            judged: (0.0, 0),
             over: false,
         })
     };
@@ -245,7 +257,7 @@ fn examine(
 ) -> Result<(), TrainError> {
     let judge: &dyn Samples = by.data;
     let all: Vec<usize> = (0..judge.len()).collect();
-    learning.iter_mut().for_each(|p| p.judged = 0.0);
+    learning.iter_mut().for_each(|p| p.judged = (0.0, 0));
     for indices in all.chunks(JUDGED) {
         let labels: Vec<u16> = indices.iter().map(|&i| judge.label(i)).collect();
         let fresh = match features.are_nowhere() {
@@ -260,6 +272,5 @@ fn examine(
             trainer.judge(rows, &labels)
         })?;
     }
-    let mut ended = learning.iter_mut();
-    ended.try_for_each(|p| p.learner.judge(p.judged / judge.len() as f64))
+    Ok(())
 }

@@ -89,10 +89,13 @@ pub fn train_joint(
         }
         let start = Instant::now();
         let (scores, count) = chain.epoch(&mut learners, epoch)?;
-        if let Some(judge) = task.judge() {
-            let sum = judged(&learners, &heads, &weights, judge, cancel)?;
+        let judged = task
+            .judge()
+            .map(|by| judged(&learners, &heads, &weights, by, cancel));
+        let judged = judged.transpose()?;
+        if let Some((sum, _)) = judged.as_ref().filter(|_| task.stops_early()) {
             for learner in &mut learners {
-                learner.judge(sum)?;
+                learner.judge(*sum)?;
             }
             let waited = learners[0].waited();
             if task.is_over(waited) {
@@ -114,6 +117,10 @@ pub fn train_joint(
             scores: scores
                 .map(|(n, (l, r))| (n.to_string(), l / count, r as f64 / count))
                 .collect(),
+            validation: match judged {
+                Some((_, shares)) => shares.into_iter().map(Some).collect(),
+                None => vec![None; names.len()],
+            },
         });
     }
     for learner in &mut learners {
@@ -281,14 +288,15 @@ impl Chain<'_> {
     }
 }
 
-/// The weighted sum of the losses on images nothing learns from.
+/// The weighted sum of the losses on images nothing learns from, and the accuracy (0 to 1) of each
+/// learner on them.
 fn judged(
     learners: &[Learner],
     heads: &[HeadSpec<'_>],
     weights: &[f64],
     judge: &dyn Samples,
     cancel: &Cancel,
-) -> Result<f64, TrainError> {
+) -> Result<(f64, Vec<f64>), TrainError> {
     let mut backbone = learners[0].net.to_graph()?;
     // Heads may stand on values that fusion would take away.
     let ends = heads.iter().map(|h| backbone.find(&h.value));
@@ -314,13 +322,15 @@ fn judged(
         smoothing: 0.0,
         teacher: None,
     };
-    let mut sum = 0.0;
+    let (mut sum, mut right) = (0.0, Vec::new());
     for (scores, weight) in scores.into_iter().zip(weights) {
         let classes = scores.len() / labels.len().max(1);
         let scores = Tensor::from_vec(scores, (labels.len(), classes), &Device::Cpu)?;
-        sum += weight * loss(&scores, &target)?.mean;
+        let loss = loss(&scores, &target)?;
+        sum += weight * loss.mean;
+        right.push(loss.right as f64 / labels.len().max(1) as f64);
     }
-    Ok(sum)
+    Ok((sum, right))
 }
 
 /// Trains `backbone` alone by `first`, then it and `branches` together by `task`'s settings. Each
@@ -342,11 +352,14 @@ pub fn train_mixed(
         name: "backbone",
         epochs: first.epochs,
     });
+    // The heads, by which it could be judged too soon, come later.
+    let first = TrainingConfig {
+        patience: None,
+        ..first.clone()
+    };
     let phase = Task {
-        hyper: first,
+        hyper: &first,
         saved: alone.as_deref(),
-        // The heads, by which it could be judged too soon, come later.
-        judge: None,
         ..*task
     };
     let (learnt, _) = train_joint(backbone, 1.0, &[], &phase, progress)?;

@@ -155,6 +155,7 @@ async fn a_target_trains_the_heads_that_this_machine_would() {
             epoch,
             epochs,
             scores,
+            ..
         } = epoch;
         assert_eq!((*epoch, *epochs), (at + 1, 4));
         let near = |a: f64, b: f64| (a - b).abs() < 1e-6;

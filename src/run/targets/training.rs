@@ -51,15 +51,11 @@ impl Fleet<'_> {
             });
         }
         reporter.progress(0, 0, "training images to the target");
-        let judged = away.hyper.patience.is_some();
         let request = TrainHeads {
             model,
             heads,
             lessons: self.lessons(reporter, (on, index), away.data, Set::Train)?,
-            judge: match judged {
-                true => Some(self.lessons(reporter, (on, index), away.data, Set::Calibration)?),
-                false => None,
-            },
+            judge: Some(self.lessons(reporter, (on, index), away.data, Set::Calibration)?),
             preprocessing: away.session.pixels().clone(),
             hyper: away.hyper.clone(),
             batch: away.session.batch.evaluate,
@@ -116,6 +112,7 @@ fn tell(reporter: &mut Reporter, target: TargetId, event: JobEvent) {
             epoch,
             epochs,
             scores,
+            validation,
         }) => {
             let stage = reporter.stage;
             reporter.event(Event::Epoch {
@@ -123,6 +120,7 @@ fn tell(reporter: &mut Reporter, target: TargetId, event: JobEvent) {
                 epoch,
                 epochs,
                 scores,
+                validation,
             });
         }
         JobEvent::Queued { ahead } => reporter.say_of(target, Note::Queued { ahead }),

@@ -17,6 +17,7 @@ pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
             epoch,
             epochs,
             scores,
+            validation,
             ..
         } => {
             let last = scores.last();
@@ -30,6 +31,7 @@ pub(in crate::run) fn tell(reporter: &mut Reporter, event: train::Event) {
                 epoch,
                 epochs,
                 scores,
+                validation,
             });
         }
         _ => {}

@@ -21,8 +21,8 @@ pub(super) struct HeadTrainer<'a> {
     pub standard: Option<Standard>,
     /// Sum of losses, and hits, of the epoch.
     pub score: (f64, usize),
-    /// Sum of losses on the images that judge, in this epoch.
-    pub judged: f64,
+    /// Sum of the losses and right answers on the images that judge, in the last epoch.
+    pub judged: (f64, usize),
     /// Whether it has stopped early.
     pub over: bool,
 }
@@ -83,7 +83,7 @@ impl HeadTrainer<'_> {
         learner.step(&grads, rate, self.spec.rule(task.hyper))
     }
 
-    /// Adds the loss on a batch it doesn't learn from, by the labels alone.
+    /// Adds the loss and the right answers on a batch it doesn't learn from, by the labels alone.
     pub(super) fn judge(&mut self, rows: Vec<f32>, labels: &[u16]) -> Result<(), TrainError> {
         let x = self.input(rows, labels.len())?;
         let y = self.learner.net.forward(&[x], &[self.learner.logits])?;
@@ -92,7 +92,9 @@ impl HeadTrainer<'_> {
             smoothing: 0.0,
             teacher: None,
         };
-        self.judged += loss(&y[0], &target)?.mean * labels.len() as f64;
+        let loss = loss(&y[0], &target)?;
+        self.judged.0 += loss.mean * labels.len() as f64;
+        self.judged.1 += loss.right;
         Ok(())
     }
 }

@@ -253,6 +253,56 @@ fn patient<R>(
 }
 
 #[test]
+fn each_epoch_is_judged_on_images_nothing_learns_from_and_learns_the_same() {
+    let (hyper, net) = (hyper(4), net());
+    let specs = [with(HeadRecipe::default())];
+    let branches = [Branch {
+        head: specs[0].clone(),
+        weight: 1.0,
+    }];
+    let right = |graph: &Graph| {
+        let scores = forward_scores(&net, &[("a", graph)], &JUDGES, &Cancel::new(), &mut |_| {});
+        let scores = scores.unwrap().remove(0);
+        let best =
+            |row: &[f32]| (0..3).fold(0, |best, c| if row[c] > row[best] { c } else { best });
+        let rows = scores.chunks_exact(3).enumerate();
+        let hits = rows.filter(|(i, row)| best(row) == usize::from(JUDGES.label(*i)));
+        hits.count() as f64 / JUDGES.count as f64
+    };
+    let run = |judge: Option<&dyn Samples>| {
+        let cancel = Cancel::new();
+        let task = Task {
+            judge,
+            ..Task::new(&LEARNT, &hyper, &cancel)
+        };
+        let mut told = Vec::new();
+        let heads = train_heads(&net, &specs, &task, &MEMORY, &mut |e| {
+            if let Event::Epoch { validation, .. } = e {
+                told.push(validation);
+            }
+        });
+        let mut both = Vec::new();
+        let joint = train_joint(&net, 1.0, &branches, &task, &mut |e| {
+            if let Event::Epoch { validation, .. } = e {
+                both.push(validation);
+            }
+        });
+        ((heads.unwrap(), joint.unwrap()), told, both)
+    };
+    let (judged, told, both) = run(Some(&JUDGES));
+    let (alone, nothing, _) = run(None);
+    assert_eq!(judged, alone);
+    assert_eq!(nothing, vec![vec![None]; 4]);
+    assert_eq!(told.len(), 4);
+    assert_eq!(told[3], [Some(right(&judged.0[0]))]);
+    // The network itself comes first.
+    assert!(
+        both.iter()
+            .all(|epoch| epoch.len() == 2 && epoch.iter().all(Option::is_some))
+    );
+}
+
+#[test]
 fn a_head_stops_when_the_judges_say_and_is_at_its_best() {
     // A rate at which it first learns and then runs off.
     let hyper = TrainingConfig {

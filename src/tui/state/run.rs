@@ -70,6 +70,26 @@ impl StageLine {
     }
 }
 
+/// Accuracy (0 to 1) of an exit or network that learns, epoch by epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearnerCurve {
+    pub name: String,
+    /// On the images it learns from.
+    pub training: Vec<f64>,
+    /// On calibration images, from which nothing learns; shorter where that isn't known.
+    pub validation: Vec<f64>,
+}
+
+impl LearnerCurve {
+    /// Takes an epoch in, counted from 1; one that is told again replaces what followed it.
+    fn push(&mut self, epoch: usize, training: f64, validation: Option<f64>) {
+        self.training.truncate(epoch.saturating_sub(1));
+        self.training.push(training);
+        self.validation.truncate(epoch.saturating_sub(1));
+        self.validation.extend(validation);
+    }
+}
+
 /// Job that was started or found, and what it has told so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -81,8 +101,8 @@ pub struct Run {
     pub stages: Vec<StageLine>,
     /// Edges first, each side in the session's order.
     pub targets: Vec<TargetState>,
-    /// Training accuracy of each learner, epoch by epoch, in the network's order.
-    pub learners: Vec<(String, Vec<f64>)>,
+    /// What is trained, in the network's order.
+    pub learners: Vec<LearnerCurve>,
     pub epoch: (usize, usize),
     pub log: Log,
     /// What its session calls its tiers.
@@ -259,11 +279,12 @@ impl Run {
                 epoch,
                 epochs,
                 scores,
+                validation,
             } => {
                 self.stage(stage)
                     .advance(at, (epoch as u64, epochs as u64), true);
                 self.epoch = (epoch, epochs);
-                self.learnt(epoch, scores);
+                self.learnt(epoch, scores, validation);
             }
             Event::Target {
                 part,
@@ -306,17 +327,26 @@ impl Run {
         }
     }
 
-    /// Continues the curves of what is trained: name, loss and accuracy of each after `epoch`.
-    fn learnt(&mut self, epoch: usize, scores: Vec<(String, f64, f64)>) {
-        for (name, _, accuracy) in scores {
-            let at = self.learners.iter().position(|(known, _)| *known == name);
+    /// Continues the curves of what is trained: name, loss and accuracy of each after `epoch`, and its
+    /// accuracy on calibration images, which may be missing.
+    fn learnt(
+        &mut self,
+        epoch: usize,
+        scores: Vec<(String, f64, f64)>,
+        validation: Vec<Option<f64>>,
+    ) {
+        let validation = validation.into_iter().chain(std::iter::repeat(None));
+        for ((name, _, accuracy), validation) in scores.into_iter().zip(validation) {
+            let at = self.learners.iter().position(|l| l.name == name);
             let at = at.unwrap_or_else(|| {
-                self.learners.push((name, Vec::new()));
+                self.learners.push(LearnerCurve {
+                    name,
+                    training: Vec::new(),
+                    validation: Vec::new(),
+                });
                 self.learners.len() - 1
             });
-            let series = &mut self.learners[at].1;
-            series.truncate(epoch.saturating_sub(1));
-            series.push(accuracy);
+            self.learners[at].push(epoch, accuracy, validation);
         }
     }
 

@@ -605,10 +605,38 @@ fn a_training_tells_the_time_it_still_takes() {
         epoch,
         epochs: 5,
         scores: vec![("layer1".to_string(), 1.0, 0.5)],
+        validation: Vec::new(),
     };
     bench.run_event(id, 11_000, epoch(1));
     bench.run_event(id, 21_000, epoch(2));
     assert!(bench.line("epoch 2 of 5").contains("0:30 left"));
+}
+
+#[test]
+fn a_training_shows_how_each_exit_does_on_images_it_does_not_learn_from() {
+    let mut bench = Bench::new(120, 40);
+    bench.press("4t3");
+    let id = bench.jobs[0].0;
+    bench.run_event(id, 0, Event::Started(Stage::Heads));
+    let epoch = |epoch, training, validation| Event::Epoch {
+        stage: Stage::Heads,
+        epoch,
+        epochs: 5,
+        scores: vec![("stage1.0".into(), 1.0, training)],
+        validation,
+    };
+    bench.run_event(id, 1_000, epoch(1, 0.5, Vec::new()));
+    assert!(bench.line("50.0 %").contains("stage1.0"));
+    assert!(!bench.screen().contains("calibration images"));
+    bench.run_event(id, 2_000, epoch(2, 0.9, vec![Some(0.4)]));
+    bench.run_event(id, 3_000, epoch(3, 0.95, vec![Some(0.8)]));
+    assert!(
+        bench
+            .screen()
+            .contains("right on training → calibration images")
+    );
+    let row = bench.line("95.0 %");
+    assert!(row.contains("→  80.0 % ▄█"), "{row}");
 }
 
 #[test]

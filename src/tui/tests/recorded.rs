@@ -24,6 +24,7 @@ fn epoch(epoch: usize, accuracy: f64) -> Event {
         epoch,
         epochs: 3,
         scores: vec![("stage1.0".into(), 1.0, accuracy)],
+        validation: Vec::new(),
     }
 }
 

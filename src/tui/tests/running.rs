@@ -219,6 +219,7 @@ fn heads_curves_are_seen_while_they_train() {
                 epoch,
                 epochs: 20,
                 scores,
+                validation: Vec::new(),
             },
         );
     }

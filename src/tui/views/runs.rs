@@ -234,30 +234,56 @@ fn draw_playback(state: &State, buf: &mut Buffer, area: Rect, run: &Run, playbac
     );
 }
 
-/// The training accuracy of each head, epoch by epoch, in as many columns as it takes to see all; gives
-/// the rows it took.
+/// What the columns of [`learners`] are, where there is room for a line of its own.
+const LEARNERS: &str = "right on training → calibration images, and the latter by epoch from 0 %";
+const TRAINING_ALONE: &str = "right on training images, now and by epoch from 0 %";
+
+/// The accuracy of each head on training and calibration images, and the curve of the latter (of training
+/// where nothing else is known) epoch by epoch, in as many columns as it takes to see all; gives the rows
+/// it took.
 fn learners(state: &State, buf: &mut Buffer, area: Rect, run: &Run) -> u16 {
+    let judged = run.learners.iter().any(|l| !l.validation.is_empty());
+    let room = usize::from(area.height) > run.learners.len();
+    let title = u16::from(room && !run.learners.is_empty());
+    let set = if judged { LEARNERS } else { TRAINING_ALONE };
+    if title > 0 {
+        line(buf, area, 0, Span::styled(set, state.theme.dim));
+    }
+    let area = rows(area, title, area.height);
     let height = usize::from(area.height).min(run.learners.len());
     if height == 0 {
         return 0;
     }
-    let names = run.learners.iter().map(|(name, _)| number::width(name));
+    let names = run.learners.iter().map(|l| number::width(&l.name));
     let across = run.learners.len().div_ceil(height);
-    // A name, its number, and a curve of a few epochs at least.
-    let across = across.clamp(1, usize::from(area.width / 34).max(1));
+    // A name, its numbers, and a curve of a few epochs at least.
+    let least = if judged { 44 } else { 34 };
+    let across = across.clamp(1, usize::from(area.width / least).max(1));
     let width = area.width / across as u16;
     let name = names.max().unwrap_or(0).min(16);
-    for (i, (learner, series)) in run.learners.iter().take(across * height).enumerate() {
+    for (i, learner) in run.learners.iter().take(across * height).enumerate() {
         let column = (i / height) as u16;
         let cell = columns(area, column * width, width.saturating_sub(1));
-        let last = series.last().map_or(String::new(), |a| number::percent(*a));
-        let label = format!("{:<name$} {last:>7} ", number::clip(learner, name));
+        let last = |series: &[f64]| series.last().map_or(String::new(), |a| number::percent(*a));
+        let mut label = format!(
+            "{:<name$} {:>7} ",
+            number::clip(&learner.name, name),
+            last(&learner.training)
+        );
+        if judged {
+            label += &format!("→ {:>7} ", last(&learner.validation));
+        }
+        let curve = if learner.validation.is_empty() {
+            &learner.training
+        } else {
+            &learner.validation
+        };
         let rest = cell.width.saturating_sub(number::width(&label) as u16);
-        let spark = bar::sparkline(series.iter().copied(), rest);
+        let spark = bar::sparkline(curve.iter().copied(), rest);
         let words = [Span::raw(label), Span::styled(spark, state.theme.curve)];
         line(buf, cell, (i % height) as u16, Line::from(words.to_vec()));
     }
-    height as u16
+    height as u16 + title
 }
 
 /// The last lines of a log.
