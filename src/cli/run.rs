@@ -238,6 +238,22 @@ fn reading(vitals: &Vitals) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// A line per exit: loss and accuracy on training images, and accuracy on calibration images as far as it
+/// was told.
+fn learnt(epoch: usize, scores: &[(String, f64, f64)], validation: &[Option<f64>]) -> String {
+    let mut text = format!("epoch {epoch}, on training images:");
+    for (i, (name, loss, right)) in scores.iter().enumerate() {
+        text += &format!(
+            "\n  {name:<28} loss {loss:.3}, {:.1} % right",
+            100.0 * right
+        );
+        if let Some(share) = validation.get(i).copied().flatten() {
+            text += &format!(", {:.1} % on calibration images", 100.0 * share);
+        }
+    }
+    text
+}
+
 fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
     match event {
         Event::Started(stage) => *bar = Some(Bar::start(label(stage), 0)),
@@ -273,23 +289,8 @@ fn show(bar: &mut Option<Bar>, names: &TierNames, event: Event) {
             validation,
             ..
         } if epoch == epochs || loudness() == Loudness::Verbose => {
-            let validation = validation.iter().copied().chain(std::iter::repeat(None));
-            let learner =
-                |((name, loss, right), validation): (&(String, f64, f64), Option<f64>)| {
-                    let judged = validation.map_or_else(String::new, |share| {
-                        format!(", {:.1} % on calibration images", 100.0 * share)
-                    });
-                    format!(
-                        "  {name:<28} loss {loss:.3}, {:.1} % right{judged}",
-                        100.0 * right
-                    )
-                };
-            let lines: Vec<String> = scores.iter().zip(validation).map(learner).collect();
             if let Some(bar) = bar {
-                bar.say(&format!(
-                    "epoch {epoch}, on training images:\n{}",
-                    lines.join("\n")
-                ));
+                bar.say(&learnt(epoch, &scores, &validation));
             }
         }
         Event::Finished { outcome, kept, .. } => {

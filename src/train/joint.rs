@@ -8,9 +8,9 @@ use super::heads::HeadSpec;
 use super::learner::{Learner, below, generator, order};
 use super::loss::{LossTarget, loss};
 use super::scores::forward_scores;
-use super::{Event, Samples, Task, TrainError, checkpoint};
+use super::{Event, Task, TrainError, checkpoint};
 use crate::autograd::Run;
-use crate::engine::{Cancel, EngineError};
+use crate::engine::EngineError;
 use crate::model::{Graph, ValueId, fuse};
 use candle_core::{Device, Tensor};
 use rand::Rng;
@@ -47,11 +47,7 @@ pub fn train_joint(
     progress: &mut dyn FnMut(Event),
 ) -> Result<(Graph, Vec<Graph>), TrainError> {
     let Task {
-        data,
-        hyper,
-        saved,
-        cancel,
-        ..
+        data, hyper, saved, ..
     } = *task;
     hyper.check(data.len())?;
     let sample = sample_shape(backbone)?;
@@ -89,13 +85,10 @@ pub fn train_joint(
         }
         let start = Instant::now();
         let (scores, count) = chain.epoch(&mut learners, epoch)?;
-        let judged = task
-            .judge()
-            .map(|by| judged(&learners, &heads, &weights, by, cancel));
-        let judged = judged.transpose()?;
-        if let Some((sum, _)) = judged.as_ref().filter(|_| task.stops_early()) {
+        let (sum, validation) = judged(&learners, &heads, &weights, task)?;
+        if task.stops_early() {
             for learner in &mut learners {
-                learner.judge(*sum)?;
+                learner.judge(sum)?;
             }
             let waited = learners[0].waited();
             if task.is_over(waited) {
@@ -117,10 +110,7 @@ pub fn train_joint(
             scores: scores
                 .map(|(n, (l, r))| (n.to_string(), l / count, r as f64 / count))
                 .collect(),
-            validation: match judged {
-                Some((_, shares)) => shares.into_iter().map(Some).collect(),
-                None => vec![None; names.len()],
-            },
+            validation,
         });
     }
     for learner in &mut learners {
@@ -288,15 +278,17 @@ impl Chain<'_> {
     }
 }
 
-/// The weighted sum of the losses on images nothing learns from, and the accuracy (0 to 1) of each
-/// learner on them.
+/// The weighted sum of the losses on the images that judge, and the accuracy (0 to 1) of each learner on
+/// them; nothing and none where there are no such images.
 fn judged(
     learners: &[Learner],
     heads: &[HeadSpec<'_>],
     weights: &[f64],
-    judge: &dyn Samples,
-    cancel: &Cancel,
-) -> Result<(f64, Vec<f64>), TrainError> {
+    task: &Task<'_>,
+) -> Result<(f64, Vec<Option<f64>>), TrainError> {
+    let Some(judge) = task.judge() else {
+        return Ok((0.0, vec![None; learners.len()]));
+    };
     let mut backbone = learners[0].net.to_graph()?;
     // Heads may stand on values that fusion would take away.
     let ends = heads.iter().map(|h| backbone.find(&h.value));
@@ -313,7 +305,7 @@ fn judged(
         .zip(&graphs)
         .map(|(head, graph)| (head.value.as_str(), graph))
         .collect();
-    let mut scores = forward_scores(&backbone, &pairs, judge, cancel, &mut |_| {})?;
+    let mut scores = forward_scores(&backbone, &pairs, judge, task.cancel, &mut |_| {})?;
     // The network's own come last, its weight first.
     scores.rotate_right(1);
     let labels: Vec<u16> = (0..judge.len()).map(|i| judge.label(i)).collect();
@@ -328,7 +320,7 @@ fn judged(
         let scores = Tensor::from_vec(scores, (labels.len(), classes), &Device::Cpu)?;
         let loss = loss(&scores, &target)?;
         sum += weight * loss.mean;
-        right.push(loss.right as f64 / labels.len().max(1) as f64);
+        right.push(Some(loss.right as f64 / labels.len() as f64));
     }
     Ok((sum, right))
 }

@@ -374,6 +374,40 @@ fn windows_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn a_loop_of_more_rounds_than_can_be_read_is_refused() {
+    let truth = |name: &str| proto::TensorProto {
+        data_type: DataType::Bool as i32,
+        dims: vec![],
+        int64_data: vec![],
+        int32_data: vec![1],
+        ..ints(name, &[])
+    };
+    let body = proto::GraphProto {
+        node: vec![node("Identity", &["go"], "on"), node("Relu", &["a"], "b")],
+        input: ["i", "go", "a"].map(|name| input(name, &[])).to_vec(),
+        output: ["on", "b"].map(|name| input(name, &[])).to_vec(),
+        ..Default::default()
+    };
+    let rounds = |count: i64| {
+        let mut all = node("Loop", &["count", "first", "x"], "y");
+        all.attribute = vec![proto::AttributeProto {
+            name: "body".into(),
+            g: Some(body.clone()),
+            ..Default::default()
+        }];
+        import_nodes(
+            &[0, 4],
+            vec![all],
+            vec![ints("count", &[count]), truth("first")],
+        )
+    };
+    assert!(rounds(3).is_ok());
+    // Found by fuzzing: a loop that only its number of rounds ends.
+    let error = rounds(1 << 58).unwrap_err();
+    assert!(error.contains("more than 32768 nodes"), "{error}");
+}
+
+#[test]
 fn a_node_without_an_operator_and_one_that_is_left_out_say_so() {
     let error = import_nodes(&[0, 4], vec![node("", &["x"], "y")], vec![]).unwrap_err();
     assert!(error.contains("names no operator"), "{error}");

@@ -15,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 /// How deep functions, branches and loops may lie in one another.
 const MAX_DEPTH: usize = 32;
 
-/// Nodes that all of them together may become.
-const MAX_NODES: usize = 1 << 17;
+/// Nodes that all of them together may become: more than people's networks have, and read within seconds.
+const MAX_NODES: usize = 1 << 15;
 
 /// Nodes to put in the place of one, with what their names stand for.
 struct Body<'a> {
@@ -83,7 +83,11 @@ impl Importer<'_> {
     fn inline(&mut self, node: &proto::NodeProto, body: Body) -> Result<(), ImportError> {
         self.expanded += body.nodes.len();
         if self.depth >= MAX_DEPTH || self.expanded > MAX_NODES {
-            return Err(self.fail(node, "holds nodes in nodes without end"));
+            let what = format!(
+                "functions, branches and loops of this file become more than {MAX_NODES} nodes, or lie more \
+                 than {MAX_DEPTH} deep in one another; export the network with fewer rounds"
+            );
+            return Err(self.fail(node, what));
         }
         let mut own: HashSet<&str> = HashSet::new();
         for inner in body.nodes {
