@@ -14,7 +14,7 @@ mod guarantee;
 pub mod html;
 pub mod json;
 mod number;
-mod reliability;
+pub mod reliability;
 pub mod tables;
 pub mod text;
 mod verdict;
@@ -39,8 +39,8 @@ use crate::model::layers::LayerTable;
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, Plan, Split, Tier, TierNames};
 use crate::predict::{
-    Billing, Clock, Column, ConfidenceTable, Difference, Equality, HeadKey, HeadPays, Kind,
-    Outcome, Slowest,
+    Billing, Clock, ConfidenceTable, Difference, Equality, HeadKey, HeadPays, Kind, Outcome,
+    Slowest,
 };
 use serde::{Deserialize, Serialize};
 
@@ -545,12 +545,7 @@ impl Report {
 
     /// Takes the classifiers of the plan, with their answers to the test images.
     pub fn judge_confidence(&mut self, plan: &Plan, heads: &[HeadKey], table: &ConfidenceTable) {
-        let exits = plan.exits.iter().filter_map(|exit| {
-            let key = HeadKey::find(heads, exit);
-            table.column(&exit.after, key.map(|k| k.hash.as_str())).ok()
-        });
-        let of = |column: &Column| ReliabilityReport::new(column, &table.labels);
-        self.calibration_errors = exits.chain(table.final_column().ok()).map(of).collect();
+        self.calibration_errors = reliability::of_plan(plan, heads, table);
     }
 
     /// Takes the baselines, predicted or measured.

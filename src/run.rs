@@ -16,6 +16,7 @@ mod pipeline;
 mod replayed;
 mod report;
 pub mod samples;
+mod shown;
 mod source;
 mod stage_cache;
 mod summary;
@@ -29,6 +30,7 @@ pub use network::Network;
 pub use parts::session_parts;
 pub use pause::pause_file;
 pub use replayed::Replayed;
+pub use shown::{RunEvidence, run_evidence, run_evidence_with_images};
 pub use source::ExitSource;
 pub use targets::probe;
 

@@ -105,11 +105,12 @@ pub fn run(options: &Options, jobs: Arc<dyn JobRunner>) -> Result<(), TuiError> 
     let mut state = State::new(crate::session::Session::demo()?, theme, keymap);
     state.ascii =
         options.ascii || config.ascii || !term::shows_unicode(|name| std::env::var(name).ok());
+    let depth = options.color.depth(|name| std::env::var(name).ok());
+    state.pictures = !state.ascii && depth != term::color::Depth::None;
     state.theme_name = name;
     state.playback_speed = options.playback;
     let source = options.session.clone().map_or(Source::Demo, Source::File);
 
-    let depth = options.color.depth(|name| std::env::var(name).ok());
     let (tell, messages) = channel();
     let mut runner = Runner::new(tell.clone(), jobs)?;
     let mut terminal = term::Terminal::take(depth, &tell)?;

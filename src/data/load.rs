@@ -127,12 +127,65 @@ impl Opened {
         }))
     }
 
+    /// Opens `source` for what the options ask for.
+    ///
+    /// # Errors
+    /// As [`Opened::open`].
+    pub fn of(source: &Source, options: &LoadOptions) -> Result<Opened, DataError> {
+        // Classes that are mapped to outputs are all there are, whatever the network tells apart.
+        let known = match options.outputs.len() {
+            0 => options.classes,
+            n => Some(n),
+        };
+        Opened::open(source, known, options.seed)
+    }
+
     /// What it holds, and the extents of up to `looks` pictures.
     ///
     /// # Errors
     /// A picture that was looked at can't be decoded.
     pub fn survey(&self, looks: usize) -> Result<Survey, DataError> {
         Survey::of(&*self.0, looks)
+    }
+
+    /// Names of the classes that a network of these options tells apart, in the order of their labels.
+    ///
+    /// # Errors
+    /// The classes don't fit the options.
+    pub fn class_names(&self, options: &LoadOptions) -> Result<Vec<String>, DataError> {
+        Ok(Labels::of(&*self.0, options)?.names)
+    }
+
+    /// Images of the test set that [`Opened::load`] would load, by their numbers there: label, and pixels
+    /// `[c, h, w]`. No other is decoded.
+    ///
+    /// # Errors
+    /// There is no such image, or it can't be decoded.
+    pub fn test_images(
+        &self,
+        options: &LoadOptions,
+        numbers: &[u32],
+    ) -> Result<Vec<(u16, Vec<u8>)>, DataError> {
+        check_input(options.input)?;
+        let output = Labels::of(&*self.0, options)?.output;
+        let test = chosen(&*self.0, options)?.test;
+        let frame = Frame {
+            input: options.input,
+            fit: options.fit,
+        };
+        let image = |&number: &u32| {
+            let index = *test.get(number as usize).ok_or_else(|| {
+                DataError::Request(format!(
+                    "image {number} of the test set; there are {} now",
+                    test.len()
+                ))
+            })?;
+            let mut pixels = vec![0; options.input.iter().product()];
+            self.0.decode(Side::Test, index, frame, &mut pixels)?;
+            let label = self.0.labels(Side::Test)[index];
+            Ok((output[usize::from(label)], pixels))
+        };
+        numbers.iter().map(image).collect()
     }
 
     /// Decodes what the options ask for, in parallel.
@@ -216,6 +269,17 @@ impl Labels {
     }
 }
 
+/// Which pictures of each side are in which set.
+fn chosen(images: &dyn Images, options: &LoadOptions) -> Result<Chosen, DataError> {
+    split::choose(
+        images.labels(Side::Train).len(),
+        images.labels(Side::Test).len(),
+        options.calibration,
+        (options.train, options.test),
+        options.seed,
+    )
+}
+
 /// Whether images can fill an input of these extents.
 fn check_input([channels, height, width]: [usize; 3]) -> Result<(), DataError> {
     if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
@@ -239,12 +303,7 @@ impl LoadedData {
         progress: &mut dyn FnMut(Progress),
         cancel: &Cancel,
     ) -> Result<LoadedData, DataError> {
-        // Classes that are mapped to outputs are all there are, whatever the network tells apart.
-        let known = match options.outputs.len() {
-            0 => options.classes,
-            n => Some(n),
-        };
-        Opened::open(source, known, options.seed)?.load(options, progress, cancel)
+        Opened::of(source, options)?.load(options, progress, cancel)
     }
 
     fn decode(
@@ -273,13 +332,7 @@ impl LoadedData {
             calibration,
             test,
             available,
-        } = split::choose(
-            images.labels(Side::Train).len(),
-            images.labels(Side::Test).len(),
-            options.calibration,
-            (options.train, options.test),
-            options.seed,
-        )?;
+        } = chosen(images, options)?;
         let calibration_side = match options.calibration {
             Calibration::FromTrain(_) => Side::Train,
             Calibration::FromTest(_) => Side::Test,
@@ -447,6 +500,24 @@ mod tests {
     fn load(options: &LoadOptions) -> Result<LoadedData, DataError> {
         let source = Source::Synthetic { seed: 7 };
         LoadedData::load(&source, options, &mut |_| {}, &Cancel::new())
+    }
+
+    #[test]
+    fn some_images_are_the_same_as_among_all() {
+        let (options, source) = (options([3, 32, 32]), Source::Synthetic { seed: 7 });
+        let data = load(&options).unwrap();
+        let opened = Opened::of(&source, &options).unwrap();
+        assert_eq!(opened.class_names(&options).unwrap(), data.class_names());
+        let some = opened.test_images(&options, &[39, 0]).unwrap();
+        let all = |at| {
+            (
+                data.label(Set::Test, at),
+                data.pixels(Set::Test, at).to_vec(),
+            )
+        };
+        assert_eq!(some, [all(39), all(0)]);
+        let error = opened.test_images(&options, &[40]).unwrap_err();
+        assert!(error.to_string().contains("there are 40 now"), "{error}");
     }
 
     #[test]

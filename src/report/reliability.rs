@@ -2,7 +2,8 @@
 
 use super::chart::{Chart, Curve};
 use super::{Report, ReportError};
-use crate::predict::{Column, Reliability, reliability};
+use crate::plan::Plan;
+use crate::predict::{Column, ConfidenceTable, HeadKey, Reliability, reliability};
 use serde::{Deserialize, Serialize};
 
 /// One classifier's confidences beside its accuracy, on the test images.
@@ -31,7 +32,8 @@ impl ReliabilityReport {
         }
     }
 
-    fn name(&self) -> &str {
+    /// Layer behind which it stands, or what the final classifier is called.
+    pub fn name(&self) -> &str {
         self.after.as_deref().unwrap_or("final classifier")
     }
 
@@ -46,6 +48,16 @@ impl ReliabilityReport {
             points(self.reliability.error),
         ]
     }
+}
+
+/// Of each classifier of a plan, in order of depth, over the samples of a table.
+pub fn of_plan(plan: &Plan, heads: &[HeadKey], table: &ConfidenceTable) -> Vec<ReliabilityReport> {
+    let exits = plan.exits.iter().filter_map(|exit| {
+        let key = HeadKey::find(heads, exit);
+        table.column(&exit.after, key.map(|k| k.hash.as_str())).ok()
+    });
+    let of = |column: &Column| ReliabilityReport::new(column, &table.labels);
+    exits.chain(table.final_column().ok()).map(of).collect()
 }
 
 /// Accuracy over confidence of each classifier, four to a chart, beside the line of those that are honest.

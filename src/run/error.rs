@@ -69,6 +69,14 @@ pub enum RunError {
     #[error("the session holds no results to replay; run it first with `edgelesspart run`")]
     NoResults,
     #[error(
+        "the run kept no records of its samples (early releases kept none); run it again with `edgelesspart run`"
+    )]
+    NoRecords,
+    #[error(
+        "the session's images aren't those that the run was over: no picture is shown; run it again"
+    )]
+    OtherImages,
+    #[error(
         "runs go over two tiers, and the session has {0}; plan and predict it, or run it on two"
     )]
     Tiers(usize),

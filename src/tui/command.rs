@@ -183,6 +183,7 @@ const R: Place = Place::In(Panel::Runs);
 const T: Place = Place::In(Panel::Threshold);
 const X: Place = Place::In(Panel::Explore);
 const S: Place = Place::In(Panel::Session);
+const V: Place = Place::In(Panel::Evidence);
 
 macro_rules! commands {
     ($($name:literal [$($key:literal),*] $place:expr, $hint:literal, $help:literal, $enabled:expr, $run:expr;)*) => {
@@ -207,6 +208,7 @@ pub const COMMANDS: &[Command] = commands![
     "threshold" ["5"] Place::Any, "", "to the thresholds", always, |s| show(s, Panel::Threshold);
     "explore" ["6"] Place::Any, "", "to the Pareto-optimal plans", always, |s| show(s, Panel::Explore);
     "session" ["7"] Place::Any, "", "to the session", always, |s| show(s, Panel::Session);
+    "evidence" ["8"] Place::Any, "", "to what the last run showed, and where other plans are best", always, |s| show(s, Panel::Evidence);
     "next-panel" ["tab"] Place::Any, "", "the next panel", always, |s| next_panel(s, true);
     "previous-panel" ["shift-tab"] Place::Any, "", "the panel before", always, |s| next_panel(s, false);
     "zoom" ["Z"] Place::Any, "", "the panel alone on the screen, and back (small screens always do)", always,
@@ -330,6 +332,17 @@ pub const COMMANDS: &[Command] = commands![
     "test" ["c"] S, "test", "test the target under the cursor, or all: reached, token, release", always, |s| s.test_targets();
     "stop-test" ["x"] S, "", "stop the test, or else the run", always, |s| s.stop_test();
     "as-text" ["v"] S, "as text", "the session as its file has it", always, |s| page(s, Page::Text);
+    // Evidence.
+    "next-view" ["space", "enter"] V, "next view", "confidences, classes, confusions, latencies, samples, what if", always, |s| s.turn_evidence(true);
+    "previous-view" ["backspace"] V, "view before", "the view before", always, |s| s.turn_evidence(false);
+    "next-row" ["down", "j"] V, "", "the next row", always, |s| { s.select_evidence(1); nothing() };
+    "previous-row" ["up", "k"] V, "", "the row before", always, |s| { s.select_evidence(-1); nothing() };
+    "rows-down" ["pgdn", "ctrl-d"] V, "", "ten rows down", always, |s| { s.select_evidence(10); nothing() };
+    "rows-up" ["pgup", "ctrl-u"] V, "", "ten rows up", always, |s| { s.select_evidence(-10); nothing() };
+    "first-row" ["home", "g"] V, "", "the first row", always, |s| { s.select_evidence(isize::MIN); nothing() };
+    "last-row" ["end", "G"] V, "", "the last row", always, |s| { s.select_evidence(isize::MAX); nothing() };
+    "map" ["m"] V, "map", "what if: bandwidth by round trip too, or no longer", always, |s| s.map_evidence();
+    "stop-what-if" ["x"] V, "", "stop the search for other conditions, or else the run", always, |s| s.stop_what_if();
 ];
 
 /// The registry's keys, with the configuration's in place of a command's own.

@@ -12,7 +12,9 @@ use crate::exits::ExitError;
 use crate::explore::{Candidate, Goal, Guarantee, Limits, Promise, Tuned, Verdict};
 use crate::plan::{Plan, TierNames};
 use crate::predict::{Evidence, HeadPays, Outcome, ReplayError, Terms};
-use crate::session::{ExitSettings, Session, Target};
+use crate::report::WhatIfReport;
+use crate::run::{RunError, RunEvidence};
+use crate::session::{self, ExitSettings, Session, Target};
 use crossterm::event::{KeyEvent, MouseEvent};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,6 +72,11 @@ pub enum Msg {
     Heads(u64, Result<Vec<HeadFacts>, Box<ExitError>>),
     Curves(u64, Box<Result<CurvesAnswer, ReplayError>>),
     Explored(u64, Box<Result<Explored, ReplayError>>),
+    /// What the last run showed, and whether that is all of it.
+    Evidence(u64, Box<Result<RunEvidence, RunError>>, bool),
+    /// Settings searched for "what if", and how many there are.
+    WhatIfProgress(u64, usize, usize),
+    WhatIf(u64, Box<Result<WhatIfReport, ReplayError>>),
     Mouse(MouseEvent),
     /// What the mouse means where it is.
     Hit(Hit),
@@ -138,12 +145,23 @@ pub enum Effect {
     Curves(Box<CurvesRequest>),
     /// Find the Pareto-optimal plans.
     Explore(Box<ExploreRequest>),
+    /// Gather what the last run showed.
+    Evidence(EvidenceRequest),
+    /// Find the best plans under other links, devices and prices; an earlier search is stopped.
+    WhatIf(Box<WhatIfRequest>),
+    StopWhatIf,
     /// Take the mouse, or leave it to the terminal.
     Mouse(bool),
     /// A message after some milliseconds; a newer one of the same timer replaces it.
-    Later { timer: Timer, ms: u64 },
+    Later {
+        timer: Timer,
+        ms: u64,
+    },
     /// Start a job in a process of its own.
-    Start { id: usize, job: Box<Job> },
+    Start {
+        id: usize,
+        job: Box<Job>,
+    },
     /// Ask a job to stop.
     Stop(usize),
     /// Let a job wait, or go on.
@@ -228,6 +246,27 @@ pub struct ExploreRequest {
     pub terms: Terms,
     pub thresholds: Vec<f64>,
     pub limits: Limits,
+}
+
+/// Results whose evidence is to be gathered.
+#[derive(Debug, Clone)]
+pub struct EvidenceRequest {
+    pub generation: u64,
+    /// The session, paths resolved.
+    pub session: Box<Session>,
+    pub results: Arc<session::Results>,
+}
+
+/// What is to be searched under other links, devices and prices.
+#[derive(Debug, Clone)]
+pub struct WhatIfRequest {
+    pub generation: u64,
+    pub goal: Goal,
+    pub evidence: Arc<Evidence>,
+    pub terms: Terms,
+    pub thresholds: Vec<f64>,
+    /// Whether bandwidth by round trip is searched, too.
+    pub with_map: bool,
 }
 
 /// What a test says of a target.
@@ -332,6 +371,7 @@ pub enum Panel {
     Threshold,
     Explore,
     Session,
+    Evidence,
 }
 
 /// What lies under the mouse.
@@ -352,7 +392,7 @@ impl Panel {
     /// Those that the overview of a wide screen shows.
     pub const OVERVIEW: usize = 5;
 
-    pub const ALL: [Panel; 7] = [
+    pub const ALL: [Panel; 8] = [
         Panel::Layers,
         Panel::Plan,
         Panel::Exits,
@@ -360,6 +400,7 @@ impl Panel {
         Panel::Threshold,
         Panel::Explore,
         Panel::Session,
+        Panel::Evidence,
     ];
 
     pub fn name(self) -> &'static str {
@@ -371,6 +412,7 @@ impl Panel {
             Panel::Threshold => "Threshold",
             Panel::Explore => "Explore",
             Panel::Session => "Session",
+            Panel::Evidence => "Evidence",
         }
     }
 }

@@ -5,6 +5,7 @@ terminal in here, and no keys: what a message changes is `update`'s to say.
 
 pub mod document;
 pub mod editor;
+pub mod evidence;
 pub mod explore;
 pub mod export;
 pub mod finder;
@@ -29,6 +30,7 @@ use crate::predict::Evidence;
 use crate::session::{Session, Target};
 use document::Document;
 use editor::Editor;
+use evidence::EvidencePage;
 use explore::Explore;
 use finder::{Folder, Found};
 use layers::Layers;
@@ -50,6 +52,8 @@ pub struct State {
     pub theme: Theme,
     pub theme_name: String,
     pub ascii: bool,
+    /// Pictures can be shown: the terminal has colours and blocks.
+    pub pictures: bool,
     pub keymap: Keymap,
     pub document: Document,
     pub network: Option<Arc<NetworkFacts>>,
@@ -65,6 +69,7 @@ pub struct State {
     pub editor: Editor,
     pub tuning: Tuning,
     pub explore: Explore,
+    pub evidence_page: EvidencePage,
     /// The mouse is ours; otherwise the terminal's own selection works.
     pub mouse: bool,
     pub runs: Vec<Run>,
@@ -101,6 +106,7 @@ impl State {
             theme,
             theme_name: "default".into(),
             ascii: false,
+            pictures: true,
             keymap,
             document: Document::new(session),
             network: None,
@@ -113,6 +119,7 @@ impl State {
             editor: Editor::default(),
             tuning: Tuning::default(),
             explore: Explore::default(),
+            evidence_page: EvidencePage::default(),
             mouse: false,
             runs: Vec::new(),
             run: 0,
@@ -149,6 +156,7 @@ impl State {
         self.focus = panel;
         match panel {
             Panel::Explore => self.ask_explore(),
+            Panel::Evidence => self.ask_evidence(),
             _ => Vec::new(),
         }
     }

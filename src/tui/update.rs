@@ -91,6 +91,13 @@ impl State {
                 // The verdict may have a better plan to name.
                 return self.ask_curves();
             }
+            Msg::Evidence(generation, found, complete) => {
+                self.evidence_page.got(generation, *found, complete);
+            }
+            Msg::WhatIfProgress(generation, done, total) => {
+                self.evidence_page.searched(generation, done, total);
+            }
+            Msg::WhatIf(generation, found) => self.evidence_page.answered(generation, *found),
             // Only the views know what is where; what was written is the loop's.
             Msg::Mouse(_) | Msg::Written(_) => {}
             Msg::Hit(hit) => return self.hit(hit),
@@ -197,6 +204,7 @@ impl State {
                     Panel::Threshold => return self.move_threshold(by as f64),
                     Panel::Explore => self.select_explored(by),
                     Panel::Session => self.select_setting(by),
+                    Panel::Evidence => self.select_evidence(by),
                 }
             }
         }
@@ -301,6 +309,7 @@ impl State {
         self.tuning = Tuning::default();
         self.editor.forget();
         self.explore = Explore::default();
+        self.evidence_page = self.evidence_page.of_another();
         self.opened += 1;
         self.reached.clear();
         self.settings = SettingsPage {

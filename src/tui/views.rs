@@ -3,6 +3,7 @@ Views: one file a panel, each drawing borrowed state into a buffer. On a wide sc
 seen together; on a small one the panel in focus is a page, with the plan's strip above it.
 */
 
+mod evidence;
 mod exits;
 mod explore;
 mod footer;
@@ -132,7 +133,7 @@ pub fn hit(state: &State, area: Rect, event: MouseEvent) -> Option<Hit> {
             (event.row == place.y).then(|| Hit::Threshold(threshold::at(place, event.column)))
         }
         MouseEventKind::Down(MouseButton::Left) if tabs.contains(at) => {
-            header::page_at(event.column - tabs.x).map(Hit::Panel)
+            header::page_at(event.column - tabs.x, tabs.width).map(Hit::Panel)
         }
         MouseEventKind::Down(MouseButton::Left) => {
             let (panel, place) = under?;
@@ -167,6 +168,7 @@ fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
         Panel::Threshold => threshold::title(state),
         Panel::Explore => explore::title(state),
         Panel::Session => Vec::new(),
+        Panel::Evidence => evidence::title(state),
     });
     let inside = frame(buf, area, Line::from(words), border);
     match panel {
@@ -177,6 +179,7 @@ fn panel(state: &State, buf: &mut Buffer, area: Rect, panel: Panel) {
         Panel::Threshold => threshold::draw(state, buf, inside, focused),
         Panel::Explore => explore::draw(state, buf, inside),
         Panel::Session => session::draw(state, buf, inside),
+        Panel::Evidence => evidence::draw(state, buf, inside),
     }
 }
 

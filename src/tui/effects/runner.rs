@@ -6,7 +6,10 @@ use crate::engine::Cancel;
 use crate::event::{Event, TargetId};
 use crate::run::probe;
 use crate::session::Target;
-use crate::tui::message::{CurvesRequest, Effect, ExploreRequest, HeadsRequest, Msg, Tested};
+use crate::tui::message::{
+    CurvesRequest, Effect, EvidenceRequest, ExploreRequest, HeadsRequest, Msg, Tested,
+    WhatIfRequest,
+};
 use crate::tui::ports::{Job, JobControl, JobError, JobRunner};
 use crate::tui::work::Results;
 use std::collections::HashMap;
@@ -34,6 +37,9 @@ pub struct Runner {
     curves: Latest<Box<CurvesRequest>>,
     explore: Latest<Box<ExploreRequest>>,
     jobs: HashMap<usize, JobControl>,
+    evidence: Latest<EvidenceRequest>,
+    /// Stops the search for other conditions that goes on.
+    searching: Cancel,
     /// Stops the tests of targets that go on.
     testing: Cancel,
     /// Each with the number of its job, and whether that ends with the workbench.
@@ -93,6 +99,12 @@ impl Runner {
                 Box::new(request.answer()),
             ));
         })?;
+        let told = tell.clone();
+        let evidence = Latest::start("evidence", move |request: EvidenceRequest| {
+            request.answer(&|message| {
+                let _ = told.send(message);
+            });
+        })?;
         let (files, queue) = channel();
         let (done, files_done) = channel();
         let mut carrier = Files::new(work.clone(), tell.clone());
@@ -112,6 +124,8 @@ impl Runner {
             heads,
             curves,
             explore,
+            evidence,
+            searching: Cancel::default(),
             jobs: HashMap::new(),
             testing: Cancel::default(),
             threads: Vec::new(),
@@ -124,6 +138,9 @@ impl Runner {
             Effect::Heads(request) => self.heads.ask(request),
             Effect::Curves(request) => self.curves.ask(request),
             Effect::Explore(request) => self.explore.ask(request),
+            Effect::Evidence(request) => self.evidence.ask(request),
+            Effect::WhatIf(request) => self.search_elsewhere(request),
+            Effect::StopWhatIf => std::mem::take(&mut self.searching).cancel(),
             Effect::Start { id, job } => self.start(id, *job),
             Effect::Reach(agents) => {
                 let tell = self.tell.clone();
@@ -165,6 +182,28 @@ impl Runner {
             other => {
                 let _ = self.files.send(other);
             }
+        }
+    }
+
+    /// Searches under other conditions on a thread of its own; a search that goes on is stopped.
+    fn search_elsewhere(&mut self, request: Box<WhatIfRequest>) {
+        std::mem::take(&mut self.searching).cancel();
+        let (tell, stop) = (self.tell.clone(), self.searching.clone());
+        let generation = request.generation;
+        let body = move || {
+            let say = |message| {
+                let _ = tell.send(message);
+            };
+            let found = request.answer(&stop, &say);
+            say(Msg::WhatIf(generation, Box::new(found)));
+        };
+        if std::thread::Builder::new()
+            .name("what if".into())
+            .spawn(body)
+            .is_err()
+        {
+            let stopped = Box::new(Err(crate::predict::ReplayError::Stopped));
+            let _ = self.tell.send(Msg::WhatIf(generation, stopped));
         }
     }
 

@@ -58,7 +58,7 @@ impl By {
 /// What a search is asked, besides what was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    goal: Goal,
+    pub(super) goal: Goal,
     /// Terms of the predictions; their common threshold is 0, since the grid has its own.
     terms: Terms,
     /// The grid of thresholds, 0 to 1, rising.
@@ -149,7 +149,7 @@ impl State {
     }
 
     /// What a search is asked, by the session.
-    fn question(&self) -> Question {
+    pub(super) fn question(&self) -> Question {
         let session = &self.document.session;
         let mut sweep = session.sweep;
         // A finer grid than a report's, as the command of the same name has it.

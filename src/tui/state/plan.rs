@@ -74,10 +74,12 @@ impl State {
         self.doubt(network.table.classes);
         let exits = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());
         self.tuning.selected = self.tuning.selected.min(exits);
-        vec![Effect::Later {
+        let mut effects = vec![Effect::Later {
             timer: Timer::Curves,
             ms: 60,
-        }]
+        }];
+        effects.extend(self.ask_evidence());
+        effects
     }
 
     /// Looks for signs in the tables again, where they are others.

@@ -93,16 +93,18 @@ fn dot(state: &State, part: Tier) -> (&'static str, Style) {
     }
 }
 
-fn tab(at: usize, panel: Panel) -> String {
-    format!(" {} {} ", at + 1, panel.name())
+/// A page's number and name; the gap behind them only where all fit with theirs.
+fn tab(at: usize, panel: Panel, width: u16) -> String {
+    let gap = if width < 90 { "" } else { " " };
+    format!(" {} {}{gap}", at + 1, panel.name())
 }
 
-/// The page whose name is at a column.
-pub fn page_at(column: u16) -> Option<Panel> {
+/// The page whose name is at a column of so many.
+pub fn page_at(column: u16, width: u16) -> Option<Panel> {
     let mut end = 0;
     let mut all = Panel::ALL.into_iter().enumerate();
     all.find(|(i, panel)| {
-        end += tab(*i, *panel).len();
+        end += tab(*i, *panel, width).len();
         usize::from(column) < end
     })
     .map(|(_, panel)| panel)
@@ -155,7 +157,7 @@ pub fn draw(state: &State, buf: &mut Buffer, head: Rect, tabs: Rect) {
         } else {
             theme.dim
         };
-        pages.push(Span::styled(tab(i, panel), style));
+        pages.push(Span::styled(tab(i, panel, tabs.width), style));
     }
     let used: usize = pages.iter().map(Span::width).sum();
     line(buf, tabs, 0, Line::from(pages));
