@@ -179,10 +179,10 @@ impl WhatIfReport {
             }
         }
         let load = requests(self.requests_per_second);
-        line(&mut out, &format!("\n{:<54}per month", ""));
+        line(&mut out, &format!("\n{:<52}per month", ""));
         line(
             &mut out,
-            &format!("{:<38}{:>4}   per million at {load}", "prices", "plan"),
+            &format!("{:<36}{:>4}   per million at {load}", "prices", "plan"),
         );
         for price in &self.prices {
             let usd = |usd: Option<f64>| usd.map_or("–".to_string(), dollars);
@@ -193,7 +193,7 @@ impl WhatIfReport {
             let (provider, plan) = (&price.provider, plan(&price.best));
             line(
                 &mut out,
-                &format!("{provider:<38}{plan:>4}{million:>14} {month}"),
+                &format!("{provider:<36}{plan:>4}{million:>14} {month}"),
             );
         }
         line(&mut out, "");

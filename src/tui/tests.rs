@@ -2,6 +2,7 @@
 
 mod bytes;
 mod driver;
+mod evidence;
 mod explored;
 mod faults;
 mod loops;

@@ -3,11 +3,13 @@
 
 use crate::serving::Agent;
 use edgelesspart::backend::BackendId;
+use edgelesspart::data::Source;
 use edgelesspart::engine::Cancel;
 use edgelesspart::event::{Event, Stage};
 use edgelesspart::plan::{Compression, Element, Link, SplitRule, Wire};
 use edgelesspart::predict::Record;
-use edgelesspart::run::{Options, run};
+use edgelesspart::report::Report;
+use edgelesspart::run::{Options, run, run_evidence, run_evidence_with_images};
 use edgelesspart::session::{Results, Session, Target, TierSettings, Token, Trust};
 use pretty_assertions::assert_eq;
 use std::path::Path;
@@ -77,8 +79,27 @@ fn go(session: &Session, out: &Path) -> (Vec<Answer>, serde_json::Value, Results
             r.bytes_sent(),
         )
     });
-    let report = serde_json::to_value(done.report.unwrap()).unwrap();
-    (answers.collect(), report, *done.session.results.unwrap())
+    let report = done.report.unwrap();
+    let results = *done.session.results.clone().unwrap();
+    looks_the_same_again(session, &results, &report);
+    let report = serde_json::to_value(report).unwrap();
+    (answers.collect(), report, results)
+}
+
+/// What the run kept shows what its report does; of other images no picture is shown.
+fn looks_the_same_again(session: &Session, results: &Results, report: &Report) {
+    let again = run_evidence_with_images(session, results).unwrap();
+    assert_eq!(Some(&again.shown), report.evidence.as_ref());
+    assert!(again.shown.samples.iter().all(|s| s.picture.is_some()));
+    assert_eq!(again.reliability, report.calibration_errors);
+    let bare = run_evidence(session, results).unwrap();
+    assert_eq!(bare.shown.confusions, again.shown.confusions);
+    let others = Session {
+        data: Source::Synthetic { seed: 8 },
+        ..session.clone()
+    };
+    let error = run_evidence_with_images(&others, results).unwrap_err();
+    assert!(error.to_string().contains("no picture is shown"), "{error}");
 }
 
 fn targets(session: &mut Session, edge: Vec<Target>, cloud: Vec<Target>) {

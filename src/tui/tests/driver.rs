@@ -269,6 +269,15 @@ impl Bench {
                 Effect::Explore(request) => {
                     Msg::Explored(request.generation, Box::new(request.answer()))
                 }
+                Effect::WhatIf(request) => {
+                    let told = std::cell::RefCell::new(Vec::new());
+                    let tell = |message| told.borrow_mut().push(message);
+                    let found = request.answer(&crate::engine::Cancel::new(), &tell);
+                    for message in told.into_inner() {
+                        queue.extend(self.state.update(message));
+                    }
+                    Msg::WhatIf(request.generation, Box::new(found))
+                }
                 // A playback would never end here; the tests tell it when time passes.
                 Effect::Later {
                     timer: Timer::Playback,

@@ -16,9 +16,11 @@ use ratatui::text::{Line, Span};
 
 /// Columns of the list beside a diagram or a picture.
 const LIST: u16 = 36;
-/// Columns of a cell of the matrix, and of the names beside it.
+/// Columns of a cell of the matrix, and of the names beside it, at least and at most.
 const CELL: u16 = 6;
-const NAME: u16 = 11;
+const NAMES: (u16, u16) = (13, 22);
+/// Columns of the list of samples beside a picture, at least.
+const ANSWERS: u16 = 54;
 
 pub fn title(state: &State) -> Vec<Span<'static>> {
     let page = &state.evidence_page;
@@ -109,7 +111,7 @@ fn more(state: &State, buf: &mut Buffer, area: Rect, below: bool) {
 /// The classifiers with their calibration errors, and the diagram of the selected one.
 fn reliability(state: &State, buf: &mut Buffer, area: Rect, all: &[ReliabilityReport]) {
     let theme = &state.theme;
-    let heading = format!("{:<16} {:>8} {:>9}", "error of", "before", "after");
+    let heading = format!("{:<16} {:>8} {:>9}", "classifier", "ECE raw", "scaled");
     line(buf, area, 0, Span::styled(heading, theme.dim));
     let list = rows(columns(area, 0, LIST), 1, area.height);
     let from = first(state.evidence_page.selected, list.height);
@@ -142,7 +144,15 @@ fn diagram(state: &State, buf: &mut Buffer, area: Rect, of: &ReliabilityReport) 
         return;
     }
     let heading = format!("{:<11} {:>7} {:>6} ", "confidence", "right", "n");
-    let legend = format!("┃ confidence, temperature {:.2}", of.temperature);
+    let legend = format!(
+        "┃ confidence; scaled by a temperature of {:.2}",
+        of.temperature
+    );
+    let legend = if number::width(&legend) <= width.into() {
+        &legend
+    } else {
+        "┃ confidence"
+    };
     line(
         buf,
         area,
@@ -216,13 +226,17 @@ fn classes(state: &State, buf: &mut Buffer, area: Rect, all: &[ClassFigures]) {
 fn confusions(state: &State, buf: &mut Buffer, area: Rect, evidence: &RunEvidence) {
     let (classes, all) = (&evidence.shown.classes, &evidence.shown.confusions);
     let count = classes.len() as u16;
-    let (width, height) = (NAME + count.saturating_mul(CELL), count.saturating_add(2));
-    let fits = width <= area.width && height <= area.height;
+    let cells = count.saturating_mul(CELL);
+    let name = area.width.saturating_sub(cells).min(NAMES.1);
+    let height = count.saturating_add(2);
+    let fits = name >= NAMES.0 && height <= area.height;
     if fits {
-        matrix(state, buf, area, classes, all);
+        let place = columns(area, 0, name + cells);
+        matrix(state, buf, (place, name), classes, all);
     }
+    let width = name + cells + 3;
     let rest = match fits {
-        true if area.width >= width + 30 => columns(area, width + 3, area.width),
+        true if area.width >= width + 30 => columns(area, width, area.width),
         true => rows(area, height, area.height),
         false => area,
     };
@@ -231,13 +245,8 @@ fn confusions(state: &State, buf: &mut Buffer, area: Rect, evidence: &RunEvidenc
     if rest.height < 2 {
         return;
     }
-    let theme = &state.theme;
-    line(
-        buf,
-        rest,
-        0,
-        Span::styled("taken for another, the most often first", theme.dim),
-    );
+    let heading = "taken for another, the most often first";
+    line(buf, rest, 0, Span::styled(heading, state.theme.dim));
     let list = rows(rest, 1, rest.height);
     let called = |class: u16| {
         let named = classes.get(usize::from(class));
@@ -262,28 +271,29 @@ fn confusions(state: &State, buf: &mut Buffer, area: Rect, evidence: &RunEvidenc
     );
 }
 
-/// True classes down, answers across.
+/// True classes down, answers across by the number of their class, behind `name` columns of names.
 fn matrix(
     state: &State,
     buf: &mut Buffer,
-    area: Rect,
+    (area, name): (Rect, u16),
     classes: &[ClassFigures],
     all: &[Confusion],
 ) {
     let theme = &state.theme;
-    let clip = |name: &str, most: u16| name.chars().take(usize::from(most)).collect::<String>();
-    put(buf, area, 0, 0, "true \\ said", theme.dim);
-    let cell = |column: usize| columns(area, NAME + column as u16 * CELL, CELL);
+    put(buf, area, 0, 0, "is \\ answered", theme.dim);
+    let cell = |column: usize| columns(area, name + column as u16 * CELL, CELL);
     for (at, class) in classes.iter().enumerate() {
-        put_right(buf, cell(at), 0, &clip(&class.name, CELL - 1), theme.dim);
-        put(
-            buf,
-            area,
-            0,
-            1 + at as u16,
-            &clip(&class.name, NAME - 1),
-            theme.dim,
-        );
+        put_right(buf, cell(at), 0, &at.to_string(), theme.dim);
+        let called = if class.name == at.to_string() {
+            ""
+        } else {
+            &class.name
+        };
+        let called: String = format!("{at:>2} {called}")
+            .chars()
+            .take(usize::from(name) - 1)
+            .collect();
+        put(buf, area, 0, 1 + at as u16, &called, theme.dim);
     }
     for confusion in all {
         let style = if confusion.label == confusion.prediction {
@@ -313,7 +323,7 @@ fn latency(state: &State, buf: &mut Buffer, area: Rect, bins: &[LatencyBin]) {
         Span::styled("█", theme.edge),
         Span::styled(format!(" answered on {own}  "), theme.dim),
         Span::styled("░", theme.cloud),
-        Span::styled(" sent on; the last row goes up to the slowest", theme.dim),
+        Span::styled(" sent on; last: the rest", theme.dim),
     ]);
     line(buf, area, 0, heading);
     let list = rows(area, 1, area.height);
@@ -364,12 +374,10 @@ fn samples(state: &State, buf: &mut Buffer, area: Rect, all: &[ShownSample]) {
     let theme = &state.theme;
     let selected = all.get(state.evidence_page.selected);
     let picture = selected.and_then(|s| s.picture.as_ref());
-    let picture = picture.filter(|_| state.pictures && area.width >= 78);
-    let side = if picture.is_some() {
-        2 * area.height.min(16)
-    } else {
-        0
-    };
+    let picture = picture.filter(|_| state.pictures && area.width >= ANSWERS + 16);
+    let side = picture.map_or(0, |_| {
+        (2 * area.height.min(16)).min(area.width - ANSWERS - 2)
+    });
     let width = area.width.saturating_sub(side + u16::from(side > 0) * 2);
     let list = columns(area, 0, width);
     let answer = usize::from(width).saturating_sub(38).max(6);

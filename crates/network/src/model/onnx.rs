@@ -750,11 +750,19 @@ impl<'a> Importer<'a> {
             self.graph.values[id.0 as usize].name = output.name.clone();
             return id;
         }
-        if value.name == output.name && (constant || to.is_some()) {
-            self.graph.values[id.0 as usize].name = format!("{}/value", output.name);
+        let mut own = output.name.clone();
+        if value.name == output.name {
+            let is_input = self.graph.inputs.contains(&id);
+            let apart = self.unique_value_name(&own, if is_input { "output" } else { "value" });
+            // An input is fed by its name, so the output takes another.
+            if is_input {
+                own = apart;
+            } else {
+                self.graph.values[id.0 as usize].name = apart;
+            }
         }
         let dtype = to.unwrap_or(value.dtype);
-        let copy = self.value(&output.name, dtype, value.shape);
+        let copy = self.value(&own, dtype, value.shape);
         let name = self.unique_node_name(&output.name);
         self.graph.nodes.push(Node {
             name,
@@ -764,6 +772,18 @@ impl<'a> Importer<'a> {
             params: 0,
         });
         copy
+    }
+
+    /// A name for a value beside one of this name: told apart by a word, and by a number where needed.
+    fn unique_value_name(&self, name: &str, word: &str) -> String {
+        let taken = |name: &String| self.graph.values.iter().any(|value| value.name == *name);
+        let first = format!("{name}/{word}");
+        let mut others = (2..).map(|n| format!("{name}/{word}{n}"));
+        if taken(&first) {
+            others.find(|name| !taken(name)).unwrap_or(first)
+        } else {
+            first
+        }
     }
 
     fn value(&mut self, name: &str, dtype: DType, shape: Shape) -> ValueId {

@@ -374,6 +374,34 @@ fn windows_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn an_output_that_is_the_input_is_written_and_read_again() {
+    let model = proto::ModelProto {
+        opset_import: vec![proto::OperatorSetIdProto {
+            domain: String::new(),
+            version: 17,
+        }],
+        graph: Some(proto::GraphProto {
+            node: vec![node("Relu", &["x"], "x/output")],
+            input: vec![input("x", &[0, 4])],
+            output: ["x", "x/output"].map(|name| input(name, &[0, 4])).to_vec(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    // Found by fuzzing: it was written as a node that produces what is fed.
+    let graph = import_bytes(&model.encode_to_vec(), "test.onnx").unwrap();
+    let written = crate::model::export::to_onnx(&graph).unwrap();
+    let again = import_bytes(&written, "written.onnx").unwrap();
+    let names: Vec<&str> = again
+        .outputs
+        .iter()
+        .map(|&id| again.value(id).name.as_str())
+        .collect();
+    assert_eq!(names, ["x/output2", "x/output"]);
+    assert_eq!(again.inputs.len(), 1);
+}
+
+#[test]
 fn a_loop_of_more_rounds_than_can_be_read_is_refused() {
     let truth = |name: &str| proto::TensorProto {
         data_type: DataType::Bool as i32,
