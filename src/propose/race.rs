@@ -1,7 +1,8 @@
 /*! Who is ahead on the images tried so far, and who is out. */
 
 use super::usual::Usual;
-use crate::predict::doubt::{Paired, chance, is_near_chance, right_in_best_order};
+use crate::predict::doubt::{Paired, best_order, chance, is_near_chance, right_in_best_order};
+use std::collections::BTreeMap;
 
 /// A preprocessing under trial.
 #[derive(Debug, Clone)]
@@ -72,6 +73,21 @@ impl Race<'_> {
             .map(|(_, at)| at)
     }
 
+    /// The runner whose answers an order fits best that is found from the same images; of equal ones the
+    /// first.
+    pub fn closest(&self) -> Option<usize> {
+        let most = self.runners.iter().map(|r| r.answers.len()).max()?;
+        let whole = self.runners.iter().enumerate();
+        whole
+            .filter(|(_, r)| r.answers.len() == most)
+            .max_by_key(|(at, r)| {
+                let labels = &self.labels[..most];
+                let fitted = fitting(labels, &r.answers, self.outputs);
+                (fitted, std::cmp::Reverse(*at))
+            })
+            .map(|(at, _)| at)
+    }
+
     /// The best by the order in force.
     pub fn best(&self) -> Option<usize> {
         self.best_by(self.order)
@@ -137,6 +153,15 @@ impl Race<'_> {
         let (one, other) = (&self.runners[one], &self.runners[other]);
         !other.out && Paired::of(&self.right(one), &self.right(other)).is_tie()
     }
+}
+
+/// How many answers are right in the order that fits these very answers best.
+pub(super) fn fitting(labels: &[u16], answers: &[u16], outputs: usize) -> usize {
+    let order: BTreeMap<u16, u16> = best_order(labels, answers, outputs).into_iter().collect();
+    let pairs = labels.iter().zip(answers);
+    pairs
+        .filter(|(label, answer)| order.get(label) == Some(answer))
+        .count()
 }
 
 pub(super) fn count(right: &[bool]) -> usize {

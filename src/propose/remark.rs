@@ -23,6 +23,15 @@ pub enum Remark {
         as_is: Option<usize>,
         images: usize,
     },
+    /// Too few images to tell which output each class is: `fitted` of them are right in the order that was
+    /// found from them.
+    FewToMatch {
+        classes: usize,
+        fitted: usize,
+        images: usize,
+    },
+    /// The preprocessings were tried on training images, since few tune.
+    TriedOnTraining { images: usize, tune: usize },
     /// Which output each class is was told by the names that the network's file gives its outputs.
     Named { data: usize, network: usize },
     /// The network's file ends in something else than a score per class.
@@ -81,6 +90,21 @@ impl fmt::Display for Remark {
                 "which output each of the {classes} classes is was found from the network's answers: \
                  {right} of {images} images are right so, each judged by the others. Check the list \
                  `classes` in the session"
+            ),
+            Remark::FewToMatch {
+                classes,
+                fitted,
+                images,
+            } => write!(
+                f,
+                "WARNING: {images} images are too few to tell which output each of the {classes} classes is. \
+                 The assignment that fits them best makes {fitted} of {images} right, and is written as \
+                 `classes` in the session: check each class, or give more labelled images"
+            ),
+            Remark::TriedOnTraining { images, tune } => write!(
+                f,
+                "tried on {images} of the training images, because only {tune} of the test images tune: a \
+                 network that learned from these images does better on them than on others"
             ),
             Remark::Named { data, network } => write!(
                 f,

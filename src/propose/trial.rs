@@ -1,6 +1,6 @@
 /*! The usual preprocessings, each tried on the same labelled images. */
 
-use super::race::{Order, Race, Runner, count};
+use super::race::{Order, Race, Runner, count, fitting};
 use super::settle::tuning;
 use super::usual::{Usual, ranges};
 use super::{Look, Progress, ProposeError, Remark, Step};
@@ -18,6 +18,9 @@ const IMAGES: std::ops::RangeInclusive<usize> = 100..=400;
 /// Milliseconds that the trial should take, and how many preprocessings mostly stay to its end.
 const BUDGET_MS: f64 = 20_000.0;
 const STAY: f64 = 4.0;
+
+/// Share of the images that an assignment of classes to outputs has to fit, unless it may by chance.
+const HALF: f64 = 0.5;
 
 /// Ranges that are tried again on the best part of pictures.
 const NEXT: usize = 3;
@@ -83,8 +86,20 @@ impl Trial {
     }
 }
 
+/// Where the images of the trial come from, and how many it may have at most: those that will tune, so
+/// that the others stay unseen; where these are few and there are more to train on, the latter.
+fn drawn(look: &Look) -> (Calibration, usize) {
+    let tune = tuning(look.survey.tests());
+    // A set keeps one image at least.
+    let train = look.survey.trains().saturating_sub(1);
+    match tune < *IMAGES.start() && train > tune {
+        true => (Calibration::FromTrain(train), train),
+        false => (Calibration::FromTest(tune), tune),
+    }
+}
+
 /// Tries the usual preprocessings on `images` labelled images (as many as 20 seconds allow if absent).
-/// They are drawn from those that will tune, so that the others stay unseen.
+/// They are drawn from those that will tune, or from the training images where those are few.
 ///
 /// # Errors
 /// A picture can't be decoded, no assignment of classes to outputs fits, or it was stopped.
@@ -94,13 +109,17 @@ pub fn trial(
     on: &mut dyn FnMut(Progress),
     cancel: &Cancel,
 ) -> Result<Trial, ProposeError> {
-    let most = tuning(look.survey.tests());
+    let (from, most) = drawn(look);
     if let Some(asked) = images.filter(|&n| n > most) {
         return Err(ProposeError::TooMany { asked, most });
     }
+    let drawn = images.unwrap_or(*IMAGES.end()).min(most);
     let mut pictures = Pictures {
         look,
-        images: images.unwrap_or(*IMAGES.end()).min(most),
+        calibration: match from {
+            Calibration::FromTrain(_) => Calibration::FromTrain(drawn),
+            Calibration::FromTest(_) => Calibration::FromTest(drawn),
+        },
         sets: Vec::new(),
         cancel,
     };
@@ -193,7 +212,7 @@ fn again(race: &Race) -> Vec<Usual> {
 /// The images of the trial, decoded once for each way they come to the network's size.
 struct Pictures<'a> {
     look: &'a Look,
-    images: usize,
+    calibration: Calibration,
     sets: Vec<(Fit, LoadedData)>,
     cancel: &'a Cancel,
 }
@@ -212,7 +231,7 @@ impl Pictures<'_> {
                 classes: None,
                 outputs: Vec::new(),
                 output_names: Vec::new(),
-                calibration: Calibration::FromTest(self.images),
+                calibration: self.calibration,
                 train: Some(1),
                 test: Some(1),
                 seed: self.look.seed,
@@ -370,22 +389,38 @@ fn conclude(look: &Look, race: &Race, image_ms: f64) -> Result<Trial, ProposeErr
     let mut taken = best;
     if let Some(right) = found {
         let maybe_as_is = names.len() == race.outputs;
-        if near && !maybe_as_is {
+        let is_unsure = near && !maybe_as_is;
+        if is_unsure {
+            // Judged by themselves: by the others, few images are never right.
+            taken = race.closest().unwrap_or(best);
+        }
+        let answers = &race.runners[taken].answers;
+        let labels = &race.labels[..answers.len()];
+        let order_found = best_order(labels, answers, race.outputs);
+        let fitted = fitting(labels, answers, race.outputs);
+        if is_unsure && wilson(fitted, labels.len()).is_some_and(|share| share.high < HALF) {
             return Err(ProposeError::NoOrder {
                 data: names.len(),
                 network: race.outputs,
-                right,
+                right: fitted,
                 images: labels.len(),
                 first: names.first().cloned().unwrap_or_default(),
             });
         }
-        let order_found = best_order(labels, &winner.answers, race.outputs);
         order = complete(order_found, names.len(), race.outputs);
-        remarks.push(Remark::Mapped {
-            classes: names.len(),
-            right,
-            as_is: maybe_as_is.then(|| count(&race.right_by(Order::AsIs, winner))),
-            images: labels.len(),
+        let (classes, images) = (names.len(), labels.len());
+        remarks.push(match is_unsure {
+            true => Remark::FewToMatch {
+                classes,
+                fitted,
+                images,
+            },
+            false => Remark::Mapped {
+                classes,
+                right,
+                as_is: maybe_as_is.then(|| count(&race.right_by(Order::AsIs, winner))),
+                images,
+            },
         });
     } else if near {
         // Who is ahead is an accident: the commonest.
@@ -397,6 +432,7 @@ fn conclude(look: &Look, race: &Race, image_ms: f64) -> Result<Trial, ProposeErr
             taken: race.runners[taken].usual.name.clone(),
         });
     }
+    remarks.extend(few(look, &race.runners[taken], right));
     let named = |(class, output): (usize, usize)| (names[class].clone(), output);
     Ok(Trial {
         tried: ranked(race, taken),
@@ -405,6 +441,25 @@ fn conclude(look: &Look, race: &Race, image_ms: f64) -> Result<Trial, ProposeErr
         image_ms,
         remarks,
     })
+}
+
+/// What few images mean: for the trial, which was then on others, and for the thresholds.
+fn few(look: &Look, taken: &Runner, right: usize) -> Vec<Remark> {
+    let tune = tuning(look.survey.tests());
+    let mut remarks = Vec::new();
+    let images = taken.answers.len();
+    if let (Calibration::FromTrain(_), _) = drawn(look) {
+        remarks.push(Remark::TriedOnTraining { images, tune });
+    }
+    let share = right as f64 / images.max(1) as f64;
+    let right_of_tuning = (share * tune as f64).round() as usize;
+    if let Some(share) = wilson(right_of_tuning, tune).filter(|_| tune < *IMAGES.start()) {
+        remarks.push(Remark::FewToTune {
+            images: tune,
+            points: 50.0 * (share.high - share.low),
+        });
+    }
+    remarks
 }
 
 /// An output for each class: those found, and of those left over the class's own or the first free one.

@@ -249,3 +249,40 @@ fn the_middle_of_larger_pictures_is_found() {
     );
     assert!(!line.contains("Bgr"), "{session}");
 }
+
+/// Three of the network's ten classes in few images: said, with what fits, and a session all the same.
+#[rstest]
+#[case::to_test_alone(1, 3, "images are too few to tell which output")]
+#[case::more_to_train(
+    40,
+    3,
+    "tried on 119 of the training images, because only 4 of the test images"
+)]
+fn few_images_lead_to_a_session_that_says_so(
+    #[case] train: usize,
+    #[case] test: usize,
+    #[case] wanted: &str,
+) {
+    let model = format!("{SHARED}/models/cifar10/resnet20_cifar10.onnx");
+    let folder = photographs(train, test, str::to_owned).filter(|_| Path::new(&model).exists());
+    let Some(folder) = folder else {
+        eprintln!("skipped: shared/models/cifar10 or shared/data is not beside the checkout");
+        return;
+    };
+    for half in ["train", "test"] {
+        for class in std::fs::read_dir(folder.path().join("images").join(half)).unwrap() {
+            let class = class.unwrap();
+            let name = class.file_name();
+            if !["cat", "ship", "truck"].iter().any(|kept| name == *kept) {
+                std::fs::remove_dir_all(class.path()).unwrap();
+            }
+        }
+    }
+    let done = edgelesspart(folder.path(), &["new", &model, "images", "--out", "my.ron"]);
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(said.contains(wanted), "{said}");
+    assert!(said.contains("only 4 images to tune thresholds"), "{said}");
+    let plan = edgelesspart(folder.path(), &["plan", "my.ron"]);
+    assert!(plan.status.success(), "{}", text(&plan.stderr));
+}
