@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from types import SimpleNamespace
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 F = TensorProto.FLOAT
@@ -247,8 +249,7 @@ def fed(info, batch, start=0):
 def expect():
     found = {}
     for path in sorted(glob.glob(f"{HERE}/*.onnx")):
-        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-        inputs = session.get_inputs()
+        inputs, run_file = computed(path)
         fixed = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
         runs = {1: 3, None: 1, 8: 1}.get(fixed, 1)
         outs = []
@@ -257,7 +258,7 @@ def expect():
             for info in inputs:
                 size = int(np.prod(fed(info, 3).shape))
                 feed[info.name] = fed(info, 3, start=run * size)
-            outs.append(session.run(None, feed))
+            outs.append(run_file(feed))
         outputs = [np.concatenate([o[i] for o in outs]) if runs > 1 else outs[0][i]
                    for i in range(len(outs[0]))]
         found[os.path.basename(path)] = {
@@ -269,9 +270,89 @@ def expect():
         file.write(text.replace('}]}, "', '}]},\n"') + "\n")
 
 
+def signals():
+    """Fourier transforms, windows, bits, and what else is made of constants; turned pairs and windows of attention."""
+    for name, shape, axis, more in [
+        ("dft", [3, 8, 1], 1, {}), ("dft_onesided", [3, 4, 9, 1], 2, dict(onesided=1)),
+        ("dft_inverse", [3, 6, 5, 2], 1, dict(inverse=1)),
+    ]:
+        kept = list(shape[:-1]) + [2]
+        if more.get("onesided"):
+            kept[axis] = shape[axis] // 2 + 1
+        write(f"op_{name}", [node("DFT", ["x", "", "axis"], ["y"], **more)],
+              ["N", *shape[1:]], ["N", *kept[1:]], 20, axis=np.array(axis))
+    write("op_dft_longer", [node("DFT", ["x", "length"], ["y"], axis=1)],
+          ["N", 5, 1], ["N", 7, 2], 17, length=np.array(7))
+    for window in ("Hann", "Hamming", "Blackman"):
+        for periodic in (0, 1):
+            write(f"op_{window.lower()}_{periodic}", [
+                node(f"{window}Window", ["n"], ["w"], periodic=periodic), node("Mul", ["x", "w"], ["y"]),
+            ], ["N", 10], ["N", 10], 17, n=np.array(10, np.int32))
+    write("op_stft", [
+        node("HannWindow", ["length"], ["w"]),
+        node("STFT", ["x", "step", "w", "length"], ["y"]),
+    ], ["N", 40, 1], ["N", 7, 9, 2], 17, step=np.array(4), length=np.array(16))
+    write("op_mel", [
+        node("MelWeightMatrix", ["bins", "length", "rate", "low", "high"], ["m"]), node("MatMul", ["x", "m"], ["y"]),
+    ], ["N", 33], ["N", 8], 17, bins=np.array(8), length=np.array(64), rate=np.array(16000),
+        low=np.array(100, np.float32), high=np.array(7000, np.float32))
+    write("op_det", [node("Add", ["x", "w"], ["a"]), node("Det", ["a"], ["y"])], ["N", 4, 4], ["N"], 11, w=weights(4, 4))
+    for name, image, blocks, more in [
+        ("plain", [4, 6], 6, {}), ("strided", [5, 7], 12, dict(strides=[2, 1], pads=[1, 0, 1, 0], dilations=[1, 2])),
+    ]:
+        block = {"plain": [2, 3], "strided": [3, 2]}[name]
+        count = {"plain": 3 * 4, "strided": 3 * 5}[name]
+        write(f"op_col2im_{name}", [node("Col2Im", ["x", "image", "block"], ["y"], **more)],
+              ["N", 12, count], ["N", 2, *image], 18, image=np.array(image), block=np.array(block))
+    write("op_bits", [
+        node("BitwiseAnd", ["a", "b"], ["and"]), node("BitwiseOr", ["a", "b"], ["or"]),
+        node("BitwiseXor", ["a", "b"], ["xor"]), node("BitwiseNot", ["a"], ["not"]),
+        node("BitShift", ["a", "few"], ["left"], direction="LEFT"),
+        node("BitShift", ["b", "few"], ["right"], direction="RIGHT"),
+        *[node("Cast", [n], [f"{n}_f"], to=F) for n in ("and", "or", "xor", "not", "left", "right")],
+        node("Concat", [f"{n}_f" for n in ("and", "or", "xor", "not", "left", "right")], ["all"], axis=0),
+        node("Mul", ["x", "all"], ["y"]),
+    ], ["N", 24], ["N", 24], 18, a=np.array([1, 77, 200, 255], np.uint8), b=np.array([3, 14, 159, 26], np.uint8),
+        few=np.array([1, 3, 2, 7], np.uint8))
+    write("op_non_zero", [
+        node("NonZero", ["m"], ["i"]), node("Transpose", ["i"], ["t"]), node("GatherND", ["x", "t"], ["y"]),
+    ], [3, 4], [5], 17, m=np.array([[0, 1, 0, 2], [0, 0, 0, -1], [3, 0, 4, 0]], np.float32))
+    sequence = ["N", 5, 12]
+    for name, more in [("left", dict(left_window_size=1)), ("both", dict(left_window_size=2, right_window_size=1))]:
+        write(f"op_attention_window_{name}", [
+            node("Attention", ["x", "x", "x"], ["y"], q_num_heads=3, kv_num_heads=3, **more),
+        ], sequence, sequence, 28)
+    angles = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    write("op_rotary", [
+        node("RotaryEmbedding", ["x", "c", "s", "p"], ["y"], num_heads=2),
+    ], [2, 5, 12], [2, 5, 12], 23, c=angles(8, 3), s=angles(8, 3), p=np.array([[0, 1, 2, 3, 4], [3, 4, 5, 6, 7]]))
+    write("op_rotary_mixed", [
+        node("RotaryEmbedding", ["x", "c", "s"], ["y"], interleaved=1, rotary_embedding_dim=4),
+    ], [2, 3, 5, 6], [2, 3, 5, 6], 23, c=angles(2, 5, 2), s=angles(2, 5, 2))
+    write("op_swiglu", [node("MatMul", ["x", "w"], ["g"]), node("SwiGLU", ["g", "x"], ["y"], alpha=1.3)],
+          ["N", 4, 6], ["N", 4, 6], 28, w=weights(6, 6))
+
+
+def computed(path):
+    """What computes a file: ONNX Runtime, or ONNX's own evaluator of what that doesn't know."""
+    try:
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return session.get_inputs(), lambda feed: session.run(None, feed)
+    except Exception as error:
+        print(f"{os.path.basename(path)}: ONNX's evaluator ({str(error)[:80]})")
+        evaluator = ReferenceEvaluator(path)
+        info = []
+        for value in onnx.load(path).graph.input:
+            dims = value.type.tensor_type.shape.dim
+            shape = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
+            info.append(SimpleNamespace(name=value.name, shape=shape, type="tensor(float)"))
+        return info, lambda feed: evaluator.run(None, feed)
+
+
 operators()
 batches()
 attention()
 sampling()
 endings()
+signals()
 expect()

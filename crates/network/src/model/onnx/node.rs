@@ -2,6 +2,7 @@
 
 mod algebra;
 mod attention;
+mod bits;
 mod contrib;
 pub(super) mod control;
 mod einsum;
@@ -12,6 +13,7 @@ mod layout;
 mod quantized;
 mod resample;
 mod sample;
+mod signal;
 mod spatial;
 
 use super::ints::Int;
@@ -85,6 +87,8 @@ impl Importer<'_> {
             || self.forms(node)?
             || self.indexing(node)?
             || self.sample(node)?
+            || self.signal(node)?
+            || self.bits(node)?
             || self.control(node)?)
     }
 

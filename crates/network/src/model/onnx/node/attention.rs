@@ -159,4 +159,114 @@ impl Importer<'_> {
         let mask = self.known(node, Constant::f32(&[rows, columns], mask));
         self.aside(node, binary(Binary::Add), vec![scores, mask])
     }
+
+    /// Pairs of numbers of each head, turned by an angle that goes with the position.
+    pub(super) fn rotary(&mut self, node: &proto::NodeProto) -> Result<(), ImportError> {
+        let x = self.input_id(node, 0)?;
+        let dims = self.shape(x).0.clone();
+        let flat = dims.len() == 3;
+        // The axes of heads and positions: in a flat input positions come first.
+        let x = match (flat, self.int(node, "num_heads", 0)) {
+            (true, heads) if heads > 0 => {
+                let (heads, all) = (heads as usize, self.fixed_extent(node, dims[2], 2)?);
+                if all % heads != 0 {
+                    return Err(self.fail(
+                        node,
+                        format!("{all} numbers don't divide into {heads} heads"),
+                    ));
+                }
+                let apart = vec![dims[0], dims[1], Dim::Fixed(heads), Dim::Fixed(all / heads)];
+                self.seen_as(node, x, apart)?
+            }
+            (false, _) if dims.len() == 4 => x,
+            _ => return Err(self.fail(node, "takes four axes, or three and `num_heads`")),
+        };
+        let whole = self.shape(x).0.clone();
+        let depth = self.fixed_extent(node, whole[3], 3)?;
+        let turned = usize::try_from(self.int(node, "rotary_embedding_dim", 0)).unwrap_or(0);
+        let turned = if turned == 0 { depth } else { turned };
+        if turned > depth || turned % 2 != 0 {
+            return Err(self.fail(
+                node,
+                format!("{turned} of {depth} numbers can't be turned in pairs"),
+            ));
+        }
+        let angles = [1, 2].map(|at| self.angles(node, at, flat, turned / 2));
+        let [cos, sin] = angles;
+        let (cos, sin) = (cos?, sin?);
+        let (part, rest) = match depth - turned {
+            0 => (x, None),
+            rest => {
+                let [part, rest] = self.split_in_two(node, x, 3, vec![turned, rest])?;
+                (part, Some(rest))
+            }
+        };
+        let half = Dim::Fixed(turned / 2);
+        let narrow = vec![whole[0], whole[1], whole[2], half];
+        let mixed = self.int(node, "interleaved", 0) != 0;
+        let [a, b] = match mixed {
+            true => {
+                let pairs = [&narrow[..], &[Dim::Fixed(2)]].concat();
+                let pairs = self.seen_as(node, part, pairs)?;
+                let [a, b] = self.split_in_two(node, pairs, 4, vec![1, 1])?;
+                [
+                    self.seen_as(node, a, narrow.clone())?,
+                    self.seen_as(node, b, narrow.clone())?,
+                ]
+            }
+            false => self.split_in_two(node, part, 3, vec![turned / 2; 2])?,
+        };
+        let [ac, bs, as_, bc] = [(a, cos), (b, sin), (a, sin), (b, cos)]
+            .map(|(x, by)| self.aside(node, binary(Binary::Mul), vec![x, by]));
+        let first = self.aside(node, binary(Binary::Sub), vec![ac?, bs?])?;
+        let second = self.aside(node, binary(Binary::Add), vec![as_?, bc?])?;
+        let mut y = match mixed {
+            true => {
+                let apart = [&narrow[..], &[Dim::Fixed(1)]].concat();
+                let both = [first, second].map(|x| self.seen_as(node, x, apart.clone()));
+                let [first, second] = both;
+                let pairs = self.main(node, Op::Concat { axis: 4 }, vec![first?, second?])?;
+                let to = vec![whole[0], whole[1], whole[2], Dim::Fixed(turned)];
+                self.seen_as(node, pairs, to)?
+            }
+            false => self.main(node, Op::Concat { axis: 3 }, vec![first, second])?,
+        };
+        if let Some(rest) = rest {
+            y = self.aside(node, Op::Concat { axis: 3 }, vec![y, rest])?;
+        }
+        let y = self.seen_as(node, y, dims)?;
+        self.name_output(node, 0, y);
+        Ok(())
+    }
+
+    /// A cache of cosines or sines as `[N or 1, 1, positions, half]`; the axes in the middle change places for a
+    /// flat input.
+    fn angles(
+        &mut self,
+        node: &proto::NodeProto,
+        at: usize,
+        flat: bool,
+        half: usize,
+    ) -> Result<ValueId, ImportError> {
+        let mut cache = self.input_id(node, at)?;
+        if let Some(positions) = self.optional(node, 3) {
+            cache = self.aside(node, Op::Gather { axis: 0 }, vec![cache, positions])?;
+        }
+        let dims = self.shape(cache).0.clone();
+        let &[n, positions, wide] = dims.as_slice() else {
+            return Err(self.fail(
+                node,
+                "cosines and sines are of each position, or named by `position_ids`",
+            ));
+        };
+        if wide.fixed() != Some(half) {
+            return Err(self.fail(node, format!("its cosines or sines are {wide}, not {half}")));
+        }
+        let one = Dim::Fixed(1);
+        let to = match flat {
+            true => vec![n, positions, one, wide],
+            false => vec![n, one, positions, wide],
+        };
+        self.seen_as(node, cache, to)
+    }
 }

@@ -60,6 +60,7 @@ impl Importer<'_> {
                 self.push_after(node, binary(Binary::Mul), vec![gate, x])?;
             }
             "Attention" => self.attention(node)?,
+            "RotaryEmbedding" => self.rotary(node)?,
             "IsNaN" => {
                 let x = self.input_id(node, 0)?;
                 let same = self.main(node, binary(Binary::Equal), vec![x, x])?;

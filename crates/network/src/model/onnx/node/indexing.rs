@@ -75,7 +75,11 @@ impl Importer<'_> {
     }
 
     /// The elements of a constant of integers, however many.
-    fn integers(&self, node: &proto::NodeProto, id: ValueId) -> Result<Vec<i64>, ImportError> {
+    pub(super) fn integers(
+        &self,
+        node: &proto::NodeProto,
+        id: ValueId,
+    ) -> Result<Vec<i64>, ImportError> {
         let found = self.graph.constants.get(&id).and_then(|c| match &c.data {
             Data::I64(v) => Some(v.to_vec()),
             Data::I32(v) => Some(v.iter().map(|&x| x.into()).collect()),

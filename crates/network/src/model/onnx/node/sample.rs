@@ -92,7 +92,7 @@ impl Importer<'_> {
             vec![n, Dim::Fixed(1), Dim::Fixed(count), Dim::Fixed(2)],
         )?;
         let sizes = vec![1, 1];
-        let halves = self.split_in_two(node, flat, sizes)?;
+        let halves = self.split_in_two(node, flat, 3, sizes)?;
         let near_w = self.nearness(node, halves[0], width, nearest)?;
         let near_h = self.nearness(node, halves[1], height, nearest)?;
         let perm = || Op::Transpose {
@@ -113,21 +113,23 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn split_in_two(
+    /// The two pieces of a value along an axis.
+    pub(super) fn split_in_two(
         &mut self,
         node: &proto::NodeProto,
         x: ValueId,
+        axis: usize,
         sizes: Vec<usize>,
     ) -> Result<[ValueId; 2], ImportError> {
         let name = self.step_name(node);
         let names = [format!("{name}/a"), format!("{name}/b")];
         let split = proto::NodeProto {
-            name: format!("{}/split", super::super::name::of_node(node)),
+            name: format!("{}/split{}", super::super::name::of_node(node), self.steps),
             op_type: node.op_type.clone(),
             ..Default::default()
         };
         let names = names.each_ref().map(String::as_str);
-        let halves = self.emit(&split, Op::Split { axis: 3, sizes }, vec![x], &names)?;
+        let halves = self.emit(&split, Op::Split { axis, sizes }, vec![x], &names)?;
         Ok([halves[0], halves[1]])
     }
 
