@@ -21,6 +21,7 @@ pub use what_if::{WhatIf, what_if};
 
 use crate::plan::Tier;
 use crate::predict::Outcome;
+use crate::units;
 use serde::{Deserialize, Serialize};
 
 /// What a plan must keep to; `None` is no limit.
@@ -58,8 +59,8 @@ impl Broken {
                 format!("has {value:.1} % where {allowed:.1} % is the least")
             }
             Limit::EdgeMemory => {
-                let (value, allowed) = (value / 1e6, allowed / 1e6);
-                format!("takes {value:.2} MB where {allowed:.2} MB is the most")
+                let (value, allowed) = (units::bytes(value), units::bytes(allowed));
+                format!("takes {value} where {allowed} is the most")
             }
             Limit::Latency => format!("takes {value:.2} ms where {allowed:.2} ms is the most"),
             Limit::CostPerMonth | Limit::Load => {

@@ -369,7 +369,7 @@ pub enum PlanError {
     /// Not between 0 and 1.
     #[error("a threshold lies between 0 and 1, not {0}")]
     Threshold(f64),
-    /// More than three exits a part.
+    /// More than three exits per part.
     #[error("at most {MAX_PER_PART} exits stand in a part, not {0}")]
     TooManyExits(usize),
     /// No layer of this name.

@@ -40,7 +40,7 @@ fn options(agent: &Agent, batch: usize, runs: usize) -> ProfileOptions {
     }
 }
 
-/// Tells the progress of a profile, at most five times a second.
+/// Tells the progress of a profile, at most five times per second.
 fn teller(job: &Job) -> impl FnMut(usize, usize) {
     let mut told = Instant::now();
     let tell = |done, total, held| {

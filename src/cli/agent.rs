@@ -7,6 +7,7 @@ use super::error::usage;
 use crate::agent::{AgentConfig, Ended, is_name, serve};
 use crate::protocol::message::TOKEN_VARIABLE;
 use crate::protocol::tls::check_token;
+use crate::units;
 use anyhow::Context;
 use std::env::VarError;
 use std::net::SocketAddr;
@@ -56,17 +57,17 @@ pub struct AgentArgs {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Bytes of the largest body it takes.
-    #[arg(long, default_value_t = 1 << 29)]
+    #[arg(long, value_name = "BYTES", default_value = "512 MiB", value_parser = units::read_memory)]
     max_body: usize,
     /// Bytes that all requests in flight may take together; one more is asked to try again.
-    #[arg(long, default_value_t = 1 << 30)]
+    #[arg(long, value_name = "BYTES", default_value = "1 GiB", value_parser = units::read_memory)]
     max_in_flight: usize,
     /// Offload to, and measure links to, this address alone; may be given more than once. Any address
     /// that a job names if left out.
     #[arg(long = "cloud", value_name = "URL")]
     clouds: Vec<url::Url>,
     /// Bytes it keeps in the folder at most; what was not asked for the longest goes first.
-    #[arg(long, default_value_t = 1 << 33)]
+    #[arg(long, value_name = "BYTES", default_value = "8 GiB", value_parser = units::read)]
     max_data: u64,
     /// File whose first line every client must show as its token; without it, the token is what the
     /// environment variable EDGELESSPART_AGENT_TOKEN holds, if anything.

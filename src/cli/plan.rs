@@ -9,6 +9,7 @@ use crate::plan::{Plan, Split, Tier};
 use crate::predict::{Doubt, Evidence};
 use crate::report::VerdictReport;
 use crate::session::{Results, Session};
+use crate::units;
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -218,11 +219,11 @@ fn human(out: &mut impl Write, document: &PlanJson) -> io::Result<()> {
             Some(after) => writeln!(
                 out,
                 "split after {after}: {:.0} % of the memory, {:.0} % of the MACs and {} layers {up_to}; \
-                 {} bytes sent on",
+                 {} sent on",
                 100.0 * split.memory_share,
                 100.0 * split.macs_share,
                 split.layers,
-                split.bytes
+                units::bytes(split.bytes as f64)
             )?,
             None => writeln!(out, "split: {}", split.kind.replace('_', " "))?,
         }

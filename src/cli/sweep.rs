@@ -13,6 +13,7 @@ use crate::report;
 use crate::report::{Figures, WhatIfReport};
 use crate::run::Replayed;
 use crate::session::Session;
+use crate::units;
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -60,8 +61,9 @@ pub struct ExploreArgs {
     /// Only plans at least so accurate, 0 to 1.
     #[arg(long, value_name = "SHARE")]
     accuracy: Option<f64>,
-    /// Only plans whose edge side takes at most so many bytes (weights, arena, heads).
-    #[arg(long, value_name = "BYTES")]
+    /// Only plans whose edge side takes at most so many bytes, as 600000, 600 kB or 1.5 MiB
+    /// (weights, arena, heads).
+    #[arg(long, value_name = "BYTES", value_parser = units::read_memory)]
     memory: Option<usize>,
     /// The best plan by the goal if bandwidth, round trip, a tier's speed or the prices were others, and a
     /// map of it over bandwidth and round trip, in place of the list.

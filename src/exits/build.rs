@@ -65,7 +65,7 @@ pub(super) fn build(
     let classes = point.classes;
     if head.sample != [classes] {
         let shape = shape_text(&head.sample);
-        let message = format!("the head gives {shape} a sample, not {classes} classes");
+        let message = format!("the head gives {shape} per sample, not {classes} classes");
         let help = match head.sample.len() {
             1 => "end the list with Linear(classes)",
             _ => "end the list with GlobalAvgPool, Linear(classes)",

@@ -57,7 +57,7 @@ pub fn reference() -> String {
          ```text\n[\n    {% if depth < 0.3 %}\n    Conv2d({{ channels * 2 }}, kernel: 3, stride: 2, pad: 1),\n    \
          BatchNorm2d,\n    Relu,\n    {% endif %}\n    GlobalAvgPool,\n    Linear(classes),\n]\n```\n\n\
          The first layer gets the tensor at the exit point, channels×height×width of a sample (of \
-         transformers tokens×features, or only features); the last must give one number a class, the \
+         transformers tokens×features, or only features); the last must give one number per class, the \
          logits. Softmax is applied behind the head and is no layer.\n\n## Variables\n\n",
     );
     table(out, ["variable", "is"], VARIABLES.iter().copied());

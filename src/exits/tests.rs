@@ -59,7 +59,7 @@ fn point(sample: &[usize]) -> ExitPoint {
     "{% if depth < 0.5 %}\n[GlobalAvgPool,\n {% endif %} Linear({{ classes + 1 }})]",
     3,
     14,
-    "the head gives 11 a sample"
+    "the head gives 11 per sample"
 )]
 #[case(
     "[GlobalAvgPool Linear(classes)]",

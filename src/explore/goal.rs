@@ -3,6 +3,7 @@
 use super::Limits;
 use crate::plan::Tier;
 use crate::predict::Outcome;
+use crate::units;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 
@@ -77,6 +78,7 @@ pub struct Within {
     /// Mean milliseconds per sample at most.
     pub latency_ms: Option<f64>,
     /// Bytes of the first tier at most.
+    #[serde(deserialize_with = "units::limit")]
     pub edge_memory: Option<usize>,
     /// US dollars per month of 30 days at most, at `requests_per_second`.
     pub cost_per_month: Option<f64>,
@@ -186,7 +188,8 @@ impl Limit {
     pub fn range(self) -> &'static str {
         match self {
             Limit::AccuracyLoss => "a number from 0 to 100",
-            Limit::Latency | Limit::EdgeMemory | Limit::CostPerMonth => "a number from 0 up",
+            Limit::Latency | Limit::CostPerMonth => "a number from 0 up",
+            Limit::EdgeMemory => units::BYTES,
             Limit::Load => "a number above 0",
         }
     }

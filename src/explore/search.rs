@@ -29,7 +29,7 @@ fn objectives(candidate: &Candidate) -> [f64; 4] {
     ]
 }
 
-/// Replays every way to split (all on one tier too) with 0 to 3 exits a part, spread linearly and by
+/// Replays every way to split (all on one tier too) with 0 to 3 exits per part, spread linearly and by
 /// Pareto, with and without one at each split, at each of the thresholds, which is every exit's,
 /// whatever the policy names. Keeps what holds the limits.
 ///

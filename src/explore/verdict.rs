@@ -16,6 +16,7 @@ use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::billing::BillingError;
 use crate::predict::interval::{Z95, mcnemar};
 use crate::predict::{Evidence, Kind, Outcome, PreparedPlan, ReplayError, SampleResult, Terms};
+use crate::units;
 use serde::{Deserialize, Serialize};
 
 /// Differences that would come by chance less often than this are beyond noise.
@@ -444,7 +445,7 @@ impl Verdict {
             Objective::Latency(super::Statistic::Mean) => format!("{value:.2} ms"),
             Objective::Latency(super::Statistic::P95) => format!("{value:.2} ms at p95"),
             Objective::Cost => format!("${value:.2} per million"),
-            Objective::EdgeMemory => format!("{:.2} MB", value / 1e6),
+            Objective::EdgeMemory => units::bytes(value),
         }
     }
 }
@@ -616,7 +617,7 @@ mod tests {
     #[test]
     fn what_is_within_noise_is_no_reason_to_change() {
         let mut this = contender(Choice::ThisPlan, 5.0, 0.91, 40);
-        // As fast in the mean but for noise of up to 8 ms a sample.
+        // As fast in the mean but for noise of up to 8 ms per sample.
         for (i, sample) in this.samples.iter_mut().enumerate() {
             sample.latency_ms += if i % 4 < 2 { 8.0 } else { -8.0 };
         }

@@ -8,7 +8,7 @@ durations up; with 100 ms steps every cloud part faster than that costs the same
 bill stands beside the rounded one.
 
 Sources: Google's table of prices and clocks for Cloud Functions of the first generation; Cloud Run
-billed by request; AWS Lambda, whose memory also sets its share of a CPU (1,769 MB is one).
+billed by request; AWS Lambda, whose memory also sets its share of a CPU (1,769 MiB is one).
 */
 
 use super::Cost;
@@ -37,7 +37,7 @@ pub enum Billing {
         /// US dollars per second that a request is computed.
         #[serde(default)]
         usd_per_second: f64,
-        /// US dollars per second and GB (1,024 MB) of memory.
+        /// US dollars per second and GB (1,024 MiB) of memory.
         #[serde(default)]
         usd_per_gb_second: f64,
         /// US dollars per request.
@@ -77,20 +77,20 @@ pub enum BillingError {
     PriceTier(u8),
     /// Nothing to rent is large enough.
     #[error(
-        "the cloud side needs {needed_mb} MB of memory, {provider} rents at most {largest_mb} MB; \
+        "the cloud side needs {needed_mib} MiB of memory, {provider} rents at most {largest_mib} MiB; \
          take another `billing`, or a later split"
     )]
     TooLarge {
         /// Resident memory of the cloud side.
-        needed_mb: usize,
+        needed_mib: usize,
         /// Provider whose prices are asked for.
         provider: &'static str,
         /// Megabytes of the provider's largest memory tier.
-        largest_mb: usize,
+        largest_mib: usize,
     },
 }
 
-/// Memory in MB and clock in GHz of the tiers of Google Cloud Functions.
+/// Memory in MiB and clock in GHz of the tiers of Google Cloud Functions.
 const FUNCTIONS: [(usize, f64); 7] = [
     (128, 0.2),
     (256, 0.4),
@@ -101,7 +101,7 @@ const FUNCTIONS: [(usize, f64); 7] = [
     (8192, 4.8),
 ];
 
-/// Memory in MB of Cloud Run, and the fewest CPUs it is rented with.
+/// Memory in MiB of Cloud Run, and the fewest CPUs it is rented with.
 const RUN: [(usize, f64); 9] = [
     (128, 1.0),
     (256, 1.0),
@@ -114,20 +114,20 @@ const RUN: [(usize, f64); 9] = [
     (32768, 8.0),
 ];
 
-const LAMBDA_SMALLEST_MB: usize = 128;
-const LAMBDA_LARGEST_MB: usize = 10_240;
+const LAMBDA_SMALLEST_MIB: usize = 128;
+const LAMBDA_LARGEST_MIB: usize = 10_240;
 /// Memory at which Lambda gives one whole CPU.
-const LAMBDA_CPU_MB: f64 = 1769.0;
+const LAMBDA_CPU_MIB: f64 = 1769.0;
 
-/// Providers count 1,024 MB to a GB.
-const MB: usize = 1 << 20;
+/// What providers call a MB, and a GB of 1,024 of them.
+const MIB: usize = 1 << 20;
 const GB: f64 = (1_u64 << 30) as f64;
 
 /// What is rented, and its prices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryTier {
-    /// Memory of the tier in MB, as the provider counts them.
-    pub mb: usize,
+    /// Memory of the tier in MiB, which the provider may call MB.
+    pub mib: usize,
     /// GHz where the provider says, else how many CPUs.
     speed: Speed,
     /// US dollars per second that a request is computed.
@@ -173,17 +173,17 @@ impl Billing {
     /// # Errors
     /// Where none does, or the price tier doesn't exist.
     pub fn tier(&self, resident_bytes: usize) -> Result<MemoryTier, BillingError> {
-        let needed_mb = resident_bytes.div_ceil(MB);
-        let too_large = |largest_mb| BillingError::TooLarge {
-            needed_mb,
+        let needed_mib = resident_bytes.div_ceil(MIB);
+        let too_large = |largest_mib| BillingError::TooLarge {
+            needed_mib,
             provider: self.provider(),
-            largest_mb,
+            largest_mib,
         };
         let smallest = |tiers: &[(usize, f64)]| {
-            let fits = tiers.iter().find(|t| t.0 >= needed_mb).copied();
+            let fits = tiers.iter().find(|t| t.0 >= needed_mib).copied();
             fits.ok_or_else(|| too_large(tiers.last().map_or(0, |t| t.0)))
         };
-        let gb = |mb: usize| mb as f64 / 1024.0;
+        let gb = |mib: usize| mib as f64 / 1024.0;
         Ok(match *self {
             Billing::GoogleCloudFunctions { tier } => {
                 let (gb_second, ghz_second) = match tier {
@@ -191,22 +191,22 @@ impl Billing {
                     2 => (3.5e-6, 1.4e-5),
                     other => return Err(BillingError::PriceTier(other)),
                 };
-                let (mb, ghz) = smallest(&FUNCTIONS)?;
+                let (mib, ghz) = smallest(&FUNCTIONS)?;
                 MemoryTier {
-                    mb,
+                    mib,
                     speed: Speed::Ghz(ghz),
-                    second: gb_second * gb(mb) + ghz_second * ghz,
+                    second: gb_second * gb(mib) + ghz_second * ghz,
                     invocation: 4e-7,
                     egress_byte: 0.12 / GB,
                     step_ms: 100.0,
                 }
             }
             Billing::CloudRun => {
-                let (mb, cpus) = smallest(&RUN)?;
+                let (mib, cpus) = smallest(&RUN)?;
                 MemoryTier {
-                    mb,
+                    mib,
                     speed: Speed::Cpus(cpus),
-                    second: 2.4e-5 * cpus + 2.5e-6 * gb(mb),
+                    second: 2.4e-5 * cpus + 2.5e-6 * gb(mib),
                     invocation: 4e-7,
                     egress_byte: 0.0,
                     step_ms: 100.0,
@@ -220,23 +220,23 @@ impl Billing {
                 step_ms,
                 cpus,
             } => MemoryTier {
-                mb: needed_mb,
+                mib: needed_mib,
                 speed: Speed::Cpus(cpus),
-                second: usd_per_second + usd_per_gb_second * gb(needed_mb),
+                second: usd_per_second + usd_per_gb_second * gb(needed_mib),
                 invocation: usd_per_request,
                 egress_byte: usd_per_gb_out / GB,
                 step_ms,
             },
             Billing::AwsLambda { arm } => {
-                let mb = needed_mb.max(LAMBDA_SMALLEST_MB);
-                if mb > LAMBDA_LARGEST_MB {
-                    return Err(too_large(LAMBDA_LARGEST_MB));
+                let mib = needed_mib.max(LAMBDA_SMALLEST_MIB);
+                if mib > LAMBDA_LARGEST_MIB {
+                    return Err(too_large(LAMBDA_LARGEST_MIB));
                 }
                 let gb_second = if arm { 1.333_34e-5 } else { 1.666_67e-5 };
                 MemoryTier {
-                    mb,
-                    speed: Speed::Cpus(mb as f64 / LAMBDA_CPU_MB),
-                    second: gb_second * gb(mb),
+                    mib,
+                    speed: Speed::Cpus(mib as f64 / LAMBDA_CPU_MIB),
+                    second: gb_second * gb(mib),
                     invocation: 2e-7,
                     egress_byte: 0.0,
                     step_ms: 1.0,
@@ -289,7 +289,7 @@ impl MemoryTier {
             rounded: bill(rounded),
             unrounded: bill(unrounded),
             unscaled: bill(unscaled),
-            tier_mb: self.mb,
+            tier_mib: self.mib,
         }
     }
 }
@@ -310,17 +310,17 @@ mod tests {
 
     #[test]
     fn a_million_offloads_of_260_ms_at_512_mb() {
-        let tier = Billing::default().tier(512 * MB).unwrap();
+        let tier = Billing::default().tier(512 * MIB).unwrap();
         let cost = tier.per_million([260.0; 10], 10, SLOW, 0.0);
         close(cost.rounded, 2.775 + 0.40);
         close(cost.unrounded, 2.775 * 260.0 / 300.0 + 0.40);
         close(cost.unscaled, cost.rounded);
-        assert_eq!(cost.tier_mb, 512);
+        assert_eq!(cost.tier_mib, 512);
     }
 
     #[test]
     fn half_offloaded_costs_half_and_answers_cost_egress() {
-        let tier = Billing::default().tier(512 * MB).unwrap();
+        let tier = Billing::default().tier(512 * MIB).unwrap();
         let cost = tier.per_million([260.0; 5], 10, SLOW, 0.0);
         close(cost.rounded, 3.175 / 2.0);
         let egress = tier.per_million([260.0; 5], 10, SLOW, 1e6);
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_faster_machine_is_scaled_to_the_tier_and_a_slower_one_is_not() {
-        let tier = Billing::default().tier(512 * MB).unwrap();
+        let tier = Billing::default().tier(512 * MIB).unwrap();
         let clock = Clock {
             ghz: Some(2.4),
             threads: 2,
@@ -357,21 +357,21 @@ mod tests {
 
     #[rstest]
     #[case(0, 128)]
-    #[case(128 * MB, 128)]
-    #[case(128 * MB + 1, 256)]
-    #[case(700 * MB, 1024)]
-    #[case(8192 * MB, 8192)]
-    fn the_smallest_tier_that_holds_it(#[case] bytes: usize, #[case] mb: usize) {
-        assert_eq!(Billing::default().tier(bytes).unwrap().mb, mb);
+    #[case(128 * MIB, 128)]
+    #[case(128 * MIB + 1, 256)]
+    #[case(700 * MIB, 1024)]
+    #[case(8192 * MIB, 8192)]
+    fn the_smallest_tier_that_holds_it(#[case] bytes: usize, #[case] mib: usize) {
+        assert_eq!(Billing::default().tier(bytes).unwrap().mib, mib);
     }
 
     #[test]
     fn too_much_memory_and_unknown_tiers_are_refused() {
-        let error = Billing::default().tier(8193 * MB).unwrap_err();
-        assert!(error.to_string().contains("8193 MB"), "{error}");
-        assert!(Billing::CloudRun.tier(8193 * MB).is_ok());
+        let error = Billing::default().tier(8193 * MIB).unwrap_err();
+        assert!(error.to_string().contains("8193 MiB"), "{error}");
+        assert!(Billing::CloudRun.tier(8193 * MIB).is_ok());
         let lambda = Billing::AwsLambda { arm: false };
-        assert!(lambda.tier(10_241 * MB).is_err());
+        assert!(lambda.tier(10_241 * MIB).is_err());
         let third = Billing::GoogleCloudFunctions { tier: 3 };
         assert_eq!(third.tier(0), Err(BillingError::PriceTier(3)));
     }
@@ -379,18 +379,18 @@ mod tests {
     #[test]
     fn other_price_lists() {
         let two = Billing::GoogleCloudFunctions { tier: 2 };
-        let two = two.tier(512 * MB).unwrap();
+        let two = two.tier(512 * MIB).unwrap();
         let cost = two.per_million([260.0], 1, SLOW, 0.0);
         close(
             cost.rounded,
             1e6 * 0.3 * (0.5 * 3.5e-6 + 0.8 * 1.4e-5) + 0.4,
         );
-        let run = Billing::CloudRun.tier(512 * MB).unwrap();
+        let run = Billing::CloudRun.tier(512 * MIB).unwrap();
         let cost = run.per_million([260.0], 1, SLOW, 0.0);
         close(cost.rounded, 1e6 * 0.3 * (2.4e-5 + 0.5 * 2.5e-6) + 0.4);
-        // 1,024 MB are 0.579 of a CPU: 10.2 ms become 17.62, billed as 18.
+        // 1,024 MiB are 0.579 of a CPU: 10.2 ms become 17.62, billed as 18.
         let lambda = Billing::AwsLambda { arm: false };
-        let lambda = lambda.tier(1024 * MB).unwrap();
+        let lambda = lambda.tier(1024 * MIB).unwrap();
         let cost = lambda.per_million([10.2], 1, SLOW, 0.0);
         close(cost.rounded, 1e6 * 0.018 * 1.666_67e-5 + 0.2);
         close(cost.unscaled, 1e6 * 0.011 * 1.666_67e-5 + 0.2);
@@ -403,13 +403,13 @@ mod tests {
             cpus: 0.5,
         };
         let cost = own
-            .tier(512 * MB)
+            .tier(512 * MIB)
             .unwrap()
             .per_million([101.0], 1, SLOW, GB / 1e6);
         // Half a CPU takes 202 ms, billed as 210.
         close(cost.rounded, 1e6 * 0.21 * 1.1e-5 + 0.3 + 0.5);
         let arm = Billing::AwsLambda { arm: true };
-        let arm = arm.tier(1024 * MB).unwrap();
+        let arm = arm.tier(1024 * MIB).unwrap();
         let cost = arm.per_million([10.2], 1, SLOW, 0.0);
         close(cost.unscaled, 1e6 * 0.011 * 1.333_34e-5 + 0.2);
     }

@@ -337,7 +337,7 @@ mod tests {
         let (second, third) = (alone([1, 512 << 20, 0]), alone([1, 0, 512 << 20]));
         let both = outcome.cost_per_million.unwrap();
         assert!((both.unrounded - second - third).abs() < 1e-9);
-        assert_eq!(both.tier_mb, 512);
+        assert_eq!(both.tier_mib, 512);
     }
 
     #[test]

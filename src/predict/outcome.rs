@@ -192,8 +192,9 @@ pub struct Cost {
     pub unrounded: f64,
     /// Rounded, with the measured time as it is, not scaled to the tier's clock.
     pub unscaled: f64,
-    /// Memory of the tier that holds the cloud side, in MB.
-    pub tier_mb: usize,
+    /// Memory of the tier that holds the cloud side, in MiB.
+    #[serde(alias = "tier_mb")]
+    pub tier_mib: usize,
 }
 
 impl Cost {
@@ -203,7 +204,7 @@ impl Cost {
             rounded: self.rounded + other.rounded,
             unrounded: self.unrounded + other.unrounded,
             unscaled: self.unscaled + other.unscaled,
-            tier_mb: self.tier_mb.max(other.tier_mb),
+            tier_mib: self.tier_mib.max(other.tier_mib),
         }
     }
 }

@@ -129,7 +129,7 @@ pub enum PolicyError {
     },
 }
 
-/// Prediction and confidences of one sample, `scores` being one number a class, at `temperature`.
+/// Prediction and confidences of one sample, `scores` being one number per class, at `temperature`.
 ///
 /// Stable for logits of any size: softmax is taken relative to the largest, in f64. Probabilities
 /// at a temperature other than 1 go through their logarithm, since softmax(ln p) = p.

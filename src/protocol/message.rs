@@ -118,7 +118,7 @@ fn feature_batch() -> usize {
 pub struct LabelledSet {
     /// Uploaded data set ([`DataSet`]).
     pub data: Address,
-    /// Their classes: a file of 16-bit numbers, little-endian, one an image.
+    /// Their classes: a file of 16-bit numbers, little-endian, one per image.
     pub labels: Address,
 }
 

@@ -65,8 +65,9 @@ pub struct Bill {
     pub unrounded: f64,
     /// Dollars with times as measured, rounded up to billing steps.
     pub unscaled: f64,
-    /// Memory of the tier, MB.
-    pub tier_mb: usize,
+    /// Memory of the tier, MiB.
+    #[serde(alias = "tier_mb")]
+    pub tier_mib: usize,
 }
 
 impl From<Cost> for Bill {
@@ -75,7 +76,7 @@ impl From<Cost> for Bill {
             rounded: c.rounded,
             unrounded: c.unrounded,
             unscaled: c.unscaled,
-            tier_mb: c.tier_mb,
+            tier_mib: c.tier_mib,
         }
     }
 }

@@ -186,7 +186,7 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
             bill(|b| b.unrounded),
             bill(|b| b.unscaled),
             f.bill_usd
-                .map_or(NONE.to_string(), |b| format!("{} MB", b.tier_mb)),
+                .map_or(NONE.to_string(), |b| format!("{} MiB", b.tier_mib)),
         ]
     };
     rows.into_iter()
@@ -466,7 +466,7 @@ fn charts(report: &Report) -> Result<Vec<Value>, ReportError> {
     let mean = |f: &Figures| f.latency_ms.map_or(f64::NAN, |l| l.mean);
     let b = &report.baselines;
     let accuracy = |f: &Figures| f.accuracy;
-    let mb = f64::from(1 << 20);
+    let mb = 1e6;
     let mut charts = Vec::new();
     let mut add = |title, curves: Vec<Option<Curve>>, y: &dyn Fn(f64) -> String, from_zero| {
         let chart = Chart {

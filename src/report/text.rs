@@ -226,7 +226,7 @@ fn block(out: &mut String, tiers: &[String], columns: &[(&'static str, &Figures)
             row(&format!("  to {name}"), &|_, f| percent(share(f)));
         }
     }
-    row("sent a sample", &|_, f| bytes(f.bytes_sent));
+    row("sent / sample", &|_, f| bytes(f.bytes_sent));
     let memory = |b: usize| if b == 0 { NONE.into() } else { bytes(b as f64) };
     for (tier, name) in tiers.iter().enumerate() {
         let own = |f: &Figures| f.tiers.get(tier).map_or(0, |t| t.memory_bytes);
@@ -241,7 +241,7 @@ fn block(out: &mut String, tiers: &[String], columns: &[(&'static str, &Figures)
     row("  unscaled", &|_, f| bill(f, |b| b.unscaled));
     row("  tier", &|_, f| {
         f.bill_usd
-            .map_or(NONE.to_string(), |b| format!("{} MB", b.tier_mb))
+            .map_or(NONE.to_string(), |b| format!("{} MiB", b.tier_mib))
     });
 }
 

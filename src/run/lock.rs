@@ -23,7 +23,7 @@ pub struct Holder {
 }
 
 /// The file that events are written to while a run goes on: a line with the number of its process, then
-/// one a line, seconds since its start and the event.
+/// one per line, seconds since its start and the event.
 pub fn events_file(out: &Path) -> PathBuf {
     out.join("events.jsonl")
 }

@@ -59,7 +59,7 @@ pub enum RunnerError {
         found: usize,
     },
     /// An input of another length.
-    #[error("the part takes {expected:?} a sample ({batch} samples here), not {found} numbers")]
+    #[error("the part takes {expected:?} per sample ({batch} samples here), not {found} numbers")]
     Input {
         /// Extents of a sample.
         expected: Vec<usize>,

@@ -9,6 +9,7 @@ use super::{Session, Target, TierSettings, Token, Trust};
 use crate::explore::Limit;
 use crate::plan::{Link, Tier};
 use crate::train::recipe;
+use crate::units;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::Path;
@@ -165,8 +166,9 @@ pub const SETTINGS: &[Setting] = settings![
     exits.per_part [Count(0, Some(3))] "" "Exits inside each part";
     exits.placement [OneOf(&["Linear", "Pareto"])] "" "How exits are spread over a part's MACs";
     exits.at_split [OneOf(&["true", "false"])] "" "Whether an exit stands at the split itself, one of the three";
-    exits.at [Forms("[\"layer\", \"layer\"]")] "spread" "Exits exactly behind these layers, at most three a part";
-    exits.classifier [Forms("Replica of the network's own, Template(\"[..]\"), File(\"head.ron.j2\")")] ""
+    exits.at [Forms("[\"layer\", \"layer\"]")] "spread" "Exits exactly behind these layers, at most three per part";
+    exits.classifier [Forms("Replica of the network's own, Template(\"[..]\"), File(\"head.ron.j2\"), OwnExits for those \
+        that the network's file brings along, trained")] ""
         "What an exit is made of";
     exits.templates [Text] "the classifier's folder" "Folder of templates that the classifier may include";
     exits.training [Forms("Frozen(epochs: 20), Joint(epochs: 10), Mixed(backbone: 10, epochs: 10)")] ""
@@ -187,7 +189,7 @@ pub const SETTINGS: &[Setting] = settings![
     goal.within.accuracy_loss_points [Allowed::Limit(Limit::AccuracyLoss)] "no limit"
         "Points of accuracy that may be lost against the unmodified network";
     goal.within.latency_ms [Allowed::Limit(Limit::Latency)] "no limit" "Mean milliseconds per sample, at most";
-    goal.within.edge_memory [Allowed::Limit(Limit::EdgeMemory)] "no limit" "Bytes of the first tier, at most";
+    goal.within.edge_memory [Allowed::Limit(Limit::EdgeMemory)] "no limit" "Bytes of the first tier, at most; in quotes where they have a unit";
     goal.within.cost_per_month [Allowed::Limit(Limit::CostPerMonth)] "no limit"
         "US dollars per month of 30 days, at most";
     goal.within.requests_per_second [Allowed::Limit(Limit::Load)] "1" "Load that the monthly bill is for";
@@ -366,6 +368,8 @@ impl Setting {
         let text = text.trim();
         let quoted = match self.allowed {
             Allowed::Text if text.is_empty() => "None".to_owned(),
+            // A text where it has a unit.
+            Allowed::Limit(Limit::EdgeMemory) if units::read(text).is_ok() => format!("{text:?}"),
             Allowed::Text if !text.starts_with('"') && text != "None" => format!("{text:?}"),
             _ => text.to_owned(),
         };

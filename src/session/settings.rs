@@ -129,7 +129,7 @@ pub struct ExitSettings {
     pub placement: Placement,
     /// Whether one stands at the split itself; it counts towards the three.
     pub at_split: bool,
-    /// Exits exactly behind these layers, at most three a part, in place of a spread.
+    /// Exits exactly behind these layers, at most three per part, in place of a spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Vec<String>>,
     /// What a head is made of.

@@ -23,12 +23,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Cut in two, two exits a part.
+    /// Cut in two, two exits per part.
     pub fn new(samples: usize) -> Network {
         Network::cut(samples, &[0.5])
     }
 
-    /// Cut behind these shares of its layers, two exits a part.
+    /// Cut behind these shares of its layers, two exits per part.
     pub fn cut(samples: usize, shares: &[f64]) -> Network {
         let model = ZooModel::ResNet {
             depth: 20,

@@ -127,7 +127,7 @@ impl RemotePart {
     pub(super) fn fits(&self, sends: &[usize]) -> Result<(), JobError> {
         if sends != self.input {
             return Err(JobError::invalid(format!(
-                "the edge sends {sends:?} a sample, the cloud part takes {:?}: they are not of one \
+                "the edge sends {sends:?} per sample, the cloud part takes {:?}: they are not of one \
                  plan",
                 self.input
             )));

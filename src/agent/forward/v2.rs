@@ -119,7 +119,7 @@ impl V2 {
         if !fits {
             let takes = self.shape.clone().unwrap_or_default();
             return Err(self.wrong(&format!(
-                "takes {takes:?} a sample, the edge sends {sample:?}: they are not of one plan"
+                "takes {takes:?} per sample, the edge sends {sample:?}: they are not of one plan"
             )));
         }
         let shape: Vec<usize> = std::iter::once(1).chain(sample.iter().copied()).collect();

@@ -70,7 +70,7 @@ impl Cost {
                     format!("if it were added to the plan's {} part", worth.part)
                 };
                 lines.push(format!(
-                    "{}: {} ms a sample with it, {} without; accuracy {:.2} % and {:.2} % (predicted on \
+                    "{}: {} ms per sample with it, {} without; accuracy {:.2} % and {:.2} % (predicted on \
                      calibration, {place})",
                     if worth.pays { "pays" } else { "doesn't pay" },
                     ms(worth.latency_ms),

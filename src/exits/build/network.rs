@@ -72,7 +72,7 @@ impl HeadBuilder<'_> {
             Some(sample) => Ok(sample),
             None => {
                 let message = format!("`{file}` gives {}", output.shape);
-                trouble(message, "a head gives numbers, a row a sample")
+                trouble(message, "a head gives numbers, a row per sample")
             }
         }
     }

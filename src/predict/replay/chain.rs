@@ -270,7 +270,7 @@ impl<'a> Chain<'a> {
         })
     }
 
-    /// The plan's own thresholds, one an exit.
+    /// The plan's own thresholds, one per exit.
     pub fn planned(&self) -> Vec<f64> {
         let exits = &self.stages[..self.stages.len() - 1];
         exits.iter().map(|s| s.threshold).collect()

@@ -145,7 +145,7 @@ pub fn runs(ran: &[Ran], evidence: &Evidence, billing: Billing) -> Table {
             "slowdown",
             Values::Double(rows.iter().map(slowdown).collect()),
         ),
-        ("memory_tier_mb", whole(&|row| rented(row).map(|m| m.mb))),
+        ("memory_tier_mib", whole(&|row| rented(row).map(|m| m.mib))),
         ("scale", priced(&|m, clock| m.scale(clock).unwrap_or(1.0))),
         ("step_ms", priced(&|m, _| m.step_ms)),
         ("usd_per_second", priced(&|m, _| m.second)),

@@ -5,6 +5,7 @@ use super::document::EditKind;
 use crate::explore::{Goal, Limit, Objective, Statistic};
 use crate::tui::error::AnswerError;
 use crate::tui::message::Effect;
+use crate::units;
 
 /// What may be made small, in the order the keys go through.
 const OBJECTIVES: [Objective; 4] = [
@@ -33,6 +34,21 @@ pub fn words(limit: Limit) -> (&'static str, &'static str, f64) {
         Limit::CostPerMonth => ("bill", "US$ per month at most", 1.0),
         Limit::Load => ("load", "requests per second; 1 if empty", 1.0),
     }
+}
+
+/// Bytes as typed where a number alone is MB.
+///
+/// # Errors
+/// It is neither a number from 0 up nor one with a unit of bytes.
+pub fn edge_memory(typed: &str) -> Result<f64, AnswerError> {
+    let with_unit = match units::has_unit(typed) {
+        true => typed.to_owned(),
+        false => format!("{typed} MB"),
+    };
+    let wrong = |_| AnswerError::Limit(typed.into(), "MB as 1.5, or with its unit as 600 kB");
+    units::read(&with_unit)
+        .map(|bytes| bytes as f64)
+        .map_err(wrong)
 }
 
 /// The form: the objective in the first row, the limits in those below.
@@ -93,9 +109,16 @@ impl GoalForm {
             let value = if typed.is_empty() {
                 None
             } else {
-                let value = typed.parse::<f64>().ok().filter(|v| v.is_finite());
-                let no_number = || (row + 1, AnswerError::Limit(typed.into(), limit.range()));
-                Some(value.ok_or_else(no_number)? * scale)
+                let number = || match limit {
+                    Limit::EdgeMemory => edge_memory(typed),
+                    _ => typed
+                        .parse::<f64>()
+                        .ok()
+                        .filter(|v| v.is_finite())
+                        .map(|v| v * scale)
+                        .ok_or_else(|| AnswerError::Limit(typed.into(), limit.range())),
+                };
+                Some(number().map_err(|error| (row + 1, error))?)
             };
             let set = limit.set(&mut goal.within, value);
             set.map_err(|_| (row + 1, AnswerError::Limit(typed.into(), limit.range())))?;

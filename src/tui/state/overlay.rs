@@ -89,7 +89,9 @@ impl Prompt {
             Prompt::LimitAccuracy => "only plans with an accuracy of at least (%; empty: any)",
             Prompt::LimitLatency => "only plans with a mean of at most (ms; empty: any)",
             Prompt::LimitCost => "only plans with a bill of at most (US$ per million; empty: any)",
-            Prompt::LimitMemory => "only plans whose edge side takes at most (MB; empty: any)",
+            Prompt::LimitMemory => {
+                "only plans whose edge side takes at most (MB, or with its unit; empty: any)"
+            }
         }
     }
 }

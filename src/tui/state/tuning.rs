@@ -1,4 +1,4 @@
-/*! Thresholds: one for all exits or one an exit, the curves over them, and the snaps. */
+/*! Thresholds: one for all exits or one per exit, the curves over them, and the snaps. */
 
 use super::State;
 use super::document::EditKind;

@@ -136,7 +136,7 @@ fn the_goal_is_typed_and_the_verdict_and_the_explorer_follow() {
 )]
 #[case(
     "O<down><down><down>-1<ret>",
-    "`-1`: it must be a number from 0 up, or empty"
+    "`-1`: it must be MB as 1.5, or with its unit as 600 kB, or empty"
 )]
 #[case(
     "O<down><down><down><down><down>0<ret>",

@@ -5,7 +5,7 @@ use crate::tui::error::AnswerError;
 use crate::tui::message::{Effect, Over, Panel, Source};
 use crate::tui::state::State;
 use crate::tui::state::finder::Offer;
-use crate::tui::state::goal::GoalForm;
+use crate::tui::state::goal::{self, GoalForm};
 use crate::tui::state::overlay::{Confirmed, Overlay, Prompt};
 use crate::tui::state::settings::ValueForm;
 use crate::tui::state::typed::Typed;
@@ -413,6 +413,7 @@ impl State {
                 let to = match (input.trim().is_empty(), kind) {
                     (true, _) => None,
                     (false, Prompt::LimitAccuracy) => Some(share()?),
+                    (false, Prompt::LimitMemory) => Some(goal::edge_memory(input)?),
                     (false, _) => Some(number()?),
                 };
                 if to.is_some_and(|n| n.is_nan() || n < 0.0) {
@@ -422,7 +423,7 @@ impl State {
                     Prompt::LimitAccuracy => limits.accuracy = to,
                     Prompt::LimitLatency => limits.latency_ms = to,
                     Prompt::LimitCost => limits.cost_per_million = to,
-                    _ => limits.edge_memory_bytes = to.map(|mb| (mb * 1e6) as usize),
+                    _ => limits.edge_memory_bytes = to.map(|bytes| bytes as usize),
                 })
             }
         })

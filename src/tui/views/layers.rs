@@ -411,7 +411,7 @@ fn split_line(state: &State, buf: &mut Buffer, area: Rect, behind: Tier, bytes: 
         }
         _ => "split".to_owned(),
     };
-    let words = format!("┄┄ {which} ┄┄ {} a sample ", number::bytes(bytes as f64));
+    let words = format!("┄┄ {which} ┄┄ {} per sample ", number::bytes(bytes as f64));
     let rest = usize::from(area.width).saturating_sub(number::width(&words));
     line(
         buf,
