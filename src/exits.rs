@@ -69,6 +69,8 @@ pub enum Classifier {
     Template(String),
     /// A file of source text, relative to the session file.
     File(std::path::PathBuf),
+    /// The exits that the network's own file brings along as further outputs, trained.
+    OwnExits,
 }
 
 /// A head: rendered, checked and built for one exit point. Untrained until its graph's constants

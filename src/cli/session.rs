@@ -5,6 +5,7 @@ use super::error::usage;
 use super::network::{self, InputShape, Sizes};
 use crate::engine::share_threads;
 use crate::explore::{Goal, Objective, Promise, PromiseError, Statistic};
+use crate::run::Network;
 use crate::session::{ModelSource, Session, VERSION};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
@@ -152,11 +153,23 @@ impl Chosen {
         if self.session.results.is_some() {
             return Ok(self.session.clone());
         }
-        let kept = self.left()?;
+        let kept = self
+            .left()
+            .map_err(|never| self.refused().unwrap_or(never))?;
         Ok(Session {
             results: kept.results,
             ..self.session.clone()
         })
+    }
+
+    /// Why the session can't be run, if it can't: of no use to somebody who is told to run it.
+    fn refused(&self) -> Option<anyhow::Error> {
+        let network = match Network::load(&self.session) {
+            Ok(network) => network,
+            Err(error) => return Some(error.into()),
+        };
+        let checked = network.check_whole(&self.session);
+        checked.err().map(anyhow::Error::from)
     }
 
     /// The session as it ran, with what `--set` and its kin changed then.

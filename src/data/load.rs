@@ -291,6 +291,20 @@ fn check_input([channels, height, width]: [usize; 3]) -> Result<(), DataError> {
     Ok(())
 }
 
+/// The labels of the images and their sets, if all that the options ask for is there.
+fn fitting(images: &dyn Images, options: &LoadOptions) -> Result<(Labels, Chosen), DataError> {
+    check_input(options.input)?;
+    let labels = Labels::of(images, options)?;
+    for (side, name) in [(Side::Train, "train"), (Side::Test, "test")] {
+        if images.labels(side).is_empty() {
+            return Err(DataError::Request(format!(
+                "no image to {name}; a class needs two images to have one held out to test"
+            )));
+        }
+    }
+    Ok((labels, chosen(images, options)?))
+}
+
 impl LoadedData {
     /// Opens, checks and decodes `source`, in parallel.
     ///
@@ -306,33 +320,37 @@ impl LoadedData {
         Opened::of(source, options)?.load(options, progress, cancel)
     }
 
+    /// Opens and checks `source` as [`LoadedData::load`] does, and decodes nothing.
+    ///
+    /// # Errors
+    /// What `load` would refuse before it decodes.
+    pub fn check(source: &Source, options: &LoadOptions) -> Result<(), DataError> {
+        let Opened(images) = Opened::of(source, options)?;
+        fitting(&*images, options).map(|_| ())
+    }
+
     fn decode(
         images: &dyn Images,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Progress),
         cancel: &Cancel,
     ) -> Result<LoadedData, DataError> {
-        check_input(options.input)?;
+        let (labels, chosen) = fitting(images, options)?;
         let Labels {
             names: class_names,
             output,
-        } = Labels::of(images, options)?;
-        let own_names = images.class_names();
-        let mut notes = images.notes().to_vec();
-        for (side, name) in [(Side::Train, "train"), (Side::Test, "test")] {
-            if images.labels(side).is_empty() {
-                return Err(DataError::Request(format!(
-                    "no image to {name}; a class needs two images to have one held out to test"
-                )));
-            }
-            notes.extend(without(images.labels(side), &own_names, name));
-        }
+        } = labels;
         let Chosen {
             train,
             calibration,
             test,
             available,
-        } = chosen(images, options)?;
+        } = chosen;
+        let own_names = images.class_names();
+        let mut notes = images.notes().to_vec();
+        for (side, name) in [(Side::Train, "train"), (Side::Test, "test")] {
+            notes.extend(without(images.labels(side), &own_names, name));
+        }
         let calibration_side = match options.calibration {
             Calibration::FromTrain(_) => Side::Train,
             Calibration::FromTest(_) => Side::Test,

@@ -5,7 +5,7 @@ use crate::data::{Layout, Opened, PictureSize, Source, Survey};
 use crate::engine::Cancel;
 use crate::exits::{self, Classifier};
 use crate::model::onnx::ImportError;
-use crate::run::{Network, RunError};
+use crate::run::{ExitSource, Network, Refused, RunError};
 use crate::session::{ModelError, ModelSource};
 use std::collections::{BTreeSet, HashMap};
 
@@ -100,9 +100,15 @@ pub fn look(
     remarks.extend(survey.notes.iter().cloned().map(Remark::Data));
     let (input, layout) = image(&network)?;
     remarks.extend(network.fused.ending.clone().map(Remark::Ending));
-    let classifier = match exits::replica(&network.fused) {
-        Ok(_) => Classifier::Replica,
-        Err(error) => {
+    let own = ExitSource::own(&network.fused);
+    let classifier = match (own, exits::replica(&network.fused)) {
+        (Ok(own), _) => {
+            let exits = own.own_outputs(&network.fused);
+            remarks.push(Remark::OwnExits { exits });
+            Classifier::OwnExits
+        }
+        (_, Ok(_)) => Classifier::Replica,
+        (_, Err(error)) => {
             let first = error.diagnostics.first();
             let why = first.map_or_else(String::new, |d| d.message.clone());
             remarks.push(Remark::NoReplica { why });
@@ -201,10 +207,10 @@ fn image(network: &Network) -> Result<([usize; 3], Layout), ProposeError> {
             Ok(([c, h, w], layout.unwrap_or_default()))
         }
         (Some(&[c, _, _]), None) => Err(ProposeError::Channels(name.clone(), c)),
-        _ => Err(RunError::NoImages {
+        _ => Err(RunError::from(Refused::NoImages {
             network: name.clone(),
             input: shape.to_string(),
-        }
+        })
         .into()),
     }
 }

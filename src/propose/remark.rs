@@ -38,6 +38,8 @@ pub enum Remark {
     Ending(String),
     /// The network's own classifier can't be replicated.
     NoReplica { why: String },
+    /// The network's file brings trained exits along, as these outputs.
+    OwnExits { exits: Vec<String> },
     /// No split may stand anywhere.
     NoSplit { why: String },
     /// The network is built in and untrained.
@@ -70,27 +72,11 @@ impl fmt::Display for Remark {
                  was found from the network's answers"
             ),
             Remark::Mapped {
-                right,
-                as_is: Some(as_is),
-                images,
-                ..
-            } => write!(
-                f,
-                "the classes are likely in another order than the network's outputs: {as_is} of {images} \
-                 images are right as the labels stand, {right} in the order that fits (each image judged \
-                 by the others). That order is written as `classes` in the session: check it"
-            ),
-            Remark::Mapped {
                 classes,
                 right,
-                as_is: None,
+                as_is,
                 images,
-            } => write!(
-                f,
-                "which output each of the {classes} classes is was found from the network's answers: \
-                 {right} of {images} images are right so, each judged by the others. Check the list \
-                 `classes` in the session"
-            ),
+            } => mapped(f, *classes, (*right, *images), *as_is),
             Remark::FewToMatch {
                 classes,
                 fitted,
@@ -117,6 +103,13 @@ impl fmt::Display for Remark {
                 "the network's own classifier has no form that exits can copy ({why}); exits are a pooling \
                  and a linear layer instead"
             ),
+            Remark::OwnExits { exits } => write!(
+                f,
+                "the network's file brings {} trained exits along ({}): they are taken as they are \
+                 (`classifier: OwnExits`); `Replica` trains new ones at every exit point instead",
+                exits.len(),
+                exits.join(", ")
+            ),
             Remark::NoSplit { why } => write!(
                 f,
                 "the network can be split nowhere ({why}); a run compares it on the edge and in the cloud \
@@ -137,18 +130,49 @@ impl fmt::Display for Remark {
                 chance,
                 images,
                 taken,
-            } => write!(
-                f,
-                "WARNING: no usual preprocessing makes the network much better than guessing ({:.1} % of \
-                 {images} images right at best, guessing gives {:.1} %). Likely the labels are wrong, it is \
-                 a network for other images, or it needs a preprocessing of its own. \"{taken}\" is \
-                 written; no figure means anything until that is settled",
-                100.0 * accuracy,
-                100.0 * chance
-            ),
+            } => guessing(f, (*accuracy, *chance), *images, taken),
             Remark::Data(text) => write!(f, "{text}"),
         }
     }
+}
+
+/// `right` of `images` in the order that was found, and `as_is` as the labels stand.
+fn mapped(
+    f: &mut fmt::Formatter<'_>,
+    classes: usize,
+    (right, images): (usize, usize),
+    as_is: Option<usize>,
+) -> fmt::Result {
+    match as_is {
+        Some(as_is) => write!(
+            f,
+            "the classes are likely in another order than the network's outputs: {as_is} of {images} images \
+             are right as the labels stand, {right} in the order that fits (each image judged by the \
+             others). That order is written as `classes` in the session: check it"
+        ),
+        None => write!(
+            f,
+            "which output each of the {classes} classes is was found from the network's answers: {right} of \
+             {images} images are right so, each judged by the others. Check the list `classes` in the session"
+        ),
+    }
+}
+
+fn guessing(
+    f: &mut fmt::Formatter<'_>,
+    (accuracy, chance): (f64, f64),
+    images: usize,
+    taken: &str,
+) -> fmt::Result {
+    write!(
+        f,
+        "WARNING: no usual preprocessing makes the network much better than guessing ({:.1} % of {images} \
+         images right at best, guessing gives {:.1} %). Likely the labels are wrong, it is a network for other \
+         images, or it needs a preprocessing of its own. \"{taken}\" is written; no figure means anything \
+         until that is settled",
+        100.0 * accuracy,
+        100.0 * chance
+    )
 }
 
 fn size_chosen(

@@ -19,27 +19,8 @@ pub enum RunError {
         .out.display()
     )]
     Busy { out: PathBuf, pid: Option<u32> },
-    #[error("the input of `{network}` is {input}, not images (channels, height, width)")]
-    NoImages { network: String, input: String },
-    #[error(
-        "the input of `{network}` is {input}, which fits `preprocessing: (layout: {layout:?})`; the \
-         session has the other layout"
-    )]
-    OtherLayout {
-        network: String,
-        input: String,
-        layout: crate::data::Layout,
-    },
-    #[error(
-        "`{0}` is untrained, and exits over a frozen untrained network learn nothing: set \
-         `training: Mixed(..)` or `Joint(..)`, or train it first with `edgelesspart train`"
-    )]
-    Untrained(String),
-    #[error(
-        "the split rule {0} compares all splits, which needs heads over a frozen network: set \
-         `training: Frozen(..)`, or another rule"
-    )]
-    NeedsFrozen(&'static str),
+    #[error(transparent)]
+    Refused(#[from] super::refused::Refused),
     #[error("the token in the environment variable {0} is not set; set it and run again")]
     Token(String),
     #[error(
@@ -47,11 +28,6 @@ pub enum RunError {
          there with --tls-cert and --tls-key, or reach it through a tunnel"
     )]
     TokenInTheOpen { edge: String, cloud: String },
-    #[error(
-        "exits.recipe.heads: no exit can stand after `{name}`; exits can stand after {}",
-        .points.join(", ")
-    )]
-    NoSuchExit { name: String, points: Vec<String> },
     #[error("{0}")]
     Died(String),
     #[error(

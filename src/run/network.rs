@@ -2,6 +2,7 @@
 
 use super::ExitSource;
 use super::RunError;
+use super::refused;
 use super::stage_cache::Reporter;
 use crate::data::LoadOptions;
 use crate::event::Note;
@@ -72,22 +73,7 @@ impl Network {
     /// # Errors
     /// Where the network doesn't take images.
     pub fn image(&self, session: &Session) -> Result<[usize; 3], RunError> {
-        use crate::data::Layout::{self, Nchw, Nhwc};
-        let sample = self.table.input.sample();
-        let sample = sample.as_deref();
-        let (network, input) = (self.table.network.clone(), self.table.input.to_string());
-        let set = session.pixels().layout;
-        if let Some(layout) = sample.and_then(Layout::of).filter(|&layout| layout != set) {
-            return Err(RunError::OtherLayout {
-                network,
-                input,
-                layout,
-            });
-        }
-        match (sample, set) {
-            (Some(&[c, h, w]), Nchw) | (Some(&[h, w, c]), Nhwc) => Ok([c, h, w]),
-            _ => Err(RunError::NoImages { network, input }),
-        }
+        Ok(refused::image(session, &self.table)?)
     }
 
     /// What the session's images are loaded with.

@@ -2,7 +2,7 @@
 
 use super::distribute::part_settings;
 use super::stage_cache::Reporter;
-use super::{Network, RunError, train_heads};
+use super::{Network, Refused, RunError, train_heads};
 use crate::data::LoadedData;
 use crate::engine::Cancel;
 use crate::event::Stage;
@@ -45,7 +45,7 @@ pub fn session_parts(
     let plan = plan_of(session, results, &network, &untrained)?;
     let trained: Vec<&TrainedHead> = match session.exits.training {
         Training::Frozen { .. } if network.untrained => {
-            return Err(RunError::Untrained(network.table.network));
+            return Err(Refused::Untrained(network.table.network).into());
         }
         Training::Frozen { .. } => frozen(session, results, &network, &data, &untrained),
         Training::Joint { .. } | Training::Mixed { .. } => {

@@ -90,6 +90,7 @@ pub(super) fn execute(
         }
     };
     let network = Network::load(session)?;
+    network.check(session, options.until)?;
     let mut pipeline = Pipeline {
         session,
         options,
@@ -167,9 +168,6 @@ impl Pipeline<'_> {
         }
         let plan = match session.exits.training {
             Training::Frozen { epochs } => {
-                if self.network.untrained {
-                    return Err(RunError::Untrained(self.network.table.network.clone()));
-                }
                 self.learn(on, &untrained, Some(epochs))?;
                 self.make_tables(on)?;
                 if until < Stage::Plan {
@@ -179,13 +177,6 @@ impl Pipeline<'_> {
             }
             // The network changes with its exits, so only those of one plan can be trained.
             Training::Joint { .. } | Training::Mixed { .. } => {
-                for rule in &session.splits {
-                    match rule {
-                        SplitRule::Fastest => return Err(RunError::NeedsFrozen("Fastest")),
-                        SplitRule::Cheapest => return Err(RunError::NeedsFrozen("Cheapest")),
-                        _ => {}
-                    }
-                }
                 let plan = self.plan(on, &points)?;
                 let chosen = train_heads::planned_heads(&plan, &untrained);
                 self.learn(on, &chosen, None)?;

@@ -4,9 +4,10 @@ templates of a folder, and files of networks below the folder it lies in. Whatev
 run, the commands, the workbench) reads them here, so that all see the same.
 */
 
-use super::RunError;
+use super::{Refused, RunError};
 use crate::exits::{self, Classifier, ExitError, ExitPoint, Library};
-use crate::model::Graph;
+use crate::model::export::to_onnx;
+use crate::model::{Graph, LayerTable};
 use crate::plan::{Tier, TierHead, TierNames};
 use crate::session::ExitSettings;
 use std::io;
@@ -24,6 +25,17 @@ pub struct ExitSource {
     folder: Option<PathBuf>,
     /// Templates it may include: names and sources, in order of name.
     templates: Vec<(String, String)>,
+    /// Exits of the network's own file; where there are any, no other point has a head.
+    own: Vec<OwnFile>,
+}
+
+/// An exit of the network's own file, as a file that the source names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OwnFile {
+    /// Name of the value that the exit reads.
+    value: String,
+    name: String,
+    onnx: Vec<u8>,
 }
 
 impl ExitSource {
@@ -36,8 +48,62 @@ impl ExitSource {
             Classifier::Replica => exits::replica(fused)?,
             Classifier::Template(text) => text.clone(),
             Classifier::File(path) => read(path)?,
+            Classifier::OwnExits => return ExitSource::own(fused),
         };
         ExitSource::with_text(settings, text)
+    }
+
+    /// The exits that a network's own file brings along.
+    ///
+    /// # Errors
+    /// Where none of them stands where an exit may.
+    pub fn own(fused: &Graph) -> Result<ExitSource, RunError> {
+        let table = LayerTable::new(fused)?;
+        let points = exits::points(&table, fused);
+        let mut own = Vec::new();
+        let mut text = String::from("// The exits that the network's file brings along.\n");
+        for exit in fused.own_exits.iter() {
+            let Some(point) = points.iter().find(|point| point.value == exit.value) else {
+                continue;
+            };
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            let name = exit.output.chars().map(plain).collect::<String>() + ".onnx";
+            let test = if own.is_empty() { "if" } else { "elif" };
+            text += &format!(
+                "{{% {test} index == {} %}}[Onnx(\"{name}\", trainable: false)]\n",
+                point.index
+            );
+            own.push(OwnFile {
+                value: exit.value.clone(),
+                name,
+                onnx: to_onnx(&exit.graph)?,
+            });
+        }
+        if own.is_empty() {
+            let outputs = fused.own_exits.iter().map(|exit| exit.output.clone());
+            return Err(Refused::NoOwnExits {
+                network: fused.name.clone(),
+                outputs: outputs.collect(),
+            }
+            .into());
+        }
+        Ok(ExitSource {
+            text: text + "{% endif %}\n",
+            own,
+            ..ExitSource::default()
+        })
+    }
+
+    /// Names of the outputs of a network's file that are the exits of this source.
+    pub fn own_outputs(&self, fused: &Graph) -> Vec<String> {
+        let stands = |value: &str| self.own.iter().any(|own| own.value == value);
+        let exits = fused.own_exits.iter().filter(|exit| stands(&exit.value));
+        exits.map(|exit| exit.output.clone()).collect()
+    }
+
+    /// Whether the heads come trained.
+    pub fn is_trained(&self) -> bool {
+        !self.own.is_empty()
     }
 
     /// A text in place of the one that the settings name, as an editor has it.
@@ -54,6 +120,7 @@ impl ExitSource {
             text,
             folder: beside.or(folder).map(Path::to_owned),
             templates: Vec::new(),
+            own: Vec::new(),
         }
         // The folder of a session that ships inside the program is nowhere.
         .including(folder.filter(|f| f.as_os_str().is_empty() || f.exists()))
@@ -73,6 +140,7 @@ impl ExitSource {
             text,
             folder: folder.map(Path::to_owned),
             templates: Vec::new(),
+            own: Vec::new(),
         };
         source.including(folder)?.including(templates)
     }
@@ -121,6 +189,9 @@ impl ExitSource {
         tiers: &TierNames,
         seed: u64,
     ) -> Result<Vec<TierHead>, ExitError> {
+        if self.is_trained() && !self.own.iter().any(|own| own.value == point.value) {
+            return Ok(Vec::new());
+        }
         let names = tiers.all();
         let heads = self
             .with_library(|library| exits::heads_with(&self.text, point, &names, seed, library))?;
@@ -145,6 +216,9 @@ impl ExitSource {
     /// The bytes of a file beside the source or below. What a source from elsewhere names must not
     /// lead out of there.
     fn file(&self, name: &str) -> Result<Vec<u8>, String> {
+        if let Some(own) = self.own.iter().find(|own| own.name == name) {
+            return Ok(own.onnx.clone());
+        }
         let Some(folder) = &self.folder else {
             return Err("a source that lies in no folder has no files beside it".into());
         };

@@ -11,7 +11,7 @@ use super::{Network, RunError};
 use crate::data::{Layout, LoadedData, Set, Source};
 use crate::engine::Cancel;
 use crate::event::{Event, Note, Stage};
-use crate::exits::Head;
+use crate::exits::{Classifier, Head};
 use crate::model::Graph;
 use crate::model::export::to_onnx;
 use crate::model::onnx::import_bytes;
@@ -134,20 +134,6 @@ pub(super) fn planned_heads(plan: &Plan, heads: &[TierHead]) -> Vec<TierHead> {
 }
 
 impl TrainingContext<'_> {
-    /// Refuses a recipe for a head that isn't there.
-    fn check_recipe(&self) -> Result<(), RunError> {
-        let points = &self.network.points;
-        let stray = self.session.exits.recipe.heads.iter();
-        let mut stray = stray.filter(|(name, _)| !points.iter().any(|p| p.after == *name));
-        match stray.next() {
-            Some((name, _)) => Err(RunError::NoSuchExit {
-                name: name.clone(),
-                points: points.iter().map(|p| p.after.clone()).collect(),
-            }),
-            None => Ok(()),
-        }
-    }
-
     fn specs<'h>(&self, heads: &[&'h TierHead]) -> Vec<HeadSpec<'h>> {
         let recipe = &self.session.exits.recipe;
         let spec = |of: &&'h TierHead| HeadSpec {
@@ -166,7 +152,6 @@ impl TrainingContext<'_> {
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Learnt, RunError> {
-        self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
         let keys = head_keys(self.session, self.network, self.data, heads);
         let shelf = self.keep.stages.within("heads")?;
@@ -239,6 +224,10 @@ impl TrainingContext<'_> {
         epochs: usize,
         fleet: &mut Fleet,
     ) -> Result<Vec<Graph>, RunError> {
+        if self.session.exits.classifier == Classifier::OwnExits {
+            // Trained by whoever made the network.
+            return Ok(heads.iter().map(|of| of.head.graph.clone()).collect());
+        }
         let hyper = TrainingConfig {
             patience: self.session.exits.recipe.patience,
             ..TrainingConfig::for_heads(epochs, self.session.batch.train, self.session.seed)
@@ -285,7 +274,6 @@ impl TrainingContext<'_> {
 
     /// Trains the network, and `heads` with it.
     pub fn together(&self, on: Listener, heads: &[TierHead]) -> Result<Learnt, RunError> {
-        self.check_recipe()?;
         let key = key(self.session, self.network, self.data, heads);
         let outcome =
             |kept: &(Vec<TrainedHead>, Vec<u8>)| described(&kept.0, "together with the network");

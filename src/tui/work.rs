@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::plan::{Tier, TierNames};
 use crate::predict::head_cost::{HeadWork, head_ms};
 use crate::predict::{Answers, Evidence, HeadKey, HeldBack, Kind, Outcome};
+use crate::run::ExitSource;
 use crate::session;
 use crate::session::Session;
 use crate::session::tables::PackError;
@@ -25,6 +26,8 @@ pub struct NetworkFacts {
     pub points: Arc<Vec<ExitPoint>>,
     /// Its own classifier as an exit source, or why there is none.
     pub replica: Result<String, NoReplica>,
+    /// The exits that its file brings along, where it brings any.
+    pub own: Option<Arc<ExitSource>>,
 }
 
 /// What is known by now; a job adds to it. Nothing here is ever made up: what wasn't measured or

@@ -9,6 +9,7 @@ mod networks;
 mod new;
 mod pages;
 mod parts;
+mod refused;
 mod run;
 mod table;
 mod train;

@@ -286,3 +286,40 @@ fn few_images_lead_to_a_session_that_says_so(
     let plan = edgelesspart(folder.path(), &["plan", "my.ron"]);
     assert!(plan.status.success(), "{}", text(&plan.stderr));
 }
+
+/// The exits that a file has as further outputs are proposed, and run as they are.
+#[test]
+fn exits_of_the_networks_own_file_are_taken_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/onnx/early_exit_3out.onnx"
+    );
+    let done = edgelesspart(
+        folder.path(),
+        &[
+            "new",
+            model,
+            "synthetic",
+            "--images",
+            "60",
+            "--out",
+            "my.ron",
+        ],
+    );
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(
+        said.contains("2 trained exits along (exit0, exit1)"),
+        "{said}"
+    );
+    let session = std::fs::read_to_string(folder.path().join("my.ron")).unwrap();
+    assert!(session.contains("classifier: OwnExits"), "{session}");
+    let few = ["--set", "train_samples=20", "--set", "test_samples=60"];
+    let done = edgelesspart(folder.path(), &[&["run", "my.ron"][..], &few].concat());
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let kept = std::fs::read_to_string(folder.path().join("runs/my/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&kept).unwrap();
+    let exits = report["plan"]["exits"].as_array().unwrap().len();
+    assert_eq!(exits, 2, "{}", report["plan"]);
+}

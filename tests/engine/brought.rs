@@ -7,6 +7,8 @@ use edgelesspart::model::export::to_onnx;
 use edgelesspart::model::layers::LayerTable;
 use edgelesspart::model::onnx::{self, ImportError, Outputs, Settings, import_bytes};
 use edgelesspart::model::{Constant, DType, Data, Graph, fuse};
+use edgelesspart::plan::TierNames;
+use edgelesspart::run::{ExitSource, Network};
 use pretty_assertions::assert_eq;
 use rstest::rstest;
 use serde::Deserialize;
@@ -193,6 +195,47 @@ fn of_several_outputs_the_deepest_is_the_classifiers_unless_one_is_named() {
     assert!(error.contains("exit0, exit1, exit2"), "{error}");
     let constant = import("const_output.onnx", settings(Outputs::Classifier)).unwrap();
     assert_eq!(names(&constant), ["logits"]);
+}
+
+/// The heads of a file's own exits, behind the network up to them, give what ONNX Runtime computes of them.
+#[test]
+fn exits_that_a_file_brings_along_are_heads() {
+    let settings = |outputs| Settings {
+        outputs,
+        ..Settings::default()
+    };
+    let graph = import("early_exit_3out.onnx", settings(Outputs::Classifier)).unwrap();
+    let network = Network::of(graph, false).unwrap();
+    let source = ExitSource::own(&network.fused).unwrap();
+    assert_eq!(source.own_outputs(&network.fused), ["exit0", "exit1"]);
+    let case = &cases()["early_exit_3out.onnx"];
+    let mut heads = Vec::new();
+    for point in &network.points {
+        heads.extend(source.heads(point, &TierNames::default(), 7).unwrap());
+    }
+    assert_eq!(heads.len(), 2);
+    for (of, wanted) in heads.iter().zip(&case.outputs) {
+        let fused = &network.fused;
+        let value = fused.find(&of.head.point.value).unwrap();
+        let before = fused.subgraph(&fused.inputs, &[value]).unwrap();
+        let features = run(&before, case);
+        let engine = Engine::new(fuse(&of.head.graph), &Options::default()).unwrap();
+        let found = engine.infer(&features, &Cancel::new()).unwrap();
+        let largest = wanted.data.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        for (found, wanted) in floats(&found[0]).iter().zip(&wanted.data) {
+            assert!((found - wanted).abs() <= 1e-5 * largest, "{found} {wanted}");
+        }
+    }
+    // The graph of the whole file has none beside its outputs, nor has one without further outputs.
+    let plain = Network::of(
+        import("head_gem.onnx", settings(Outputs::Classifier)).unwrap(),
+        false,
+    );
+    let refused = ExitSource::own(&plain.unwrap().fused).unwrap_err();
+    assert!(
+        refused.to_string().contains("brings no exit along"),
+        "{refused}"
+    );
 }
 
 /// Softmax of the scores of two classes: the second one's.

@@ -25,7 +25,7 @@ pub mod zoo;
 pub use build::Builder;
 pub use constant::{Constant, DType, Data};
 pub use fuse::{ends_in_softmax, fuse, without_softmax};
-pub use graph::{Graph, GraphError, Node, Value, ValueId};
+pub use graph::{Graph, GraphError, Node, OwnExit, Value, ValueId};
 pub use infer::{Operand, ShapeError, infer};
 pub use layers::{Layer, LayerError, LayerTable};
 pub use op::{Activation, Op};

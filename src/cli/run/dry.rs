@@ -21,10 +21,11 @@ const TELLING: [&str; 7] = [
 /// Prints what would be done, in the order of a run.
 ///
 /// # Errors
-/// What would fail at the start: the network can't be read.
+/// What a run would refuse: network, settings and images that don't go together.
 pub(super) fn show(chosen: &Chosen, fresh: bool) -> anyhow::Result<()> {
     let session = &chosen.session;
     let network = Network::load(session)?;
+    network.check_whole(session)?;
     let row = |name: &str, text: &str| format!("{name:<16} {text}\n");
     let mut text = row("dry run", &format!("{}; nothing is done", chosen.name));
     let (layers, points) = (network.table.layers.len(), network.points.len());

@@ -7,6 +7,7 @@ use super::questions::make_heads;
 use crate::exits::{self, Classifier};
 use crate::model::{LayerTable, fuse};
 use crate::plan::Tier;
+use crate::run::ExitSource;
 use crate::session::{Session, open_plain, read_plain, write_atomically};
 use crate::tui::error::{FileError, NetworkError, NoReplica};
 use crate::tui::message::{Content, Effect, HeadsRequest, Msg, Opened, Over, Source};
@@ -191,6 +192,7 @@ fn heads(opened: &Opened, network: &NetworkFacts) -> Option<Vec<HeadFacts>> {
         Classifier::Replica => network.replica.clone().ok()?,
         Classifier::Template(text) => text.clone(),
         Classifier::File(_) => opened.classifier.clone()?.ok()?,
+        Classifier::OwnExits => network.own.as_ref()?.text.clone(),
     };
     let request = HeadsRequest {
         generation: 0,
@@ -331,6 +333,7 @@ fn network(
                 replica: Err(NoReplica::NoFile {
                     why: problem.to_string(),
                 }),
+                own: None,
             });
         }
         (Err(problem), None) => return Err(problem.into()),
@@ -340,6 +343,7 @@ fn network(
     Ok(NetworkFacts {
         points: Arc::new(exits::points(&table, &fused)),
         replica: exits::replica(&fused).map_err(NoReplica::from),
+        own: ExitSource::own(&fused).ok().map(Arc::new),
         table: Arc::new(table),
     })
 }

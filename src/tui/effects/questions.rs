@@ -144,7 +144,11 @@ impl<T: Send + 'static> Latest<T> {
 /// The heads of a source at every point, or the findings at the first that fails, `first` first.
 pub fn make_heads(request: &HeadsRequest) -> Result<Vec<HeadFacts>, Box<exits::ExitError>> {
     let points = &request.network.points;
-    let made = ExitSource::with_text(&request.settings, request.source.clone());
+    let own = request.network.own.as_ref();
+    let made = match own.filter(|own| own.text.trim() == request.source.trim()) {
+        Some(own) => Ok(ExitSource::clone(own)),
+        None => ExitSource::with_text(&request.settings, request.source.clone()),
+    };
     let source = made.map_err(|e| {
         Box::new(exits::ExitError {
             after: None,
@@ -156,7 +160,7 @@ pub fn make_heads(request: &HeadsRequest) -> Result<Vec<HeadFacts>, Box<exits::E
     let order = points.get(request.first).map(|_| request.first);
     let mut made: Vec<HeadFacts> = Vec::with_capacity(points.len());
     for i in order.into_iter().chain(rest) {
-        made.push(facts(&source, &points[i], &request.tiers, request.seed)?);
+        made.extend(facts(&source, &points[i], &request.tiers, request.seed)?);
     }
     made.sort_by_key(|h| h.layer);
     Ok(made)
@@ -167,23 +171,19 @@ fn facts(
     point: &ExitPoint,
     tiers: &TierNames,
     seed: u64,
-) -> Result<HeadFacts, Box<exits::ExitError>> {
+) -> Result<Option<HeadFacts>, Box<exits::ExitError>> {
     let heads = source.heads(point, tiers, seed)?;
     let others = heads.iter().skip(1);
     let others = others.map(|of| (of.tier, of.head.hash.clone()));
     let others = others.collect();
-    // There always is one of the first tier.
+    // There is one of the first tier, but where a network's own exits stand elsewhere.
     let Some(TierHead { head, .. }) = heads.into_iter().next() else {
-        return Err(Box::new(exits::ExitError {
-            after: Some(point.after.clone()),
-            source_text: source.text.clone(),
-            diagnostics: Vec::new(),
-        }));
+        return Ok(None);
     };
     let fused = fuse(&head.graph);
     let rows = LayerTable::new(&fused).map(|t| t.layers);
     let line = |l: &crate::model::Layer| format!("{} → {}", l.op, l.shape);
-    Ok(HeadFacts {
+    Ok(Some(HeadFacts {
         layer: point.layer,
         hash: head.hash,
         others,
@@ -193,5 +193,5 @@ fn facts(
         macs: head.macs,
         work: HeadWork::of(&fused),
         warnings: head.warnings,
-    })
+    }))
 }

@@ -135,6 +135,7 @@ impl State {
             Classifier::Replica => self.network.as_ref()?.replica.clone().ok()?,
             Classifier::Template(text) => text.clone(),
             Classifier::File(_) => self.editor.file_text.clone()?.ok()?,
+            Classifier::OwnExits => self.network.as_ref()?.own.as_ref()?.text.clone(),
         };
         let mut text = text.trim_end().to_string();
         text.push('\n');
@@ -210,6 +211,11 @@ impl State {
                 _ => None,
             },
             Classifier::Template(_) => None,
+            Classifier::OwnExits => {
+                let own = self.network.as_ref().map(|network| network.own.is_some());
+                let none = own == Some(false);
+                none.then(|| "the network's file brings no exits along".to_owned())
+            }
         };
         let source = self.source_of_session();
         self.editor.set_text(source.as_deref().unwrap_or_default());

@@ -4,10 +4,12 @@ use super::State;
 use super::document::EditKind;
 use super::layers::refusal;
 use crate::data::Set;
+use crate::event::Stage;
 use crate::explore::{Planner, PlannerError};
 use crate::plan::{MAX_PER_PART, Placement, Plan, Split, SplitRule, Tier};
 use crate::predict::doubt::doubts;
 use crate::predict::{Answers, Doubt, Outcome, ReplayError, replay};
+use crate::run::refused::{self, Refused};
 use crate::tui::message::{Effect, Timer};
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ pub struct Derived {
     pub plan: Option<Plan>,
     /// Why there is no plan.
     pub problem: Option<PlannerError>,
+    /// Why a run would be refused.
+    pub refused: Option<Refused>,
     /// What the plan gives on the calibration set.
     pub predicted: Option<Outcome>,
     /// The unmodified network on the last tier, predicted likewise.
@@ -65,11 +69,15 @@ impl State {
                     cloud_only: ask(&Plan::unmodified(last, plan.tiers())).ok(),
                     plan: Some(plan),
                     problem: None,
+                    refused: None,
                     predicted,
                     lacking,
                 }
             }
         };
+        let (session, points) = (&self.document.session, &network.points);
+        let refused = refused::check(session, &network.table, points, Stage::Report);
+        self.derived.refused = refused.err();
         self.evidence = Some(evidence);
         self.doubt(network.table.classes);
         let exits = self.derived.plan.as_ref().map_or(0, |p| p.exits.len());

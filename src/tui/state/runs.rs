@@ -25,6 +25,11 @@ impl State {
             self.complain(why.to_string());
             return Vec::new();
         }
+        let training = matches!(goal, Goal::Train | Goal::Run);
+        if let Some(refused) = self.derived.refused.as_ref().filter(|_| training) {
+            self.complain(refused.to_string());
+            return Vec::new();
+        }
         if let (Goal::Run, Some(problem)) = (goal, &self.derived.problem) {
             // Rules that read profiles can only be settled by the run itself.
             if !problem.lacks_evidence() {

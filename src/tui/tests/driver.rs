@@ -70,6 +70,7 @@ pub fn network() -> NetworkFacts {
         NetworkFacts {
             points: Arc::new(exits::points(&table, &fused)),
             replica: exits::replica(&fused).map_err(NoReplica::from),
+            own: None,
             table: Arc::new(table),
         }
     };

@@ -72,7 +72,7 @@ pub fn rule(state: &State) -> String {
             } else {
                 ""
             };
-            format!("{} a part, {spread}{at}", session.exits.per_part)
+            format!("{} per part, {spread}{at}", session.exits.per_part)
         }
     };
     format!("{split} · exits {exits}")
@@ -156,6 +156,9 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     );
     row += 1;
     let derived = &state.derived;
+    if let Some(refused) = &derived.refused {
+        row += super::wrapped(buf, area, row, &refused.to_string(), theme.error);
+    }
     if let Some(problem) = &derived.problem {
         row += super::wrapped(buf, area, row, &problem.to_string(), theme.error);
         line(

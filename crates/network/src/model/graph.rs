@@ -10,6 +10,7 @@ use super::constant::{Constant, DType};
 use super::op::Op;
 use super::shape::Shape;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// A value of one graph. Ids are dense, and mean nothing in another graph: between graphs, values
 /// are known by name.
@@ -46,6 +47,18 @@ pub struct Node {
     pub params: usize,
 }
 
+/// An exit that the file of a network brings along: a further output with a score per class, computed
+/// from one value of the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnExit {
+    /// Name of the output.
+    pub output: String,
+    /// Name of the network's value that the exit reads.
+    pub value: String,
+    /// The network from that value to the output.
+    pub graph: Graph,
+}
+
 /// A network, or a piece of one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
@@ -65,6 +78,8 @@ pub struct Graph {
     pub fixed_batch: Option<String>,
     /// Names of the file's outputs that are left out.
     pub other_outputs: Vec<String>,
+    /// Those of them that are exits.
+    pub own_exits: Arc<Vec<OwnExit>>,
     /// What became of the end of the file's network, where it gives no score per class.
     pub ending: Option<String>,
     /// What the file's metadata calls the classes, by output; empty where it says nothing. They may be of
@@ -159,6 +174,7 @@ impl Graph {
             name: self.name.clone(),
             fixed_batch: self.fixed_batch.clone(),
             other_outputs: self.other_outputs.clone(),
+            own_exits: Arc::clone(&self.own_exits),
             class_names: self.class_names.clone(),
             ending: self.ending.clone(),
             ..Graph::default()

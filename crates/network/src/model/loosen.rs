@@ -17,6 +17,7 @@ use super::infer::{Operand, infer};
 use super::op::{Op, SliceRange};
 use super::shape::{Dim, Shape};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Where the samples of a file's batch are counted: `extent = outer · batch · inner` on `axis`.
 /// Without a meaning where the batch is 1.
@@ -72,6 +73,7 @@ pub(super) fn loosen(graph: &Graph) -> Found<Graph> {
         to: Graph {
             name: graph.name.clone(),
             other_outputs: graph.other_outputs.clone(),
+            own_exits: Arc::clone(&graph.own_exits),
             class_names: graph.class_names.clone(),
             ending: graph.ending.clone(),
             ..Graph::default()

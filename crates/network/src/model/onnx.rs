@@ -18,7 +18,7 @@ mod tensor;
 
 use super::constant::{Constant, DType};
 use super::ending::with_scores;
-use super::graph::{Graph, Node, Value, ValueId};
+use super::graph::{Graph, Node, OwnExit, Value, ValueId};
 use super::infer::infer;
 use super::loosen;
 use super::op::Op;
@@ -33,6 +33,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Opsets whose operators are known.
 const OLDEST_OPSET: i64 = 7;
@@ -266,6 +267,12 @@ fn loosened(mut graph: Graph) -> Graph {
         .inputs
         .iter()
         .all(|&v| graph.value(v).shape.rank() == 4);
+    let exits = graph.own_exits.iter().map(|exit| OwnExit {
+        graph: loosened(exit.graph.clone()),
+        ..exit.clone()
+    });
+    let exits = exits.filter(|exit| exit.graph.fixed_batch.is_none());
+    graph.own_exits = Arc::new(exits.collect());
     let found = match batch == 1 || images {
         true => loosen::loosen(&graph),
         false => Err("its first extent may be no batch".to_string()),
@@ -331,6 +338,7 @@ fn classifier(mut graph: Graph) -> Result<Graph, super::graph::GraphError> {
         names.collect()
     };
     let all = names(&graph);
+    let whole = graph.clone();
     let mut best: Option<(usize, Graph)> = None;
     for &output in &graph.outputs {
         let piece = graph.subgraph(&graph.inputs, &[output])?;
@@ -352,7 +360,51 @@ fn classifier(mut graph: Graph) -> Result<Graph, super::graph::GraphError> {
     }
     let own = names(&graph);
     graph.other_outputs = all.into_iter().filter(|n| !own.contains(n)).collect();
+    graph.own_exits = Arc::new(own_exits(&whole, &graph)?);
     Ok(graph)
+}
+
+/// The exits among the outputs of a whole file: those of the classifier's extents that are computed from
+/// one value of `network`, which is the file's network up to its classifier.
+fn own_exits(whole: &Graph, network: &Graph) -> Result<Vec<OwnExit>, super::graph::GraphError> {
+    let name = |v: ValueId| whole.value(v).name.as_str();
+    let classifier = network.outputs.first().map(|&v| network.value(v));
+    let inside: HashSet<&str> = network
+        .nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().map(|&v| network.value(v).name.as_str()))
+        .collect();
+    let inputs: HashSet<ValueId> = whole.inputs.iter().copied().collect();
+    let producers = whole.producers();
+    let mut exits = Vec::new();
+    for &output in &whole.outputs {
+        let own = whole.value(output);
+        let fits = |c: &super::graph::Value| {
+            c.name != own.name && (&c.shape, c.dtype) == (&own.shape, own.dtype)
+        };
+        if !classifier.is_some_and(fits) || inside.contains(own.name.as_str()) {
+            continue;
+        }
+        let (mut reads, mut seen, mut stack) = (HashSet::new(), HashSet::new(), vec![output]);
+        while let Some(v) = stack.pop() {
+            if inside.contains(name(v)) || inputs.contains(&v) {
+                reads.insert(v);
+            } else if let Some(&node) = producers.get(&v).filter(|node| seen.insert(**node)) {
+                stack.extend(&whole.nodes[node].inputs);
+            }
+        }
+        let reads: Vec<ValueId> = reads.into_iter().collect();
+        let &[value] = reads.as_slice() else { continue };
+        if inputs.contains(&value) {
+            continue;
+        }
+        exits.push(OwnExit {
+            output: own.name.clone(),
+            value: name(value).to_owned(),
+            graph: whole.subgraph(&[value], &[output])?,
+        });
+    }
+    Ok(exits)
 }
 
 /// The code of the element type that an input or output declares; 0 for none.
