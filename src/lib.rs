@@ -21,7 +21,7 @@ house; data flows through the rooms in one direction, and a room knows only thos
 | [`explore`]   | many plans predicted and compared: sweep, scores, the Pareto front             |
 | [`runtime`]   | a part, its bundle, and running it; no HTTP                                    |
 | [`report`]    | what a plan gives, as text, JSON, CSV and HTML                                 |
-| [`deploy`]    | parts as ONNX files for other runtimes                                         |
+| [`deploy`]    | parts as ONNX files for other runtimes, and as what other servers take         |
 | [`protocol`]  | the wire between workbench and agents: messages, records, tensors, client      |
 | [`event`]     | what a run reports while it goes: stages, connections, notes, readings         |
 | [`session`]   | the RON file that holds all of it                                              |

@@ -28,7 +28,7 @@ mod travel;
 
 pub use error::RunError;
 pub use network::Network;
-pub use parts::session_parts;
+pub use parts::{servings, session_parts};
 pub use pause::pause_file;
 pub use refused::Refused;
 pub use replayed::Replayed;

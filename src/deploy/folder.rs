@@ -5,22 +5,30 @@ name when all are there, so that whoever looks finds either none of them or all.
 
 use super::DeployError;
 use super::flat::flat;
+use super::kserve::{Places, services};
 use super::progressive::progressive;
-use crate::plan::TierNames;
+use super::serving::Serving;
+use super::triton::{Files, repository};
+use crate::plan::{Tier, TierNames};
 use crate::runtime::manifest::{ExitEntry, FileEntry, MANIFEST, Manifest, PartFiles, Whole};
 use crate::runtime::parts::{Part, PartError, address};
+use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What parts are written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Form<'a> {
     /// A folder for each tier: ONNX files, and the manifest as JSON and RON.
     Onnx,
     /// An archive for each tier, as agents take it.
     Bundle,
+    /// A model repository for each tier, of tiers that were measured so.
+    Triton(&'a [Serving]),
+    /// For each tier behind the first a folder of images and manifests for KServe, Knative and Cloud Run.
+    Kserve(&'a [Serving], &'a Places),
 }
 
 /// What was written of one part.
@@ -32,11 +40,12 @@ pub struct Written {
     pub path: PathBuf,
     /// What the part says of itself.
     pub manifest: Manifest,
-    /// The archive's SHA-256, under which an agent serves it; of a folder the manifest's.
+    /// The archive's SHA-256, under which an agent serves it, in the form for KServe too; of a folder of ONNX
+    /// files the manifest's; of a model repository that of its files' names and hashes.
     pub address: String,
     /// The files below the folder that was asked for, without the manifest's.
     pub files: Vec<FileEntry>,
-    /// Why there is no file that stops by itself.
+    /// Why there is no file, or no model, that stops by itself.
     pub without_progressive: Option<&'static str>,
 }
 
@@ -66,6 +75,13 @@ pub fn write(
 ) -> Result<Vec<Written>, DeployError> {
     if parts.is_empty() {
         return Err(DeployError::NoPart);
+    }
+    let parts: Vec<&Part> = match form {
+        Form::Kserve(..) => parts.iter().filter(|p| p.tier != Tier::First).collect(),
+        Form::Onnx | Form::Bundle | Form::Triton(_) => parts.iter().collect(),
+    };
+    if parts.is_empty() {
+        return Err(DeployError::NothingBehind);
     }
     let failed = |source| DeployError::Write {
         file: out.to_path_buf(),
@@ -102,6 +118,20 @@ pub fn write(
         written.push(match form {
             Form::Onnx => target.onnx(part, tier)?,
             Form::Bundle => target.bundle(part, tier)?,
+            Form::Triton(servings) => {
+                let serving = Serving::find(servings, part.tier);
+                let (files, manifest, without) = repository(part, &tier, &serving)?;
+                target.folder(tier, &files, manifest, without)?
+            }
+            Form::Kserve(servings, places) => {
+                let serving = Serving::find(servings, part.tier);
+                let (files, manifest, without) = services(part, &tier, &serving, places)?;
+                let written = target.folder(tier, &files, manifest, without)?;
+                Written {
+                    address: address(&part.bundle()?),
+                    ..written
+                }
+            }
         });
     }
     sync(beside.path()).map_err(failed)?;
@@ -165,6 +195,53 @@ impl Destination<'_> {
             path,
             address,
             without_progressive: None,
+        })
+    }
+
+    /// Files below the tier's folder.
+    fn folder(
+        &self,
+        tier: String,
+        files: &Files,
+        manifest: Manifest,
+        without_progressive: Option<&'static str>,
+    ) -> Result<Written, DeployError> {
+        let path = PathBuf::from(&tier);
+        let mut entries = Vec::new();
+        let mut folders = BTreeSet::new();
+        for (name, bytes) in files {
+            let name = path.join(name);
+            let parent = name.parent().unwrap_or(&path);
+            let made = std::fs::create_dir_all(self.folder.join(parent));
+            made.map_err(|source| DeployError::Write {
+                file: self.shown.join(parent),
+                source,
+            })?;
+            let within = parent.ancestors().take_while(|p| !p.as_os_str().is_empty());
+            folders.extend(within.map(Path::to_path_buf));
+            self.write(&name, bytes)?;
+            entries.push(FileEntry {
+                name: name.display().to_string(),
+                bytes: bytes.len() as u64,
+                sha256: address(bytes),
+            });
+        }
+        for folder in folders {
+            sync(&self.folder.join(&folder)).map_err(|source| DeployError::Write {
+                file: self.shown.join(&folder),
+                source,
+            })?;
+        }
+        let lines = entries
+            .iter()
+            .map(|e| format!("{}  {}\n", e.sha256, e.name));
+        Ok(Written {
+            address: address(lines.collect::<String>().as_bytes()),
+            tier,
+            path,
+            manifest,
+            files: entries,
+            without_progressive,
         })
     }
 

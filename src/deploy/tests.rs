@@ -1,5 +1,7 @@
 /*! What the files of a part hold. `scripts/check-parts` runs them in ONNX Runtime. */
 
+mod servers;
+
 use super::flat::flat;
 use super::progressive::progressive;
 use super::*;

@@ -281,6 +281,12 @@ impl<'a> PreparedPlan<'a> {
         })
     }
 
+    /// Memory in MB that is rented for a tier; `None` of one that isn't billed.
+    pub fn rented_mb(&self, tier: Tier) -> Option<usize> {
+        let rented = self.rented.iter().find(|(at, ..)| *at == tier);
+        rented.map(|(_, memory, _)| memory.mb)
+    }
+
     /// At the plan's own thresholds.
     pub fn outcome(&self) -> Outcome {
         self.answer(&self.chain.planned(), None, self.common)

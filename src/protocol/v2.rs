@@ -22,8 +22,8 @@ pub const HEADER_LENGTH: &str = "inference-header-content-length";
 pub const BINARY: &str = "application/octet-stream";
 /// What an agent calls itself, as a model's platform.
 pub const PLATFORM: &str = "edgelesspart";
-/// Outputs of a part on an agent, besides the scores: the exit at which each sample left, counted from
-/// the part's start, and its confidence (maximum probability).
+/// Outputs of a part that stops by itself, besides the scores, on an agent as on other servers: the exit at
+/// which each sample left, counted from the part's start, and its confidence.
 pub const EXIT: &str = "exit";
 /// Name of the parameter or output that holds a confidence; see [`EXIT`].
 pub const CONFIDENCE: &str = "confidence";
@@ -51,6 +51,8 @@ pub enum Datatype {
     F64,
     #[serde(rename = "INT32")]
     I32,
+    #[serde(rename = "INT64")]
+    I64,
     /// Any other type of element, which no tensor here has.
     #[serde(other)]
     Other,
@@ -62,8 +64,8 @@ impl Datatype {
         match self {
             Datatype::F16 => Ok(2),
             Datatype::F32 | Datatype::I32 => Ok(4),
-            Datatype::F64 => Ok(8),
-            Datatype::Other => bad("its datatype is none of FP32, FP16, FP64 and INT32"),
+            Datatype::F64 | Datatype::I64 => Ok(8),
+            Datatype::Other => bad("its datatype is none of FP32, FP16, FP64, INT32 and INT64"),
         }
     }
 }
@@ -338,6 +340,13 @@ fn numbers(datatype: Datatype, bytes: &[u8]) -> Vec<f32> {
             fours
                 .iter()
                 .map(|b| i32::from_le_bytes(*b) as f32)
+                .collect()
+        }
+        Datatype::I64 => {
+            let (eights, _) = bytes.as_chunks::<8>();
+            eights
+                .iter()
+                .map(|b| i64::from_le_bytes(*b) as f32)
                 .collect()
         }
         Datatype::F32 | Datatype::Other => {

@@ -3,17 +3,21 @@
 use super::distribute::part_settings;
 use super::stage_cache::Reporter;
 use super::{Network, Refused, RunError, train_heads};
-use crate::data::LoadedData;
+use crate::backend::{BackendId, CandleDevice, Provider};
+use crate::data::{LoadedData, Set};
+use crate::deploy::Serving;
+use crate::device::Profile;
 use crate::engine::Cancel;
 use crate::event::Stage;
 use crate::explore::Planner;
 use crate::model::onnx::import_bytes;
-use crate::plan::{Plan, PlannedExit, TierHead};
+use crate::plan::{Plan, PlannedExit, Tier, TierHead};
+use crate::predict::PreparedPlan;
 use crate::predict::replay::combinations;
 use crate::runtime::parts::{Part, combine, parts};
 use crate::session::results::TrainedHead;
 use crate::session::stages::Stages;
-use crate::session::{Results, Session};
+use crate::session::{Results, Session, Target};
 use crate::train::Training;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +67,63 @@ pub fn session_parts(
     let models = combinations(&evidence, settings.confidence, &plan)?;
     combine(&mut made, &plan, models);
     Ok((plan, made))
+}
+
+/// What servers are told of the devices that a session's tiers were measured on, one per tier of the plan.
+/// Nothing is known of tiers without a profile, as that of a server of the Open Inference Protocol.
+///
+/// # Errors
+/// Where there are no results, or no memory tier is large enough.
+pub fn servings(session: &Session, plan: &Plan) -> Result<Vec<Serving>, RunError> {
+    let results = session.results.as_deref().ok_or(RunError::NoResults)?;
+    let known = |tier: &Tier| results.profile(*tier).is_some();
+    let evidence = results.evidence(session.tier_names())?;
+    let terms = session.terms();
+    let prepared = match plan.chain().all(|tier| known(&tier)) {
+        true => Some(PreparedPlan::new(
+            &evidence,
+            &terms,
+            Set::Calibration,
+            plan,
+        )?),
+        false => None,
+    };
+    let serving = |tier: Tier| {
+        let Some(profile) = results.profile(tier) else {
+            return Serving::unknown(tier);
+        };
+        Serving {
+            tier,
+            threads: profile.threads.max(1),
+            gpu: session.targets(tier).iter().any(on_nvidia),
+            part_ms: part_ms(profile, plan, tier, results.layers.layers.len()),
+            memory_mb: prepared.as_ref().and_then(|p| p.rented_mb(tier)),
+        }
+    };
+    Ok(plan.chain().map(serving).collect())
+}
+
+/// Milliseconds per sample of the layers of a tier's part, as fast as the device is without its slowdown.
+fn part_ms(profile: &Profile, plan: &Plan, tier: Tier, rows: usize) -> Option<f64> {
+    let layers = profile.layers.get(plan.rows(tier, rows))?;
+    let sum: f64 = layers.iter().map(|layer| layer.ms.mean).sum();
+    (!layers.is_empty()).then(|| sum / profile.slowdown / profile.batch.max(1) as f64)
+}
+
+/// Whether the session asks for an NVIDIA GPU there.
+fn on_nvidia(target: &Target) -> bool {
+    let engine = match target {
+        Target::Local { engine, .. } => Some(*engine),
+        Target::Agent { engine, .. } => *engine,
+        Target::V2 { .. } => None,
+    };
+    matches!(
+        engine,
+        Some(
+            BackendId::OnnxRuntime(Provider::Cuda(_) | Provider::TensorRt(_))
+                | BackendId::Candle(CandleDevice::Cuda(_))
+        )
+    )
 }
 
 /// The heads over the frozen network that were trained from what the session has now: all of them, or

@@ -32,7 +32,8 @@ pub(super) struct V2 {
     output: Option<String>,
     /// Extents of a sample where the server tells them, −1 for any.
     shape: Option<Vec<i64>>,
-    /// Whether an agent serves it, which says at which exit a sample left.
+    /// Whether it says at which exit a sample left, as an agent does, and what `export parts` writes for other
+    /// servers.
     tells_exit: bool,
     /// Exits of the cloud part, which number the final classifier.
     exits: u16,
@@ -40,6 +41,20 @@ pub(super) struct V2 {
     binary: bool,
     confidence: Confidence,
     number: u64,
+}
+
+fn is_float(datatype: Datatype) -> bool {
+    matches!(datatype, Datatype::F32 | Datatype::F64 | Datatype::F16)
+}
+
+/// Whether a model says at which exit a sample left: one of an agent, or one that has both outputs for it.
+fn tells_exit(about: &ModelMetadata) -> bool {
+    let whole = |d: Datatype| matches!(d, Datatype::I32 | Datatype::I64);
+    let mut outputs = about.outputs.iter();
+    let exit = outputs.any(|o| o.name == EXIT && whole(o.datatype));
+    let mut outputs = about.outputs.iter();
+    let sure = outputs.any(|o| o.name == CONFIDENCE && is_float(o.datatype));
+    about.platform == PLATFORM || (exit && sure)
 }
 
 impl V2 {
@@ -94,13 +109,10 @@ impl V2 {
             }
             more => return Err(v2.wrong(&format!("takes {} inputs, not one", more.len()))),
         }
-        v2.tells_exit = about.platform == PLATFORM;
-        let float = |d: Datatype| matches!(d, Datatype::F32 | Datatype::F64 | Datatype::F16);
-        v2.output = about
-            .outputs
-            .iter()
-            .find(|o| float(o.datatype))
-            .map(|o| o.name.clone());
+        v2.tells_exit = tells_exit(&about);
+        let mut outputs = about.outputs.iter();
+        let scores = outputs.find(|o| is_float(o.datatype) && o.name != CONFIDENCE);
+        v2.output = scores.map(|o| o.name.clone());
         v2.path.push_str("/infer");
         Ok(v2)
     }
@@ -216,11 +228,11 @@ impl V2 {
         };
         if let Some(exit) = told(EXIT).filter(|&exit| exit < f32::from(self.exits)) {
             answer.exit = exit as u16;
-            // Its scores are before the temperature of that exit, which only the server knows, and it left
-            // by the measure of the plan that the part was made for.
-            if let Some(told) = told(CONFIDENCE) {
-                answer.confidence = told;
-            }
+        }
+        // Of its scores only the server knows whether they are before a temperature, and it measures as the plan
+        // does that the part was made for.
+        if let Some(told) = told(CONFIDENCE) {
+            answer.confidence = told;
         }
         Ok(answer)
     }

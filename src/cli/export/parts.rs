@@ -1,10 +1,10 @@
 /*! `export parts`: the parts of a session's plan as files, for agents and for other runtimes. */
 
 use crate::cli::session::SessionArgs;
-use crate::deploy::{Form, Written, write};
+use crate::deploy::{Form, Places, Written, write};
 use crate::engine::Cancel;
 use crate::plan::Plan;
-use crate::run::session_parts;
+use crate::run::{servings, session_parts};
 use crate::runtime::manifest::{Extent, Tensor};
 use crate::session::Session;
 use anyhow::Context;
@@ -13,8 +13,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Write the parts of a session's plan, with the exits that its run trained: for each tier the part in
-/// one ONNX file, one that stops by itself, its segments and heads, and a manifest; or the bundles that
-/// agents take.
+/// one ONNX file, one that stops by itself, its segments and heads, and a manifest; the bundles that
+/// agents take; a model repository for Triton; or services for KServe, Knative and Cloud Run.
 #[derive(Debug, clap::Args)]
 pub struct PartsArgs {
     /// A session that ran; the demo that ships with the program if left out.
@@ -23,9 +23,17 @@ pub struct PartsArgs {
     /// Where the parts go: a folder that is empty or not there yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// onnx: a folder for each tier; bundle: an archive (tar) for each tier, as agents take it.
+    /// onnx: a folder for each tier; bundle: an archive (tar) for each tier, as agents take it; triton: a
+    /// model repository for each tier; kserve: for each tier behind the first a folder with Containerfiles and
+    /// manifests for KServe, Knative and Cloud Run, for an agent and for Triton.
     #[arg(long, value_enum, default_value_t = Format::Onnx)]
     format: Format,
+    /// With --format kserve: registry and path that images are pushed to.
+    #[arg(long, value_name = "HOST/PATH", default_value_t = Places::default().images)]
+    images: String,
+    /// With --format kserve: folder of model repositories that KServe reads (gs://, s3://, pvc://, …).
+    #[arg(long, value_name = "URI", default_value_t = Places::default().models)]
+    models: String,
     /// In place of the session's threshold, 0 to 1.
     #[arg(long, value_name = "C_THR")]
     threshold: Option<f64>,
@@ -41,6 +49,8 @@ pub struct PartsArgs {
 enum Format {
     Onnx,
     Bundle,
+    Triton,
+    Kserve,
 }
 
 /// A part for scripts.
@@ -65,11 +75,21 @@ struct File<'a> {
 pub fn run(args: &PartsArgs, cancel: &Cancel) -> anyhow::Result<()> {
     let chosen = SessionArgs::of(&args.session, args.threshold, &args.from).load()?;
     let session = chosen.with_results()?;
+    let (plan, parts) = session_parts(&session, &chosen.out, cancel)?;
+    let servings = match args.format {
+        Format::Onnx | Format::Bundle => Vec::new(),
+        Format::Triton | Format::Kserve => servings(&session, &plan)?,
+    };
+    let places = Places {
+        images: args.images.trim_end_matches('/').to_string(),
+        models: args.models.trim_end_matches('/').to_string(),
+    };
     let form = match args.format {
         Format::Onnx => Form::Onnx,
         Format::Bundle => Form::Bundle,
+        Format::Triton => Form::Triton(&servings),
+        Format::Kserve => Form::Kserve(&servings, &places),
     };
-    let (plan, parts) = session_parts(&session, &chosen.out, cancel)?;
     let written = write(&parts, &session.tier_names(), form, &args.out)?;
     let mut out = io::stdout().lock();
     let said = if args.json {
@@ -131,10 +151,14 @@ fn human(
             )?;
         }
         for file in &part.files {
-            writeln!(out, "  {:<28} {:>12} bytes", file.name, file.bytes)?;
+            writeln!(out, "  {:<40} {:>12} bytes", file.name, file.bytes)?;
         }
         if let Some(why) = part.without_progressive {
-            writeln!(out, "  no file that stops by itself: {why}")?;
+            let what = match args.format {
+                Format::Onnx | Format::Bundle => "file",
+                Format::Triton | Format::Kserve => "model",
+            };
+            writeln!(out, "  no {what} that stops by itself: {why}")?;
         }
         if args.format == Format::Bundle {
             writeln!(out, "  an agent serves it as {}", part.address)?;

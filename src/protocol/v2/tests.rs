@@ -37,6 +37,17 @@ fn binary_comes_back() {
     assert!(error.contains("behind the last"), "{error}");
 }
 
+#[test]
+fn whole_numbers_of_64_bits_are_read() {
+    let text = r#"{"outputs": [{"name": "exit", "datatype": "INT64", "shape": [2],
+        "parameters": {"binary_data_size": 16}}]}"#;
+    let answer = serde_json::from_str(text).unwrap();
+    let bytes = [3_i64, -1].map(i64::to_le_bytes).concat();
+    let read = wanted(&answer, &bytes, |name| name == EXIT, 10).unwrap();
+    assert_eq!(read[0].values, [3.0, -1.0]);
+    assert!(wanted(&answer, &bytes[..8], |_| true, 10).is_err());
+}
+
 #[rstest]
 #[case(r#""shape": [2], "data": [1]"#, "1 numbers")]
 #[case(r#""shape": [1099511627776, 4], "data": [1]"#, "more than the 1000")]
