@@ -153,7 +153,11 @@ impl AgentArg {
                 self.url
             ));
             let (url, model) = (self.url.clone(), model.clone());
-            return Ok(Target::V2 { url, model });
+            return Ok(Target::V2 {
+                url,
+                model,
+                token: None,
+            });
         }
         let name = side.variable();
         let token = std::env::var_os(name).map(|_| Token::Env(name.to_string()));
@@ -570,7 +574,11 @@ mod tests {
         let (url, model) = ("http://triton:8000".into(), "cut".into());
         assert_eq!(
             server.reached(Side::Cloud, &cancel).unwrap(),
-            Target::V2 { url, model }
+            Target::V2 {
+                url,
+                model,
+                token: None,
+            }
         );
     }
 

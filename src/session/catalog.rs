@@ -233,7 +233,7 @@ const GROUPS: &[(&str, &str)] = &[
         "tiers",
         "The devices that a sample passes, nearest first, two to four; targets of a tier share the images: \
          Local(cores: [0], slowdown: 6.0) on this machine, Agent(url: \"https://jetson:7070\", token: \
-         Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\"). engine: Native, \
+         Env(\"EDGE_TOKEN\")), or in the last V2(url: \"http://..\", model: \"..\"), with a token too. engine: Native, \
          Candle(Cpu) or OnnxRuntime(Cpu), with Cuda(0), TensorRt(0) or OpenVino.",
     ),
     ("wire", "How the tensor at the split travels"),
@@ -484,6 +484,10 @@ impl Target {
     pub(super) fn variable(&self) -> Option<&str> {
         match self {
             Target::Agent {
+                token: Some(Token::Env(name)),
+                ..
+            }
+            | Target::V2 {
                 token: Some(Token::Env(name)),
                 ..
             } => Some(name),

@@ -432,6 +432,10 @@ mod tests {
                 "tiers[1].targets[0].url: ",
             ),
             (
+                &behind("V2(url: \"https://a\", model: \"m\", token: Env(\"a-b\"))"),
+                "tiers[1].targets[0].token: ",
+            ),
+            (
                 &behind("Agent(url: \"https://me:secret@a\")"),
                 "a name or a password in the address",
             ),

@@ -230,6 +230,9 @@ pub enum Target {
         url: String,
         /// The name it serves the last part under.
         model: String,
+        /// Where its token is found; never the token. Shown as `Authorization: Bearer`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Token>,
     },
 }
 
@@ -260,9 +263,12 @@ impl std::fmt::Debug for Target {
                 text.field("trust", trust);
                 (text, engine.as_ref())
             }
-            Target::V2 { url, model } => {
+            Target::V2 { url, model, token } => {
                 let mut text = f.debug_struct("V2");
                 text.field("url", url).field("model", model);
+                if let Some(token) = token {
+                    text.field("token", token);
+                }
                 (text, None)
             }
         };
@@ -532,13 +538,17 @@ impl Session {
             (None, _) => {}
         }
         for target in session.tiers.iter_mut().flat_map(|t| &mut t.targets) {
-            if let Target::Agent { token, trust, .. } = target {
-                if let Some(Token::File(path)) = token {
-                    join(path);
-                }
-                if let Trust::Ca(path) = trust {
-                    join(path);
-                }
+            if let Target::Agent { token, .. } | Target::V2 { token, .. } = target
+                && let Some(Token::File(path)) = token
+            {
+                join(path);
+            }
+            if let Target::Agent {
+                trust: Trust::Ca(path),
+                ..
+            } = target
+            {
+                join(path);
             }
         }
         session

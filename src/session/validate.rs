@@ -300,14 +300,7 @@ impl Session {
                     }
                     Target::Agent { url, trust, .. } => {
                         web(url, &at(".url"))?;
-                        // Not repeated: it may be the token itself.
-                        let named = target.variable().is_none_or(is_variable);
-                        check(named, &at(".token"), || {
-                            "Env takes the name of an environment variable (letters, digits and `_`, at most \
-                             64, no digit first), and this is none; never write the token itself here: set a \
-                             variable to it, and give its name, as Env(\"EDGE_TOKEN\")"
-                                .into()
-                        })?;
+                        named(target, &at(".token"))?;
                         if let Trust::Fingerprint(print) = trust {
                             let hex = print.strip_prefix("sha256:").unwrap_or("");
                             let good =
@@ -317,7 +310,7 @@ impl Session {
                             })?;
                         }
                     }
-                    Target::V2 { url, model } => {
+                    Target::V2 { url, model, .. } => {
                         check(tier_index == last, &at(""), || {
                             "a V2 server passes nothing on; it may stand in the last tier".into()
                         })?;
@@ -325,12 +318,25 @@ impl Session {
                         check(!model.is_empty(), &at(".model"), || {
                             "no name; give the one the server has it under".into()
                         })?;
+                        named(target, &at(".token"))?;
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// That a token is a variable's name.
+fn named(target: &Target, field: &str) -> Result<(), Problem> {
+    // Not repeated: it may be the token itself.
+    let named = target.variable().is_none_or(is_variable);
+    check(named, field, || {
+        "Env takes the name of an environment variable (letters, digits and `_`, at most 64, no digit \
+         first), and this is none; never write the token itself here: set a variable to it, and give its \
+         name, as Env(\"EDGE_TOKEN\")"
+            .into()
+    })
 }
 
 fn web(url: &str, field: &str) -> Result<(), Problem> {

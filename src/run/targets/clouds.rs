@@ -23,16 +23,18 @@ impl Fleet<'_> {
         index: usize,
         probabilities: Option<bool>,
     ) -> Result<CloudTarget, RunError> {
-        if let (Some(Target::V2 { url, model }), Some(probabilities)) =
+        if let (Some(Target::V2 { url, model, token }), Some(probabilities)) =
             (self.targets(tier).get(index), probabilities)
         {
-            return Ok(CloudTarget {
+            let target = CloudTarget {
                 v2: Some(V2Model {
                     name: model.clone(),
                     probabilities,
                 }),
+                token: token.as_ref().map(read_token).transpose()?,
                 ..CloudTarget::new(url)
-            });
+            };
+            return self.with_its_token(tier, target);
         }
         let reached = self.reach(reporter, tier, index)?;
         let target = CloudTarget {
