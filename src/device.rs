@@ -170,6 +170,9 @@ pub struct Profile {
     /// How busy the machine was meanwhile; `None` of a profile from before that was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// Watts of the board meanwhile, where it has power rails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watts: Option<f64>,
     /// Peak resident memory of the process that measured.
     pub resident_bytes: usize,
 }

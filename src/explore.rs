@@ -15,13 +15,14 @@ pub use planner::{Planner, PlannerError};
 pub use risk::{Guarantee, Promise, PromiseError, guarantee};
 pub use search::{Candidate, front, knee, search};
 pub use sweep::sweep;
+pub use tune::joint::{Budget, Found, Joint, Phase, joint};
 pub use tune::{Point, Tuned, Tuning, tune};
 pub use verdict::{Against, Choice, Verdict};
 pub use what_if::{WhatIf, what_if};
 
 use crate::plan::Tier;
 use crate::predict::Outcome;
-use crate::units;
+use crate::units::{self, energy};
 use serde::{Deserialize, Serialize};
 
 /// What a plan must keep to; `None` is no limit.
@@ -31,6 +32,8 @@ pub struct Limits {
     pub edge_memory_bytes: Option<usize>,
     /// Mean latency in milliseconds.
     pub latency_ms: Option<f64>,
+    /// Energy per inference on the first tier, in millijoules.
+    pub energy_mj: Option<f64>,
     /// The least accuracy, 0 to 1.
     pub accuracy: Option<f64>,
     /// The bill in US dollars per million inferences, rounded as the provider does.
@@ -42,7 +45,7 @@ pub struct Limits {
 pub struct Broken {
     /// Limit that this is about.
     pub limit: Limit,
-    /// What the outcome has: bytes, milliseconds, US dollars per million inferences, or of accuracy the
+    /// What the outcome has: bytes, milliseconds, millijoules, US dollars per million inferences, or of accuracy the
     /// share, 0 to 1.
     pub value: f64,
     /// The most that is allowed, or of accuracy the least.
@@ -60,6 +63,10 @@ impl Broken {
             }
             Limit::EdgeMemory => {
                 let (value, allowed) = (units::bytes(value), units::bytes(allowed));
+                format!("takes {value} where {allowed} is the most")
+            }
+            Limit::Energy => {
+                let (value, allowed) = (energy(value), energy(allowed));
                 format!("takes {value} where {allowed} is the most")
             }
             Limit::Latency => format!("takes {value:.2} ms where {allowed:.2} ms is the most"),
@@ -92,6 +99,7 @@ impl Limits {
                 memory,
             ),
             (Limit::Latency, latency(outcome), self.latency_ms),
+            (Limit::Energy, outcome.energy_mj(), self.energy_mj),
             (Limit::CostPerMonth, cost, self.cost_per_million),
         ];
         let over = most.into_iter().filter(|(_, value, most)| {

@@ -8,6 +8,7 @@ pub mod billing;
 pub mod calibration;
 pub mod combination;
 pub mod doubt;
+pub mod energy;
 pub mod evidence;
 pub mod head_cost;
 pub mod interval;
@@ -21,12 +22,13 @@ pub use billing::{Billing, Clock};
 pub use calibration::{Bin, Reliability, reliability};
 pub use combination::Combination;
 pub use doubt::Doubt;
+pub use energy::{EnergySettings, Radio, RadioModel};
 pub use evidence::{Answers, CompressionRatio, Evidence, ImageTable, Missing, Terms};
 pub use interval::{Interval, Intervals};
 pub use measured::{Run, measured};
 pub use outcome::{
-    Bytes, Cost, ExitOutcome, HopOutcome, HopRecord, Kind, Latency, Outcome, Record, SampleResult,
-    Slowest, TierOutcome,
+    Bytes, Cost, Energy, ExitOutcome, HopOutcome, HopRecord, Kind, Latency, Outcome, Power, Record,
+    SampleResult, Slowest, TierOutcome,
 };
 pub use replay::{
     Baselines, Difference, Equality, Harm, HeadKey, HeadPays, HeldBack, PreparedPlan, ReplayError,

@@ -6,6 +6,7 @@ carries whether it was predicted or measured, on which set, and whether anything
 sweep reads the calibration set; a plan's test numbers stand beside its measurement and nowhere else.
 */
 
+mod budget;
 mod chart;
 pub mod csv;
 pub mod evidence;
@@ -25,6 +26,7 @@ pub use figures::{
     PredictionError, Ratios,
 };
 
+pub use budget::{BudgetReport, BudgetRow, FoundReport};
 pub use evidence::EvidenceReport;
 pub use guarantee::{GuaranteeReport, OnTest};
 pub use reliability::ReliabilityReport;
@@ -298,6 +300,10 @@ pub struct Report {
     /// Best plans if link, devices or prices were others; null where nothing could be compared.
     #[serde(default)]
     pub what_if: Option<WhatIfReport>,
+    /// The best plan over splits, exits and thresholds, and what each budget buys; null where it wasn't
+    /// searched for.
+    #[serde(default)]
+    pub budget: Option<BudgetReport>,
 }
 
 /// The devices by what their tiers are called; documents of release 0.1 had two and no names.
@@ -362,6 +368,7 @@ impl Report {
             placements: Vec::new(),
             evidence: None,
             what_if: None,
+            budget: None,
             subject,
         };
         for sentence in report.subsets() {

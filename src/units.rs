@@ -1,6 +1,6 @@
 /*!
-The one way in which bytes are written and read: decimal units, 1 kB = 1,000 B, on screen, in reports, by commands
-and in sessions. What is counted in units of 1,024 says so: KiB, MiB, GiB.
+The one way in which bytes are written and read, and energies written: decimal units, 1 kB = 1,000 B, on screen, in
+reports, by commands and in sessions. What is counted in units of 1,024 says so: KiB, MiB, GiB.
 */
 
 use serde::Deserialize;
@@ -135,6 +135,18 @@ impl Visitor<'_> for InFileVisitor {
     }
 }
 
+/// Writes millijoules as `123 nJ`, `45.6 µJ`, `7.89 mJ` or `1.23 J`.
+pub fn energy(mj: f64) -> String {
+    let (size, unit) = match mj.abs() {
+        0.0 => (0.0, "mJ"),
+        size if size < 0.999_5e-3 => (mj * 1e6, "nJ"),
+        size if size < 0.999_5 => (mj * 1e3, "µJ"),
+        size if size < 999.5 => (mj, "mJ"),
+        _ => (mj / 1e3, "J"),
+    };
+    format!("{} {unit}", three(size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +202,16 @@ mod tests {
             .with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
         let mut deserializer = ron::Deserializer::from_str_with_options(text, &dialect).unwrap();
         assert_eq!(limit(&mut deserializer).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case(0.0, "0.00 mJ")]
+    #[case(0.000_12, "120 nJ")]
+    #[case(0.012, "12.0 µJ")]
+    #[case(0.999_7, "1.00 mJ")]
+    #[case(315.0, "315 mJ")]
+    #[case(12_296.0, "12.3 J")]
+    fn energies_too(#[case] mj: f64, #[case] expected: &str) {
+        assert_eq!(energy(mj), expected);
     }
 }

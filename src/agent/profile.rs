@@ -2,6 +2,7 @@
 
 use super::error::JobError;
 use super::jobs::Job;
+use super::power::Power;
 use super::state::Agent;
 use crate::device::profile::{HeadToTime, ProfileOptions, SegmentToTime, profile, profile_part};
 use crate::device::{DeviceError, PartProfile, Profile};
@@ -12,6 +13,7 @@ use crate::protocol::codec;
 use crate::protocol::message::{HeadToProfile, JobEvent, Progress};
 use crate::runtime::memory;
 use crate::runtime::parts::Part;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const WARM_UP: usize = 20;
@@ -95,9 +97,19 @@ pub(super) fn network(
         .collect();
     let options = options(agent, batch, runs);
     let mut tell = teller(job);
-    let network = profile(graph, &table, &heads, &options, &mut tell, &job.cancel)?;
+    let mut was_held = false;
+    let mut heard = |done, total| {
+        was_held |= job.pause.is_set();
+        tell(done, total);
+    };
+    let (power, since) = (Power::start(Path::new("/")), Instant::now());
+    let network = profile(graph, &table, &heads, &options, &mut heard, &job.cancel)?;
+    let seconds = since.elapsed().as_secs_f64();
+    // What a board takes while it waits to go on is not what computing takes.
+    let joules = power.stop().filter(|_| !was_held);
     Ok(Profile {
         codec: codec::times(&table, agent.slowdown),
+        watts: joules.map(|joules| joules / seconds),
         ..network
     })
 }

@@ -305,6 +305,7 @@ mod tests {
             boundaries: vec![],
             codec: vec![],
             load: None,
+            watts: None,
             resident_bytes: 5_000_000,
         };
         assert_eq!(disturbed(&profile), None);

@@ -44,7 +44,7 @@ pub struct SessionArgs {
 /// What is wanted of a deployment, in place of the session's goal.
 #[derive(Debug, Default, clap::Args)]
 struct GoalArgs {
-    /// What to make small: latency (the mean), p95, cost, or edge-memory.
+    /// What to make small: latency (the mean), p95, cost, edge-memory, or energy.
     #[arg(long, value_enum, value_name = "WHAT")]
     minimise: Option<Minimise>,
     /// Points of accuracy (0 to 100) that may be lost against the unmodified network.
@@ -100,6 +100,7 @@ enum Minimise {
     P95,
     Cost,
     EdgeMemory,
+    Energy,
 }
 
 impl GoalArgs {
@@ -110,6 +111,7 @@ impl GoalArgs {
                 Minimise::P95 => Objective::Latency(Statistic::P95),
                 Minimise::Cost => Objective::Cost,
                 Minimise::EdgeMemory => Objective::EdgeMemory,
+                Minimise::Energy => Objective::Energy,
             };
         }
         let within = &mut goal.within;

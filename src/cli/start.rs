@@ -256,6 +256,7 @@ fn goal(ask: &mut Asker) -> anyhow::Result<Goal> {
         Objective::Latency(Statistic::P95),
         Objective::Cost,
         Objective::EdgeMemory,
+        Objective::Energy,
     ];
     let chosen = ask.choose(
         "What should be as small as possible?",
@@ -264,6 +265,7 @@ fn goal(ask: &mut Asker) -> anyhow::Result<Goal> {
             "the latency of the slow ones (95th percentile)",
             "the cloud's bill",
             "the memory of the edge part",
+            "the energy of the edge",
         ],
     )?;
     let points = ask.until(

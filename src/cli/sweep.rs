@@ -5,18 +5,19 @@ use super::error::usage;
 use super::progress::Bar;
 use super::session::SessionArgs;
 use crate::explore;
-use crate::explore::{Candidate, Limits};
+use crate::explore::{Candidate, Limits, Phase};
 use crate::explore::{sweep, verdict};
 use crate::plan::{Tier, TierNames};
 use crate::predict::Outcome;
 use crate::report;
-use crate::report::{Figures, WhatIfReport};
+use crate::report::{BudgetReport, Figures, WhatIfReport};
 use crate::run::Replayed;
 use crate::session::Session;
-use crate::units;
+use crate::units::{self, energy};
 use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 /// Say what other thresholds would give, predicted on the calibration set from what a run left.
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,8 @@ struct Range {
 }
 
 /// Try every split, spread and threshold, and list the plans no other beats in accuracy, latency,
-/// cost and edge memory together; predicted on the calibration set from what a run left.
+/// cost, edge
+/// memory and energy together; predicted on the calibration set from what a run left.
 #[derive(Debug, clap::Args)]
 pub struct ExploreArgs {
     #[command(flatten)]
@@ -67,8 +69,23 @@ pub struct ExploreArgs {
     memory: Option<usize>,
     /// The best plan by the goal if bandwidth, round trip, a tier's speed or the prices were others, and a
     /// map of it over bandwidth and round trip, in place of the list.
-    #[arg(long, conflicts_with_all = ["latency", "accuracy", "memory"])]
+    #[arg(long, conflicts_with_all = ["latency", "accuracy", "memory", "energy"])]
     what_if: bool,
+    /// The best plan over every split and every set of exits, with one threshold for all exits and with one per
+    /// exit, and the accuracy that each budget of the goal's objective buys, in place of the list.
+    #[arg(long, conflicts_with_all = ["latency", "accuracy", "memory", "energy", "what_if"])]
+    best: bool,
+    /// Search for so many seconds at most with --best; what isn't proved by then is said to be a heuristic's.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60.0,
+        requires = "best"
+    )]
+    seconds: f64,
+    /// Only plans whose edge takes at most so many millijoules per inference, computing and radio.
+    #[arg(long, value_name = "MJ")]
+    energy: Option<f64>,
     /// One JSON document.
     #[arg(long)]
     json: bool,
@@ -136,10 +153,14 @@ pub fn explore(args: &ExploreArgs) -> anyhow::Result<()> {
     if args.what_if {
         return others(args, &session, &replayed, &thresholds);
     }
+    if args.best {
+        return best(args, &session, &replayed);
+    }
     let limits = Limits {
         edge_memory_bytes: args.memory,
         latency_ms: args.latency,
         accuracy: args.accuracy,
+        energy_mj: args.energy,
         ..Limits::default()
     };
     let evidence = &replayed.evidence;
@@ -150,7 +171,7 @@ pub fn explore(args: &ExploreArgs) -> anyhow::Result<()> {
     front.sort_by(|a, b| goal.minimise.compare(&a.outcome, &b.outcome));
     if front.is_empty() {
         return Err(anyhow::Error::msg(
-            "no plan keeps to these limits; loosen one of --latency, --accuracy and --memory",
+            "no plan keeps to these limits; loosen one of --latency, --accuracy, --memory and --energy",
         ));
     }
     let mut out = io::stdout().lock();
@@ -199,6 +220,54 @@ fn others(
         let text = found.text(&evidence.tiers);
         write!(out, "{head}\n\n{text}")
     })
+}
+
+/// Says which plan is best over splits, exits and thresholds, and what each budget buys.
+fn best(args: &ExploreArgs, session: &Session, replayed: &Replayed) -> anyhow::Result<()> {
+    if !(args.seconds >= 0.0 && args.seconds.is_finite()) {
+        return Err(usage("--seconds: a number from 0 up".to_string()));
+    }
+    let (evidence, goal) = (&replayed.evidence, &session.goal);
+    let until = Instant::now() + Duration::from_secs_f64(args.seconds.min(1e6));
+    let mut bar = Bar::start("best plan", 0);
+    let found = explore::joint(
+        evidence,
+        &replayed.terms,
+        goal,
+        &mut |phase, done, total| {
+            bar.set(done as u64, total as u64, "");
+            // Each plan is looked at once however long that takes.
+            phase == Phase::Look || Instant::now() < until
+        },
+    );
+    bar.clear();
+    let found = BudgetReport::new(&found?, goal, &evidence.tiers);
+    let mut out = io::stdout().lock();
+    quiet(if args.json {
+        serde_json::to_writer_pretty(&mut out, &found)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        budget(&mut out, &found)
+    })
+}
+
+fn budget(out: &mut impl Write, found: &BudgetReport) -> io::Result<()> {
+    for sentence in found.sentences() {
+        writeln!(out, "{sentence}")?;
+    }
+    writeln!(
+        out,
+        "\n{:>12} {:>9}   most accurate plan",
+        found.unit(),
+        "accuracy"
+    )?;
+    for row in found.rows() {
+        let at = row.threshold.map_or(String::new(), |t| format!(" at {t}"));
+        let (value, accuracy) = (found.written(row.value), 100.0 * row.accuracy);
+        writeln!(out, "{value:>12} {accuracy:>7.1} %   {}{at}", row.plan)?;
+    }
+    Ok(())
 }
 
 fn described<'a>(candidate: &'a Candidate, names: &TierNames) -> Row<'a> {
@@ -251,8 +320,8 @@ fn human(
 pub(super) fn header(out: &mut impl Write, first: &str) -> io::Result<()> {
     writeln!(
         out,
-        "{first:<24} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
-        "accuracy", "offloaded", "mean ms", "p95 ms", "edge MB", "$ of 1 M"
+        "{first:<24} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "accuracy", "offloaded", "mean ms", "p95 ms", "edge MB", "$ of 1 M", "energy"
     )
 }
 
@@ -262,11 +331,12 @@ pub(super) fn row(out: &mut impl Write, first: &str, outcome: &Outcome) -> io::R
         .map_or((f64::NAN, f64::NAN), |l| (l.mean, l.p95));
     writeln!(
         out,
-        "{first:<24} {:>7.1} % {:>8.1} % {mean:>10.2} {p95:>10.2} {:>10.2} {:>10.3}",
+        "{first:<24} {:>7.1} % {:>8.1} % {mean:>10.2} {p95:>10.2} {:>10.2} {:>10.3} {:>10}",
         100.0 * outcome.accuracy,
         100.0 * outcome.offloaded(),
         outcome.memory_bytes(Tier::First) as f64 / 1e6,
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
+        outcome.energy.map_or("–".into(), |e| energy(e.mj())),
     )
 }
 

@@ -200,6 +200,7 @@ fn human(out: &mut impl Write, found: &Tuning) -> io::Result<()> {
     )?;
     let unit = match found.spent {
         Objective::Cost => "$ of 1 M",
+        Objective::Energy => "mJ",
         Objective::Latency(_) | Objective::EdgeMemory => "mean ms",
     };
     writeln!(out, "\n{unit:>10} {:>12} {:>12}", "common", "one per exit")?;

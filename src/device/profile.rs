@@ -205,6 +205,7 @@ fn profile_on(
         boundaries,
         codec: Vec::new(),
         load: Some(load),
+        watts: None,
         resident_bytes,
     })
 }

@@ -18,23 +18,34 @@ pub fn percentile(sorted: &[f64], q: f64) -> f64 {
     low + share * (high - low)
 }
 
-/// Percentiles (0 to 100, the largest first) of values in any order, which are reordered: they are
-/// selected, not sorted, so that what follows a held key can afford it. NaN where there are no values.
-pub fn percentiles<const N: usize>(values: &mut [f32], falling: [f64; N]) -> [f64; N] {
-    let mut upto = values.len();
-    falling.map(|q| {
-        let Some((below, share)) = position(values.len(), q) else {
-            return f64::NAN;
+/// Percentiles (0 to 100, the largest first) of values in any order: they are selected, not sorted, so that
+/// what follows a held key can afford it. NaN where there are no values.
+pub fn percentiles<const N: usize>(values: &[f32], falling: [f64; N]) -> [f64; N] {
+    // Whole numbers of the order of floats, which compare faster than these.
+    let key = |value: &f32| {
+        let bits = value.to_bits() as i32;
+        bits ^ ((bits >> 31) as u32 >> 1) as i32
+    };
+    let value = |key: i32| {
+        let bits = key ^ ((key >> 31) as u32 >> 1) as i32;
+        f64::from(f32::from_bits(bits as u32))
+    };
+    let mut keys: Vec<i32> = values.iter().map(key).collect();
+    let mut found = [f64::NAN; N];
+    let mut from = 0;
+    // The smallest first: each search is in what the one before left from it on.
+    for (found, q) in found.iter_mut().zip(falling).rev() {
+        let Some((below, share)) = position(keys.len(), q) else {
+            break;
         };
-        // Each search is in what the one before left below it, and itself included.
-        let upper = (below + 1).min(values.len() - 1);
-        let (before, high, _) = values[..upto].select_nth_unstable_by(upper, f32::total_cmp);
-        let high = f64::from(*high);
-        let low = before.iter().copied().max_by(f32::total_cmp);
-        let low = low.filter(|_| upper > below).map_or(high, f64::from);
-        upto = upper + 1;
-        low + share * (high - low)
-    })
+        let at = below.saturating_sub(from);
+        let (_, low, behind) = keys[from..].select_nth_unstable(at);
+        let low = value(*low);
+        let high = behind.iter().min().map_or(low, |key| value(*key));
+        *found = low + share * (high - low);
+        from = below;
+    }
+    found
 }
 
 /// Where a percentile of `count` values lies: behind which of them, from 0, and how far to the next, 0
@@ -94,20 +105,25 @@ mod tests {
         #[case] expected: f64,
     ) {
         assert!((percentile(sorted, q) - expected).abs() < 1e-12);
-        let mut any_order: Vec<f32> = sorted.iter().rev().map(|v| *v as f32).collect();
-        let [selected] = percentiles(&mut any_order, [q]);
+        let any_order: Vec<f32> = sorted.iter().rev().map(|v| *v as f32).collect();
+        let [selected] = percentiles(&any_order, [q]);
         assert!((selected - expected).abs() < 1e-6);
     }
 
     #[test]
     fn several_are_selected_at_once() {
         // numpy.percentile(range(1, 201), [99, 95, 50, 0]).
-        let mut values: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
-        let found = percentiles(&mut values, [99.0, 95.0, 50.0, 0.0]);
+        let values: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
+        let found = percentiles(&values, [99.0, 95.0, 50.0, 0.0]);
         for (found, expected) in found.iter().zip([198.01, 190.05, 100.5, 1.0]) {
             assert!((found - expected).abs() < 1e-9, "{found} {expected}");
         }
-        assert!(percentiles(&mut [], [50.0])[0].is_nan());
+        assert!(percentiles(&[], [50.0])[0].is_nan());
+        // numpy.percentile([-3, -1, 0, 2], [75, 25]).
+        assert_eq!(
+            percentiles(&[2.0, -1.0, 0.0, -3.0], [75.0, 25.0]),
+            [0.5, -1.5]
+        );
     }
 
     // Expected values are numpy.minimum(x, numpy.percentile(x, 95)).mean()'s.

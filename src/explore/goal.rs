@@ -30,6 +30,8 @@ pub enum Objective {
     Cost,
     /// Memory of the first tier.
     EdgeMemory,
+    /// Energy per inference on the first tier, computing and radio.
+    Energy,
 }
 
 impl Default for Objective {
@@ -39,8 +41,8 @@ impl Default for Objective {
 }
 
 impl Objective {
-    /// What an outcome has of it, in milliseconds, US dollars per million inferences or bytes;
-    /// infinite where latency wasn't measured.
+    /// What an outcome has of it, in milliseconds, US dollars per million inferences, bytes or
+    /// millijoules; infinite where latency or energy wasn't measured.
     pub fn value(self, outcome: &Outcome) -> f64 {
         let latency = |pick: fn(&crate::predict::Latency) -> f64| {
             outcome.latency_ms.as_ref().map_or(f64::INFINITY, pick)
@@ -50,6 +52,7 @@ impl Objective {
             Objective::Latency(Statistic::P95) => latency(|l| l.p95),
             Objective::Cost => outcome.cost_per_million.map_or(0.0, |c| c.rounded),
             Objective::EdgeMemory => outcome.memory_bytes(Tier::First) as f64,
+            Objective::Energy => outcome.energy.map_or(f64::INFINITY, |energy| energy.mj()),
         }
     }
 
@@ -58,7 +61,7 @@ impl Objective {
         let unrounded = |o: &Outcome| o.cost_per_million.map_or(0.0, |c| c.unrounded);
         let exact = match self {
             Objective::Cost => unrounded(a).total_cmp(&unrounded(b)),
-            Objective::Latency(_) | Objective::EdgeMemory => Ordering::Equal,
+            Objective::Latency(_) | Objective::EdgeMemory | Objective::Energy => Ordering::Equal,
         };
         let faster = Objective::default();
         self.value(a)
@@ -80,9 +83,11 @@ pub struct Within {
     /// Bytes of the first tier at most.
     #[serde(deserialize_with = "units::limit")]
     pub edge_memory: Option<usize>,
+    /// Millijoules per inference on the first tier at most.
+    pub energy_mj: Option<f64>,
     /// US dollars per month of 30 days at most, at `requests_per_second`.
     pub cost_per_month: Option<f64>,
-    /// The load that a month's bill is for; 1 where it is absent.
+    /// The load that a month's bill is for, and by which a radio is found asleep; 1 where it is absent.
     pub requests_per_second: Option<f64>,
 }
 
@@ -92,6 +97,7 @@ impl Default for Within {
             accuracy_loss_points: Some(1.0),
             latency_ms: None,
             edge_memory: None,
+            energy_mj: None,
             cost_per_month: None,
             requests_per_second: None,
         }
@@ -110,22 +116,26 @@ pub struct Goal {
 }
 
 impl Goal {
+    /// The load, in requests per second.
+    pub fn rate_hz(&self) -> f64 {
+        self.within.requests_per_second.unwrap_or(1.0)
+    }
+
     /// US dollars per month of 30 days for a bill per million inferences, at the goal's load.
     pub fn per_month(&self, usd_per_million: f64) -> f64 {
-        let load = self.within.requests_per_second.unwrap_or(1.0);
-        usd_per_million * load * MONTH_S / 1e6
+        usd_per_million * self.rate_hz() * MONTH_S / 1e6
     }
 
     /// The limits for a network whose unmodified accuracy is known.
     pub fn limits(&self, unmodified_accuracy: f64) -> Limits {
         let within = &self.within;
-        let dollars = within.cost_per_month.map(|most| {
-            let load = within.requests_per_second.unwrap_or(1.0);
-            most * 1e6 / (load * MONTH_S)
-        });
+        let dollars = within
+            .cost_per_month
+            .map(|most| most * 1e6 / (self.rate_hz() * MONTH_S));
         Limits {
             edge_memory_bytes: within.edge_memory,
             latency_ms: within.latency_ms,
+            energy_mj: within.energy_mj,
             accuracy: within
                 .accuracy_loss_points
                 .map(|points| unmodified_accuracy - points / 100.0),
@@ -157,6 +167,8 @@ pub enum Limit {
     Latency,
     /// Bytes that the first tier's part takes.
     EdgeMemory,
+    /// Millijoules per inference on the first tier.
+    Energy,
     /// US dollars per month of 30 days.
     CostPerMonth,
     /// Requests per second that the bill is for.
@@ -165,10 +177,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, in the order of the settings.
-    pub const ALL: [Limit; 5] = [
+    pub const ALL: [Limit; 6] = [
         Limit::AccuracyLoss,
         Limit::Latency,
         Limit::EdgeMemory,
+        Limit::Energy,
         Limit::CostPerMonth,
         Limit::Load,
     ];
@@ -179,6 +192,7 @@ impl Limit {
             Limit::AccuracyLoss => "accuracy_loss_points",
             Limit::Latency => "latency_ms",
             Limit::EdgeMemory => "edge_memory",
+            Limit::Energy => "energy_mj",
             Limit::CostPerMonth => "cost_per_month",
             Limit::Load => "requests_per_second",
         }
@@ -188,7 +202,7 @@ impl Limit {
     pub fn range(self) -> &'static str {
         match self {
             Limit::AccuracyLoss => "a number from 0 to 100",
-            Limit::Latency | Limit::CostPerMonth => "a number from 0 up",
+            Limit::Latency | Limit::Energy | Limit::CostPerMonth => "a number from 0 up",
             Limit::EdgeMemory => units::BYTES,
             Limit::Load => "a number above 0",
         }
@@ -200,6 +214,7 @@ impl Limit {
             Limit::AccuracyLoss => within.accuracy_loss_points,
             Limit::Latency => within.latency_ms,
             Limit::EdgeMemory => within.edge_memory.map(|bytes| bytes as f64),
+            Limit::Energy => within.energy_mj,
             Limit::CostPerMonth => within.cost_per_month,
             Limit::Load => within.requests_per_second,
         }
@@ -215,6 +230,7 @@ impl Limit {
             Limit::AccuracyLoss => within.accuracy_loss_points = value,
             Limit::Latency => within.latency_ms = value,
             Limit::EdgeMemory => within.edge_memory = value.map(|bytes| bytes as usize),
+            Limit::Energy => within.energy_mj = value,
             Limit::CostPerMonth => within.cost_per_month = value,
             Limit::Load => within.requests_per_second = value,
         }
@@ -256,6 +272,7 @@ mod tests {
     #[case(Limit::Latency, -1.0, false)]
     #[case(Limit::Latency, f64::NAN, false)]
     #[case(Limit::EdgeMemory, 6e5, true)]
+    #[case(Limit::Energy, 12.5, true)]
     #[case(Limit::CostPerMonth, f64::INFINITY, false)]
     #[case(Limit::Load, 0.0, false)]
     #[case(Limit::Load, 0.5, true)]

@@ -19,13 +19,14 @@ pub struct Candidate {
 }
 
 /// What is good about a candidate: each smaller is better.
-fn objectives(candidate: &Candidate) -> [f64; 4] {
+fn objectives(candidate: &Candidate) -> [f64; 5] {
     let outcome = &candidate.outcome;
     [
         -outcome.accuracy,
         latency(outcome),
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
         outcome.memory_bytes(Tier::First) as f64,
+        outcome.energy.map_or(f64::INFINITY, |energy| energy.mj()),
     ]
 }
 
@@ -66,7 +67,7 @@ pub fn search_told(
     let hops = evidence.tiers.count().saturating_sub(1);
     let everywhere = vec![Split::all(&evidence.layers).collect::<Vec<_>>(); hops];
     let images = evidence.answers(Set::Calibration)?.images.is_some();
-    let mut seen: HashSet<(Vec<Split>, Vec<usize>, Sends)> = HashSet::new();
+    let mut seen = HashSet::new();
     let mut found = Vec::new();
     let all = super::planner::combinations(&everywhere);
     let total = all.len();
@@ -74,44 +75,9 @@ pub fn search_told(
         if !go_on(done, total) {
             return Err(ReplayError::Stopped);
         }
-        let mut plans = Vec::new();
-        for (placement, per_part, at_split) in spreads() {
-            let rule = ExitRule {
-                placement,
-                per_part,
-                at_split,
-                threshold: 0.0,
-                thresholds: Vec::new(),
-            };
-            let plan = plan_at(&evidence.layers, &evidence.points, splits.clone(), &rule);
-            let exits = |plan: &Plan| plan.exits.iter().map(|e| e.layer).collect::<Vec<_>>();
-            if seen.insert((splits.clone(), exits(&plan), Sends::Tensor)) {
-                plans.push((plan.clone(), placement));
-            }
-            // The same with the image for what is sent on, where what that does was computed.
-            let other = match plan.exits_in(Tier::First).next() {
-                Some(_) => plan.sending_images(),
-                None => plan.offloads().then(|| plan.clone().with_images()),
-            };
-            let other = other.filter(|other| images && other.sends_images());
-            if let Some(other) = other
-                && (!other.exits.is_empty() || splits.iter().all(|s| *s == Split::Start))
-                && seen.insert((other.splits.clone(), exits(&other), Sends::Image))
-            {
-                plans.push((other, placement));
-            }
-        }
-        for (plan, placement) in plans {
-            let prepared = match PreparedPlan::new(evidence, &terms, Set::Calibration, &plan) {
-                Ok(prepared) => prepared,
-                // An exit whose head was never trained or timed, or a part too large for any tier that is
-                // rented; the others can be compared.
-                Err(
-                    ReplayError::Table(_)
-                    | ReplayError::HeadNotTimed { .. }
-                    | ReplayError::Billing(BillingError::TooLarge { .. }),
-                ) => continue,
-                Err(error) => return Err(error),
+        for (plan, placement) in spread_plans(evidence, &splits, images, &mut seen) {
+            let Some(prepared) = predictable(evidence, &terms, &plan)? else {
+                continue;
             };
             let without = [1.0];
             let at = if plan.exits.is_empty() {
@@ -136,6 +102,68 @@ pub fn search_told(
     Ok(found)
 }
 
+/// What tells a plan from another, thresholds apart: splits, layers of its exits, and what is sent.
+type Places = (Vec<Split>, Vec<usize>, Sends);
+
+/// The plans of all spreads of exits at some splits that weren't seen yet; with `images`, also those that send
+/// the image.
+pub(super) fn spread_plans(
+    evidence: &Evidence,
+    splits: &[Split],
+    images: bool,
+    seen: &mut HashSet<Places>,
+) -> Vec<(Plan, Placement)> {
+    let mut plans = Vec::new();
+    for (placement, per_part, at_split) in spreads() {
+        let rule = ExitRule {
+            placement,
+            per_part,
+            at_split,
+            threshold: 0.0,
+            thresholds: Vec::new(),
+        };
+        let (layers, points) = (&evidence.layers, &evidence.points);
+        let plan = plan_at(layers, points, splits.to_vec(), &rule);
+        let other = image_plan(&plan, splits).filter(|_| images);
+        for plan in [Some(plan), other].into_iter().flatten() {
+            let exits = plan.exits.iter().map(|e| e.layer).collect();
+            if seen.insert((plan.splits.clone(), exits, plan.sends)) {
+                plans.push((plan, placement));
+            }
+        }
+    }
+    plans
+}
+
+/// The same plan with the image for what is sent on.
+pub(super) fn image_plan(plan: &Plan, splits: &[Split]) -> Option<Plan> {
+    let other = match plan.exits_in(Tier::First).next() {
+        Some(_) => plan.sending_images(),
+        None => plan.offloads().then(|| plan.clone().with_images()),
+    };
+    let other = other.filter(Plan::sends_images)?;
+    let whole = !other.exits.is_empty() || splits.iter().all(|s| *s == Split::Start);
+    whole.then_some(other)
+}
+
+/// A plan over the calibration set; `None` where an exit's head was never trained or timed, or a part is too
+/// large for any tier that is rented: the others can be compared.
+pub(super) fn predictable<'a>(
+    evidence: &'a Evidence,
+    terms: &Terms,
+    plan: &Plan,
+) -> Result<Option<PreparedPlan<'a>>, ReplayError> {
+    match PreparedPlan::new(evidence, terms, Set::Calibration, plan) {
+        Ok(prepared) => Ok(Some(prepared)),
+        Err(
+            ReplayError::Table(_)
+            | ReplayError::HeadNotTimed { .. }
+            | ReplayError::Billing(BillingError::TooLarge { .. }),
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn spreads() -> impl Iterator<Item = (Placement, usize, bool)> {
     let counts = 0..=MAX_PER_PART;
     counts.flat_map(|n| {
@@ -146,11 +174,11 @@ fn spreads() -> impl Iterator<Item = (Placement, usize, bool)> {
     })
 }
 
-/// The candidates that no other beats: at least as good in accuracy, mean latency, cost and edge
-/// memory, and better in one. In order of latency; of equal ones the first.
+/// The candidates that no other beats: at least as good in accuracy, mean latency, cost, edge memory and
+/// energy, and better in one. In order of latency; of equal ones the first.
 pub fn front(candidates: &[Candidate]) -> Vec<&Candidate> {
-    let values: Vec<[f64; 4]> = candidates.iter().map(objectives).collect();
-    let beats = |a: &[f64; 4], b: &[f64; 4]| {
+    let values: Vec<[f64; 5]> = candidates.iter().map(objectives).collect();
+    let beats = |a: &[f64; 5], b: &[f64; 5]| {
         a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
     };
     let mut kept: Vec<usize> = Vec::new();

@@ -20,6 +20,7 @@ use crate::predict::{Evidence, Outcome, PreparedPlan, ReplayError, Terms, Ways};
 
 mod descent;
 mod exact;
+pub mod joint;
 
 /// Points of a budget curve, at most.
 const POINTS: usize = 60;
@@ -44,7 +45,7 @@ pub struct Tuned {
 pub struct Point {
     /// One threshold per exit.
     pub thresholds: Vec<f64>,
-    /// What it has of the objective: milliseconds, or US dollars per million inferences.
+    /// What it has of the objective: milliseconds, millijoules, or US dollars per million inferences.
     pub value: f64,
     /// Share answered right, 0 to 1.
     pub accuracy: f64,
@@ -59,8 +60,8 @@ pub struct Tuning {
     pub common: Tuned,
     /// The best with a threshold per exit.
     pub per_exit: Tuned,
-    /// What the values of curves and bounds are of: the bill of a plan that rents something where the goal
-    /// asks for it, else the mean latency.
+    /// What the values of curves and bounds are of: the bill of a plan that rents something or the energy,
+    /// where the goal asks for it, else the mean latency.
     pub spent: Objective,
     /// Budget curve of common thresholds, by value; exact but for its length.
     pub common_curve: Vec<Point>,
@@ -73,12 +74,34 @@ struct Problem<'a> {
     ways: &'a Ways<'a>,
     /// Per stage and sample, what leaving there adds to the objective.
     price: Vec<Vec<f64>>,
-    /// Whether that is the bill; else it is the mean latency.
-    priced: bool,
+    /// By number of samples sent over the first link, what is added; empty for nothing.
+    more: Vec<f64>,
+    /// What the price is of.
+    spent: Objective,
     /// Wrong answers at most.
     wrong: usize,
-    /// Sums that stay within a limit: per stage and sample, and the most.
-    caps: Vec<(Vec<Vec<f64>>, f64)>,
+    /// Sums that stay within a limit.
+    caps: Vec<Cap>,
+}
+
+/// A sum that stays within a limit.
+struct Cap {
+    /// Per stage and sample.
+    each: Vec<Vec<f64>>,
+    /// As [`Problem::more`].
+    more: Vec<f64>,
+    most: f64,
+}
+
+impl Cap {
+    fn holds(&self, sum: f64, sent: usize) -> bool {
+        holds(sum + more(&self.more, sent), self.most)
+    }
+}
+
+/// What is added for a number of samples sent.
+fn more(by_sent: &[f64], sent: usize) -> f64 {
+    by_sent.get(sent).copied().unwrap_or(0.0)
 }
 
 /// Sums of a choice of thresholds.
@@ -86,44 +109,56 @@ struct Problem<'a> {
 struct Sums {
     price: f64,
     wrong: usize,
+    /// Samples sent over the first link.
+    sent: usize,
     caps: Vec<f64>,
 }
 
 impl<'a> Problem<'a> {
     fn new(ways: &'a Ways<'a>, minimise: Objective, limits: &Limits) -> Problem<'a> {
         let n = ways.samples as f64;
-        let latency = || -> Vec<Vec<f64>> {
-            let stages = ways.latency_ms.iter();
-            stages.map(|ms| vec![ms / n; ways.samples]).collect()
+        let means = |stages: &[f64]| -> Vec<Vec<f64>> {
+            let stages = stages.iter();
+            stages.map(|mean| vec![mean / n; ways.samples]).collect()
         };
-        let priced = minimise == Objective::Cost && !ways.cost.is_empty();
-        let mut caps = Vec::new();
-        if let Some(most) = limits.latency_ms {
-            caps.push((latency(), most));
-        }
-        if let (Some(most), false) = (limits.cost_per_million, ways.cost.is_empty()) {
-            caps.push((ways.cost.clone(), most));
-        }
+        // What each objective sums to, and what is added by the number of samples sent.
+        let latency = || (means(&ways.latency_ms), ways.waiting_ms.clone());
+        let energy = || (means(&ways.energy_mj), ways.standby_mj.clone());
+        let cost = || (ways.cost.clone(), Vec::new());
+        let billed = !ways.cost.is_empty();
+        let limited = [
+            limits.latency_ms.map(|most| (latency(), most)),
+            limits.energy_mj.map(|most| (energy(), most)),
+            limits
+                .cost_per_million
+                .filter(|_| billed)
+                .map(|most| (cost(), most)),
+        ];
+        let limited = limited.into_iter().flatten();
+        let caps = limited.map(|((each, more), most)| Cap { each, more, most });
+        let (spent, (price, more)) = match minimise {
+            Objective::Cost if billed => (Objective::Cost, cost()),
+            Objective::Energy => (Objective::Energy, energy()),
+            _ => (Objective::Latency(Statistic::Mean), latency()),
+        };
         Problem {
-            price: if priced { ways.cost.clone() } else { latency() },
-            priced,
+            price,
+            more,
+            spent,
+            caps: caps.collect(),
             wrong: limits.accuracy.map_or(ways.samples, |least| {
                 // As the limit is checked: right / n ≥ least.
                 let wrong = (0..=ways.samples).rev();
                 let holds = |w: &usize| (ways.samples - w) as f64 / n >= least;
                 wrong.take(ways.samples + 1).find(holds).unwrap_or(0)
             }),
-            caps,
             ways,
         }
     }
 
-    /// What the price is of.
-    fn spent(&self) -> Objective {
-        match self.priced {
-            true => Objective::Cost,
-            false => Objective::Latency(Statistic::Mean),
-        }
+    /// What sums have of the objective.
+    fn value(&self, sums: &Sums) -> f64 {
+        sums.price + more(&self.more, sums.sent)
     }
 
     fn stages(&self) -> usize {
@@ -141,23 +176,39 @@ impl<'a> Problem<'a> {
         let mut sums = Sums {
             price: 0.0,
             wrong: 0,
+            sent: 0,
             caps: vec![0.0; self.caps.len()],
         };
         for sample in 0..self.ways.samples {
-            let at = self.at(sample, thresholds);
-            sums.price += self.price[at][sample];
-            sums.wrong += usize::from(self.ways.wrong[at][sample]);
-            for (sum, (cap, _)) in sums.caps.iter_mut().zip(&self.caps) {
-                *sum += cap[at][sample];
-            }
+            self.add(&mut sums, self.at(sample, thresholds), sample);
         }
         sums
     }
 
+    /// Lets a sample leave at a stage.
+    fn add(&self, sums: &mut Sums, stage: usize, sample: usize) {
+        sums.price += self.price[stage][sample];
+        sums.wrong += usize::from(self.ways.wrong[stage][sample]);
+        sums.sent += usize::from(stage >= self.ways.sent_from);
+        for (sum, cap) in sums.caps.iter_mut().zip(&self.caps) {
+            *sum += cap.each[stage][sample];
+        }
+    }
+
+    /// Takes a sample back that left at a stage.
+    fn take(&self, sums: &mut Sums, stage: usize, sample: usize) {
+        sums.price -= self.price[stage][sample];
+        sums.wrong -= usize::from(self.ways.wrong[stage][sample]);
+        sums.sent -= usize::from(stage >= self.ways.sent_from);
+        for (sum, cap) in sums.caps.iter_mut().zip(&self.caps) {
+            *sum -= cap.each[stage][sample];
+        }
+    }
+
     /// Whether sums keep to the limits. An accuracy that can't be reached at all keeps to none.
     fn holds(&self, sums: &Sums) -> bool {
-        let within = |(sum, (_, most)): (&f64, &(Vec<Vec<f64>>, f64))| holds(*sum, *most);
-        sums.wrong <= self.wrong && sums.caps.iter().zip(&self.caps).all(within)
+        let mut caps = sums.caps.iter().zip(&self.caps);
+        sums.wrong <= self.wrong && caps.all(|(sum, cap)| cap.holds(*sum, sums.sent))
     }
 }
 
@@ -189,6 +240,8 @@ pub struct Step {
     pub price: f64,
     /// Samples answered wrongly.
     pub wrong: usize,
+    /// Samples sent over the first link.
+    pub sent: usize,
 }
 
 /// What each common threshold gives that differs from the one before, from 1 down: all of them, exactly.
@@ -217,6 +270,11 @@ pub fn common_steps(ways: &Ways, price: &[Vec<f64>]) -> Vec<Step> {
         threshold: 1.0,
         price: price[last].iter().sum(),
         wrong: ways.wrong[last].iter().filter(|w| **w).count(),
+        sent: if last >= ways.sent_from {
+            ways.samples
+        } else {
+            0
+        },
     };
     let mut steps = vec![now];
     let mut rest = events.as_slice();
@@ -234,6 +292,8 @@ pub fn common_steps(ways: &Ways, price: &[Vec<f64>]) -> Vec<Step> {
             now.price += price[to][sample] - price[from][sample];
             now.wrong += usize::from(ways.wrong[to][sample]);
             now.wrong -= usize::from(ways.wrong[from][sample]);
+            now.sent += usize::from(to >= ways.sent_from);
+            now.sent -= usize::from(from >= ways.sent_from);
             at[sample] = exit;
         }
         let next = rest.first().map_or(0.0, |e| f32::from_bits(!e.0));
@@ -299,7 +359,7 @@ pub fn tune(
     let exits = ways.confidence.len();
     let point = |thresholds: Vec<f64>, sums: &Sums| Point {
         thresholds,
-        value: sums.price,
+        value: problem.value(sums),
         accuracy: (ways.samples - sums.wrong) as f64 / n,
     };
 
@@ -309,7 +369,7 @@ pub fn tune(
             .iter()
             .map(|step| Point {
                 thresholds: vec![step.threshold; exits],
-                value: step.price,
+                value: step.price + more(&problem.more, step.sent),
                 accuracy: (ways.samples - step.wrong) as f64 / n,
             })
             .collect(),
@@ -338,7 +398,7 @@ pub fn tune(
             own,
             common: of(&common_curve),
             per_exit: of(&all),
-            spent: problem.spent(),
+            spent: problem.spent,
             common_curve,
             per_exit_curve,
         });
@@ -356,7 +416,7 @@ pub fn tune(
         Some(thresholds) => {
             // Memory is the same at any threshold, and so is the bill of what rents nothing; what was
             // bounded is the mean latency.
-            let bound = Some(searched.bound).filter(|_| goal.minimise == problem.spent());
+            let bound = Some(searched.bound).filter(|_| goal.minimise == problem.spent);
             judge.tuned(thresholds, searched.exact, bound)
         }
         None => {
@@ -368,7 +428,7 @@ pub fn tune(
         own,
         common,
         per_exit,
-        spent: problem.spent(),
+        spent: problem.spent,
         common_curve,
         per_exit_curve,
     })
@@ -377,19 +437,22 @@ pub fn tune(
 /// The best common threshold within the limits.
 fn common(problem: &Problem, steps: &[Step], exits: usize) -> Option<Vec<f64>> {
     let right = |at: &usize| steps[*at].wrong <= problem.wrong;
+    let value = |step: &Step| step.price + more(&problem.more, step.sent);
     let mut order: Vec<usize> = (0..steps.len()).filter(right).collect();
     order.sort_by(|&a, &b| {
         let (a, b) = (&steps[a], &steps[b]);
-        a.price.total_cmp(&b.price).then(a.wrong.cmp(&b.wrong))
+        value(a).total_cmp(&value(b)).then(a.wrong.cmp(&b.wrong))
     });
     let all = |step: &Step| vec![step.threshold; exits];
     // What a step sums to within the other limits, at the same thresholds: a pass for each, not for each step.
     let within: Vec<Vec<bool>> = problem
         .caps
         .iter()
-        .map(|(cap, most)| {
-            let sums = common_steps(problem.ways, cap);
-            sums.iter().map(|sum| holds(sum.price, *most)).collect()
+        .map(|cap| {
+            let sums = common_steps(problem.ways, &cap.each);
+            sums.iter()
+                .map(|sum| cap.holds(sum.price, sum.sent))
+                .collect()
         })
         .collect();
     let holds = |at: &&usize| within.iter().all(|within| within[**at]);
@@ -442,7 +505,7 @@ mod tests {
     use super::*;
     use crate::plan::Split;
     use crate::predict::replay::tests::{Setting, plan, setting, table};
-    use crate::predict::{Answers, replay};
+    use crate::predict::{Answers, Radio, replay};
     use rstest::rstest;
     use std::sync::Arc;
 
@@ -497,10 +560,16 @@ mod tests {
     #[case(goal(MEAN, 10.0))]
     #[case(goal(Objective::Cost, 10.0))]
     #[case(Goal { within: Within { latency_ms: Some(40.0), ..Within::default() }, ..goal(Objective::Cost, 100.0) })]
-    fn what_is_called_exact_is_what_brute_force_finds(#[case] goal: Goal) {
+    #[case(goal(Objective::Energy, 10.0))]
+    #[case(Goal { within: Within { energy_mj: Some(500.0), ..Within::default() }, ..goal(MEAN, 30.0) })]
+    fn what_is_called_exact_is_what_brute_force_finds(
+        #[case] goal: Goal,
+        #[values(Radio::Wired, Radio::Wlan, Radio::Lte)] radio: Radio,
+    ) {
         let mut reached = 0;
         for seed in 0..12 {
-            let s = setting(13, seed);
+            let mut s = setting(13, seed);
+            s.terms.energy.radio = radio;
             let chosen = plan(Split::After(3), &[1, 2, 4], 0.7);
             let tuned = tune(&s.evidence, &s.terms, &goal, &chosen, &|| true).unwrap();
             for (found, common) in [(&tuned.common, true), (&tuned.per_exit, false)] {

@@ -16,7 +16,7 @@ use crate::plan::{Plan, Tier, TierNames};
 use crate::predict::billing::BillingError;
 use crate::predict::interval::{Z95, mcnemar};
 use crate::predict::{Evidence, Kind, Outcome, PreparedPlan, ReplayError, SampleResult, Terms};
-use crate::units;
+use crate::units::{self, energy};
 use serde::{Deserialize, Serialize};
 
 /// Differences that would come by chance less often than this are beyond noise.
@@ -143,6 +143,9 @@ pub struct Against {
     pub cost_per_million: f64,
     /// Bytes that the plan takes more on the first tier.
     pub edge_memory_bytes: f64,
+    /// Millijoules per inference that the plan takes more on the first tier; absent where one isn't known.
+    #[serde(default)]
+    pub energy_mj: Option<f64>,
 }
 
 /// What to deploy, and why.
@@ -200,6 +203,11 @@ fn against(goal: &Goal, limits: &Limits, plan: &Contender, other: &Contender) ->
         accuracy_points: Difference::of_answers(&accuracy),
         cost_per_million: cost(&plan.outcome) - cost(&other.outcome),
         edge_memory_bytes: memory(&plan.outcome) - memory(&other.outcome),
+        energy_mj: plan
+            .outcome
+            .energy
+            .zip(other.outcome.energy)
+            .map(|(own, other)| own.mj() - other.mj()),
     }
 }
 
@@ -208,8 +216,8 @@ fn is_better(goal: &Goal, plan: &Contender, other: &Contender, against: &Against
     let ahead = goal.minimise.compare(&other.outcome, &plan.outcome).is_lt();
     let noise = match goal.minimise {
         Objective::Latency(_) => against.latency_ms.is_some_and(|d| !d.beyond_noise()),
-        // Of equal bills and memories nothing is better.
-        Objective::Cost | Objective::EdgeMemory => {
+        // Of equal bills, memories and energies nothing is better.
+        Objective::Cost | Objective::EdgeMemory | Objective::Energy => {
             goal.minimise.value(&other.outcome) == goal.minimise.value(&plan.outcome)
         }
     };
@@ -446,6 +454,7 @@ impl Verdict {
             Objective::Latency(super::Statistic::P95) => format!("{value:.2} ms at p95"),
             Objective::Cost => format!("${value:.2} per million"),
             Objective::EdgeMemory => units::bytes(value),
+            Objective::Energy => format!("{} per inference", energy(value)),
         }
     }
 }

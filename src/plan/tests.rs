@@ -91,6 +91,7 @@ fn profile(each: f64, total: f64) -> Profile {
         boundaries: vec![],
         codec: vec![],
         load: None,
+        watts: None,
         resident_bytes: 0,
     }
 }

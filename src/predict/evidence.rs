@@ -3,7 +3,7 @@ owned, so that it can be handed to another thread; and the terms a prediction is
 
 use super::combination::Fits;
 use super::replay::{HeadKey, HeldBack, WireTable};
-use super::{Billing, ConfidenceTable, Policy};
+use super::{Billing, ConfidenceTable, EnergySettings, Policy};
 use crate::data::Set;
 use crate::device::{LinkProfile, Profile};
 use crate::exits::ExitPoint;
@@ -172,17 +172,23 @@ pub struct Terms {
     pub wire: Wire,
     /// Price model of the cloud.
     pub billing: Billing,
+    /// How energy is predicted.
+    pub energy: EnergySettings,
+    /// Requests per second, which tell how often a radio is found asleep.
+    pub rate_hz: f64,
     /// Seed of the draws behind the percentiles.
     pub seed: u64,
 }
 
 impl Terms {
-    /// The usual wire and prices, and seed 0.
+    /// The usual wire, prices and energy, one request per second, and seed 0.
     pub fn new(policy: Policy) -> Terms {
         Terms {
             policy,
             wire: Wire::default(),
             billing: Billing::default(),
+            energy: EnergySettings::default(),
+            rate_hz: 1.0,
             seed: 0,
         }
     }

@@ -59,7 +59,7 @@ pub fn wilson(right: usize, samples: usize) -> Option<Interval> {
 pub fn bootstrap<const N: usize>(
     values: &[f32],
     seed: u64,
-    of: impl Fn(&mut [f32]) -> [f64; N],
+    of: impl Fn(&[f32]) -> [f64; N],
 ) -> Option<[Interval; N]> {
     if values.is_empty() || values.iter().any(|value| value.is_nan()) {
         return None;
@@ -71,7 +71,7 @@ pub fn bootstrap<const N: usize>(
         for value in &mut resample {
             *value = values[rng.random_range(0..values.len())];
         }
-        for (found, figure) in found.iter_mut().zip(of(&mut resample)) {
+        for (found, figure) in found.iter_mut().zip(of(&resample)) {
             found.push(figure);
         }
     }
@@ -90,8 +90,8 @@ pub fn mean(values: &[f32]) -> f64 {
     values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64
 }
 
-/// The 95th percentile of values, which it reorders.
-pub fn p95(values: &mut [f32]) -> f64 {
+/// The 95th percentile of values.
+pub fn p95(values: &[f32]) -> f64 {
     percentiles(values, [95.0])[0]
 }
 

@@ -2,7 +2,9 @@
 
 use super::billing::{Billing, BillingError, Clock, MemoryTier};
 use super::interval::{Intervals, bootstrap, mean, p95};
-use super::outcome::{Cost, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Record, TierOutcome};
+use super::outcome::{
+    Cost, Energy, ExitOutcome, HopOutcome, Kind, Latency, Outcome, Power, Record, TierOutcome,
+};
 use crate::data::Set;
 use crate::plan::Plan;
 
@@ -32,6 +34,8 @@ pub struct Run<'a> {
     pub clocks: &'a [Clock],
     /// Mean bytes of the answers of the tiers behind a link.
     pub answer_bytes: f64,
+    /// Joules of the first tier's board per inference, everything on it included, where it has power rails.
+    pub joules_per_inference: Option<f64>,
 }
 
 /// Why records can't be folded.
@@ -95,7 +99,7 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
     }
     let samples = run.records.len();
     let n = samples as f64;
-    let mut latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
+    let latencies: Vec<f32> = run.records.iter().map(|r| r.latency_ms).collect();
     let rented = rented(run)?;
     Ok(Outcome {
         kind: Kind::Measured,
@@ -119,8 +123,13 @@ pub fn measured(run: &Run) -> Result<Outcome, MeasuredError> {
             })
             .collect(),
         degraded,
-        latency_ms: Latency::of(&mut latencies),
+        latency_ms: Latency::of(&latencies),
         cost_per_million: bill(run, &rented),
+        energy: run.joules_per_inference.map(|joules| Energy {
+            compute_mj: 1e3 * joules,
+            radio_mj: None,
+            power: Power::Run,
+        }),
         intervals: intervals(run, &rented),
     })
 }
@@ -255,6 +264,7 @@ mod tests {
             billing: Billing::default(),
             clocks: &[CLOCK; 3],
             answer_bytes: 0.0,
+            joules_per_inference: Some(0.25),
         }
     }
 
@@ -283,6 +293,11 @@ mod tests {
         assert!((latency.p99 - 39.7).abs() < 1e-9);
         let cost = outcome.cost_per_million.unwrap();
         assert!((cost.rounded - 3.175 / 2.0).abs() < 1e-9);
+        let energy = outcome.energy.unwrap();
+        assert_eq!(
+            (energy.mj(), energy.radio_mj, energy.power),
+            (250.0, None, Power::Run)
+        );
     }
 
     #[test]

@@ -94,8 +94,8 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Of single samples; `None` without any, or where one wasn't measured (NaN). Reorders them.
-    pub fn of(samples: &mut [f32]) -> Option<Latency> {
+    /// Of single samples; `None` without any, or where one wasn't measured (NaN).
+    pub fn of(samples: &[f32]) -> Option<Latency> {
         if samples.is_empty() || samples.iter().any(|ms| ms.is_nan()) {
             return None;
         }
@@ -104,8 +104,8 @@ impl Latency {
     }
 
     /// A mean known from elsewhere with the percentiles ([`percentiles`]) of single samples; without any, the
-    /// mean stands for them. Reorders them.
-    pub fn with_mean(mean: f64, samples: &mut [f32]) -> Latency {
+    /// mean stands for them.
+    pub fn with_mean(mean: f64, samples: &[f32]) -> Latency {
         let [p99, p95, p50] = if samples.is_empty() {
             [mean; 3]
         } else {
@@ -209,6 +209,60 @@ impl Cost {
     }
 }
 
+/// Where what is known of a board's power comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    /// Its power rails, integrated over the run: all that hangs on them, the radio too where it does.
+    Run,
+    /// Its power rails while it was profiled, times the predicted time.
+    Rails,
+    /// The session's `energy.watts`, times the predicted time.
+    Watts,
+    /// The session's picojoules per multiply-accumulate and per byte.
+    Model,
+}
+
+impl Power {
+    /// As files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Power::Run => "run",
+            Power::Rails => "rails",
+            Power::Watts => "watts",
+            Power::Model => "model",
+        }
+    }
+
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Power::Run => "the board's rails over the run",
+            Power::Rails => "the board's rails in the profile",
+            Power::Watts => "the session's watts",
+            Power::Model => "a model by MACs and bytes",
+        }
+    }
+}
+
+/// Energy per inference on the first tier.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Energy {
+    /// Millijoules to compute; of a measured run those of the whole board.
+    pub compute_mj: f64,
+    /// Millijoules of the radio; absent where it isn't told apart.
+    pub radio_mj: Option<f64>,
+    /// Where the power comes from.
+    pub power: Power,
+}
+
+impl Energy {
+    /// Millijoules in all.
+    pub fn mj(&self) -> f64 {
+        self.compute_mj + self.radio_mj.unwrap_or(0.0)
+    }
+}
+
 /// What a tier takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TierOutcome {
@@ -256,6 +310,8 @@ pub struct Outcome {
     pub latency_ms: Option<Latency>,
     /// The bill of all tiers behind the first for a million inferences; `None` without one to bill.
     pub cost_per_million: Option<Cost>,
+    /// Energy per inference on the first tier; `None` of a run without power rails.
+    pub energy: Option<Energy>,
     /// How sure latency and bill are; none of a prediction, and of what ran before they were kept.
     pub intervals: Intervals,
 }
@@ -265,6 +321,11 @@ impl Outcome {
     pub fn accuracy_interval(&self) -> Option<Interval> {
         let right = (self.accuracy * self.samples as f64).round() as usize;
         wilson(right, self.samples)
+    }
+
+    /// Millijoules per inference on the first tier; NaN where they aren't known.
+    pub fn energy_mj(&self) -> f64 {
+        self.energy.map_or(f64::NAN, |energy| energy.mj())
     }
 
     /// Memory of a tier; 0 for one the plan doesn't have.
@@ -287,7 +348,8 @@ mod stored {
     /*! Outcomes and records as files hold them: those of version 1 knew an edge and a cloud. */
 
     use super::{
-        Cost, ExitOutcome, HopOutcome, HopRecord, Intervals, Kind, Latency, Set, TierOutcome,
+        Cost, Energy, ExitOutcome, HopOutcome, HopRecord, Intervals, Kind, Latency, Set,
+        TierOutcome,
     };
     use serde::Deserialize;
 
@@ -365,6 +427,8 @@ mod stored {
         latency_ms: Option<Latency>,
         cost_per_million: Option<Cost>,
         #[serde(default)]
+        energy: Option<Energy>,
+        #[serde(default)]
         intervals: Intervals,
         #[serde(default)]
         offloaded: f64,
@@ -403,6 +467,7 @@ mod stored {
                 degraded: stored.degraded,
                 latency_ms: stored.latency_ms,
                 cost_per_million: stored.cost_per_million,
+                energy: stored.energy,
                 intervals: stored.intervals,
             }
         }
@@ -415,14 +480,14 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_profiles() {
-        let mut samples: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
-        let latency = Latency::of(&mut samples).unwrap();
+        let samples: Vec<f32> = (1..=200).rev().map(|i| i as f32).collect();
+        let latency = Latency::of(&samples).unwrap();
         let found = [latency.mean, latency.p50, latency.p95, latency.p99];
         // numpy.percentile's.
         for (found, expected) in found.iter().zip([100.5, 100.5, 190.05, 198.01]) {
             assert!((found - expected).abs() < 1e-9, "{found} {expected}");
         }
-        let one = Latency::of(&mut [3.0]).unwrap();
+        let one = Latency::of(&[3.0]).unwrap();
         assert_eq!([one.p50, one.p95, one.p99], [3.0; 3]);
     }
 
@@ -466,7 +531,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_has_no_latency() {
-        assert_eq!(Latency::of(&mut [1.0, f32::NAN]), None);
-        assert_eq!(Latency::of(&mut []), None);
+        assert_eq!(Latency::of(&[1.0, f32::NAN]), None);
+        assert_eq!(Latency::of(&[]), None);
     }
 }

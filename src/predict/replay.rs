@@ -19,6 +19,7 @@ plan, and a plain mean would carry it into every plan.
 
 mod baselines;
 mod chain;
+mod energy;
 mod held;
 mod memory;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use ways::Ways;
 
 use super::ConfidenceTable;
 use super::billing::{BillingError, Clock, MemoryTier};
+use super::energy::Spending;
 use super::evidence::{Evidence, Missing, Terms};
 use super::interval::Intervals;
 use super::outcome::{
@@ -210,6 +212,18 @@ pub struct PreparedPlan<'a> {
     /// What is rented for a tier and on which clock was measured, for tiers behind the first that
     /// run something.
     rented: Vec<(Tier, MemoryTier, Clock)>,
+    spending: Spending,
+    /// For each sample, whether it finds a radio asleep and how long it waits then; empty where none waits.
+    sleeps: Vec<Sleep>,
+}
+
+/// A sample's draws of whether it finds the radio asleep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sleep {
+    /// It does where this is below the share of those that do, 0 to 1.
+    luck: f64,
+    /// Milliseconds that it waits then.
+    wait_ms: f64,
 }
 
 /// What a plan gives over a set, at the plan's own thresholds.
@@ -268,9 +282,13 @@ impl<'a> PreparedPlan<'a> {
             emulated |= evidence.link(tier)?.emulated;
         }
         let first = evidence.profile(Tier::First);
+        let spending = energy::spending(&chain, &times, plan, evidence, terms)?;
+        let samples = answers.table.labels.len();
         Ok(PreparedPlan {
+            sleeps: energy::sleeps(spending.radio, terms.seed, samples),
+            spending,
             pace: pace(evidence),
-            jitter: jitters(evidence, terms.seed, answers.table.labels.len()),
+            jitter: jitters(evidence, terms.seed, samples),
             common: terms.policy.threshold,
             chain,
             times,
@@ -334,6 +352,10 @@ impl<'a> PreparedPlan<'a> {
         }
         outcome.cost_per_million = None;
         outcome.as_f32 = false;
+        // Alone, the part has no radio.
+        if let Some(energy) = &mut outcome.energy {
+            energy.radio_mj = Some(0.0);
+        }
         Some(outcome)
     }
 
@@ -356,17 +378,17 @@ impl<'a> PreparedPlan<'a> {
 
     fn each(&self, thresholds: &[f64]) -> Vec<SampleResult> {
         let times = self.times.reaching(None);
-        let labels = self.chain.labels.iter().enumerate();
-        labels
-            .map(|(sample, &label)| {
-                let at = self.chain.leaves_at(sample, thresholds);
-                SampleResult {
-                    sample: sample as u32,
-                    right: self.chain.stages[at].prediction[sample] == label,
-                    latency_ms: times[at].at(&self.pace),
-                }
-            })
-            .collect()
+        let stages = self.chain.leave(thresholds).into_iter();
+        let stages: Vec<usize> = stages.map(usize::from).collect();
+        let sent = stages.iter().filter(|at| times[**at].hops > 0).count();
+        let wait = self.spending.wait_ms(sent as f64 / stages.len() as f64);
+        let all = stages.into_iter().zip(self.chain.labels).enumerate();
+        all.map(|(sample, (at, &label))| SampleResult {
+            sample: sample as u32,
+            right: self.chain.stages[at].prediction[sample] == label,
+            latency_ms: times[at].at(&self.pace) + if times[at].hops > 0 { wait } else { 0.0 },
+        })
+        .collect()
     }
 
     /// A run compared with this replay, sample by sample, at the plan's own thresholds.
@@ -405,12 +427,15 @@ impl<'a> PreparedPlan<'a> {
         let mut right = vec![0_usize; stages.len()];
         let mut latencies = Vec::with_capacity(samples);
         let mut billed_ms: Vec<Vec<f64>> = vec![Vec::new(); self.rented.len()];
+        let mut sent = Vec::new();
         let mut open = thresholds.to_vec();
         if let Some(k) = without {
             open[k] = f64::INFINITY;
         }
-        for (i, (&label, jitter)) in self.chain.labels.iter().zip(&self.jitter).enumerate() {
-            let at = self.chain.leaves_at(i, &open);
+        let leave = self.chain.leave(&open);
+        let all = self.chain.labels.iter().zip(&self.jitter).zip(leave);
+        for (i, ((&label, jitter), at)) in all.enumerate() {
+            let at = usize::from(at);
             left[at] += 1;
             right[at] += usize::from(stages[at].prediction[i] == label);
             let spent = &times[at];
@@ -424,12 +449,29 @@ impl<'a> PreparedPlan<'a> {
                 }
             }
             latencies.push(spent.at(jitter) as f32);
+            if !self.sleeps.is_empty() && spent.hops > 0 {
+                sent.push(i);
+            }
         }
         let n = samples as f64;
-        let mean = left.iter().zip(&times);
+        let hops = self.hops(&left);
+        let share = hops.first().map_or(0.0, |hop| hop.share);
+        let asleep = self.spending.radio.filter(|_| !self.sleeps.is_empty());
+        let asleep = asleep.map_or(0.0, |radio| radio.asleep(self.spending.rate_hz, share));
+        for i in sent {
+            let Sleep { luck, wait_ms } = self.sleeps[i];
+            if luck < asleep {
+                latencies[i] += wait_ms as f32;
+            }
+        }
+        let shares: Vec<f64> = left.iter().map(|&count| count as f64 / n).collect();
+        let mean = shares.iter().zip(&times);
         let mean = mean
-            .map(|(&count, spent)| count as f64 / n * spent.at(&self.pace))
-            .sum();
+            .map(|(share, spent)| share * spent.at(&self.pace))
+            .sum::<f64>();
+        let mean = mean + share * self.spending.wait_ms(share);
+        let reached = energy::reached(&times, &self.pace);
+        let spent = self.spending.stages(&reached, without);
         let memory = self.memory_bytes.iter();
         Outcome {
             kind: Kind::Predicted,
@@ -443,10 +485,11 @@ impl<'a> PreparedPlan<'a> {
             tiers: memory
                 .map(|&memory_bytes| TierOutcome { memory_bytes })
                 .collect(),
-            hops: self.hops(&left),
+            hops,
             degraded: 0,
-            latency_ms: Some(Latency::with_mean(mean, &mut latencies)),
+            latency_ms: Some(Latency::with_mean(mean, &latencies)),
             cost_per_million: self.bill(&billed_ms, samples),
+            energy: Some(self.spending.energy(&spent, &shares, share)),
             intervals: Intervals::default(),
         }
     }

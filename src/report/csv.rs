@@ -4,7 +4,7 @@ use super::{Figures, Report, ReportError};
 use ::csv::Writer;
 
 /// Names of the columns that [`rows`] fills.
-const FIGURES: [&str; 17] = [
+const FIGURES: [&str; 20] = [
     "row",
     "kind",
     "set",
@@ -22,6 +22,9 @@ const FIGURES: [&str; 17] = [
     "bytes_sent",
     "cost_per_million_usd",
     "cost_unrounded_usd",
+    "energy_mj",
+    "radio_mj",
+    "power",
 ];
 
 /// The sweep, the plan predicted and measured, and the baselines, a row each.
@@ -101,6 +104,11 @@ fn record(row: &str, f: &Figures) -> Vec<String> {
         f.cost_per_million_usd.to_string(),
         f.bill_usd
             .map_or(String::new(), |b| b.unrounded.to_string()),
+        f.energy.map_or(String::new(), |e| e.mj().to_string()),
+        f.energy
+            .and_then(|e| e.radio_mj)
+            .map_or(String::new(), |mj| mj.to_string()),
+        f.energy.map_or("", |e| e.power.name()).to_string(),
     ]
 }
 

@@ -4,8 +4,8 @@ use crate::data::Set;
 use crate::plan::Placement;
 use crate::plan::{Tier, TierNames};
 use crate::predict::{
-    Bytes, Cost, ExitOutcome, HeadPays, HopOutcome, Interval, Intervals, Kind, Latency, Outcome,
-    TierOutcome,
+    Bytes, Cost, Energy, ExitOutcome, HeadPays, HopOutcome, Interval, Intervals, Kind, Latency,
+    Outcome, TierOutcome,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,9 @@ pub struct Figures {
     pub cost_per_million_usd: f64,
     /// The bill in its three readings; null where no cloud is asked.
     pub bill_usd: Option<Bill>,
+    /// Energy per inference on the first tier; null of a run without power rails.
+    #[serde(default)]
+    pub energy: Option<Energy>,
     /// How sure the accuracy is, and of how many samples, which may be more than ran.
     #[serde(default)]
     pub accuracy_interval: Option<Interval>,
@@ -106,6 +109,7 @@ impl From<&Outcome> for Figures {
             hops: o.hops.clone(),
             cost_per_million_usd: o.cost_per_million.map_or(0.0, |c| c.rounded),
             bill_usd: o.cost_per_million.map(Bill::from),
+            energy: o.energy,
             accuracy_interval: o.accuracy_interval(),
             intervals: o.intervals,
         }

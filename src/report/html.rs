@@ -4,7 +4,7 @@ tables. Readable in dark and light, without colours, and by those who hear it.
 */
 
 use super::chart::{Chart, Curve};
-use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
+use super::number::{NONE, bytes, count, dollars, energy, ms, percent, threshold};
 use super::{Figures, Ratios, Report, ReportError};
 use crate::predict::{Interval, Kind, Latency};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
@@ -65,6 +65,7 @@ pub fn html(report: &Report) -> Result<String, ReportError> {
         latencies => latencies(report),
         samples => samples(report)?,
         what_if => what_if(report),
+        budget => budget(report),
         ratio_charts => ratio_charts(report)?,
     })?)
 }
@@ -141,7 +142,12 @@ fn chief(report: &Report) -> Vec<Vec<String>> {
         row("mean latency", &|f| latency(f, |l| l.mean)),
         row("offloaded", &|f| percent(f.offloaded)),
         row("cost of a million", &|f| dollars(f.cost_per_million_usd)),
+        row("energy per inference", &|f| mj(f.energy.map(|e| e.mj()))),
     ]
+}
+
+fn mj(mj: Option<f64>) -> String {
+    mj.map_or(NONE.to_string(), energy)
 }
 
 fn figures(report: &Report) -> Vec<Vec<String>> {
@@ -187,6 +193,10 @@ fn figures(report: &Report) -> Vec<Vec<String>> {
             bill(|b| b.unscaled),
             f.bill_usd
                 .map_or(NONE.to_string(), |b| format!("{} MiB", b.tier_mib)),
+            mj(f.energy.map(|e| e.mj())),
+            mj(f.energy.map(|e| e.compute_mj)),
+            mj(f.energy.and_then(|e| e.radio_mj)),
+            f.energy.map_or(NONE, |e| e.power.text()).to_string(),
         ]
     };
     rows.into_iter()
@@ -351,6 +361,26 @@ fn samples(report: &Report) -> Result<Vec<Value>, ReportError> {
         }
     }
     Ok(shown)
+}
+
+fn budget(report: &Report) -> Value {
+    let Some(found) = &report.budget else {
+        return Value::from(());
+    };
+    let row = |row: &super::BudgetRow| {
+        let at = row.threshold.map_or(NONE.to_string(), threshold);
+        vec![
+            found.written(row.value),
+            percent(row.accuracy),
+            row.plan.clone(),
+            at,
+        ]
+    };
+    context! {
+        sentences => found.sentences(),
+        unit => found.unit(),
+        rows => found.rows().map(row).collect::<Vec<_>>(),
+    }
 }
 
 fn what_if(report: &Report) -> Value {

@@ -2,7 +2,7 @@
 
 use crate::units::three;
 
-pub use crate::units::bytes;
+pub use crate::units::{bytes, energy};
 
 /// What stands for a number that isn't there.
 pub const NONE: &str = "–";

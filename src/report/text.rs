@@ -1,6 +1,6 @@
 /*! The report for a terminal of 80 columns. Ends with the few numbers that matter. */
 
-use super::number::{NONE, bytes, count, dollars, ms, percent, threshold};
+use super::number::{NONE, bytes, count, dollars, energy, ms, percent, threshold};
 use super::{Figures, Report};
 use crate::data::Set;
 use crate::predict::{Interval, Kind, Latency};
@@ -25,6 +25,7 @@ pub fn text(report: &Report) -> String {
     sweep(&mut out, report);
     placements(&mut out, report);
     calibration(&mut out, report);
+    budget(&mut out, report);
     what_if(&mut out, report);
     evidence(&mut out, report);
     checks(&mut out, report);
@@ -243,6 +244,16 @@ fn block(out: &mut String, tiers: &[String], columns: &[(&'static str, &Figures)
         f.bill_usd
             .map_or(NONE.to_string(), |b| format!("{} MiB", b.tier_mib))
     });
+    let mj = |mj: Option<f64>| mj.map_or(NONE.to_string(), energy);
+    let first = tiers.first().map_or("edge", String::as_str);
+    row(&format!("energy, {first}"), &|_, f| {
+        mj(f.energy.map(|e| e.mj()))
+    });
+    row("  computing", &|_, f| mj(f.energy.map(|e| e.compute_mj)));
+    row("  radio", &|_, f| mj(f.energy.and_then(|e| e.radio_mj)));
+    row("  power by", &|_, f| {
+        f.energy.map_or(NONE, |e| e.power.name()).to_string()
+    });
 }
 
 /// Two rows: the 95 % interval of the figure above, and of how many samples.
@@ -385,6 +396,38 @@ fn placements(out: &mut String, report: &Report) {
                 times(p.ratios.cost),
             ),
         );
+    }
+}
+
+fn budget(out: &mut String, report: &Report) {
+    let Some(found) = &report.budget else {
+        return;
+    };
+    section(out, "The best of all plans, and what a budget buys");
+    for sentence in found.sentences() {
+        for words in textwrap::wrap(&sentence, WIDTH) {
+            line(out, words.into_owned());
+        }
+    }
+    line(out, String::new());
+    line(
+        out,
+        format!(
+            "{:>12}{:>10}   most accurate plan",
+            found.unit(),
+            "accuracy"
+        ),
+    );
+    for row in found.rows() {
+        let at = row.threshold.map_or(String::new(), |t| format!(" at {t}"));
+        let text = format!("{}{at}", row.plan);
+        let mut words = textwrap::wrap(&text, WIDTH - 25).into_iter();
+        let first = words.next().unwrap_or_default();
+        let (value, accuracy) = (found.written(row.value), percent(row.accuracy));
+        line(out, format!("{value:>12}{accuracy:>10}   {first}"));
+        for more in words {
+            line(out, format!("{:25}{more}", ""));
+        }
     }
 }
 
@@ -591,4 +634,7 @@ fn short(out: &mut String, report: &Report) {
     });
     row(out, "offloaded", &|f| percent(f.offloaded));
     row(out, "cost / 1 M", &|f| dollars(f.cost_per_million_usd));
+    row(out, "energy", &|f| {
+        f.energy.map_or(NONE.to_string(), |e| energy(e.mj()))
+    });
 }

@@ -48,6 +48,9 @@ pub struct VerdictRow {
     pub cost_per_million_usd: f64,
     /// Bytes of the first tier, packed weights, arena and heads.
     pub edge_memory_bytes: f64,
+    /// Millijoules per inference on the first tier; null where one of the two isn't known.
+    #[serde(default)]
+    pub energy_mj: Option<f64>,
 }
 
 impl VerdictRow {
@@ -128,6 +131,7 @@ impl VerdictReport {
             accuracy_points: row.accuracy_points.map(DifferenceReport::from),
             cost_per_million_usd: row.cost_per_million,
             edge_memory_bytes: row.edge_memory_bytes,
+            energy_mj: row.energy_mj,
         };
         VerdictReport {
             deploy: verdict.deploy.clone(),

@@ -7,13 +7,14 @@ use super::stage_cache::Reporter;
 use crate::data::{Calibration, LoadedData, Set, Source};
 use crate::engine::Cancel;
 use crate::explore::verdict::{self, Contender};
-use crate::explore::{Choice, Verdict, guarantee, sweep, what_if};
+use crate::explore::{Choice, Verdict, guarantee, joint, sweep, what_if};
 use crate::plan::{Element, Placement, Plan, Tier, plan_at};
 use crate::predict::doubt::doubts;
 use crate::predict::{Doubt, Outcome, PreparedPlan, Record, ReplayError, SampleResult, baselines};
 use crate::report::evidence::{Picture, Shown};
 use crate::report::{
-    BaselineFigures, Conditions, Figures, GuaranteeReport, Report, Subject, Used, WhatIfReport,
+    BaselineFigures, BudgetReport, Conditions, Figures, GuaranteeReport, Report, Subject, Used,
+    WhatIfReport,
 };
 use crate::session::{ModelSource, Results, Session, Target};
 use crate::train::Training;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 const TELL: Duration = Duration::from_millis(200);
 /// What the question of other links, devices and prices may take at the end of a run.
 const WHAT_IF: Duration = Duration::from_secs(10);
+/// What the search for the best of all plans may take at the end of a run.
+const BUDGET: Duration = Duration::from_secs(2);
 
 /// All that a report tells of.
 pub(super) struct Findings<'a> {
@@ -71,6 +74,7 @@ pub(super) fn make(
     report.judge_confidence(plan, &evidence.heads, answers);
     judge_guarantee(&mut report, session, &replayed)?;
     ask_what_if(&mut report, session, &replayed, reporter, cancel)?;
+    search_budget(&mut report, session, &replayed, reporter, cancel)?;
     let shown = Shown {
         records: &found.ran.records,
         labels: found.data.labels(Set::Test),
@@ -256,6 +260,41 @@ fn ask_what_if(
     Ok(())
 }
 
+/// Searches for the best plan over splits, exits and thresholds, for at most [`BUDGET`].
+fn search_budget(
+    report: &mut Report,
+    session: &Session,
+    replayed: &Replayed,
+    reporter: &mut Reporter,
+    cancel: &Cancel,
+) -> Result<(), RunError> {
+    // Together with the network only this plan's exits were trained.
+    if !matches!(session.exits.training, Training::Frozen { .. }) {
+        return Ok(());
+    }
+    let (evidence, terms, goal) = (&replayed.evidence, &replayed.terms, &session.goal);
+    let until = Instant::now() + BUDGET;
+    let mut told = Instant::now();
+    let found = joint(evidence, terms, goal, &mut |_, done, total| {
+        if told.elapsed() >= TELL {
+            told = Instant::now();
+            reporter.progress(done, total, "plans searched for the best");
+        }
+        !cancel.is_cancelled() && Instant::now() < until
+    });
+    match found {
+        Ok(found) => report.budget = Some(BudgetReport::new(&found, goal, &evidence.tiers)),
+        Err(ReplayError::Stopped) if cancel.is_cancelled() => return Err(RunError::Stopped),
+        Err(ReplayError::Stopped) => report.say(format!(
+            "The best of all plans takes more than {} s to find here, and is left out: `edgelesspart explore \
+             --best` finds it.",
+            BUDGET.as_secs()
+        )),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
 /// A baseline that ran.
 pub(super) struct Baseline {
     pub what: Variant,
@@ -348,6 +387,8 @@ fn contender(
         outcome: Outcome {
             accuracy: right as f64 / samples.len().max(1) as f64,
             tiers: whole.tiers,
+            // Without power rails it can only be predicted.
+            energy: outcome.energy.or(whole.energy),
             ..outcome.clone()
         },
         samples,

@@ -172,5 +172,6 @@ pub(super) fn measured(
         billing: session.billing,
         clocks,
         answer_bytes: ANSWER_BYTES,
+        joules_per_inference: ran.found.joules_per_inference,
     })?)
 }

@@ -185,14 +185,17 @@ pub const SETTINGS: &[Setting] = settings![
         Patience is k / (k + 1) where k exits in a row agree, Learned weighs all exits so far";
     policy.threshold [Share] "" "A sample leaves at the first exit whose confidence is above the threshold";
     policy.exits [Forms("[(\"layer\", 0.9)]")] "" "Exits with a threshold of their own";
-    goal.minimise [OneOf(&["Latency(mean)", "Latency(p95)", "Cost", "EdgeMemory"])] "" "What is to be small";
+    goal.minimise [OneOf(&["Latency(mean)", "Latency(p95)", "Cost", "EdgeMemory", "Energy"])] "" "What is to be small";
     goal.within.accuracy_loss_points [Allowed::Limit(Limit::AccuracyLoss)] "no limit"
         "Points of accuracy that may be lost against the unmodified network";
     goal.within.latency_ms [Allowed::Limit(Limit::Latency)] "no limit" "Mean milliseconds per sample, at most";
     goal.within.edge_memory [Allowed::Limit(Limit::EdgeMemory)] "no limit" "Bytes of the first tier, at most; in quotes where they have a unit";
+    goal.within.energy_mj [Allowed::Limit(Limit::Energy)] "no limit"
+        "Millijoules per inference on the first tier, at most";
     goal.within.cost_per_month [Allowed::Limit(Limit::CostPerMonth)] "no limit"
         "US dollars per month of 30 days, at most";
-    goal.within.requests_per_second [Allowed::Limit(Limit::Load)] "1" "Load that the monthly bill is for";
+    goal.within.requests_per_second [Allowed::Limit(Limit::Load)] "1" "Load that the monthly bill is for, and by which \
+        a radio is found asleep";
     guarantee [Forms("(accuracy_loss_points: 2.0, delta: Some(0.1)) for at most 2 points with a probability of \
         90 %, delta: None for 2 points in expectation")] "no promise"
         "What thresholds are to keep to; half of the calibration images are held back for it";
@@ -214,6 +217,13 @@ pub const SETTINGS: &[Setting] = settings![
         "AwsLambda(arm: false)", "AwsLambda(arm: true)"], "or one's own as Rates(usd_per_second: .., \
         usd_per_gb_second: .., usd_per_request: .., usd_per_gb_out: .., step_ms: .., cpus: ..)")] ""
         "Whose prices";
+    energy.radio [OneOfOr(&["Wired", "Wlan", "Lte"], "or one's own as Custom((up_nj_per_byte: .., down_nj_per_byte: .., \
+        active_mw: .., wake_mj: .., wake_ms: .., tail_ms: .., tail_mw: .., cycle_ms: .., listen_ms: .., listen_mw: .., \
+        sends_in_cycle: false))")] ""
+        "What the first tier sends by: the radio's energy, and the time a sample waits for it";
+    energy.watts [Positive] "the board's rails, else pj_per_mac and pj_per_byte" "Watts of the first tier while it computes";
+    energy.pj_per_mac [From(0.0)] "" "Picojoules per multiply-accumulate";
+    energy.pj_per_byte [From(0.0)] "" "Picojoules per byte of parameters and activations";
     seed [Count(0, None)] "" "Seed of every random choice";
     threads [Count(1, None)] "one per core" "Threads that train and make tables";
     batch.train [Count(1, None)] "" "Images per training step";
@@ -237,6 +247,7 @@ const GROUPS: &[(&str, &str)] = &[
          Candle(Cpu) or OnnxRuntime(Cpu), with Cuda(0), TensorRt(0) or OpenVino.",
     ),
     ("wire", "How the tensor at the split travels"),
+    ("energy", "Energy per inference on the first tier"),
     ("offload", "When a tier behind takes too long or is away"),
     ("batch", "Images at a time"),
 ];

@@ -10,7 +10,7 @@ use super::{
 use crate::data::{Calibration, Channels, Fit, Layout, Preprocessing, Source};
 use crate::explore::{Goal, Promise};
 use crate::plan::{Link, Sends, SplitRule, Wire};
-use crate::predict::{Billing, Policy};
+use crate::predict::{Billing, EnergySettings, Policy};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -181,6 +181,7 @@ impl From<SessionV1> for Session {
             jpeg_quality: old.jpeg_quality,
             offload: old.offload,
             billing: old.billing,
+            energy: EnergySettings::default(),
             seed: old.seed,
             threads: old.threads,
             batch: old.batch,

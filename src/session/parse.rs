@@ -368,6 +368,18 @@ mod tests {
             ),
             ("sweep: (step: 0.0),", "sweep.step: 0"),
             ("batch: (train: 0),", "batch.train: 0"),
+            ("energy: (watts: 0),", "energy.watts: 0"),
+            ("energy: (pj_per_mac: -1),", "energy.pj_per_mac: -1"),
+            (
+                "energy: (radio: Custom((up_nj_per_byte: -1, down_nj_per_byte: 0, active_mw: 0, wake_mj: 0, \
+                 wake_ms: 0, tail_ms: 0, tail_mw: 0))),",
+                "energy.radio.up_nj_per_byte: -1",
+            ),
+            (
+                "energy: (radio: Custom((up_nj_per_byte: 1, down_nj_per_byte: 0, active_mw: 0, wake_mj: 0, \
+                 wake_ms: 0, tail_ms: 0, tail_mw: 0, cycle_ms: 10, listen_ms: 11))),",
+                "energy.radio.listen_ms: 11",
+            ),
             ("offload: (deadline_ms: 0.0),", "offload.deadline_ms: 0"),
             ("offload: (deadline_ms: 1e300),", "a day"),
             (

@@ -49,7 +49,7 @@ impl Session {
             Ok(())
         };
         put("Version of this file's form.", "version", &self.version)?;
-        let fields: [(&str, &dyn Field); 25] = [
+        let fields: [(&str, &dyn Field); 26] = [
             ("name", &self.name),
             ("model", &self.model),
             ("data", &self.data),
@@ -72,6 +72,7 @@ impl Session {
             ("jpeg_quality", &self.jpeg_quality),
             ("offload", &self.offload),
             ("billing", &self.billing),
+            ("energy", &self.energy),
             ("seed", &self.seed),
             ("threads", &self.threads),
             ("batch", &self.batch),

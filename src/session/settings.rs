@@ -10,7 +10,7 @@ use crate::plan::{ExitRule, Plan, Rules, Sends, Split, Tier, TierNames};
 use crate::plan::{Link, Wire};
 use crate::plan::{Placement, SplitRule};
 use crate::predict::Terms;
-use crate::predict::{Billing, Confidence, Policy};
+use crate::predict::{Billing, Confidence, EnergySettings, Policy};
 use crate::train::{Recipe, Training};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -88,6 +88,9 @@ pub struct Session {
     /// Price model of the cloud.
     #[serde(default)]
     pub billing: Billing,
+    /// How the first tier's energy is predicted.
+    #[serde(default)]
+    pub energy: EnergySettings,
     /// Of every random choice but the synthetic images, which have their own.
     #[serde(default = "seed")]
     pub seed: u64,
@@ -514,6 +517,8 @@ impl Session {
             policy: self.policy.clone(),
             wire: self.wire,
             billing: self.billing,
+            energy: self.energy,
+            rate_hz: self.goal.rate_hz(),
             seed: self.seed,
         }
     }

@@ -5,7 +5,7 @@ use super::{ModelSource, Session, Target, TrainOn, Trust};
 use crate::data::{Calibration, Fit};
 use crate::plan::link::{LONGEST_DEADLINE_MS, LONGEST_ROUND_TRIP_MS, MOST_TARGETS};
 use crate::plan::{Link, SplitRule, Tier};
-use crate::predict::Billing;
+use crate::predict::{Billing, EnergySettings, Radio};
 use crate::train::Training;
 
 /// The setting and what is wrong with it.
@@ -93,6 +93,7 @@ impl Session {
             format!("{}, more than `to`", self.sweep.from)
         })?;
         self.validate_billing()?;
+        self.validate_energy()?;
         let deadline = self.offload.deadline_ms.unwrap_or(1.0);
         check(
             deadline <= LONGEST_DEADLINE_MS,
@@ -131,6 +132,39 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    fn validate_energy(&self) -> Result<(), Problem> {
+        let EnergySettings {
+            radio,
+            watts,
+            pj_per_mac,
+            pj_per_byte,
+        } = self.energy;
+        let at_least_0 = |value: f64, field: &str| {
+            check(value.is_finite() && value >= 0.0, field, || {
+                format!("{value}, it must be 0 or more")
+            })
+        };
+        positive(watts.unwrap_or(1.0), "energy.watts")?;
+        at_least_0(pj_per_mac, "energy.pj_per_mac")?;
+        at_least_0(pj_per_byte, "energy.pj_per_byte")?;
+        let Radio::Custom(own) = radio else {
+            return Ok(());
+        };
+        for (field, value) in own.fields() {
+            at_least_0(value, &format!("energy.radio.{field}"))?;
+        }
+        check(
+            own.listen_ms <= own.cycle_ms,
+            "energy.radio.listen_ms",
+            || {
+                format!(
+                    "{}, it may be cycle_ms ({}) at most",
+                    own.listen_ms, own.cycle_ms
+                )
+            },
+        )
     }
 
     fn validate_guarantee(&self) -> Result<(), Problem> {

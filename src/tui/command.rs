@@ -312,11 +312,12 @@ pub const COMMANDS: &[Command] = commands![
     "first-plan" ["home", "g"] X, "", "the first plan", always, |s| { s.select_explored(isize::MIN); nothing() };
     "last-plan" ["end", "G"] X, "", "the last plan", always, |s| { s.select_explored(isize::MAX); nothing() };
     "take" ["enter"] X, "take over", "make the plan the session's", with_network, |s| s.take_explored();
-    "order" ["S"] X, "order", "order by the goal, accuracy, latency, cost or edge memory", always, |s| { s.sort_explored(); nothing() };
+    "order" ["S"] X, "order", "order by the goal, accuracy, latency, cost, edge memory or energy", always, |s| { s.sort_explored(); nothing() };
     "limit-accuracy" ["A"] X, "", "only plans with an accuracy", with_network, |s| prompt(s, Prompt::LimitAccuracy, String::new());
     "limit-latency" ["M"] X, "", "only plans within a mean time", with_network, |s| prompt(s, Prompt::LimitLatency, String::new());
     "limit-memory" ["B"] X, "", "only plans within an edge memory", with_network, |s| prompt(s, Prompt::LimitMemory, String::new());
     "limit-cost" ["C"] X, "", "only plans with a bill", with_network, |s| prompt(s, Prompt::LimitCost, String::new());
+    "limit-energy" ["J"] X, "", "only plans within an energy per inference", with_network, |s| prompt(s, Prompt::LimitEnergy, String::new());
     // Session.
     "next-setting" ["down", "j"] S, "", "the next setting", always, |s| { s.select_setting(1); nothing() };
     "previous-setting" ["up", "k"] S, "", "the setting before", always, |s| { s.select_setting(-1); nothing() };

@@ -40,7 +40,7 @@ pub(super) fn search(
     }
     // From the best within the limits, each exit moves as far as they let it.
     let best = found.iter().filter(|(_, sums)| problem.holds(sums));
-    let best = best.min_by(|a, b| a.1.price.total_cmp(&b.1.price));
+    let best = best.min_by(|a, b| problem.value(&a.1).total_cmp(&problem.value(&b.1)));
     if let Some((best, _)) = best.cloned() {
         let mut within = best;
         for _ in 0..ROUNDS {
@@ -147,7 +147,7 @@ fn farthest(problem: &Problem, order: &[u32], exit: usize, thresholds: &[f64]) -
     let mut best = f64::INFINITY;
     let mut at = thresholds[exit];
     if problem.holds(&sums.borrow()) {
-        (best, at) = (sums.borrow().price, 1.0);
+        (best, at) = (problem.value(&sums.borrow()), 1.0);
     }
     walk(
         problem,
@@ -156,17 +156,14 @@ fn farthest(problem: &Problem, order: &[u32], exit: usize, thresholds: &[f64]) -
         thresholds,
         |sample, from| {
             let mut sums = sums.borrow_mut();
-            sums.price += problem.price[exit][sample] - problem.price[from][sample];
-            sums.wrong += usize::from(problem.ways.wrong[exit][sample]);
-            sums.wrong -= usize::from(problem.ways.wrong[from][sample]);
-            for (sum, (cap, _)) in sums.caps.iter_mut().zip(&problem.caps) {
-                *sum += cap[exit][sample] - cap[from][sample];
-            }
+            problem.add(&mut sums, exit, sample);
+            problem.take(&mut sums, from, sample);
         },
         |threshold| {
             let sums = sums.borrow();
-            if sums.price < best - 1e-12 && problem.holds(&sums) {
-                (best, at) = (sums.price, threshold);
+            let value = problem.value(&sums);
+            if value < best - 1e-12 && problem.holds(&sums) {
+                (best, at) = (value, threshold);
             }
         },
     );

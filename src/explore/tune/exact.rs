@@ -29,7 +29,11 @@ struct Search<'a, 'b> {
     least: Vec<(f64, Vec<Vec<f64>>)>,
     /// Per stage and sample, whether all answers from there on are wrong.
     lost: Vec<Vec<bool>>,
+    /// By number of samples that may be sent, the least that is added for any number up to that.
+    least_more: Vec<f64>,
     best: Option<(f64, Vec<f64>)>,
+    /// What takes as much is of no use.
+    below: f64,
     go_on: &'a dyn Fn() -> bool,
     stopped: bool,
 }
@@ -40,52 +44,26 @@ pub(super) fn search(
     starts: Vec<Vec<f64>>,
     go_on: &dyn Fn() -> bool,
 ) -> Searched {
-    let samples = problem.ways.samples;
-    let stages = problem.stages();
-    // Every fourth of the prices of a descent: each costs a table.
-    let least = [0.0].into_iter().chain(prices(problem).step_by(4));
-    let least = least.map(|price| {
-        let mut table = vec![vec![f64::INFINITY; samples]; stages + 1];
-        for stage in (0..stages).rev() {
-            let own = problem.price[stage].iter().zip(&problem.ways.wrong[stage]);
-            let charged = own.map(|(own, wrong)| own + price * f64::from(u8::from(*wrong)));
-            let later = charged.zip(&table[stage + 1]);
-            table[stage] = later.map(|(here, later)| here.min(*later)).collect();
-        }
-        (price, table)
-    });
-    let mut lost = vec![vec![true; samples]; stages + 1];
-    for stage in (0..stages).rev() {
-        let later = problem.ways.wrong[stage].iter().zip(&lost[stage + 1]);
-        lost[stage] = later.map(|(wrong, lost)| *wrong && *lost).collect();
-    }
-    let mut search = Search {
-        problem,
-        least: least.collect(),
-        lost,
-        best: None,
-        go_on,
-        stopped: false,
-    };
+    search_below(problem, starts, f64::INFINITY, go_on)
+}
+
+/// The same of thresholds alone that take less than `below`; the search is over once none can.
+pub(super) fn search_below(
+    problem: &Problem,
+    starts: Vec<Vec<f64>>,
+    below: f64,
+    go_on: &dyn Fn() -> bool,
+) -> Searched {
+    let mut search = Search::new(problem, below, go_on);
     for start in starts {
         let sums = problem.sums(&start);
         if problem.holds(&sums) {
-            search.offer(sums.price, start);
+            search.offer(problem.value(&sums), start);
         }
     }
-    let alive: Vec<u32> = (0..samples as u32).collect();
-    let sums = Sums {
-        price: 0.0,
-        wrong: 0,
-        caps: vec![0.0; problem.caps.len()],
-    };
-    let bound = search.bound(0, &sums, &alive);
-    search.go(Branch {
-        thresholds: Vec::new(),
-        sums,
-        alive,
-        bound,
-    });
+    let root = search.root();
+    let bound = root.bound;
+    search.go(root);
     let exact = !search.stopped;
     let bound = match &search.best {
         Some((price, _)) if exact => *price,
@@ -98,6 +76,66 @@ pub(super) fn search(
     }
 }
 
+/// The least that any thresholds within the limits can take; infinite where none can keep to them.
+pub(super) fn bound(problem: &Problem) -> f64 {
+    Search::new(problem, f64::INFINITY, &|| false).root().bound
+}
+
+impl<'a, 'b> Search<'a, 'b> {
+    fn new(problem: &'a Problem<'b>, below: f64, go_on: &'a dyn Fn() -> bool) -> Search<'a, 'b> {
+        let samples = problem.ways.samples;
+        let stages = problem.stages();
+        // Every fourth of the prices of a descent: each costs a table.
+        let least = [0.0].into_iter().chain(prices(problem).step_by(4));
+        let least = least.map(|price| {
+            let mut table = vec![vec![f64::INFINITY; samples]; stages + 1];
+            for stage in (0..stages).rev() {
+                let own = problem.price[stage].iter().zip(&problem.ways.wrong[stage]);
+                let charged = own.map(|(own, wrong)| own + price * f64::from(u8::from(*wrong)));
+                let later = charged.zip(&table[stage + 1]);
+                table[stage] = later.map(|(here, later)| here.min(*later)).collect();
+            }
+            (price, table)
+        });
+        let mut lost = vec![vec![true; samples]; stages + 1];
+        for stage in (0..stages).rev() {
+            let later = problem.ways.wrong[stage].iter().zip(&lost[stage + 1]);
+            lost[stage] = later.map(|(wrong, lost)| *wrong && *lost).collect();
+        }
+        let least_more = problem.more.iter().scan(f64::INFINITY, |least, more| {
+            *least = least.min(*more);
+            Some(*least)
+        });
+        Search {
+            problem,
+            least: least.collect(),
+            lost,
+            least_more: least_more.collect(),
+            best: None,
+            below,
+            go_on,
+            stopped: false,
+        }
+    }
+
+    /// All samples before the first exit.
+    fn root(&self) -> Branch {
+        let alive: Vec<u32> = (0..self.problem.ways.samples as u32).collect();
+        let sums = Sums {
+            price: 0.0,
+            wrong: 0,
+            sent: 0,
+            caps: vec![0.0; self.problem.caps.len()],
+        };
+        Branch {
+            thresholds: Vec::new(),
+            bound: self.bound(0, &sums, &alive),
+            sums,
+            alive,
+        }
+    }
+}
+
 impl Search<'_, '_> {
     fn offer(&mut self, price: f64, thresholds: Vec<f64>) {
         if self.best.as_ref().is_none_or(|(best, _)| price < *best) {
@@ -107,8 +145,9 @@ impl Search<'_, '_> {
 
     /// Whether a branch can't be better than the best, by more than the rounding of sums.
     fn is_ruled_out(&self, bound: f64) -> bool {
-        let worse = |(best, _): &(f64, Vec<f64>)| bound >= best - 1e-12 * best.abs();
-        bound == f64::INFINITY || self.best.as_ref().is_some_and(worse)
+        let best = self.best.as_ref().map_or(f64::INFINITY, |(best, _)| *best);
+        let best = best.min(self.below);
+        bound == f64::INFINITY || bound >= best - 1e-12 * best.abs()
     }
 
     /// The least that a branch can take, with `alive` before `stage`; infinite where the limits can't be
@@ -123,7 +162,17 @@ impl Search<'_, '_> {
             let charged: f64 = alive.iter().map(|i| table[stage][*i as usize]).sum();
             sums.price + charged - price * room
         };
-        self.least.iter().map(at).fold(f64::NEG_INFINITY, f64::max)
+        let each = self.least.iter().map(at);
+        each.fold(f64::NEG_INFINITY, f64::max) + self.more(stage, sums.sent + alive.len())
+    }
+
+    /// The least that is added where so many samples are sent already or may be, before `stage`. Behind the
+    /// first link they all are; before it none is yet.
+    fn more(&self, stage: usize, sent: usize) -> f64 {
+        match stage >= self.problem.ways.sent_from {
+            true => super::more(&self.problem.more, sent),
+            false => super::more(&self.least_more, sent),
+        }
     }
 
     fn go(&mut self, branch: Branch) {
@@ -139,7 +188,7 @@ impl Search<'_, '_> {
         if exit == last {
             let sums = self.left(branch.sums, last, &branch.alive);
             if self.problem.holds(&sums) {
-                self.offer(sums.price, branch.thresholds);
+                self.offer(self.problem.value(&sums), branch.thresholds);
             }
             return;
         }
@@ -168,12 +217,7 @@ impl Search<'_, '_> {
     /// The sums after these samples left at a stage.
     fn left(&self, mut sums: Sums, stage: usize, samples: &[u32]) -> Sums {
         for &sample in samples {
-            let sample = sample as usize;
-            sums.price += self.problem.price[stage][sample];
-            sums.wrong += usize::from(self.problem.ways.wrong[stage][sample]);
-            for (sum, (cap, _)) in sums.caps.iter_mut().zip(&self.problem.caps) {
-                *sum += cap[stage][sample];
-            }
+            self.problem.add(&mut sums, stage, sample as usize);
         }
         sums
     }
@@ -195,16 +239,16 @@ impl Search<'_, '_> {
             .filter(|i| self.lost[next][**i as usize])
             .count();
         let mut sums = branch.sums.clone();
-        let bound = |sums: &Sums, charged: &[f64], lost: usize| {
+        let bound = |sums: &Sums, charged: &[f64], lost: usize, alive: usize| {
             if sums.wrong + lost > self.problem.wrong {
                 return f64::INFINITY;
             }
             let room = (self.problem.wrong - sums.wrong) as f64;
             let prices = self.least.iter().zip(charged);
             let each = prices.map(|((price, _), charged)| sums.price + charged - price * room);
-            each.fold(f64::NEG_INFINITY, f64::max)
+            each.fold(f64::NEG_INFINITY, f64::max) + self.more(next, sums.sent + alive)
         };
-        let mut found = vec![(0, 1.0, bound(&sums, &charged, lost))];
+        let mut found = vec![(0, 1.0, bound(&sums, &charged, lost, order.len()))];
         for (i, &sample) in order.iter().enumerate() {
             let own = confidence[sample as usize];
             // Nothing leaves at a confidence of 0.
@@ -218,7 +262,7 @@ impl Search<'_, '_> {
             lost -= usize::from(self.lost[next][sample as usize]);
             let behind = order.get(i + 1).map_or(0.0, |s| confidence[*s as usize]);
             if behind < own {
-                let bound = bound(&sums, &charged, lost);
+                let bound = bound(&sums, &charged, lost, order.len() - i - 1);
                 if bound < f64::INFINITY {
                     found.push((i + 1, between(behind.max(0.0), own), bound));
                 }

@@ -291,6 +291,24 @@ impl<'a> Chain<'a> {
             .unwrap_or(thresholds.len())
     }
 
+    /// Where each sample leaves. Exit by exit, the last first: a pass over a column without a branch.
+    pub fn leave(&self, thresholds: &[f64]) -> Vec<u8> {
+        let mut at = vec![thresholds.len() as u8; self.labels.len()];
+        let exits = self.stages.iter().zip(thresholds).enumerate();
+        for (exit, (stage, &threshold)) in exits.rev() {
+            // Above it lie the same confidences as above the threshold.
+            let threshold = at_most(threshold);
+            for (at, confidence) in at.iter_mut().zip(stage.confidence()) {
+                *at = if *confidence > threshold {
+                    exit as u8
+                } else {
+                    *at
+                };
+            }
+        }
+        at
+    }
+
     pub fn equality(&self, records: &[Record]) -> Result<Equality, ReplayError> {
         let thresholds = self.planned();
         let mut equality = Equality {
@@ -345,6 +363,15 @@ impl<'a> Chain<'a> {
             }
         }
         Ok(equality)
+    }
+}
+
+/// The largest F32 that is no larger than a number.
+fn at_most(number: f64) -> f32 {
+    let nearest = number as f32;
+    match f64::from(nearest) > number {
+        true => nearest.next_down(),
+        false => nearest,
     }
 }
 
@@ -450,6 +477,26 @@ impl<'a> Wires<'a, '_> {
                 }))
             }
             found => Ok(Carried::Otherwise(found.map(|found| &found.table))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_threshold_in_f32_parts_the_same(bits: u32, near in -2_i32..=2, other: f64) {
+            let confidence = f32::from_bits(bits);
+            let mut threshold = f64::from(confidence);
+            for _ in 0..near.abs() {
+                threshold = if near > 0 { threshold.next_up() } else { threshold.next_down() };
+            }
+            for threshold in [threshold, other, f64::INFINITY, f64::NEG_INFINITY] {
+                prop_assert_eq!(confidence > at_most(threshold), leaves(confidence, threshold));
+            }
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::exits::ExitPoint;
 use crate::model::layers::{Layer, LayerTable};
 use crate::model::{Shape, ValueId};
 use crate::plan::{Compression, PlannedExit, Split, TierNames, Wire};
-use crate::predict::{Answers, Column, CompressionRatio, Confidence, ImageTable, Missing, Policy};
+use crate::predict::{
+    Answers, Column, CompressionRatio, Confidence, ImageTable, Missing, Policy, Power, Radio,
+};
 use crate::protocol::wire;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -95,6 +97,7 @@ pub(crate) fn profile(target: &str, factor: f64) -> Profile {
         boundaries: vec![],
         codec: vec![],
         load: None,
+        watts: None,
         resident_bytes: 40 << 20,
     }
 }
@@ -891,5 +894,88 @@ fn a_model_is_fitted_to_calibration_images_alone() {
     assert_eq!(
         error,
         ReplayError::Missing(Missing::Table(Set::Calibration))
+    );
+}
+
+/// Millijoules of layers and heads by the model, added up sample by sample.
+#[test]
+fn energy_by_the_model_is_that_of_what_each_sample_runs_on_the_first_tier() {
+    let s = setting(120, 8);
+    let chosen = plan(Split::After(3), &[1, 4], 0.6);
+    let outcome = s.replay(&chosen).unwrap();
+    let table = &s.evidence.answers(Set::Calibration).unwrap().table;
+    let first = &table.column("l1", None).unwrap().max_probability;
+    let body = |layers: std::ops::Range<usize>| -> f64 {
+        let bytes = layers.clone().map(|i| 400 + 64 * (i + 1)).sum::<usize>();
+        4.6 * 10.0 * layers.len() as f64 + 1.25 * bytes as f64
+    };
+    // 900 bytes of parameters, one multiply-accumulate for each of them.
+    let head = 4.6 * 225.0 + 1.25 * 900.0;
+    let each = first.iter().map(|&confidence| match confidence > 0.6 {
+        true => body(0..2) + head,
+        false => body(0..4) + head,
+    });
+    let expected = each.sum::<f64>() / 120.0 / 1e9;
+    let energy = outcome.energy.unwrap();
+    assert!((energy.compute_mj / expected - 1.0).abs() < 1e-12);
+    assert_eq!((energy.radio_mj, energy.power), (Some(0.0), Power::Model));
+    // Without its head, what it takes less.
+    let bare = s.replay(&plan(Split::After(3), &[4], 0.6)).unwrap();
+    assert!((bare.energy_mj() - body(0..4) / 1e9).abs() < 1e-15);
+}
+
+#[rstest]
+#[case::rails(Some(3.0), None, 3.0, Power::Rails)]
+#[case::stated(Some(3.0), Some(2.0), 2.0, Power::Watts)]
+fn energy_by_power_is_that_power_times_the_time(
+    #[case] rails: Option<f64>,
+    #[case] stated: Option<f64>,
+    #[case] watts: f64,
+    #[case] power: Power,
+) {
+    let mut s = setting(50, 2);
+    let edge = Arc::make_mut(s.evidence.profiles[0].as_mut().unwrap());
+    edge.watts = rails;
+    s.terms.energy.watts = stated;
+    let whole = s.replay(&plan(Split::End, &[], 0.5)).unwrap();
+    let energy = whole.energy.unwrap();
+    let expected = watts * whole.latency_ms.unwrap().mean;
+    assert!((energy.mj() / expected - 1.0).abs() < 1e-12);
+    assert_eq!(energy.power, power);
+    let cloud = s.replay(&plan(Split::Start, &[], 0.5)).unwrap();
+    assert_eq!(cloud.energy_mj(), 0.0);
+}
+
+#[test]
+fn a_radio_takes_energy_and_makes_those_wait_who_find_it_asleep() {
+    let mut s = setting(400, 3);
+    let chosen = plan(Split::Start, &[], 0.5);
+    let wired = s.replay(&chosen).unwrap().latency_ms.unwrap();
+    s.terms.energy.radio = Radio::Lte;
+    let lte = Radio::Lte.model().unwrap();
+    let mut medians = Vec::new();
+    for rate_hz in [0.001, 0.1, 10.0] {
+        s.terms.rate_hz = rate_hz;
+        let found = s.replay(&chosen).unwrap();
+        // 48 pixels there, an answer back.
+        let expected =
+            lte.transfer_mj(48.0, ANSWER_BYTES, wired.mean) + lte.standby_mj(rate_hz, 1.0);
+        assert!((found.energy_mj() / expected - 1.0).abs() < 1e-9);
+        let latency = found.latency_ms.unwrap();
+        let waits = lte.asleep(rate_hz, 1.0) * lte.wake_ms;
+        assert!((latency.mean - wired.mean - waits).abs() < 1e-6);
+        medians.push(latency.p50 - wired.p50);
+        // A device that sends nothing needs no radio.
+        let alone = s.replay(&plan(Split::End, &[], 0.5)).unwrap();
+        assert_eq!(alone.energy.unwrap().radio_mj, Some(0.0));
+        let samples = PreparedPlan::new(&s.evidence, &s.terms, Set::Calibration, &chosen);
+        let samples = samples.unwrap().samples();
+        let mean = samples.iter().map(|one| one.latency_ms).sum::<f64>() / 400.0;
+        assert!((mean - latency.mean).abs() < 1e-6);
+    }
+    // Nearly all of them wait, and none.
+    assert!(
+        medians[0] > 0.98 * lte.wake_ms && medians[2] < 1e-3,
+        "{medians:?}"
     );
 }

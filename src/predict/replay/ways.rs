@@ -2,7 +2,7 @@
 thresholds read this; a threshold then does no more than choose where each sample leaves. */
 
 use super::times::Pace;
-use super::{ANSWER_BYTES, PreparedPlan, Tier};
+use super::{ANSWER_BYTES, PreparedPlan, Tier, energy};
 
 /// What leaves where. Stages are the plan's exits in order, and last the final classifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,16 @@ pub struct Ways<'a> {
     /// Of each stage, what a sample that leaves there adds to the rounded bill of a million inferences, in
     /// US dollars; empty where nothing is billed.
     pub cost: Vec<Vec<f64>>,
+    /// Of each stage, millijoules of computing and transfer on the first tier, in the mean.
+    pub energy_mj: Vec<f64>,
+    /// The first stage behind the first link; their number where there is none. Who gets there is sent.
+    pub sent_from: usize,
+    /// By number of samples sent, the millijoules per inference that a radio takes beside the transfers;
+    /// empty without one.
+    pub standby_mj: Vec<f64>,
+    /// By number of samples sent, the milliseconds that waiting for a radio adds to the mean latency; empty
+    /// where nobody waits.
+    pub waiting_ms: Vec<f64>,
     /// Number of samples.
     pub samples: usize,
 }
@@ -47,7 +57,29 @@ impl PreparedPlan<'_> {
             };
             self.jitter.iter().map(one).collect()
         });
+        let reached = energy::reached(&times, &self.pace);
+        let energy = self.spending.stages(&reached, None);
+        // By number of samples sent.
+        let by_sent = |of: &dyn Fn(f64) -> f64| {
+            let shares = (0..=samples).map(|sent| sent as f64 / samples as f64);
+            shares.map(of).collect::<Vec<f64>>()
+        };
+        let spending = &self.spending;
+        let standby = spending
+            .radio
+            .map(|radio| by_sent(&|share| radio.standby_mj(spending.rate_hz, share)));
+        let waiting = match self.sleeps.is_empty() {
+            true => Vec::new(),
+            false => by_sent(&|share| share * spending.wait_ms(share)),
+        };
         Ways {
+            energy_mj: energy
+                .iter()
+                .map(|(compute, radio)| compute + radio)
+                .collect(),
+            sent_from: reached.iter().take_while(|r| !r.is_sent).count(),
+            standby_mj: standby.unwrap_or_default(),
+            waiting_ms: waiting,
             confidence: exits.iter().map(|stage| stage.confidence()).collect(),
             wrong: wrong.collect(),
             latency_ms: times.iter().map(|spent| spent.at(&self.pace)).collect(),
@@ -73,27 +105,39 @@ mod tests {
     use super::*;
     use crate::data::Set;
     use crate::plan::Split;
+    use crate::predict::Radio;
+    use rstest::rstest;
 
-    #[test]
-    fn sums_over_the_ways_are_the_outcome() {
-        let s = setting(200, 6);
+    #[rstest]
+    #[case(Radio::Wired, 1.0)]
+    #[case(Radio::Wlan, 3.0)]
+    #[case(Radio::Lte, 0.1)]
+    fn sums_over_the_ways_are_the_outcome(#[case] radio: Radio, #[case] rate_hz: f64) {
+        let mut s = setting(200, 6);
+        s.terms.energy.radio = radio;
+        s.terms.rate_hz = rate_hz;
         let chosen = plan(Split::After(3), &[1, 4], 0.7);
         let set = Set::Calibration;
         let prepared = PreparedPlan::new(&s.evidence, &s.terms, set, &chosen).unwrap();
         let ways = prepared.ways();
         for thresholds in [[0.7, 0.7], [0.9, 0.4], [1.0, 1.0]] {
-            let (mut ms, mut usd, mut right) = (0.0, 0.0, 0);
+            let (mut ms, mut usd, mut mj, mut right, mut sent) = (0.0, 0.0, 0.0, 0, 0);
             for i in 0..200 {
                 let mut exits = ways.confidence.iter().zip(thresholds);
                 let at = exits
                     .position(|(column, t)| leaves(column[i], t))
                     .unwrap_or(2);
                 ms += ways.latency_ms[at] / 200.0;
+                mj += ways.energy_mj[at] / 200.0;
+                sent += usize::from(at >= ways.sent_from);
                 usd += ways.cost[at][i];
                 right += usize::from(!ways.wrong[at][i]);
             }
+            ms += ways.waiting_ms.get(sent).copied().unwrap_or(0.0);
+            mj += ways.standby_mj.get(sent).copied().unwrap_or(0.0);
             let outcome = prepared.with_thresholds(&thresholds);
             assert!((outcome.latency_ms.unwrap().mean - ms).abs() < 1e-9);
+            assert!((outcome.energy_mj() - mj).abs() < 1e-9 * mj);
             assert!((outcome.cost_per_million.unwrap().rounded - usd).abs() < 1e-9);
             assert!((outcome.accuracy - right as f64 / 200.0).abs() < 1e-12);
         }

@@ -101,6 +101,12 @@ const SPOKEN: &[(&str, Takes, &str, &str)] = &[
         "US$",
         "only plans with this bill per million",
     ),
+    (
+        "limit-energy",
+        Takes::Prompt(Prompt::LimitEnergy),
+        "mJ",
+        "only plans within this energy per inference",
+    ),
 ];
 
 /// What a row of the palette does.

@@ -19,6 +19,7 @@ pub enum By {
     Latency,
     Cost,
     Memory,
+    Energy,
 }
 
 impl By {
@@ -28,7 +29,8 @@ impl By {
             By::Accuracy => By::Latency,
             By::Latency => By::Cost,
             By::Cost => By::Memory,
-            By::Memory => By::Goal,
+            By::Memory => By::Energy,
+            By::Energy => By::Goal,
         }
     }
 
@@ -39,6 +41,7 @@ impl By {
             By::Accuracy => "the most accurate first",
             By::Cost => "the cheapest first",
             By::Memory => "the smallest edge first",
+            By::Energy => "the least energy first",
         }
     }
 
@@ -51,6 +54,7 @@ impl By {
             By::Accuracy => -o.accuracy,
             By::Cost => o.cost_per_million.map_or(0.0, |c| c.rounded),
             By::Memory => o.memory_bytes(Tier::First) as f64,
+            By::Energy => o.energy.map_or(f64::INFINITY, |energy| energy.mj()),
         }
     }
 }

@@ -8,11 +8,12 @@ use crate::tui::message::Effect;
 use crate::units;
 
 /// What may be made small, in the order the keys go through.
-const OBJECTIVES: [Objective; 4] = [
+const OBJECTIVES: [Objective; 5] = [
     Objective::Latency(Statistic::Mean),
     Objective::Latency(Statistic::P95),
     Objective::Cost,
     Objective::EdgeMemory,
+    Objective::Energy,
 ];
 
 /// What an objective is called.
@@ -22,6 +23,7 @@ pub fn objective(objective: Objective) -> &'static str {
         Objective::Latency(Statistic::P95) => "p95 latency",
         Objective::Cost => "cost",
         Objective::EdgeMemory => "edge memory",
+        Objective::Energy => "energy",
     }
 }
 
@@ -31,6 +33,7 @@ pub fn words(limit: Limit) -> (&'static str, &'static str, f64) {
         Limit::AccuracyLoss => ("accuracy lost", "points at most", 1.0),
         Limit::Latency => ("mean latency", "ms at most", 1.0),
         Limit::EdgeMemory => ("edge memory", "MB at most", 1e6),
+        Limit::Energy => ("energy", "mJ per inference at most", 1.0),
         Limit::CostPerMonth => ("bill", "US$ per month at most", 1.0),
         Limit::Load => ("load", "requests per second; 1 if empty", 1.0),
     }

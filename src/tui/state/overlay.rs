@@ -70,6 +70,7 @@ pub enum Prompt {
     LimitLatency,
     LimitMemory,
     LimitCost,
+    LimitEnergy,
 }
 
 impl Prompt {
@@ -91,6 +92,9 @@ impl Prompt {
             Prompt::LimitCost => "only plans with a bill of at most (US$ per million; empty: any)",
             Prompt::LimitMemory => {
                 "only plans whose edge side takes at most (MB, or with its unit; empty: any)"
+            }
+            Prompt::LimitEnergy => {
+                "only plans with an energy of at most (mJ per inference; empty: any)"
             }
         }
     }

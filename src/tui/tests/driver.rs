@@ -124,6 +124,7 @@ fn profile(network: &NetworkFacts, slower: f64, heads: &[tui::HeadFacts]) -> Pro
         boundaries: vec![],
         codec: vec![],
         load: None,
+        watts: None,
         resident_bytes: 30_000_000,
     }
 }

@@ -139,7 +139,7 @@ fn the_goal_is_typed_and_the_verdict_and_the_explorer_follow() {
     "`-1`: it must be MB as 1.5, or with its unit as 600 kB, or empty"
 )]
 #[case(
-    "O<down><down><down><down><down>0<ret>",
+    "O<down><down><down><down><down><down>0<ret>",
     "`0`: it must be a number above 0, or empty"
 )]
 fn a_limit_out_of_range_is_told_its_range(#[case] keys: &str, #[case] said: &str) {

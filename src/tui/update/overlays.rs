@@ -409,7 +409,8 @@ impl State {
             Prompt::LimitAccuracy
             | Prompt::LimitLatency
             | Prompt::LimitMemory
-            | Prompt::LimitCost => {
+            | Prompt::LimitCost
+            | Prompt::LimitEnergy => {
                 let to = match (input.trim().is_empty(), kind) {
                     (true, _) => None,
                     (false, Prompt::LimitAccuracy) => Some(share()?),
@@ -423,6 +424,7 @@ impl State {
                     Prompt::LimitAccuracy => limits.accuracy = to,
                     Prompt::LimitLatency => limits.latency_ms = to,
                     Prompt::LimitCost => limits.cost_per_million = to,
+                    Prompt::LimitEnergy => limits.energy_mj = to,
                     _ => limits.edge_memory_bytes = to.map(|bytes| bytes as usize),
                 })
             }

@@ -56,15 +56,20 @@ fn limits(state: &State, buf: &mut Buffer, area: Rect) {
         ),
         (
             "limit-memory",
-            "edge memory ≤ ",
+            "memory ≤ ",
             limits
                 .edge_memory_bytes
                 .map_or_else(none, |b| number::bytes(b as f64)),
         ),
         (
             "limit-cost",
-            "$ per 1 M ≤ ",
+            "$/1 M ≤ ",
             limits.cost_per_million.map_or_else(none, number::dollars),
+        ),
+        (
+            "limit-energy",
+            "energy ≤ ",
+            limits.energy_mj.map_or_else(none, number::energy),
         ),
     ];
     let mut spans = vec![Span::styled("limits  ", theme.dim)];
@@ -94,8 +99,18 @@ fn exits(candidate: &Candidate) -> String {
 
 /// Numbers right-aligned in columns of their own; names take what is left. A column that doesn't fit
 /// whole is left out, with those behind it.
-fn row(width: usize, name: usize, cells: [&str; 8]) -> String {
-    let [split, exits, threshold, accuracy, mean, p95, memory, cost] = cells;
+fn row(width: usize, name: usize, cells: [&str; 9]) -> String {
+    let [
+        split,
+        exits,
+        threshold,
+        accuracy,
+        mean,
+        p95,
+        memory,
+        cost,
+        energy,
+    ] = cells;
     let mut text = format!("{:<name$} {exits:<6}", number::clip(split, name));
     for (cell, columns) in [
         (threshold, 4),
@@ -104,6 +119,7 @@ fn row(width: usize, name: usize, cells: [&str; 8]) -> String {
         (p95, 6),
         (memory, 8),
         (cost, 9),
+        (energy, 7),
     ] {
         if number::width(&text) + 1 + columns > width {
             break;
@@ -171,6 +187,7 @@ fn plane(state: &State, buf: &mut Buffer, area: Rect) {
             let most = within.edge_memory_bytes.map(|bytes| bytes as f64);
             ("edge memory", number::bytes, most)
         }
+        Objective::Energy => ("energy", number::energy, within.energy_mj),
     };
     let fits = |legend: &&&str| legend.chars().count() <= usize::from(area.width);
     let legend = LEGENDS.iter().find(fits).unwrap_or(&LEGENDS[3]);
@@ -211,7 +228,8 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
     if let Some(beside) = beside {
         plane(state, buf, beside);
     }
-    let name = usize::from(area.width).saturating_sub(57).clamp(8, 28);
+    let figures = if area.width >= LIST { 65 } else { 57 };
+    let name = usize::from(area.width).saturating_sub(figures).clamp(8, 28);
     let heading = [
         "  split after",
         "exits",
@@ -221,6 +239,7 @@ pub fn draw(state: &State, buf: &mut Buffer, area: Rect) {
         "p95",
         "edge mem",
         "$ per 1 M",
+        "energy",
     ];
     line(
         buf,
@@ -323,6 +342,8 @@ fn cells(state: &State, candidate: &Candidate, width: usize, name: usize) -> Str
             &ms(|l| l.p95),
             &number::bytes(o.memory_bytes(Tier::First) as f64),
             &cost,
+            &o.energy
+                .map_or(number::NONE.into(), |e| number::energy(e.mj())),
         ],
     )
 }

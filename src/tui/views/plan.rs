@@ -2,9 +2,9 @@
 
 use super::hint;
 use crate::data::Set;
-use crate::explore::Choice;
+use crate::explore::{Choice, Objective};
 use crate::plan::{Placement, Split, Tier, TierNames};
-use crate::predict::{Kind, Outcome};
+use crate::predict::{EnergySettings, Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::strip::Strip;
@@ -370,8 +370,9 @@ fn memory(outcome: &Outcome, bytes: usize) -> String {
 
 type Write = Box<dyn Fn(&Outcome) -> Option<String>>;
 
-/// The rows every table of outcomes has: a name, and what stands beside it.
-pub fn table(tiers: &TierNames) -> Vec<(String, Write)> {
+/// The rows every table of outcomes has: a name, and what stands beside it; `energy` among them where somebody
+/// asks for it.
+pub fn table(tiers: &TierNames, energy: bool) -> Vec<(String, Write)> {
     let row = |name: &str, write: Write| (name.to_owned(), write);
     let mut all = vec![
         row("accuracy", Box::new(|o| Some(number::percent(o.accuracy)))),
@@ -403,6 +404,12 @@ pub fn table(tiers: &TierNames) -> Vec<(String, Write)> {
         let own = move |o: &Outcome| Some(memory(o, o.memory_bytes(tier)));
         let name = format!("{} memory", tiers.name(tier));
         all.push(row(&name, Box::new(own)));
+    }
+    if energy {
+        all.push(row(
+            "energy/sample",
+            Box::new(|o| o.energy.map(|energy| number::energy(energy.mj()))),
+        ));
     }
     // As billed, and with durations as they are.
     all.push(row(
@@ -502,7 +509,17 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
         let flags = column.outcome.map_or(String::new(), |o| flags(o, i >= 2));
         right(buf, i, from + 2, &flags, theme.dim);
     }
-    let table = table(&state.document.session.tier_names());
+    let session = &state.document.session;
+    // By nothing but the usual picojoules it would take the room of what is measured.
+    let energy = session.energy != EnergySettings::default()
+        || session.goal.minimise == Objective::Energy
+        || session.goal.within.energy_mj.is_some()
+        || state
+            .results
+            .measured
+            .as_ref()
+            .is_some_and(|m| m.outcome.energy.is_some());
+    let table = table(&session.tier_names(), energy);
     for (r, (name, write)) in table.iter().enumerate() {
         let row = from + 3 + r as u16;
         put(buf, area, 0, row, name, theme.dim);

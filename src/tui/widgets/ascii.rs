@@ -40,6 +40,7 @@ pub fn fold(symbol: &str) -> &'static str {
         "–" => "-",
         "Σ" => "S",
         "°" => "o",
+        "µ" => "u",
         other
             if other
                 .chars()

@@ -3,7 +3,7 @@
 use crate::units::three;
 use ratatui::text::Span;
 
-pub use crate::units::bytes;
+pub use crate::units::{bytes, energy};
 
 /// What stands where there is no number.
 pub const NONE: &str = "–";

@@ -121,6 +121,13 @@ fn figures(tiers: &TierNames) -> Vec<Figure> {
         all.push(Figure::new(&name, read, number::bytes, size, Some(true)));
     }
     all.push(Figure::new(
+        "energy",
+        |o| o.energy.map(|energy| energy.mj()),
+        number::energy,
+        size,
+        Some(true),
+    ));
+    all.push(Figure::new(
         "$ per million",
         |o| o.cost_per_million.map(|c| c.rounded),
         number::usd,
