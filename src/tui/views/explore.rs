@@ -79,7 +79,7 @@ fn limits(state: &State, buf: &mut Buffer, area: Rect) {
             theme.key,
         ));
         spans.push(Span::raw(what));
-        spans.push(Span::styled(format!("{value}   "), theme.title));
+        spans.push(Span::styled(format!("{value}  "), theme.title));
     }
     let order = state.explore.by.name();
     let used: usize = spans.iter().map(Span::width).sum();
