@@ -371,9 +371,9 @@ fn budget(report: &Report) -> Value {
         let at = row.threshold.map_or(NONE.to_string(), threshold);
         vec![
             found.written(row.value),
-            percent(row.accuracy),
             row.plan.clone(),
             at,
+            percent(row.accuracy),
         ]
     };
     context! {
