@@ -406,7 +406,7 @@ fn budget(out: &mut String, report: &Report) {
     section(out, "The best of all plans, and what a budget buys");
     for sentence in found.sentences() {
         for words in textwrap::wrap(&sentence, WIDTH) {
-            line(out, words.into_owned());
+            line(out, &words);
         }
     }
     line(out, String::new());

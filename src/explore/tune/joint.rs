@@ -126,17 +126,7 @@ pub fn joint(
     let unmodified = whole.table.final_column()?.accuracy(&whole.table.labels);
     let limits = goal.limits(unmodified);
     let (plans, every_set) = plans(evidence)?;
-    let look = |plan: &Plan| consider(evidence, terms, goal, &limits, plan);
-    let mut considered: Vec<Considered> = Vec::with_capacity(plans.len());
-    for (i, some) in plans.chunks(CHUNK).enumerate() {
-        let done = i * CHUNK;
-        if !go_on(Phase::Look, done, plans.len()) {
-            return Err(ReplayError::Stopped);
-        }
-        let looked: Result<Vec<Option<Considered>>, ReplayError> =
-            some.par_iter().map(look).collect();
-        considered.extend(looked?.into_iter().flatten());
-    }
+    let considered = look(evidence, terms, (goal, &limits), &plans, go_on)?;
     let spent = spent(goal);
     let found = |plan: &Plan, thresholds: &[f64], exact: bool| -> Result<Found, ReplayError> {
         let prepared = PreparedPlan::new(evidence, terms, Set::Calibration, plan)?;
@@ -204,6 +194,27 @@ pub fn joint(
         spent,
         curve,
     })
+}
+
+/// Looks at each plan once.
+fn look(
+    evidence: &Evidence,
+    terms: &Terms,
+    (goal, limits): (&Goal, &Limits),
+    plans: &[Plan],
+    go_on: &mut dyn FnMut(Phase, usize, usize) -> bool,
+) -> Result<Vec<Considered>, ReplayError> {
+    let one = |plan: &Plan| consider(evidence, terms, goal, limits, plan);
+    let mut considered: Vec<Considered> = Vec::with_capacity(plans.len());
+    for (i, some) in plans.chunks(CHUNK).enumerate() {
+        if !go_on(Phase::Look, i * CHUNK, plans.len()) {
+            return Err(ReplayError::Stopped);
+        }
+        let looked: Result<Vec<Option<Considered>>, ReplayError> =
+            some.par_iter().map(one).collect();
+        considered.extend(looked?.into_iter().flatten());
+    }
+    Ok(considered)
 }
 
 /// What a curve for a goal is of.
