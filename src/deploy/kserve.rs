@@ -44,10 +44,10 @@ const TOKEN: &str = "EDGELESSPART_AGENT_TOKEN";
 const REPLICAS: u32 = 4;
 /// Requests in an agent at a time: one is computed while the next is read.
 const AGENT_CONCURRENCY: i64 = 2;
-/// MB that a tritonserver holds before it has a model, with the process that runs `model.py`.
-const TRITON_MB: usize = 512;
-/// MB below which Cloud Run starts nothing.
-const CLOUD_RUN_MB: usize = 512;
+/// MiB that a tritonserver holds before it has a model, with the process that runs `model.py`.
+const TRITON_MIB: usize = 512;
+/// MiB below which Cloud Run starts nothing.
+const CLOUD_RUN_MIB: usize = 512;
 /// Version of Triton's image that the manifests name.
 const TRITON: &str = "25.08-py3";
 const TRITON_IMAGE: &str = "nvcr.io/nvidia/tritonserver";
@@ -117,7 +117,7 @@ pub(super) struct Service {
     concurrency: i64,
     cpus: usize,
     gpu: bool,
-    memory_mb: usize,
+    memory_mib: usize,
     /// Whether CPUs and memory are those of a profile.
     measured: bool,
 }
@@ -131,10 +131,10 @@ impl Service {
         places: &Places,
     ) -> Service {
         let name = service_name(tier);
-        let (concurrency, extra_mb, gpu) = match server {
+        let (concurrency, extra_mib, gpu) = match server {
             // Its image holds no library for a GPU.
             Server::Agent => (AGENT_CONCURRENCY, 0, false),
-            Server::Triton => (BATCH, TRITON_MB, serving.gpu),
+            Server::Triton => (BATCH, TRITON_MIB, serving.gpu),
         };
         Service {
             image: format!("{}/{name}-{server}:{version}", places.images),
@@ -145,8 +145,8 @@ impl Service {
             concurrency,
             cpus: serving.threads.max(1),
             gpu,
-            memory_mb: serving.memory_mb.unwrap_or(CLOUD_RUN_MB) + extra_mb,
-            measured: serving.memory_mb.is_some(),
+            memory_mib: serving.memory_mib.unwrap_or(CLOUD_RUN_MIB) + extra_mib,
+            measured: serving.memory_mib.is_some(),
         }
     }
 
@@ -222,7 +222,7 @@ impl Service {
                     "runtime": "kserve-tritonserver",
                     "runtimeVersion": TRITON,
                     "storageUri": self.storage,
-                    "resources": self.resources(self.memory_mb),
+                    "resources": self.resources(self.memory_mib),
                 });
             }
         }
@@ -257,7 +257,7 @@ impl Service {
 
     fn cloud_run(&self) -> Value {
         let mut container = self.container();
-        let least = self.memory_mb.max(CLOUD_RUN_MB);
+        let least = self.memory_mib.max(CLOUD_RUN_MIB);
         container["resources"] = json!({"limits": self.resources(least)["limits"]});
         if let Some(fields) = container.as_object_mut() {
             // Cloud Run holds a container apart by itself, and starts it by the first of its probes.
@@ -300,7 +300,7 @@ impl Service {
             "ports": [{"containerPort": PORT}],
             "readinessProbe": probe("/v2/health/ready"),
             "livenessProbe": probe("/v2/health/live"),
-            "resources": self.resources(self.memory_mb),
+            "resources": self.resources(self.memory_mib),
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]},
@@ -316,10 +316,10 @@ impl Service {
     }
 
     /// What it is given: as many CPUs as were measured with, and the memory that the plan's bill rents.
-    fn resources(&self, memory_mb: usize) -> Value {
+    fn resources(&self, memory_mib: usize) -> Value {
         let mut given = json!({
             "cpu": self.cpus.to_string(),
-            "memory": format!("{memory_mb}Mi"),
+            "memory": format!("{memory_mib}Mi"),
         });
         let asked = given.clone();
         if self.gpu {

@@ -13,8 +13,8 @@ pub struct Serving {
     pub gpu: bool,
     /// Milliseconds per sample of all segments of the part; `None` where the engine tells no layer's time.
     pub part_ms: Option<f64>,
-    /// Memory in MB that the plan's bill rents for the tier; `None` of the first, which isn't rented.
-    pub memory_mb: Option<usize>,
+    /// Memory in MiB that the plan's bill rents for the tier; `None` of the first, which isn't rented.
+    pub memory_mib: Option<usize>,
 }
 
 impl Serving {
@@ -25,7 +25,7 @@ impl Serving {
             threads: 1,
             gpu: false,
             part_ms: None,
-            memory_mb: None,
+            memory_mib: None,
         }
     }
 

@@ -299,10 +299,10 @@ impl<'a> PreparedPlan<'a> {
         })
     }
 
-    /// Memory in MB that is rented for a tier; `None` of one that isn't billed.
-    pub fn rented_mb(&self, tier: Tier) -> Option<usize> {
+    /// Memory in MiB that is rented for a tier; `None` of one that isn't billed.
+    pub fn rented_mib(&self, tier: Tier) -> Option<usize> {
         let rented = self.rented.iter().find(|(at, ..)| *at == tier);
-        rented.map(|(_, memory, _)| memory.mb)
+        rented.map(|(_, memory, _)| memory.mib)
     }
 
     /// At the plan's own thresholds.

@@ -97,7 +97,7 @@ pub fn servings(session: &Session, plan: &Plan) -> Result<Vec<Serving>, RunError
             threads: profile.threads.max(1),
             gpu: session.targets(tier).iter().any(on_nvidia),
             part_ms: part_ms(profile, plan, tier, results.layers.layers.len()),
-            memory_mb: prepared.as_ref().and_then(|p| p.rented_mb(tier)),
+            memory_mib: prepared.as_ref().and_then(|p| p.rented_mib(tier)),
         }
     };
     Ok(plan.chain().map(serving).collect())

@@ -26,7 +26,7 @@ fn serving() -> Serving {
         threads: 2,
         gpu: false,
         part_ms: Some(1.2),
-        memory_mb: Some(256),
+        memory_mib: Some(256),
     }
 }
 
@@ -221,7 +221,7 @@ fn manifests_fit_the_published_schemas(#[case] serving: Serving) {
             assert!(
                 head.contains(&format!("apply -f {file}")) || head.contains("replace cloud-run")
             );
-            assert_eq!(head.contains("guess"), serving.memory_mb.is_none());
+            assert_eq!(head.contains("guess"), serving.memory_mib.is_none());
         }
     }
 }
