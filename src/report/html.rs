@@ -137,13 +137,17 @@ fn chief(report: &Report) -> Vec<Vec<String>> {
         // A baseline may have run over fewer images; this is of the same.
         accuracy[3] = format!("unmodified {}, over the same images", percent(whole));
     }
-    vec![
+    let mut rows = vec![
         accuracy,
         row("mean latency", &|f| latency(f, |l| l.mean)),
         row("offloaded", &|f| percent(f.offloaded)),
         row("cost of a million", &|f| dollars(f.cost_per_million_usd)),
-        row("energy per inference", &|f| mj(f.energy.map(|e| e.mj()))),
-    ]
+    ];
+    if f.energy.or(base.and_then(|b| b.energy)).is_some() {
+        let energy = row("energy per inference", &|f| mj(f.energy.map(|e| e.mj())));
+        rows.push(energy);
+    }
+    rows
 }
 
 fn mj(mj: Option<f64>) -> String {

@@ -634,7 +634,10 @@ fn short(out: &mut String, report: &Report) {
     });
     row(out, "offloaded", &|f| percent(f.offloaded));
     row(out, "cost / 1 M", &|f| dollars(f.cost_per_million_usd));
-    row(out, "energy", &|f| {
-        f.energy.map_or(NONE.to_string(), |e| energy(e.mj()))
-    });
+    // Known where power rails or the session's watts tell it, or of a prediction.
+    if f.energy.or(base.and_then(|b| b.energy)).is_some() {
+        row(out, "energy", &|f| {
+            f.energy.map_or(NONE.to_string(), |e| energy(e.mj()))
+        });
+    }
 }
