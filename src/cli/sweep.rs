@@ -166,8 +166,9 @@ pub fn explore(args: &ExploreArgs) -> anyhow::Result<()> {
     let evidence = &replayed.evidence;
     let names = &evidence.tiers;
     let found = explore::search(evidence, &replayed.terms, &thresholds, &limits)?;
-    let mut front = explore::front(&found);
     let goal = &session.goal;
+    let energy = goal.asks_energy(&replayed.terms.energy) || args.energy.is_some();
+    let mut front = explore::front(&found, energy);
     front.sort_by(|a, b| goal.minimise.compare(&a.outcome, &b.outcome));
     if front.is_empty() {
         return Err(anyhow::Error::msg(

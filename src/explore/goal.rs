@@ -2,6 +2,7 @@
 
 use super::Limits;
 use crate::plan::Tier;
+use crate::predict::EnergySettings;
 use crate::predict::Outcome;
 use crate::units;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,14 @@ impl Goal {
     /// US dollars per month of 30 days for a bill per million inferences, at the goal's load.
     pub fn per_month(&self, usd_per_million: f64) -> f64 {
         usd_per_million * self.rate_hz() * MONTH_S / 1e6
+    }
+
+    /// Whether energy counts beside what the goal is about: by the usual picojoules over a cable it tells
+    /// nothing that memory and latency don't.
+    pub fn asks_energy(&self, settings: &EnergySettings) -> bool {
+        *settings != EnergySettings::default()
+            || self.minimise == Objective::Energy
+            || self.within.energy_mj.is_some()
     }
 
     /// The limits for a network whose unmodified accuracy is known.

@@ -18,15 +18,19 @@ pub struct Candidate {
     pub outcome: Outcome,
 }
 
-/// What is good about a candidate: each smaller is better.
-fn objectives(candidate: &Candidate) -> [f64; 5] {
+/// What is good about a candidate: each smaller is better; `energy` says whether that counts.
+fn objectives(candidate: &Candidate, energy: bool) -> [f64; 5] {
     let outcome = &candidate.outcome;
     [
         -outcome.accuracy,
         latency(outcome),
         outcome.cost_per_million.map_or(0.0, |c| c.rounded),
         outcome.memory_bytes(Tier::First) as f64,
-        outcome.energy.map_or(f64::INFINITY, |energy| energy.mj()),
+        if energy {
+            outcome.energy.map_or(f64::INFINITY, |energy| energy.mj())
+        } else {
+            0.0
+        },
     ]
 }
 
@@ -174,10 +178,12 @@ fn spreads() -> impl Iterator<Item = (Placement, usize, bool)> {
     })
 }
 
-/// The candidates that no other beats: at least as good in accuracy, mean latency, cost, edge memory and
-/// energy, and better in one. In order of latency; of equal ones the first.
-pub fn front(candidates: &[Candidate]) -> Vec<&Candidate> {
-    let values: Vec<[f64; 5]> = candidates.iter().map(objectives).collect();
+/// The candidates that no other beats: at least as good in accuracy, mean latency, cost, edge memory and,
+/// where it counts ([`Goal::asks_energy`](super::Goal::asks_energy)), `energy`, and better in one. In order of
+/// latency; of equal ones the first.
+pub fn front(candidates: &[Candidate], energy: bool) -> Vec<&Candidate> {
+    let values = candidates.iter().map(|c| objectives(c, energy));
+    let values: Vec<[f64; 5]> = values.collect();
     let beats = |a: &[f64; 5], b: &[f64; 5]| {
         a.iter().zip(b).all(|(x, y)| x <= y) && a.iter().zip(b).any(|(x, y)| x < y)
     };
@@ -235,17 +241,17 @@ mod tests {
         let thresholds = [0.3, 0.6, 0.9];
         let all = search(&s.evidence, &s.terms, &thresholds, &Limits::default()).unwrap();
         assert!(all.len() > 50, "{}", all.len());
-        let front = front(&all);
+        let front = front(&all, true);
         for candidate in &all {
-            let own = objectives(candidate);
+            let own = objectives(candidate, true);
             let covered = front.iter().any(|f| {
-                let best = objectives(f);
+                let best = objectives(f, true);
                 best.iter().zip(&own).all(|(a, b)| a <= b)
             });
             assert!(covered);
         }
         let strictly = |a: &Candidate, b: &Candidate| {
-            let (a, b) = (objectives(a), objectives(b));
+            let (a, b) = (objectives(a, true), objectives(b, true));
             a.iter().zip(&b).all(|(x, y)| x <= y) && a != b
         };
         for a in &front {

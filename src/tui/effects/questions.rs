@@ -96,11 +96,12 @@ impl ExploreRequest {
         let within = self.goal.limits(original.accuracy);
         let best = verdict::best(&self.goal, &within, &found).cloned();
         found.retain(|candidate| self.limits.hold(&candidate.outcome));
+        let energy = self.goal.asks_energy(&terms.energy) || self.limits.energy_mj.is_some();
         Ok(Explored {
             goal: self.goal,
             within,
             tried: found.len(),
-            front: front(&found).into_iter().cloned().collect(),
+            front: front(&found, energy).into_iter().cloned().collect(),
             best,
             whole: vec![
                 (Choice::Original, original),

@@ -2,9 +2,9 @@
 
 use super::hint;
 use crate::data::Set;
-use crate::explore::{Choice, Objective};
+use crate::explore::Choice;
 use crate::plan::{Placement, Split, Tier, TierNames};
-use crate::predict::{EnergySettings, Kind, Outcome};
+use crate::predict::{Kind, Outcome};
 use crate::tui::state::State;
 use crate::tui::widgets::exit_mark;
 use crate::tui::widgets::strip::Strip;
@@ -511,9 +511,7 @@ fn outcomes(state: &State, buf: &mut Buffer, area: Rect, from: u16) -> u16 {
     }
     let session = &state.document.session;
     // By nothing but the usual picojoules it would take the room of what is measured.
-    let energy = session.energy != EnergySettings::default()
-        || session.goal.minimise == Objective::Energy
-        || session.goal.within.energy_mj.is_some()
+    let energy = session.goal.asks_energy(&session.energy)
         || state
             .results
             .measured
