@@ -437,7 +437,17 @@ fn what_cannot_be_written_says_why() {
         assert!(told.contains(wanted), "{told}");
     };
     refused(&["table", "small.ron", "--csv"], 1, "edgelesspart run");
-    refused(&["table", "--of", "records", "--csv"], 1, "run it again");
+    // As releases before this one left it.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (session, results) = (read("demo.ron"), read("demo.results.ron"));
+    let (before, rest) = results.split_once("records:[").unwrap();
+    let (_, after) = rest.split_once("],journal:").unwrap();
+    let session = session.trim_end().strip_suffix(')').unwrap();
+    let old = format!("{session}    results: {before}records:[],journal:{after},\n)\n");
+    std::fs::write(folder.path().join("old.ron"), old).unwrap();
+    let of = ["table", "old.ron", "--of", "records", "--csv"];
+    refused(&of, 1, "run it again");
     refused(&["table", "--csv", "--json"], 2, "--json");
     refused(&["table", "--out", "file"], 2, "--csv");
 }
